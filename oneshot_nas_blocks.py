@@ -1,0 +1,239 @@
+"""Choice blocks: what `spos.layer_specs` describes, as Gluon layers.
+
+Attribute names and positions are a file format: `features.N.main_branch.M.weight` stands in `.params` files.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Tuple
+
+from spos import layer_specs
+from spos.batch_norm import BatchNorm
+from spos.compat import mx
+from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
+from spos.search_space import BlockKind, ChoiceBlockGeometry
+from spos.slicing import leading_corner
+
+nn = mx.gluon.nn
+
+
+class HardSwish(mx.gluon.HybridBlock):
+    """x * relu6(x + 3) / 6 (MobileNetV3, arXiv:1905.02244)."""
+
+    def hybrid_forward(self, F, x):
+        return x * F.hard_sigmoid(x, alpha=1 / 6, beta=0.5)
+
+
+class HardSigmoid(mx.gluon.HybridBlock):
+    """relu6(x + 3) / 6."""
+
+    def hybrid_forward(self, F, x):
+        return F.hard_sigmoid(x, alpha=1 / 6, beta=0.5)
+
+
+class SqueezeExcite(mx.gluon.HybridBlock):
+    """Scale every channel by a gate computed from the means of all channels (arXiv:1709.01507)."""
+
+    def __init__(self, spec: layer_specs.SqueezeExcite) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.channel_attention = build((GlobalPool(spec.channels), *spec.convs))
+            self.channel_attention.add(HardSigmoid())
+
+    def hybrid_forward(self, F, x):
+        return F.broadcast_mul(x, self.channel_attention(x))
+
+
+class ChannelShuffle(mx.gluon.HybridBlock):
+    """Interleave the two halves of the channels: 0, C/2, 1, C/2 + 1, ...
+
+    Args:
+        by_conv: as a frozen 1x1 convolution, for back ends that cannot reshape. The function is the same bit by bit.
+    """
+
+    def __init__(self, channels: int, by_conv: bool = False) -> None:
+        super().__init__()
+        self.channels = channels
+        self.by_conv = by_conv
+        if by_conv:
+            source = mx.nd.arange(channels).reshape((2, channels // 2)).transpose().reshape((-1,))
+            with self.name_scope():
+                permutation = mx.nd.one_hot(source, channels).reshape((channels, channels, 1, 1))
+                self.weight = self.params.get_constant("weight", permutation)
+
+    def hybrid_forward(self, F, x, weight=None):
+        if self.by_conv:
+            return F.Convolution(x, weight, kernel=(1, 1), num_filter=self.channels, no_bias=True)
+        half = self.channels // 2
+        x = F.reshape(x, shape=(-1, 2, half, 0, 0), reverse=True)  # (N, 2, C/2, H, W); no codes ONNX lacks
+        return F.reshape(F.swapaxes(x, 1, 2), shape=(-1, self.channels, 0, 0), reverse=True)  # (N, C, H, W)
+
+
+class ChannelSelector(mx.gluon.HybridBlock):
+    """Zero the channels that an architecture does not have. `mask` is (1, C, 1, 1) of ones and zeros."""
+
+    def hybrid_forward(self, F, x, mask):
+        return F.broadcast_mul(x, mask)
+
+
+ACTIVATIONS = {"relu": lambda: nn.Activation("relu"), "hard_swish": HardSwish}
+
+
+def build(specs: Specs) -> nn.HybridSequential:
+    """Gluon layers of a description, in a chain whose positions are those of `layer_positions`."""
+    chain = nn.HybridSequential(prefix="")
+    for spec in specs:
+        chain.add(*build_layers(spec))
+    return chain
+
+
+def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
+    """The layers of one entry: a Conv gives up to three (convolution, BatchNorm, activation)."""
+    if isinstance(spec, Conv):
+        std = spec.init_std or 1.0 / spec.weight_shape[1]
+        conv = nn.Conv2D(
+            spec.out_channels,
+            spec.kernel_size,
+            spec.stride,
+            padding=spec.kernel_size // 2,
+            groups=spec.groups,
+            use_bias=spec.bias,
+            in_channels=spec.in_channels,
+            weight_initializer=mx.init.Normal(std),
+        )
+        bn = [BatchNorm(spec.out_channels)] if spec.bn else []
+        act = [ACTIVATIONS[spec.act]()] if spec.act else []
+        return [conv, *bn, *act]
+    if isinstance(spec, layer_specs.SqueezeExcite):
+        return [SqueezeExcite(spec)]
+    if isinstance(spec, GlobalPool):
+        return [nn.GlobalAvgPool2D()]
+    if isinstance(spec, Dropout):
+        return [nn.Dropout(spec.rate)]
+    raise TypeError(f"no layer is known for {spec!r}")
+
+
+def num_layers(specs: Specs) -> int:
+    """How many positions of a chain `build(specs)` takes."""
+    return sum(1 + spec.bn + (spec.act is not None) if isinstance(spec, Conv) else 1 for spec in specs)
+
+
+def layer_positions(specs: Specs, first: int = 0) -> Iterator[Tuple[int, LayerSpec]]:
+    """(position of its first layer in the chain, entry) for every entry; the chain starts at `first`."""
+    for i, spec in enumerate(specs):
+        yield first + num_layers(specs[:i]), spec
+
+
+def parameter_shapes(specs: Specs, first: int = 0) -> Dict[str, Tuple[int, ...]]:
+    """Shape of every parameter and statistic of `build(specs)`, by its name in the chain: `'1.gamma'`."""
+    shapes: Dict[str, Tuple[int, ...]] = {}
+    for position, spec in layer_positions(specs, first):
+        if isinstance(spec, Conv):
+            shapes[f"{position}.weight"] = spec.weight_shape
+            if spec.bias:
+                shapes[f"{position}.bias"] = (spec.out_channels,)
+            if spec.bn:
+                for name in ("gamma", "beta", "running_mean", "running_var"):
+                    shapes[f"{position + 1}.{name}"] = (spec.out_channels,)
+        elif isinstance(spec, layer_specs.SqueezeExcite):
+            inner = parameter_shapes((GlobalPool(spec.channels), *spec.convs))
+            shapes.update({f"{position}.channel_attention.{name}": shape for name, shape in inner.items()})
+    return shapes
+
+
+class MainBranch(nn.HybridSequential):
+    """The chain of a main branch, which can also run at a narrower middle width: by mask or by slice."""
+
+    def __init__(self, specs: Specs) -> None:
+        super().__init__(prefix="")
+        for spec in specs:
+            self.add(*build_layers(spec))
+        # positions of the BatchNorm layers whose output has the middle width
+        self._selects = {p + 1 for p, spec in layer_positions(specs) if isinstance(spec, Conv) and spec.selects}
+        self._layers = list(self._children.values())
+        self.selector = ChannelSelector()  # has no parameters, so it is not seen in files
+
+    def hybrid_forward(self, F, x, mask=None):
+        for position, layer in enumerate(self._layers):
+            x = layer(x)
+            if mask is not None and position in self._selects:
+                x = self.selector(x, mask)  # after BatchNorm: its beta must not leak from unselected channels
+        return x
+
+    def run_sliced(self, x, specs: Specs):
+        """Run imperatively with the leading corner of every parameter that has the shapes of `specs`.
+
+        `specs` describes the same branch at a narrower middle width. Gradients reach the selected weights; running
+        statistics change where they are selected.
+        """
+        layers = self._layers
+        for position, spec in layer_positions(specs):
+            if not isinstance(spec, Conv):
+                x = layers[position](x)
+                continue
+            x = _convolve_sliced(x, layers[position], spec)
+            if spec.bn:
+                x = _normalise_sliced(x, layers[position + 1], spec.out_channels)
+            if spec.act:
+                x = layers[position + 2](x)
+        return x
+
+
+def _convolve_sliced(x, conv: nn.Conv2D, spec: Conv):
+    return mx.nd.Convolution(
+        x,
+        leading_corner(conv.weight.data(x.context), spec.weight_shape),
+        kernel=(spec.kernel_size,) * 2,
+        stride=(spec.stride,) * 2,
+        pad=(spec.kernel_size // 2,) * 2,
+        num_filter=spec.out_channels,
+        num_group=spec.groups,
+        no_bias=True,
+    )
+
+
+def _normalise_sliced(x, bn: BatchNorm, channels: int):
+    learned = [parameter.data(x.context) for parameter in (bn.gamma, bn.beta)]
+    running = [parameter.data(x.context) for parameter in (bn.running_mean, bn.running_var)]
+    if learned[0].shape[0] != channels:
+        learned = [leading_corner(value, (channels,)) for value in learned]
+        with mx.autograd.pause():
+            running = [value[:channels] for value in running]  # views: updates reach the parameter
+    return mx.nd.BatchNorm(x, *learned, *running, **bn.op_kwargs)
+
+
+class ShuffleBlock(mx.gluon.HybridBlock):
+    """One choice of one choice block: channel shuffle and split, or projection beside the main branch.
+
+    Args:
+        main: description of the main branch; `mask` and `run_sliced` narrow its middle width.
+    """
+
+    def __init__(self, block: ChoiceBlockGeometry, kind: BlockKind, main: Specs, shuffle_by_conv: bool = False) -> None:
+        super().__init__()
+        self.projects = block.projects
+        self.half = block.in_channels // 2
+        with self.name_scope():
+            self.main_branch = MainBranch(main)
+            if block.projects:
+                self.proj_branch = build(layer_specs.projection_branch(block, kind))
+            else:
+                self.shuffle = ChannelShuffle(block.in_channels, shuffle_by_conv)
+
+    def split(self, F, x):
+        """(what passes by, what the main branch reads)."""
+        if self.projects:
+            return self.proj_branch(x), x
+        x = self.shuffle(x)
+        kept = F.slice_axis(x, axis=1, begin=0, end=self.half)  # (N, C/2, H, W)
+        return kept, F.slice_axis(x, axis=1, begin=self.half, end=None)
+
+    def hybrid_forward(self, F, x, mask=None):
+        kept, x = self.split(F, x)
+        main = self.main_branch(x) if mask is None else self.main_branch(x, mask)
+        return F.concat(kept, main, dim=1)  # (N, out_channels, H/stride, W/stride)
+
+    def run_sliced(self, x, main: Specs):
+        """Forward at the middle width that `main` describes, on NDArrays only."""
+        kept, x = self.split(mx.nd, x)
+        return mx.nd.concat(kept, self.main_branch.run_sliced(x, main), dim=1)

@@ -1,0 +1,238 @@
+"""Supernet and subnet of Single Path One-Shot NAS, and the factory that people use.
+
+A `Supernet` holds every block choice at full width and runs one `Architecture` at a time; a `Subnet` is one
+architecture as a plain `HybridBlock`, one `hybridize()` and `export()` away from deployment.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from oneshot_nas_blocks import ShuffleBlock, build_layers, num_layers, parameter_shapes
+from spos import layer_specs
+from spos.compat import mx
+from spos.errors import InputError
+from spos.search_space import Architecture, SearchSpace, search_space
+from spos.slicing import leading_corner
+
+nn = mx.gluon.nn
+Shape = Tuple[int, ...]
+EXECUTIONS = ("slice", "mask")
+
+
+class Subnet(mx.gluon.HybridBlock):
+    """The network of one architecture. (N, 3, H, W) -> (N, num_classes); any H and W above the total stride."""
+
+    def __init__(self, space: SearchSpace, architecture: Architecture, shuffle_by_conv: bool = False) -> None:
+        super().__init__()
+        self.space = space
+        self.architecture = space.validate(architecture)
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            _add(self.features, layer_specs.stem(space))
+            for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
+                main, _ = layer_specs.choice_block(space, block.index, b, c)
+                self.features.add(ShuffleBlock(block, space.blocks[b], main, shuffle_by_conv))
+            _add(self.features, layer_specs.head(space))
+            self.output = nn.HybridSequential(prefix="")
+            _add(self.output, layer_specs.classifier(space))
+            self.output.add(nn.Flatten())
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+class ChoiceBlock(mx.gluon.Block):
+    """All choices of one choice block, each under the attribute that its `BlockKind` names."""
+
+    def __init__(self, space: SearchSpace, index: int, shuffle_by_conv: bool = False) -> None:
+        super().__init__()
+        self._space = space
+        self._index = index
+        self._masks: Dict[Tuple[mx.Context, str, int], object] = {}
+        block = space.choice_blocks[index]
+        self._choices: List[ShuffleBlock] = []
+        with self.name_scope():
+            for b, kind in enumerate(space.blocks):
+                main, _ = layer_specs.choice_block(space, index, b, space.max_channel_choice)
+                choice = ShuffleBlock(block, kind, main, shuffle_by_conv)
+                setattr(self, kind.attribute, choice)
+                self._choices.append(choice)
+
+    def forward(self, x, block_choice: Optional[int], channel_choice: int, execution: str):
+        """Run one block choice at one width; with `block_choice` None the mean of all of them."""
+        if block_choice is None:
+            outputs = [self(x, b, channel_choice, execution) for b in range(len(self._choices))]
+            return mx.nd.add_n(*outputs) / len(outputs)
+        choice = self._choices[block_choice]
+        if execution == "mask":
+            return choice(x, self._mask(x, channel_choice))
+        if channel_choice == self._space.max_channel_choice:
+            return choice(x)
+        main, _ = layer_specs.choice_block(self._space, self._index, block_choice, channel_choice)
+        return choice.run_sliced(x, main)
+
+    def _mask(self, x, channel_choice: int):
+        key = (x.context, str(x.dtype), channel_choice)
+        if key not in self._masks:
+            selected = self._space.mid_channels(self._index, channel_choice)
+            width = self._space.mid_channels(self._index, self._space.max_channel_choice)
+            ones = mx.nd.arange(width, ctx=x.context) < selected
+            self._masks[key] = ones.reshape((1, width, 1, 1)).astype(x.dtype)
+        return self._masks[key]
+
+
+class Supernet(mx.gluon.Block):
+    """Every block choice of every choice block at full width; `net(x, architecture)` runs one path.
+
+    BatchNorm layers outside the choice blocks normalise without a trained gamma and beta, as all of them do in the
+    paper's own supernet. It is a plain `Block`, because a hybridized parent would freeze the first path it saw; `hybridize()` reaches the
+    stem, the head and the branches.
+
+    Args:
+        execution: how a narrower width is run. `'slice'` computes the selected channels only; `'mask'` computes all
+            and zeroes the others. Logits in inference and gradients of selected weights are the same.
+        use_all_blocks: run the mean of all block choices instead of the chosen one.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        execution: str = "slice",
+        use_all_blocks: bool = False,
+        shuffle_by_conv: bool = False,
+    ) -> None:
+        super().__init__()
+        if execution not in EXECUTIONS:
+            raise InputError(f"unknown supernet execution '{execution}'; known: {', '.join(EXECUTIONS)}")
+        self.space = space
+        self.execution = execution
+        self.use_all_blocks = use_all_blocks
+        self.shuffle_by_conv = shuffle_by_conv
+        with self.name_scope():
+            self.features = nn.Sequential(prefix="")
+            _add(self.features, layer_specs.stem(space))
+            self._first_choice_block = len(self.features)
+            for index in range(space.num_choice_blocks):
+                self.features.add(ChoiceBlock(space, index, shuffle_by_conv))
+            _add(self.features, layer_specs.head(space))
+            self.output = nn.HybridSequential(prefix="")
+            _add(self.output, layer_specs.classifier(space))
+            self.output.add(nn.Flatten())
+        self._parameters_by_name = self._collect_params_with_prefix()
+        for own, _, _ in _fixed_parameters(space):
+            if own.endswith(("gamma", "beta")):
+                self._parameters_by_name[own].grad_req = "null"
+
+    def forward(self, x, architecture: Architecture):
+        """Logits (N, num_classes) of one path."""
+        for position, layer in enumerate(self.features):
+            index = position - self._first_choice_block
+            if 0 <= index < self.space.num_choice_blocks:
+                block_choice = None if self.use_all_blocks else architecture.block_choices[index]
+                x = layer(x, block_choice, architecture.channel_choices[index], self.execution)
+            else:
+                x = layer(x)
+        return self.output(x)
+
+    def selected_parameters(self, architecture: Architecture) -> List[Tuple[mx.gluon.Parameter, Shape]]:
+        """What one path trains: each parameter with the shape of the leading corner that the path uses.
+
+        Running statistics are not among them.
+        """
+        names = [
+            (self._parameters_by_name[own], shape) for own, _, shape in self._path(architecture, self.use_all_blocks)
+        ]
+        return [(parameter, shape) for parameter, shape in names if parameter.grad_req != "null"]
+
+    def extract(
+        self,
+        architecture: Architecture,
+        ctx: Union[mx.Context, Sequence[mx.Context], None] = None,
+        grad_req: str = "null",
+    ) -> Subnet:
+        """A subnet with copies of the selected weights and running statistics; this network is not changed.
+
+        Args:
+            grad_req: `'write'` for a subnet that is to be trained; the default saves the memory of its gradients.
+        Raises: InputError if the architecture is not of this space.
+        """
+        subnet = Subnet(self.space, architecture, self.shuffle_by_conv)
+        ctx = ctx or mx.cpu()
+        values = {theirs: (own, shape) for own, theirs, shape in self._path(architecture, use_all_blocks=False)}
+        for name, parameter in subnet._collect_params_with_prefix().items():
+            if isinstance(parameter, mx.gluon.Constant):
+                parameter.initialize(ctx=ctx)
+                continue
+            if parameter.grad_req != "null":
+                parameter.grad_req = grad_req
+            own, shape = values[name]
+            value = leading_corner(self._parameters_by_name[own].list_data()[0], shape).astype("float32", copy=False)
+            parameter._load_init(value, ctx)  # as Gluon's load_parameters does, without computing initial values
+        return subnet
+
+    def _path(self, architecture: Architecture, use_all_blocks: bool) -> List[Tuple[str, str, Shape]]:
+        """(name here, name in the subnet, selected shape) of everything that a path uses."""
+        first, space = self._first_choice_block, self.space
+        rows = list(_fixed_parameters(space))
+        for index, (b, c) in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
+            for choice in range(space.num_block_choices) if use_all_blocks else (b,):
+                attribute = space.blocks[choice].attribute
+                for name, shape in _block_parameters(space, index, choice, c):
+                    prefix = f"features.{first + index}."
+                    rows.append((f"{prefix}{attribute}.{name}", f"{prefix}{name}", shape))
+        return rows
+
+
+@lru_cache(maxsize=4096)
+def _block_parameters(space: SearchSpace, index: int, block_choice: int, channel_choice: int):
+    main, projection = layer_specs.choice_block(space, index, block_choice, channel_choice)
+    branches = (("main_branch", main), ("proj_branch", projection))
+    return [
+        (f"{branch}.{name}", shape) for branch, specs in branches for name, shape in parameter_shapes(specs).items()
+    ]
+
+
+@lru_cache(maxsize=16)
+def _fixed_parameters(space: SearchSpace):
+    """(name, name, shape) of stem, head and classifier, which every path uses whole."""
+    stem, head = layer_specs.stem(space), layer_specs.head(space)
+    first_of_head = num_layers(stem) + space.num_choice_blocks
+    parts = (
+        ("features", parameter_shapes(stem)),
+        ("features", parameter_shapes(head, first_of_head)),
+        ("output", parameter_shapes(layer_specs.classifier(space))),
+    )
+    return [(f"{part}.{name}",) * 2 + (shape,) for part, shapes in parts for name, shape in shapes.items()]
+
+
+def _add(chain: Union[nn.Sequential, nn.HybridSequential], specs: layer_specs.Specs) -> None:
+    for spec in specs:
+        chain.add(*build_layers(spec))
+
+
+def get_shufflenas_oneshot(
+    architecture: Optional[Sequence[int]] = None,
+    scale_ids: Optional[Sequence[int]] = None,
+    use_all_blocks: bool = False,
+    n_class: int = 1000,
+    use_se: bool = False,
+    last_conv_after_pooling: bool = False,
+    shuffle_by_conv: bool = False,
+    channels_layout: str = "OneShot",
+) -> Union[Supernet, Subnet]:
+    """A supernet without choices, a subnet with both block choices (`architecture`) and channel choices (`scale_ids`).
+
+    Raises: InputError if only one of the two is given, or if they are not of the space.
+    """
+    space = search_space(
+        channels_layout, num_classes=n_class, use_se=use_se, last_conv_after_pooling=last_conv_after_pooling
+    )
+    if architecture is None and scale_ids is None:
+        return Supernet(space, use_all_blocks=use_all_blocks, shuffle_by_conv=shuffle_by_conv)
+    if architecture is None or scale_ids is None:
+        raise InputError("a subnet needs both architecture (block choices) and scale_ids (channel choices)")
+    if use_all_blocks:
+        raise InputError("use_all_blocks is for a supernet; a subnet has one block choice per choice block")
+    return Subnet(space, Architecture(tuple(architecture), tuple(scale_ids)), shuffle_by_conv)

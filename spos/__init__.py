@@ -1,0 +1,1 @@
+"""Single-Path One-Shot neural architecture search on MXNet Gluon: the library below the programs."""

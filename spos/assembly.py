@@ -1,0 +1,154 @@
+"""From filled option groups to the objects they describe: devices, data, search spaces, loaders.
+
+What every program does before it starts, so that the programs themselves stay short.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from spos.compat import mx
+from spos.data import IMAGENET_CROP_RATIO, DataSet, ImageLoader, open_record_dataset
+from spos.digits import prepare_digits
+from spos.errors import InputError
+from spos.options import ArchitectureOptions, DataOptions, DeviceOptions, SpaceOptions
+from spos.records import ArchitectureRecord, load_architecture
+from spos.search_space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, parse_choices, search_space
+
+IMAGENET_CLASSES = 1000
+IMAGENET_SIZE = 224
+LISTS_SEED = 20190401  # the held-out lists are the same for every run on the same files
+
+
+def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:
+    """The contexts to compute on. Raises InputError if they are not there or cannot do the precision."""
+    if options.num_gpus == 0:
+        if options.dtype != "float32":
+            raise InputError(f"--dtype {options.dtype} needs a GPU: MXNet has no such convolution on CPU")
+        return tuple(mx.cpu(i) for i in range(options.num_cpus_ctx))
+    if options.num_gpus > mx.context.num_gpus():
+        raise InputError(f"--num-gpus {options.num_gpus}: MXNet sees {mx.context.num_gpus()} GPUs on this machine")
+    return tuple(mx.gpu(i) for i in range(options.num_gpus))
+
+
+def open_data(options: DataOptions, lists: Path) -> DataSet:
+    """The data set that the flags name, its held-out lists written to (or found in) `lists`.
+
+    Raises: InputError if files are missing, with the way to make them, or do not fit the flags.
+    """
+    if options.dataset == "digits":
+        data = prepare_digits(str(Path(options.data_dir) / "digits"))
+        if options.classes not in (0, data.num_classes):
+            raise InputError(f"--classes {options.classes}: --dataset digits has {data.num_classes} classes")
+    else:
+        for name in ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx"):
+            path = getattr(options, name)
+            if not Path(path).is_file():
+                raise InputError(
+                    f"--{name.replace('_', '-')} {path} does not exist. README.md, 'Your own data', says how to make "
+                    f"it; --dataset digits needs no files"
+                )
+        data = open_record_dataset(
+            options.rec_train,
+            options.rec_train_idx,
+            options.rec_val,
+            options.rec_val_idx,
+            num_classes=options.classes or IMAGENET_CLASSES,
+            input_size=options.input_size or IMAGENET_SIZE,
+            crop_ratio=options.crop_ratio or IMAGENET_CROP_RATIO,
+            holdout=options.holdout,
+            num_bn_images=options.update_bn_images,
+            lists_directory=str(lists),
+            seed=LISTS_SEED,
+        )
+    return replace(
+        data, input_size=options.input_size or data.input_size, crop_ratio=options.crop_ratio or data.crop_ratio
+    )
+
+
+def make_loader(
+    data: DataSet,
+    split: str,
+    options: DataOptions,
+    num_devices: int = 1,
+    training: bool = False,
+    seed: int = 0,
+) -> ImageLoader:
+    """Batches of one split for all devices together; augmented, shuffled and without a short batch for training."""
+    file = data.splits[split]
+    batch_size = options.batch_size * num_devices
+    return ImageLoader(
+        file,
+        batch_size,
+        data.input_size,
+        data.num_classes,
+        data.mean,
+        data.std,
+        augmentation=data.augmentation if training else None,
+        crop_ratio=data.crop_ratio,
+        seed=seed,
+        num_workers=options.num_workers,
+        drop_last=training,
+    )
+
+
+def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
+    """The search space of the flags, for these images."""
+    return search_space(
+        options.channels_layout,
+        use_se=options.use_se,
+        last_conv_after_pooling=options.last_conv_after_pooling,
+        min_channel_choice=STABLE_CHANNEL_CHOICE if options.ignore_first_two_cs else 0,
+        **fit_to_data(options, data),
+    )
+
+
+def fit_to_data(options: SpaceOptions, data: DataSet) -> Dict[str, Any]:
+    """The fields of a space that depend on the images."""
+    strides = parse_choices(options.strides, "--strides") if options.strides else data.strides
+    return {"strides": strides, "input_size": data.input_size, "num_classes": data.num_classes}
+
+
+def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
+    """The architecture that the flags name, or None if they name none.
+
+    A file or a published name brings its own space; flags of the space must not contradict it.
+    """
+    choices = (options.block_choices, options.channel_choices)
+    if options.architecture:
+        if any(choices):
+            raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
+        record = load_architecture(options.architecture)
+        for name in ("use_se", "last_conv_after_pooling"):
+            if getattr(space, name) and not getattr(record.space, name):
+                raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{options.architecture}'")
+        if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
+            raise InputError(
+                f"--channels-layout {space.channels_layout} contradicts architecture '{options.architecture}' "
+                f"({record.space.layout})"
+            )
+        return record
+    if not any(choices):
+        return None
+    if not all(choices):
+        raise InputError("--block-choices and --channel-choices must be given together")
+    own = search_space(
+        space.channels_layout, use_se=space.use_se, last_conv_after_pooling=space.last_conv_after_pooling
+    )
+    return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {})
+
+
+def versions() -> Dict[str, Any]:
+    """What a result depends on beside its flags: library versions and the commit of this code, if it is known."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        commit = done.stdout.strip() or None
+    except OSError:  # no git here
+        commit = None
+    return {"mxnet": mx.__version__, "numpy": np.__version__, "commit": commit}

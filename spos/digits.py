@@ -1,0 +1,154 @@
+"""The handwritten digits of scikit-learn as a data set: small, real, and there without a download.
+
+1,797 digits of 8x8 pixels (UCI, Alpaydin and Kaynak 1998), enlarged to 32x32 so that they pass through a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from spos.compat import mx
+from spos.data import DIGITS_AUGMENTATION, DataSet
+from spos.errors import InputError
+from spos.record_file import Index, RecordFile, random_order, read_index
+from spos.records import write_atomic
+
+IMAGE_SIZE = 32
+NUM_CLASSES = 10
+STRIDES = (2, 1, 2, 2, 2)
+MEAN = (77.9, 77.9, 77.9)  # of "train_full", 0..255
+STD = (82.5, 82.5, 82.5)
+SPLIT_SIZES = {"train": 1077, "bn": 180, "search_val": 180, "test": 360}
+FULL_TRAINING_SPLITS = ("train", "bn", "search_val")
+
+_SEED = 20190401
+_SCHEMA = 1
+_DESCRIPTION = "digits.json"  # written last: its checksums say that the other files are complete
+_CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def prepare_digits(directory: str) -> DataSet:
+    """Write the digits as record files with fixed lists, unless they are there already, and open them.
+
+    Every file appears whole or not at all, and always with the same bytes, so a second call, two processes at once
+    and a kill in between are harmless. A file that does not match its checksum is written again.
+
+    Raises: InputError if scikit-learn is missing or the directory cannot be written.
+    """
+    folder = Path(directory)
+    if not _is_complete(folder):
+        try:
+            _write(folder)
+        except OSError as error:
+            raise InputError(f"{directory}: cannot write the digits here ({error})") from error
+    splits = {name: RecordFile(str(folder / "digits.rec"), str(folder / f"{name}.idx")) for name in SPLIT_SIZES}
+    splits["train_full"] = RecordFile(str(folder / "digits.rec"), str(folder / "train_full.idx"))
+    return DataSet("digits", NUM_CLASSES, IMAGE_SIZE, STRIDES, MEAN, STD, DIGITS_AUGMENTATION, 1.0, splits)
+
+
+def load_images() -> Tuple[np.ndarray, np.ndarray]:
+    """Return the enlarged digits (1797, 32, 32) uint8 with ink 255 on 0, and their labels (1797,) int64."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError(
+            f"the digits come with scikit-learn, which cannot be imported ({error}); "
+            "install it under the project's constraints"
+        ) from error
+    from PIL import Image
+
+    small, labels = load_digits(return_X_y=True)
+    grey = np.round(small.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    large = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in grey]
+    return np.stack(large), labels.astype(np.int64)
+
+
+def split_positions(labels: np.ndarray) -> Dict[str, np.ndarray]:
+    """Draw the fixed lists, each with every class in its share (to within one or two images).
+
+    The members of a class, in random order, are spread evenly over 0..1; any stretch of the merged sequence then
+    holds all classes in proportion.
+    """
+    place = np.empty(len(labels))
+    for label in range(NUM_CLASSES):
+        members = np.flatnonzero(labels == label)
+        order = random_order(len(members), _SEED, label)
+        place[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
+    sequence = np.argsort(place, kind="stable")
+    ends = np.cumsum(list(SPLIT_SIZES.values()))
+    return dict(zip(SPLIT_SIZES, np.split(sequence, ends[:-1])))
+
+
+def _write(folder: Path) -> None:
+    images, labels = load_images()
+    record, index = _pack(images, labels)
+    files = {"digits.rec": record, "digits.idx": index.to_bytes()}
+    lists = split_positions(labels)
+    lists["train_full"] = np.concatenate([lists[name] for name in FULL_TRAINING_SPLITS])
+    files.update({f"{name}.idx": index.take(positions).to_bytes() for name, positions in lists.items()})
+    rows = [f"{label}\t{name}\n" for label, name in enumerate(_CLASS_NAMES)]
+    files["classes.tsv"] = ("label\tname\n" + "".join(rows)).encode("ascii")
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    write_atomic(folder / _DESCRIPTION, _describe(files, len(labels)))
+
+
+def _pack(images: np.ndarray, labels: np.ndarray) -> Tuple[bytes, Index]:
+    with tempfile.TemporaryDirectory(prefix="spos-digits-") as directory:
+        idx, rec = Path(directory) / "digits.idx", Path(directory) / "digits.rec"
+        writer = mx.recordio.MXIndexedRecordIO(str(idx), str(rec), "w")
+        for key, (image, label) in enumerate(zip(images, labels)):
+            header = mx.recordio.IRHeader(0, float(label), key, 0)
+            writer.write_idx(key, mx.recordio.pack(header, _encode_png(image)))
+        writer.close()
+        return rec.read_bytes(), read_index(str(idx))
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.stack([image] * 3, axis=-1)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _describe(files: Dict[str, bytes], num_images: int) -> bytes:
+    description = {
+        "schema": _SCHEMA,
+        "name": "digits",
+        "source": "sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits)",
+        "num_images": num_images,
+        "num_classes": NUM_CLASSES,
+        "image_size": IMAGE_SIZE,
+        "splits": SPLIT_SIZES,
+        "mean": MEAN,
+        "std": STD,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    return (json.dumps(description, indent=2, sort_keys=True) + "\n").encode("ascii")
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        description = json.loads((folder / _DESCRIPTION).read_text(encoding="ascii"))
+        if description["schema"] != _SCHEMA or set(description["sha256"]) != set(_file_names()):
+            return False
+        return all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
+            for name, checksum in description["sha256"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # missing or damaged: written again by the caller
+
+
+def _file_names() -> List[str]:
+    lists = [f"{name}.idx" for name in (*SPLIT_SIZES, "train_full")]
+    return ["digits.rec", "digits.idx", "classes.tsv", *lists]

@@ -1,0 +1,255 @@
+"""Flags of the programs. Each is declared once, as a field of a group; programs pick groups.
+
+A group is a frozen dataclass: its field names are the flags, its defaults the defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Type, TypeVar
+
+from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
+from spos.errors import InputError
+from spos.search_space import LAYOUTS
+
+Group = TypeVar("Group")
+
+
+def flag(default: Any, help: str, type: Optional[Callable] = None, short: str = "", **kwargs: Any) -> Any:
+    """A dataclass field that is also a command-line flag. `type` defaults to the type of the default."""
+    return field(default=default, metadata={"help": help, "type": type, "short": short, **kwargs})
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {value}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {value}")
+    return value
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where results lie, and what makes a run repeatable."""
+
+    save_dir: str = flag("", "run directory (runs/supernet, runs/search or runs/subnet by default)")
+    seed: int = flag(0, "seed of everything random", type=not_negative)
+    resume: bool = flag(False, "insist on continuing the run in --save-dir (the same command continues anyway)")
+
+
+@dataclass(frozen=True)
+class JsonOptions:
+    """Output for machines."""
+
+    json: bool = flag(False, "print one JSON object and nothing else on standard output")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data set: `--dataset digits` is inside the installation; ImageNet comes as RecordIO files."""
+
+    dataset: str = flag("imagenet", "data set", choices=("imagenet", "digits"))
+    data_dir: str = flag("data", "folder where --dataset digits is written, once")
+    rec_train: str = flag("data/imagenet/train.rec", "training images (RecordIO)")
+    rec_train_idx: str = flag("data/imagenet/train.idx", "index of --rec-train")
+    rec_val: str = flag("data/imagenet/val.rec", "validation images (RecordIO)")
+    rec_val_idx: str = flag("data/imagenet/val.idx", "index of --rec-val")
+    use_rec: bool = flag(True, "read RecordIO files (the only form just now; accepted for older scripts)")
+    classes: int = flag(0, "number of classes (0: that of the data set)", type=not_negative)
+    input_size: int = flag(0, "height and width of the network's input (0: that of the data set)", type=not_negative)
+    crop_ratio: float = flag(
+        0.0, "input size / shorter side before the centre crop (0: that of the data set)", type=fraction
+    )
+    holdout: int = flag(50_000, "training images held out to score candidates (imagenet)", type=positive)
+    update_bn_images: int = flag(20_000, "training images held out for the BatchNorm update", type=positive)
+    batch_size: int = flag(128, "images per step and device", type=positive)
+    num_workers: int = flag(4, "threads that decode images", type=positive, short="-j", aliases=("--num-data-workers",))
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """Which search space."""
+
+    channels_layout: str = flag("OneShot", "output channels of the stages", choices=tuple(LAYOUTS))
+    use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
+    last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
+    ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")
+    strides: str = flag("", "stride plan: stem, then each stage, e.g. 2,2,2,2,2 (empty: by input size)")
+
+
+@dataclass(frozen=True)
+class ArchitectureOptions:
+    """One architecture: by name, by file, or by its choices."""
+
+    architecture: str = flag("", "published name or architecture file (JSON)")
+    block_choices: str = flag("", "block choices like '0, 0, 3, ...', with --channel-choices")
+    channel_choices: str = flag("", "channel choices like '6, 5, 3, ...'")
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What computes."""
+
+    num_gpus: int = flag(0, "GPUs to use (0: CPU)", type=not_negative)
+    num_cpus_ctx: int = flag(
+        1, "CPU contexts when there is no GPU; more than one tests multi-device code", type=positive
+    )
+    dtype: str = flag("float32", "precision of the network", choices=("float32", "float16"))
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The training recipe. The scripts carry the published values."""
+
+    model: str = flag("ShuffleNas", "supernet or subnet", choices=("ShuffleNas", "ShuffleNas_fixArch"))
+    num_epochs: int = flag(120, "epochs", type=positive)
+    lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
+    momentum: float = flag(0.9, "momentum of NAG", type=fraction)
+    wd: float = flag(3e-5, "weight decay", type=float)
+    lr_mode: str = flag(
+        "cosine", "decay of the learning rate", choices=("cosine", "poly", "step", "linear", "constant")
+    )
+    lr_decay: float = flag(0.1, "factor of --lr-mode step", type=fraction)
+    lr_decay_epoch: str = flag("40,60", "epochs at which --lr-mode step decays")
+    lr_decay_period: int = flag(0, "decay every so many epochs instead (--lr-mode step)", type=not_negative)
+    warmup_lr: float = flag(0.0, "learning rate at the start of the warm-up", type=float)
+    warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
+    label_smoothing: bool = flag(False, "smooth labels by 0.1")
+    no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")
+    mode: str = flag("hybrid", "hybrid compiles what can be compiled", choices=("hybrid", "imperative"))
+    use_all_blocks: bool = flag(False, "train the mean of all block choices")
+    use_all_channels: bool = flag(False, "train at full width only")
+    epoch_start_cs: int = flag(
+        -1, "first epoch (from 0) of channel selection; full width before it (-1: from the start)", type=int
+    )
+    cs_warm_up: bool = flag(False, "let channel selection start wide and grow narrower by the layout's schedule")
+    execution: str = flag("slice", "how the supernet runs narrower widths", choices=("slice", "mask"))
+    val_architectures: int = flag(5, "architectures sampled to validate a supernet", type=positive)
+    val_frequency: int = flag(
+        0, "epochs between validations; the last is always validated (0: only the last)", type=not_negative
+    )
+    train_on: str = flag(
+        "",
+        "train: without the held-out images; train_full: with them (default: supernet train, subnet train_full)",
+        choices=("", "train", "train_full"),
+    )
+    save_frequency: int = flag(1, "epochs between checkpoints", type=positive)
+    keep_checkpoints: int = flag(2, "checkpoints to keep", type=positive)
+    log_interval: int = flag(50, "batches between log lines when output is not a terminal", type=positive)
+    logging_file: str = flag("", "also write log lines to this file")
+    resume_epoch: int = flag(-1, "epoch to start from, with --resume-params", type=int)
+    resume_params: str = flag("", "start from these parameters")
+    resume_states: str = flag("", "start from this optimizer state, with --resume-params")
+
+
+@dataclass(frozen=True)
+class ConstraintOptions:
+    """What a searched architecture may cost."""
+
+    comparison_model: str = flag(
+        DEFAULT_COMPARISON_MODEL, "network that ratios are relative to", choices=tuple(COMPARISON_MODELS)
+    )
+    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=float)
+    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=float)
+    score_max: float = flag(1.0, "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit)", type=float)
+    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=float)
+    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=float)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search."""
+
+    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
+    search_mode: str = flag("genetic", "strategy", choices=("genetic", "random"))
+    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
+    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
+    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
+    search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
+    population_size: int = flag(50, "architectures in a generation", type=positive)
+    retain_length: int = flag(10, "best architectures kept as parents", type=positive)
+    random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
+    mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
+    topk: int = flag(3, "architectures to report", type=positive)
+    fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
+    fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def __init__(self, description: Optional[str], groups: Sequence[Type]) -> None:
+        super().__init__(
+            description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for group in groups:
+            section = self.add_argument_group((group.__doc__ or "").strip().split("\n")[0])
+            for item in fields(group):
+                _add_flag(section, item)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def _add_flag(section: Any, item: Any) -> None:
+    meta = dict(item.metadata)
+    kind, short, aliases = meta.pop("type"), meta.pop("short"), meta.pop("aliases", ())
+    names = [name for name in (short, f"--{item.name.replace('_', '-')}", *aliases) if name]
+    meta["help"] = meta["help"].replace("%", "%%")
+    if isinstance(item.default, bool):
+        section.add_argument(*names, dest=item.name, action="store_true", default=item.default, **meta)
+        return
+    if item.default not in ("", None):
+        meta["help"] += " [%(default)s]"
+    section.add_argument(*names, dest=item.name, type=kind or type(item.default), default=item.default, **meta)
+
+
+def pick(group: Type[Group], args: argparse.Namespace) -> Group:
+    """The part of parsed arguments that belongs to a group."""
+    return group(**{item.name: getattr(args, item.name) for item in fields(group)})  # type: ignore[arg-type]
+
+
+def as_json(*groups: Any) -> Dict[str, Any]:
+    """All flags of filled groups, by name."""
+    return {name: value for group in groups for name, value in asdict(group).items()}
+
+
+def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
+    """Run a program's `main`; bad input and a failing disk become one line on standard error and exit code 2."""
+    try:
+        return main(argv)
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

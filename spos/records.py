@@ -1,0 +1,233 @@
+"""Files that programs write and read: JSON records, architecture files, run directories. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+
+from spos.cost import count_architecture
+from spos.errors import InputError
+from spos.search_space import Architecture, SearchSpace
+
+PathLike = Union[str, Path]
+
+SCHEMA = 1
+ARCHITECTURES = Path(__file__).resolve().parent.parent / "architectures"  # published ones, by name
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.jsonl"
+HISTORY_FILE = "history.jsonl"
+BEST_FILE = "best.json"
+MODEL_FILE = "model.params"
+LISTS_FOLDER = "lists"
+
+
+def write_atomic(path: PathLike, content: Union[str, bytes]) -> None:
+    """Write a whole file or none: to a temporary name beside it, flushed to disk, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: PathLike) -> None:
+    """Make renames inside a directory survive a power cut."""
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_text(record: Any) -> str:
+    """Readable JSON: one key a line, but lists of numbers on one line."""
+    text = json.dumps(record, indent=2)
+    return re.sub(r"\[[^\[\]{}\"]*\]", lambda m: re.sub(r"\s+", " ", m[0]).replace("[ ", "[").replace(" ]", "]"), text)
+
+
+def write_json(path: PathLike, record: Any) -> None:
+    """Write a record atomically as readable JSON."""
+    write_atomic(path, to_text(record) + "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Raises InputError if the file is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from None
+
+
+class Journal:
+    """An append-only file of JSON rows. A row is on disk when `append` returns.
+
+    A last line cut short by a kill is dropped on opening; any other damaged line is an InputError.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        self.rows: List[Dict[str, Any]] = list(self._read()) if self.path.exists() else []
+
+    def _read(self) -> Iterator[Dict[str, Any]]:
+        lines = self.path.read_bytes().split(b"\n")
+        complete, rest = lines[:-1], lines[-1]
+        for number, line in enumerate(complete, 1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise InputError(f"{self.path} line {number} is damaged; remove the line to go on") from None
+        if rest:
+            write_atomic(self.path, b"".join(line + b"\n" for line in complete))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab") as file:
+            file.write(json.dumps(row).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(dict(row))
+
+    def keep(self, condition) -> None:
+        """Drop the rows for which `condition(row)` is false, from the file too."""
+        kept = [row for row in self.rows if condition(row)]
+        if len(kept) < len(self.rows):
+            write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            self.rows = kept
+
+
+@dataclass(frozen=True)
+class ArchitectureRecord:
+    """An architecture with the space that gives it meaning, and whatever else its file says."""
+
+    space: SearchSpace
+    architecture: Architecture
+    more: Mapping[str, Any]
+
+    def to_json(self) -> Dict[str, Any]:
+        cost = count_architecture(self.space, self.architecture)
+        return {
+            "schema": SCHEMA,
+            "space": self.space.to_json(),
+            "fingerprint": self.space.fingerprint,
+            "block_choices": list(self.architecture.block_choices),
+            "channel_choices": list(self.architecture.channel_choices),
+            "flops": cost.macs,
+            "params": cost.params,
+            **self.more,
+        }
+
+
+def published_architectures() -> List[str]:
+    """Names that `load_architecture` knows without a file."""
+    return sorted(path.stem for path in ARCHITECTURES.glob("*.json"))
+
+
+def load_architecture(name_or_file: PathLike) -> ArchitectureRecord:
+    """Read an architecture file, or a published one by its name.
+
+    Raises: InputError if there is no such file or name, or if its parts contradict each other.
+    """
+    path = Path(name_or_file)
+    published = ARCHITECTURES / f"{name_or_file}.json"
+    if not path.suffix == ".json" and published.is_file():
+        path = published
+    elif not path.is_file():
+        raise InputError(
+            f"no architecture '{name_or_file}': not a file, and the published ones are "
+            f"{', '.join(published_architectures())}"
+        )
+    record = read_json(path)
+    own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
+    missing = [key for key in own if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise InputError(f"{path} is not an architecture file: it lacks {', '.join(missing)}")
+    if record["schema"] != SCHEMA:
+        raise InputError(f"{path} has schema {record['schema']}, this version reads {SCHEMA}")
+    space = SearchSpace.from_json(record["space"], source=str(path))
+    if space.fingerprint != record["fingerprint"]:
+        raise InputError(f"{path}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
+    for key in ("block_choices", "channel_choices"):
+        if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
+            raise InputError(f"{path}: {key} must be a list of integers")
+    architecture = Architecture(tuple(record["block_choices"]), tuple(record["channel_choices"]))
+    cost = count_architecture(space, space.validate(architecture, source=str(path)))
+    if (record["flops"], record["params"]) != tuple(cost):
+        raise InputError(
+            f"{path} states {record['flops']} FLOPs and {record['params']} params, its choices give "
+            f"{cost.macs} and {cost.params}"
+        )
+    return ArchitectureRecord(space, architecture, {key: value for key, value in record.items() if key not in own})
+
+
+# A run may go on with other values of these flags; every other flag is part of what the run is.
+NOT_PART_OF_A_RUN = (
+    "save_dir",
+    "resume",
+    "num_workers",
+    "log_interval",
+    "logging_file",
+    "save_frequency",
+    "keep_checkpoints",
+    "json",
+)
+
+
+def open_run(directory: PathLike, config: Mapping[str, Any], must_resume: bool = False) -> Path:
+    """Make a run directory with its `config.json`, or enter the one of the same run.
+
+    Args:
+        config: `options` (flags by name) and whatever else describes the run; plain JSON values.
+        must_resume: the user asked to continue, so the run has to be there.
+    Raises: InputError if the directory holds another run, or nothing that could be resumed.
+    """
+    directory = Path(directory)
+    path = directory / CONFIG_FILE
+    config = json.loads(json.dumps(config))
+    if path.is_file():
+        _check_same_run(directory, read_json(path), config)
+        return directory
+    if must_resume:
+        raise InputError(f"--resume: there is no run in {directory}")
+    if directory.is_dir() and any(entry.name != LISTS_FOLDER for entry in directory.iterdir()):
+        raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
+    write_json(path, config)
+    return directory
+
+
+def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if not isinstance(old, dict) or old.get("program") != new["program"]:
+        raise InputError(f"{directory} holds a run of another program; give another --save-dir")
+    if old.get("space") != new.get("space"):
+        raise InputError(f"{directory} holds a run in another search space; give another --save-dir")
+    before, now = old.get("options", {}), new["options"]
+    names = [n for n in {**before, **now} if n not in NOT_PART_OF_A_RUN and before.get(n) != now.get(n)]
+    if names:
+        name = names[0]
+        raise InputError(
+            f"{directory} holds another run: --{name.replace('_', '-')} was {before.get(name)}, now it is "
+            f"{now.get(name)}. Give another --save-dir, or the same flags to go on with it"
+        )
+
+
+def find_config(file: PathLike) -> Optional[Dict[str, Any]]:
+    """The `config.json` beside a file of a run, or None if the file does not lie in a run directory."""
+    path = Path(file).resolve().parent / CONFIG_FILE
+    return read_json(path) if path.is_file() else None

@@ -1,0 +1,56 @@
+"""What people see of a run while it goes: a line per epoch, on the terminal, in a text log and in `log.jsonl`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Dict
+
+from spos.records import Journal
+
+
+class RunLog:
+    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes)."""
+
+    def __init__(self, journal: Journal, logging_file: str = "") -> None:
+        self.journal = journal
+        self.logging_file = logging_file
+
+    def line(self, text: str) -> None:
+        """Show one line."""
+        print(text, flush=True)
+        if self.logging_file:
+            with open(self.logging_file, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def epoch(self, row: Dict[str, Any]) -> None:
+        """Record and show a finished epoch."""
+        self.journal.append(row)
+        self.line(describe_epoch(row))
+
+    def keep_epochs_before(self, epoch: int) -> None:
+        """Forget epochs that will be done again."""
+        self.journal.keep(lambda row: row["epoch"] < epoch)
+
+
+def describe_epoch(row: Dict[str, Any]) -> str:
+    """One line of text for a row of `log.jsonl`."""
+    text = (
+        f"epoch {row['epoch'] + 1:3d}  loss {row['loss']:.3f}  train top-1 {row['top1']:.2%} top-5 {row['top5']:.2%}  "
+        f"lr {row['lr']:.4g}  {row['images_per_second']:.0f} img/s"
+    )
+    for key, label in (("val_top1", "val top-1"), ("val_top5", "top-5")):
+        if key in row:
+            text += f"  {label} {row[key]:.2%}"
+    return text
+
+
+def table(rows) -> str:
+    """Rows of (label, value) in two aligned columns."""
+    rows = [(str(label), str(value)) for label, value in rows]
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def warn(text: str) -> None:
+    """A line on standard error that does not stop the program."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,276 @@
+"""One training loop for supernets and subnets, which knows nothing about either.
+
+A network that has paths is given a `sampler`; every step draws a path, runs it, and updates exactly what the path
+uses. A network without paths is trained whole.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from spos.checkpoint import Checkpoint, load_arrays, load_parameters, save_checkpoint
+from spos.compat import mx
+from spos.errors import InputError
+from spos.evaluation import Accuracy, count_hits
+from spos.schedule import derive_rng, derive_seed
+from spos.slicing import is_leading_rows, leading_corner
+
+Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
+NO_DECAY = ("gamma", "beta", "bias")
+
+
+class PathTrainer(mx.gluon.Trainer):
+    """A Gluon trainer that can update a part of the parameters, and of each the leading corner only.
+
+    Everything else keeps its value, its momentum and its decay: nothing that was not sampled moves. Gradients are
+    summed over devices and applied on each (`update_on_kvstore=False`): updating on the KVStore would apply stale
+    gradients to branches that were not sampled.
+
+    Args:
+        net: parameters are known by their structural names, so states survive a change of the code around them.
+        no_wd: no weight decay on biases and BatchNorm.
+    """
+
+    def __init__(self, net: mx.gluon.Block, optimizer: mx.optimizer.Optimizer, no_wd: bool = False) -> None:
+        named = {n: p for n, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
+        self.names = list(named)
+        for name, parameter in named.items():
+            parameter.wd_mult = 0.0 if no_wd and name.endswith(NO_DECAY) else 1.0
+        super().__init__(list(named.values()), optimizer, kvstore="device", update_on_kvstore=False)
+        self._everything = [(i, p.shape) for i, p in enumerate(self._params)]
+        self._selected = self._everything
+
+    def step(self, batch_size: int, selected: Optional[Selected] = None) -> None:
+        """Sum gradients over devices, divide by `batch_size` (of all devices together) and update.
+
+        Args:
+            selected: (parameter, shape of its leading corner) of what to update; everything if None.
+        """
+        self._selected = self._everything
+        if selected is not None:
+            self._selected = [(self._param2idx[p.name], shape) for p, shape in selected]
+        super().step(batch_size, ignore_stale_grad=True)
+
+    def _allreduce_grads(self) -> None:
+        if self._kvstore:
+            for index, _ in self._selected:
+                self._kvstore.pushpull(index, self._params[index].list_grad(), priority=-index)
+
+    def _update(self, ignore_stale_grad: bool = False) -> None:
+        for device, updater in enumerate(self._updaters):
+            for index, shape in self._selected:
+                parameter = self._params[index]
+                weight, grad = parameter.list_data()[device], parameter.list_grad()[device]
+                if index not in updater.states:
+                    updater.states[index] = self._optimizer.create_state_multi_precision(index, weight)
+                    updater.states_synced[index] = True
+                _update_corner(self._optimizer, index, weight, grad, updater.states[index], shape)
+
+    def states(self) -> Dict[str, Any]:
+        """Optimizer state by name and position, without pickle. Devices hold the same, so one is given."""
+        named = {}
+        for index, state in self._updaters[0].states.items():
+            for part, array in enumerate(_flat(state)):
+                named[f"{self.names[index]}:{part}"] = array
+        return named
+
+    def set_states(self, arrays: Mapping[str, Any]) -> None:
+        """Restore what `states` gave. Raises InputError if it belongs to another network."""
+        indices = {name: index for index, name in enumerate(self.names)}
+        for key in arrays:
+            if key.rpartition(":")[0] not in indices:
+                raise InputError(f"optimizer state of unknown parameter {key}: is it of another network?")
+        for name, index in indices.items():
+            if f"{name}:0" not in arrays:
+                continue
+            for device, updater in enumerate(self._updaters):
+                weight = self._params[index].list_data()[device]
+                state = self._optimizer.create_state_multi_precision(index, weight)
+                for part, array in enumerate(_flat(state)):
+                    saved = arrays.get(f"{name}:{part}")
+                    if saved is None or saved.shape != array.shape:
+                        raise InputError(f"optimizer state of {name} has another form: is it of another network?")
+                    saved.copyto(array)
+                updater.states[index] = state
+                updater.states_synced[index] = True
+
+
+def _flat(state: Any) -> List[Any]:
+    if state is None:
+        return []
+    return list(state) if isinstance(state, (list, tuple)) else [state]
+
+
+def _update_corner(optimizer, index: int, weight, grad, state, shape: Tuple[int, ...]) -> None:
+    """Update the leading corner of a weight and of its state, and nothing else."""
+    if weight.shape == shape:
+        optimizer.update_multi_precision(index, weight, grad, state)
+        return
+    cut = (lambda a: a[: shape[0]]) if is_leading_rows(shape, weight.shape) else (lambda a: leading_corner(a, shape))
+    parts = [cut(array) for array in (weight, *_flat(state))]  # views of rows, else copies
+    new_state = parts[1:] if isinstance(state, (list, tuple)) else (parts[1] if state is not None else None)
+    optimizer.update_multi_precision(index, parts[0], cut(grad), new_state)
+    if not is_leading_rows(shape, weight.shape):
+        corner = tuple(slice(0, length) for length in shape)
+        for array, part in zip((weight, *_flat(state)), parts):
+            array[corner] = part
+
+
+@dataclass
+class Meter:
+    """Loss and hits of an epoch, read one step late so that reading does not wait for the step just issued."""
+
+    hits: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    loss: float = 0.0
+    num_images: int = 0
+    _pending: List[Tuple[Any, Any, int]] = field(default_factory=list)
+
+    def add(self, parts: Sequence[Tuple[Any, Any, int]]) -> None:
+        """`parts`: per device, the sum of losses, the hits (top-1, top-5), both NDArrays, and the image count."""
+        self.flush()
+        self._pending = list(parts)
+
+    def flush(self) -> None:
+        """Count what is pending. Raises InputError if the loss is not finite."""
+        for loss, hits, count in self._pending:
+            value = float(loss.asscalar())
+            if not math.isfinite(value):
+                raise InputError(f"the loss became {value}; lower --lr or lengthen --warmup-epochs")
+            self.loss += value
+            self.hits += hits.asnumpy()
+            self.num_images += count
+        self._pending = []
+
+    def result(self) -> Dict[str, float]:
+        self.flush()
+        accuracy = Accuracy(int(self.hits[0]), int(self.hits[1]), self.num_images)
+        return {"loss": self.loss / self.num_images, "top1": accuracy.top1, "top5": accuracy.top5}
+
+
+@dataclass
+class TrainingJob:
+    """Everything a training run needs, made by the program.
+
+    Args:
+        loader: an `ImageLoader` of training images; `epoch(e)` gives the batches of epoch e.
+        schedule: learning rate of a step, counted from 0 over the whole run.
+        sampler: architecture of a step from (epoch, rng), for a network called as `net(x, architecture)` that has
+            `selected_parameters(architecture)`; None for a network called as `net(x)`.
+        validate: metrics to log for an epoch (called at its end), or an empty dict.
+        log: called with the row of every finished epoch.
+    """
+
+    net: mx.gluon.Block
+    trainer: PathTrainer
+    loader: Any
+    loss: Callable
+    schedule: Callable[[int], float]
+    num_epochs: int
+    ctx: Tuple[mx.Context, ...]
+    run: str
+    seed: int = 0
+    dtype: str = "float32"
+    sampler: Optional[Callable] = None
+    validate: Callable[[int], Dict[str, Any]] = lambda epoch: {}
+    log: Callable[[Dict[str, Any]], None] = lambda row: None
+    save_frequency: int = 1
+    keep_checkpoints: int = 2
+    log_interval: int = 50
+
+
+def train(job: TrainingJob, first_epoch: int = 0) -> None:
+    """Train from `first_epoch` (number of epochs already done) to the end, with a checkpoint as often as asked."""
+    for epoch in range(first_epoch, job.num_epochs):
+        row = {"epoch": epoch, **train_epoch(job, epoch)}
+        row.update(job.validate(epoch))
+        job.log(row)
+        if (epoch + 1) % job.save_frequency == 0 or epoch + 1 == job.num_epochs:
+            save_checkpoint(job.run, epoch + 1, job.net, job.trainer.states(), {}, job.keep_checkpoints)
+
+
+def train_epoch(job: TrainingJob, epoch: int) -> Dict[str, Any]:
+    """One pass over the training images. Returns loss, top-1, top-5, learning rate and speed."""
+    mx.random.seed(derive_seed(job.seed, "dropout", epoch))
+    rng = derive_rng(job.seed, "sampling", epoch)
+    meter, start = Meter(), time.time()
+    progress = tqdm(total=job.loader.num_images, unit="img", disable=not sys.stderr.isatty(), leave=False)
+    with progress:
+        progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
+        for i, (images, labels) in enumerate(job.loader.epoch(epoch)):
+            job.trainer.set_learning_rate(job.schedule(epoch * job.loader.num_batches + i))
+            path = job.sampler(epoch, rng) if job.sampler else None
+            meter.add(train_step(job, images, labels, path))
+            progress.update(images.shape[0])
+            if meter.num_images and i % job.log_interval == 0:
+                progress.set_postfix(loss=f"{meter.loss / meter.num_images:.3f}")
+        result = meter.result()
+    seconds = time.time() - start
+    return {**result, "lr": job.trainer.learning_rate, "images_per_second": meter.num_images / seconds}
+
+
+def train_step(job: TrainingJob, images, labels, path: Any) -> List[Tuple[Any, Any, int]]:
+    """Forward, backward and update on one batch shared among the devices. Returns the parts of `Meter.add`."""
+    shards = [mx.gluon.utils.split_and_load(part, job.ctx, even_split=False) for part in (images, labels)]
+    results, losses = [], []
+    with mx.autograd.record():
+        for x, y in zip(*shards):
+            x = x.astype(job.dtype, copy=False)
+            logits = job.net(x) if path is None else job.net(x, path)
+            losses.append(job.loss(logits, y))
+            results.append((losses[-1], logits, y))
+    mx.autograd.backward(losses)
+    job.trainer.step(images.shape[0], None if path is None else job.net.selected_parameters(path))
+    return [(loss.sum(), count_hits(logits, y), y.shape[0]) for loss, logits, y in results]
+
+
+def resume(job: TrainingJob, checkpoint: Checkpoint) -> int:
+    """Load a checkpoint into a job. Returns the number of epochs already done."""
+    load_parameters(checkpoint.model_file, job.net)
+    job.trainer.set_states(load_arrays(checkpoint.states_file))
+    return checkpoint.epoch
+
+
+def make_schedule(
+    mode: str,
+    lr: float,
+    num_epochs: int,
+    steps_per_epoch: int,
+    warmup_lr: float = 0.0,
+    warmup_epochs: int = 0,
+    decay_factor: float = 0.1,
+    decay_epochs: Sequence[int] = (),
+) -> Callable[[int], float]:
+    """Learning rate of every step: linear warm-up, then GluonCV's schedule of that mode."""
+    from gluoncv.utils import LRScheduler, LRSequential
+
+    if warmup_epochs >= num_epochs:
+        raise InputError(f"--warmup-epochs {warmup_epochs} leaves nothing of --num-epochs {num_epochs}")
+    return LRSequential(
+        [
+            LRScheduler(
+                "linear", base_lr=warmup_lr, target_lr=lr, nepochs=warmup_epochs, iters_per_epoch=steps_per_epoch
+            ),
+            LRScheduler(
+                mode,
+                base_lr=lr,
+                target_lr=0,
+                nepochs=num_epochs - warmup_epochs,
+                iters_per_epoch=steps_per_epoch,
+                step_epoch=[epoch - warmup_epochs for epoch in decay_epochs],
+                step_factor=decay_factor,
+                power=2,
+            ),
+        ]
+    )
+
+
+def make_optimizer(lr: float, momentum: float, wd: float, dtype: str) -> mx.optimizer.Optimizer:
+    """NAG, with float32 master weights for float16 networks."""
+    return mx.optimizer.NAG(learning_rate=lr, momentum=momentum, wd=wd, multi_precision=dtype != "float32")

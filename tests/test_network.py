@@ -1,0 +1,259 @@
+"""Supernet, subnet and their equality (contract C1), the reference logits, and the file format of parameters."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import VARIANTS, fill_parameters
+
+from oneshot_nas_blocks import ChannelShuffle
+from oneshot_nas_network import Subnet, Supernet, get_shufflenas_oneshot
+from spos.compat import mx
+from spos.errors import InputError
+from spos.search_space import Architecture
+from utils.convert_params import reference_supernet_name
+
+REFERENCE_SUBNETS = ("oneshot", "oneshot+", "oneshot-s+", "oneshot-s+_shufflenetv2+_layout")
+REFERENCE_SUPERNETS = ("supernet_se", "supernet_plain")
+
+
+def reference_input():
+    return mx.nd.array(np.random.RandomState(20190401).normal(0, 1, (2, 3, 64, 64)).astype(np.float32))
+
+
+def relative_difference(a, b):
+    a, b = (value.asnumpy() if hasattr(value, "asnumpy") else value for value in (a, b))
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+def make_supernet(space, **kwargs):
+    mx.random.seed(3)
+    net = Supernet(space, **kwargs)
+    net.initialize()
+    fill_parameters(net)
+    return net
+
+
+def random_input(rng, space, num_images=2):
+    size = 32 if space.input_size == 32 else 64
+    return mx.nd.array(rng.normal(0, 1, (num_images, 3, size, size)).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", REFERENCE_SUBNETS)
+def test_subnet_gives_the_reference_logits_and_file_names(name, reference):
+    case = json.loads((reference / "cases.json").read_text())["subnets"][name]
+    shapes = json.loads((reference / "parameter_shapes.json").read_text())[name]
+    net = get_shufflenas_oneshot(
+        case["block_choices"],
+        case["channel_choices"],
+        use_se=case["use_se"],
+        last_conv_after_pooling=case["last_conv_after_pooling"],
+        channels_layout=case["channels_layout"],
+    )
+    net.initialize()
+    fill_parameters(net)
+    assert {n: list(p.shape) for n, p in net._collect_params_with_prefix().items()} == shapes
+    assert relative_difference(net(reference_input()), np.load(reference / f"logits_{name}.npy")) < 1e-4
+    net.hybridize()
+    assert relative_difference(net(reference_input()), np.load(reference / f"logits_{name}.npy")) < 1e-4
+
+
+@pytest.mark.parametrize("name", REFERENCE_SUPERNETS)
+def test_supernet_gives_the_reference_logits_through_the_converter(name, reference):
+    case = json.loads((reference / "cases.json").read_text())["supernets"][name]
+    shapes = json.loads((reference / "parameter_shapes.json").read_text())[name]
+    net = get_shufflenas_oneshot(use_se=case["use_se"], last_conv_after_pooling=case["last_conv_after_pooling"])
+    net.initialize()
+    fill_parameters(net, reference_supernet_name)
+    own = {reference_supernet_name(n): list(p.shape) for n, p in net._collect_params_with_prefix().items()}
+    assert own == shapes
+    logits = net(reference_input(), Architecture(case["block_choices"], case["channel_choices"]))
+    assert relative_difference(logits, np.load(reference / f"logits_{name}.npy")) < 1e-4
+
+
+def test_mask_slice_and_subnet_give_the_same_logits(space, rng):
+    net = make_supernet(space)
+    x = random_input(rng, space)
+    for _ in range(3):
+        architecture = space.sample(rng)
+        net.execution = "slice"
+        sliced = net(x, architecture)
+        net.execution = "mask"
+        masked = net(x, architecture)
+        subnet = net.extract(architecture)(x)
+        assert relative_difference(masked, sliced) < 1e-4
+        assert relative_difference(subnet, sliced) < 1e-4
+
+
+def gradients(net, forward, x, seed=7):
+    """Loss gradients and running statistics after one backward pass in training mode, by structural name."""
+    weights = mx.nd.array(np.random.default_rng(seed).normal(0, 1, (x.shape[0], 10)).astype(np.float32))
+    with mx.autograd.record():
+        loss = (forward(x) * weights).sum()
+    loss.backward()
+    parameters = net._collect_params_with_prefix()
+    grads = {n: p.grad().asnumpy() for n, p in parameters.items() if p.grad_req != "null"}
+    statistics = {n: p.data().asnumpy() for n, p in parameters.items() if "running" in n}
+    return grads, statistics
+
+
+def without_dropout(net):
+    for _, child in _walk(net):
+        if isinstance(child, mx.gluon.nn.Dropout):
+            child._rate = 0
+    return net
+
+
+def _walk(block):
+    for name, child in block._children.items():
+        yield name, child
+        yield from _walk(child)
+
+
+def test_mask_slice_and_subnet_give_the_same_gradients_on_selected_weights(space, rng):
+    x = random_input(rng, space, num_images=4)
+    architecture = space.sample(rng)
+    results = {}
+    for execution in ("slice", "mask"):
+        net = without_dropout(make_supernet(space, execution=execution))
+        results[execution] = gradients(net, lambda x, net=net: net(x, architecture), x)
+        before = {n: p.data().asnumpy() for n, p in make_supernet(space)._collect_params_with_prefix().items()}
+        rows = net._path(architecture, use_all_blocks=False)
+        subnet = without_dropout(make_supernet(space).extract(architecture, grad_req="write"))
+    of_subnet = gradients(subnet, subnet, x)
+    for kind in (0, 1):  # gradients, then running statistics
+        for own, theirs, shape in rows:
+            if theirs not in of_subnet[kind] or own not in results["slice"][kind]:
+                continue
+            corner = tuple(slice(0, n) for n in shape)
+            expected = of_subnet[kind][theirs]
+            scale = np.abs(expected).max() + 1e-6
+            for execution in ("slice", "mask"):
+                got = results[execution][kind][own][corner]
+                assert np.abs(got - expected).max() / scale < 2e-3, (execution, own)
+            if kind == 1:
+                rest = results["slice"][1][own].copy()
+                rest[corner] = before[own][corner]
+                assert np.array_equal(rest, before[own]), f"unselected statistics of {own} moved"
+
+
+def test_unselected_weights_get_no_gradient(rng):
+    space = replace(VARIANTS["se-last-conv"], num_classes=10)
+    architecture = space.sample(rng)
+    for execution in ("slice", "mask"):
+        net = make_supernet(space, execution=execution)
+        grads, _ = gradients(net, lambda x, net=net: net(x, architecture), random_input(rng, space))
+        selected = {own: shape for own, _, shape in net._path(architecture, use_all_blocks=False)}
+        for name, grad in grads.items():
+            grad = grad.copy()
+            grad[tuple(slice(0, n) for n in selected.get(name, (0,)))] = 0
+            assert not grad.any(), (execution, name)
+
+
+def test_use_all_blocks_is_the_mean_of_the_block_choices(rng):
+    space = replace(VARIANTS["se"], num_classes=10)
+    net = make_supernet(space)
+    block = net.features[net._first_choice_block]
+    x = mx.nd.array(rng.normal(0, 1, (2, space.stem_channels, 16, 16)).astype(np.float32))
+    for channel_choice in (3, space.max_channel_choice):
+        outputs = [block(x, b, channel_choice, "slice") for b in range(space.num_block_choices)]
+        mean = block(x, None, channel_choice, "slice")
+        assert relative_difference(mean, sum(outputs) / len(outputs)) < 1e-6
+    net.use_all_blocks = True
+    selected = net.selected_parameters(space.sample(rng))
+    assert len(selected) == sum(p.grad_req != "null" for p in net.collect_params().values())
+
+
+def test_extraction_leaves_the_supernet_unchanged(rng):
+    space = replace(VARIANTS["plain"], num_classes=10)
+    net = make_supernet(space)
+    before = {n: p.data().asnumpy() for n, p in net._collect_params_with_prefix().items()}
+    subnet = net.extract(space.sample(rng))
+    for parameter in subnet.collect_params().values():
+        parameter.set_data(parameter.data() * 0 - 1)
+    for name, parameter in net._collect_params_with_prefix().items():
+        assert np.array_equal(parameter.data().asnumpy(), before[name]), name
+
+
+def test_hybridized_supernet_still_routes(rng):
+    space = replace(VARIANTS["se-last-conv"], num_classes=10)
+    net = make_supernet(space)
+    x = random_input(rng, space)
+    architectures = [space.sample(rng) for _ in range(3)]
+    plain = [net(x, a) for a in architectures]
+    for execution in ("slice", "mask"):
+        net.execution = execution
+        net.hybridize()
+        for architecture, expected in zip(architectures, plain):
+            assert relative_difference(net(x, architecture), expected) < 1e-4
+        net.hybridize(False)
+
+
+def test_exported_subnet_gives_the_same_logits(tmp_path, rng):
+    space = replace(VARIANTS["se-last-conv"], num_classes=10)
+    net = make_supernet(space).extract(space.sample(rng))
+    x = random_input(rng, space)
+    expected = net(x)
+    net.hybridize()
+    net(x)
+    net.export(str(tmp_path / "net"))
+    loaded = mx.gluon.SymbolBlock.imports(
+        str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params")
+    )
+    assert relative_difference(loaded(x), expected) < 1e-6
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_channel_shuffle_interleaves_halves(channels, rng):
+    x = mx.nd.array(rng.normal(0, 1, (2, channels, 3, 3)).astype(np.float32))
+    order = np.arange(channels).reshape(2, channels // 2).T.ravel()
+    for by_conv in (False, True):
+        shuffle = ChannelShuffle(channels, by_conv)
+        shuffle.initialize()
+        assert np.array_equal(shuffle(x).asnumpy(), x.asnumpy()[:, order])
+
+
+def test_initial_values_follow_the_published_rule():
+    net = get_shufflenas_oneshot([0] * 20, [9] * 20, use_se=True, last_conv_after_pooling=True)
+    mx.random.seed(0)
+    net.initialize()
+    parameters = net._collect_params_with_prefix()
+    std = {name: float(p.data().asnumpy().std()) for name, p in parameters.items() if name.endswith("weight")}
+    assert std["features.0.weight"] == pytest.approx(0.01, rel=0.1)
+    assert std["features.22.main_branch.0.weight"] == pytest.approx(1 / 320, rel=0.05)
+    assert std["features.22.main_branch.3.weight"] == pytest.approx(1, rel=0.05)
+    assert std["features.22.main_branch.8.channel_attention.1.weight"] == pytest.approx(0.01, rel=0.05)
+    assert std["output.0.weight"] == pytest.approx(0.01, rel=0.05)
+    assert set(parameters["features.1.gamma"].data().asnumpy()) == {1.0}
+    assert set(parameters["features.1.beta"].data().asnumpy()) == {np.float32(1e-4)}
+    assert set(parameters["features.1.running_mean"].data().asnumpy()) == {0.0}
+    assert set(parameters["features.1.running_var"].data().asnumpy()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        (dict(architecture=[0] * 20), "needs both"),
+        (dict(architecture=[0] * 19, scale_ids=[9] * 20), "19 block choices"),
+        (dict(architecture=[0] * 20, scale_ids=[10] * 20), "channel choice 10"),
+        (dict(architecture=[0] * 20, scale_ids=[9] * 20, use_all_blocks=True), "use_all_blocks"),
+        (dict(channels_layout="Oneshot"), "unknown channels layout 'Oneshot'"),
+    ],
+)
+def test_factory_refuses(kwargs, words):
+    with pytest.raises(InputError, match=words):
+        get_shufflenas_oneshot(**kwargs)
+
+
+def test_subnet_of_a_small_image_space_keeps_resolution(rng):
+    space = replace(VARIANTS["small-images"], num_classes=10)
+    net = Subnet(space, space.sample(rng))
+    net.initialize()
+    x = random_input(rng, space)
+    for layer in net.features[: net.features.__len__()]:
+        x = layer(x)
+        if x.shape[2] == 1:
+            break
+        last = x.shape[2]
+    assert last == space.out_size == 4

@@ -1,0 +1,1 @@
+"""Tools run on saved files, one module each: `python -m utils.NAME --help`."""
