@@ -138,7 +138,7 @@ def make_job(
         keep_checkpoints=options.keep_checkpoints,
         log_interval=options.log_interval,
     )
-    load = partial(assembly.make_loader, data, options=data_options, num_devices=len(ctx))
+    load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
     if record:
         measure = partial(validate_subnet, net, load("test"), ctx, dtype)
     else:

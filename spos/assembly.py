@@ -13,7 +13,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from spos.compat import mx
-from spos.data import IMAGENET_CROP_RATIO, DataSet, ImageLoader, open_record_dataset
+from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, open_record_dataset
 from spos.digits import prepare_digits
 from spos.errors import InputError
 from spos.options import ArchitectureOptions, DataOptions, DeviceOptions, SpaceOptions
@@ -22,6 +22,7 @@ from spos.search_space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, 
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224
+MAX_CACHED_BYTES = 2**30
 LISTS_SEED = 20190401  # the held-out lists are the same for every run on the same files
 
 
@@ -95,6 +96,13 @@ def make_loader(
         num_workers=options.num_workers,
         drop_last=training,
     )
+
+
+def make_cached_loader(data: DataSet, split: str, options: DataOptions, num_devices: int = 1) -> Any:
+    """Batches of one split for repeated evaluation: kept in memory when they take less than MAX_CACHED_BYTES."""
+    loader = make_loader(data, split, options, num_devices)
+    num_bytes = loader.num_images * 3 * data.input_size**2 * 4
+    return CachedLoader(loader) if num_bytes <= MAX_CACHED_BYTES else loader
 
 
 def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:

@@ -19,20 +19,19 @@ EPSILON = 1e-5
 MOMENTUM = 0.9  # MXNet: share of the OLD value kept; PyTorch writes the same thing as 0.1
 BETA_INIT = 1e-4
 
-_collected: List[Tuple[BatchNorm, object, object]] = []
-_collecting = False
+_Row = Tuple["BatchNorm", object, object]  # layer, mean and 1/std of its batch
+_collector: Optional[List[_Row]] = None
 
 
 @contextmanager
-def _collect() -> Iterator[List[Tuple[BatchNorm, object, object]]]:
-    """Let every `BatchNorm` called inside append (layer, mean, 1/std) of its batch."""
-    global _collecting
-    _collecting = True
-    _collected.clear()
+def _collect() -> Iterator[List[_Row]]:
+    """Let every `BatchNorm` called inside append its row."""
+    global _collector
+    _collector = []
     try:
-        yield _collected
+        yield _collector
     finally:
-        _collecting = False
+        _collector = None
 
 
 class BatchNorm(mx.gluon.nn.BatchNorm):
@@ -48,12 +47,12 @@ class BatchNorm(mx.gluon.nn.BatchNorm):
         )
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if not _collecting:
+        if _collector is None:
             return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
         out, mean, inv_std = F.BatchNorm(
             x, gamma, beta, running_mean, running_var, name="fwd", output_mean_var=True, **self._kwargs
         )
-        _collected.append((self, mean, inv_std))
+        _collector.append((self, mean, inv_std))
         return out
 
     @property
@@ -63,18 +62,22 @@ class BatchNorm(mx.gluon.nn.BatchNorm):
 
 
 class _BatchMoments(mx.gluon.HybridBlock):
-    """`net` returning the batch mean and 1/std of all its BatchNorm layers; hybridizes to one graph."""
+    """`net` returning, behind its logits, the batch mean and 1/std of all its BatchNorm layers; hybridizes.
 
-    def __init__(self, net: mx.gluon.HybridBlock) -> None:
+    Args:
+        layers: filled with those layers, in the order of the outputs.
+    """
+
+    def __init__(self, net: mx.gluon.HybridBlock, layers: List[BatchNorm]) -> None:
         super().__init__(prefix=net.prefix)
         self.net = net
-        self.layers: List[BatchNorm] = []
+        self._note_layers = lambda rows: layers.__setitem__(slice(None), [layer for layer, _, _ in rows])
 
     def hybrid_forward(self, F, x):
-        with _collect() as collected:
-            self.net.hybrid_forward(F, x) if F is mx.sym else self.net(x)
-            self.layers = [layer for layer, _, _ in collected]
-            return [output for _, mean, inv_std in collected for output in (mean, inv_std)]
+        with _collect() as rows:
+            logits = self.net(x)
+        self._note_layers(rows)
+        return [logits] + [output for _, mean, inv_std in rows for output in (mean, inv_std)]
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def recalibrate_batch_norm(
     Returns: images used.    Raises: ValueError if `batches` ends before `num_images`.
     """
     ctx = list(ctx or [mx.cpu()])
-    collector = _BatchMoments(net)
+    layers: List[BatchNorm] = []
+    collector = _BatchMoments(net, layers)
     if hybridize:
         collector.hybridize()
     pooled: List[Moments] = []
@@ -145,7 +149,7 @@ def recalibrate_batch_norm(
             break
     if used < num_images:
         raise ValueError(f"the BatchNorm update needs {num_images} images, only {used} came")
-    for layer, moments in zip(collector.layers, pooled):
+    for layer, moments in zip(layers, pooled):
         layer.running_mean.set_data(mx.nd.array(moments.mean))
         layer.running_var.set_data(mx.nd.array(moments.variance))
     return used
@@ -153,5 +157,5 @@ def recalibrate_batch_norm(
 
 def _moments_of(collector: _BatchMoments, images) -> List[Moments]:
     with mx.autograd.train_mode():
-        outputs = [output.asnumpy() for output in collector(images)]
+        _, *outputs = [output.asnumpy() for output in collector(images)]
     return [batch_moments(images.shape[0], mean, inv) for mean, inv in zip(outputs[::2], outputs[1::2])]

@@ -236,6 +236,19 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+class CachedLoader:
+    """The batches of a loader without augmentation, decoded once and kept in memory."""
+
+    def __init__(self, loader: ImageLoader) -> None:
+        self.num_images = loader.num_images
+        self.num_batches = loader.num_batches
+        self._batches = list(loader.epoch(0))
+
+    def epoch(self, epoch: int) -> Iterator[Tuple[NDArray, NDArray]]:
+        """The same batches for every `epoch`."""
+        return iter(self._batches)
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Images in disjoint lists, and how to read them.

@@ -111,5 +111,5 @@ class CandidateEvaluator:
     def __call__(self, architecture: Architecture) -> Accuracy:
         subnet = self.supernet.extract(architecture, list(self.ctx))
         recalibrate_batch_norm(subnet, self.bn_loader.epoch(0), self.num_bn_images, self.ctx)
-        subnet.hybridize(static_alloc=True, static_shape=True)
+        subnet.hybridize()
         return evaluate(subnet, self.loader.epoch(0), self.ctx)

@@ -1,0 +1,231 @@
+"""Search a trained supernet for the best architecture under constraints.
+
+Every candidate is cut from the supernet, its BatchNorm statistics are updated on training images, and its accuracy is
+measured on images held out from training. Results lie in --save-dir: history.jsonl (every evaluation), best.json and
+top-1.json, top-2.json ...  The same command continues a search that was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from oneshot_nas_network import Supernet
+from spos import assembly
+from spos.checkpoint import load_parameters
+from spos.constraints import Constraints, limit_or_none
+from spos.data import DataSet
+from spos.errors import InputError
+from spos.evaluation import CandidateEvaluator
+from spos.evolution import Domain, GeneticSettings, Search, genetic_search, random_search
+from spos.options import (
+    ConstraintOptions,
+    DataOptions,
+    DeviceOptions,
+    OneLineParser,
+    RunOptions,
+    SearchOptions,
+    SpaceOptions,
+    as_json,
+    pick,
+    run_program,
+)
+from spos.records import BEST_FILE, HISTORY_FILE, LISTS_FOLDER, Journal, find_config, open_run, write_json
+from spos.reporting import table, warn
+from spos.schedule import derive_rng
+from spos.search_space import SearchSpace, format_choices, parse_choices
+from spos.searcher import Searcher, Target, best_record, best_rows, mean_of_random, num_ties
+
+GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
+DEFAULT_SAVE_DIR = "runs/search"
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = OneLineParser(__doc__, GROUPS).parse_args(argv)
+    run, options, constraint_options, data_options, space_options, device_options = (pick(g, args) for g in GROUPS)
+    save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR)
+    ctx = assembly.make_devices(device_options)
+    if not Path(options.supernet_params).is_file():
+        raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
+    trained = find_config(options.supernet_params)
+    data = assembly.open_data(data_options, supernet_lists(options.supernet_params, trained, save_dir))
+    space = supernet_space(space_options, data, trained, options.supernet_params)
+    domain = make_domain(space, options, constraint_options)
+    domain.check()
+    net = Supernet(space)
+    net.initialize(ctx=list(ctx))
+    load_parameters(options.supernet_params, net)
+    search = make_search(domain, options, run.seed)
+
+    groups = (run, options, constraint_options, data_options, space_options, device_options)
+    config = {
+        "program": "search_supernet.py",
+        "options": as_json(*groups),
+        "space": space.to_json(),
+        "fingerprint": space.fingerprint,
+        "supernet_sha256": file_digest(options.supernet_params),
+        "data": {"name": data.name, "lists": {name: file.idx for name, file in data.splits.items()}},
+        "versions": assembly.versions(),
+    }
+    open_run(save_dir, config, run.resume)
+    evaluator = make_evaluator(net, data, data_options, options, ctx)
+    target = Target(options.search_target, options.score_acc_ratio)
+    searcher = Searcher(domain, target, evaluator, Journal(save_dir / HISTORY_FILE), report_iteration)
+    rows = searcher.run(search)
+    write_results(save_dir, domain, rows, options.topk, origin(config, options, run.seed))
+    print_summary(save_dir, rows)
+    return 0
+
+
+def supernet_lists(supernet_params: str, trained: Optional[Dict[str, Any]], save_dir: Path) -> Path:
+    """Folder of the held-out lists: the supernet's own, so that no candidate is scored on its training images."""
+    if trained is not None:
+        return Path(supernet_params).resolve().parent / LISTS_FOLDER
+    warn(
+        f"{supernet_params} does not lie in a run directory, so nothing says which images it was trained on; "
+        "accuracies may be too high"
+    )
+    return save_dir / LISTS_FOLDER
+
+
+def supernet_space(
+    options: SpaceOptions, data: DataSet, trained: Optional[Dict[str, Any]], supernet_params: str
+) -> SearchSpace:
+    """The space the supernet was trained in; that of the flags if its run is not known.
+
+    Raises: InputError if the flags or the data contradict the supernet's run.
+    """
+    asked = assembly.make_space(options, data)
+    if trained is None:
+        return asked
+    space = SearchSpace.from_json(trained["space"], source=supernet_params)
+    if space.num_classes != asked.num_classes:
+        raise InputError(
+            f"{supernet_params} was trained for {space.num_classes} classes, the data has {asked.num_classes}"
+        )
+    given = {name: getattr(options, name) for name in ("use_se", "last_conv_after_pooling", "ignore_first_two_cs")}
+    if options != SpaceOptions() and asked != space:
+        names = [name for name, value in given.items() if value] or ["channels_layout"]
+        raise InputError(
+            f"--{names[0].replace('_', '-')}: {supernet_params} was trained in another space; leave the flags of the "
+            "space out to use the supernet's own"
+        )
+    if (space.input_size, space.strides) != (asked.input_size, asked.strides):
+        raise InputError(
+            f"{supernet_params} was trained at {space.input_size} px with strides {format_choices(space.strides)}, the "
+            f"data has {asked.input_size} px and strides {format_choices(asked.strides)}"
+        )
+    return space
+
+
+def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
+    """What may be visited."""
+    constraints = Constraints(
+        limits.comparison_model,
+        flop_max=limit_or_none(limits.flop_max),
+        param_max=limit_or_none(limits.param_max),
+        score_max=limit_or_none(limits.score_max),
+        flop_max_m=limit_or_none(limits.flop_max_m),
+        param_max_m=limit_or_none(limits.param_max_m),
+    )
+    fixed = [
+        parse_choices(text, flag) if text else None
+        for text, flag in (
+            (options.fixed_block_choices, "--fixed-block-choices"),
+            (options.fixed_channel_choices, "--fixed-channel-choices"),
+        )
+    ]
+    return Domain(space, constraints, *fixed)
+
+
+def make_search(domain: Domain, options: SearchOptions, seed: int) -> Search:
+    """The strategy, with all of its randomness."""
+    rng = derive_rng(seed, "search")
+    if options.search_mode == "random":
+        return random_search(domain, options.search_iters, options.population_size, rng)
+    settings = GeneticSettings(
+        options.population_size,
+        options.retain_length,
+        options.random_select,
+        options.mutate_chance,
+        options.search_iters,
+    )
+    return genetic_search(domain, settings, rng)
+
+
+def make_evaluator(
+    net: Supernet, data: DataSet, data_options: DataOptions, options: SearchOptions, ctx: tuple
+) -> CandidateEvaluator:
+    """Scores on held-out training images, or with `--search-on val` on the validation images, as published."""
+    load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
+    bn_loader = load("bn")
+    return CandidateEvaluator(
+        net, bn_loader, load("search_val" if options.search_on == "holdout" else "test"), bn_loader.num_images, ctx
+    )
+
+
+def report_iteration(iteration: int, rows: List[Dict[str, Any]]) -> None:
+    """One line for an iteration."""
+    best = best_rows(rows, 1)[0]
+    mean = sum(row["top1"] for row in rows) / len(rows)
+    print(
+        f"iteration {iteration:3d}  {len(rows)} scored  mean top-1 {mean:.2%}  best {best['top1']:.2%} "
+        f"({best['flops'] / 1e6:.1f}M FLOPs, {best['params'] / 1e6:.2f}M params)",
+        flush=True,
+    )
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(partial(file.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[str, Any]:
+    """Where a searched architecture came from: no paths and no dates, so that equal searches write equal files."""
+    return {
+        "supernet_sha256": config["supernet_sha256"],
+        "search_mode": options.search_mode,
+        "search_target": options.search_target,
+        "search_on": options.search_on,
+        "seed": seed,
+        "data": config["data"]["name"],
+    }
+
+
+def write_results(save_dir: Path, domain: Domain, rows: List[Dict[str, Any]], topk: int, origin: Dict) -> None:
+    """`best.json`, and `top-N.json` for each of the best."""
+    for rank, row in enumerate(best_rows(rows, topk), 1):
+        record = best_record(domain, row, origin).to_json()
+        write_json(save_dir / f"top-{rank}.json", record)
+        if rank == 1:
+            write_json(save_dir / BEST_FILE, record)
+
+
+def print_summary(save_dir: Path, rows: List[Dict[str, Any]]) -> None:
+    """What was found, beside what chance gives."""
+    best = best_rows(rows, 1)[0]
+    count, mean = mean_of_random(rows)
+    low, high = best["top1_interval"]
+    lines = [
+        ("architectures scored", len(rows)),
+        ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
+        ("mean of random ones", f"{mean:.2%} ({count} architectures)"),
+        ("ties within the interval", num_ties(rows, best)),
+        ("FLOPs", f"{best['flops'] / 1e6:.1f}M"),
+        ("params", f"{best['params'] / 1e6:.2f}M"),
+        ("block choices", format_choices(best["block_choices"])),
+        ("channel choices", format_choices(best["channel_choices"])),
+        ("written to", save_dir / BEST_FILE),
+    ]
+    print(table(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
