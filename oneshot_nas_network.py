@@ -87,8 +87,8 @@ class Supernet(mx.gluon.Block):
     """Every block choice of every choice block at full width; `net(x, architecture)` runs one path.
 
     BatchNorm layers outside the choice blocks normalise without a trained gamma and beta, as all of them do in the
-    paper's own supernet. It is a plain `Block`, because a hybridized parent would freeze the first path it saw; `hybridize()` reaches the
-    stem, the head and the branches.
+    paper's own supernet. The supernet is a plain `Block`, because a hybridized parent would freeze the first path it
+    saw; `hybridize()` reaches the stem, the head and the branches.
 
     Args:
         execution: how a narrower width is run. `'slice'` computes the selected channels only; `'mask'` computes all

@@ -47,11 +47,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     run, options, constraint_options, data_options, space_options, device_options = (pick(g, args) for g in GROUPS)
     save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR)
-    ctx = assembly.make_devices(device_options)
     if not Path(options.supernet_params).is_file():
         raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
     trained = find_config(options.supernet_params)
-    data = assembly.open_data(data_options, supernet_lists(options.supernet_params, trained, save_dir))
+    data = assembly.open_data(data_options)
+    ctx = assembly.make_devices(device_options)
     space = supernet_space(space_options, data, trained, options.supernet_params)
     domain = make_domain(space, options, constraint_options)
     domain.check()
@@ -67,10 +67,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         "space": space.to_json(),
         "fingerprint": space.fingerprint,
         "supernet_sha256": file_digest(options.supernet_params),
-        "data": {"name": data.name, "lists": {name: file.idx for name, file in data.splits.items()}},
+        "data": data.name,
         "versions": assembly.versions(),
     }
     open_run(save_dir, config, run.resume)
+    data = assembly.with_lists(data, data_options, supernet_lists(options.supernet_params, trained, save_dir))
     evaluator = make_evaluator(net, data, data_options, options, ctx)
     target = Target(options.search_target, options.score_acc_ratio)
     searcher = Searcher(domain, target, evaluator, Journal(save_dir / HISTORY_FILE), report_iteration)
@@ -195,7 +196,7 @@ def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[st
         "search_target": options.search_target,
         "search_on": options.search_on,
         "seed": seed,
-        "data": config["data"]["name"],
+        "data": config["data"],
     }
 
 

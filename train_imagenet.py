@@ -47,10 +47,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     run, options, data_options, space_options, named, device_options = (pick(group, args) for group in GROUPS)
     save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR[options.model])
-    ctx = assembly.make_devices(device_options)
     record = assembly.named_architecture(named, space_options)
     check_flags(options, record)
-    data = assembly.open_data(data_options, save_dir / LISTS_FOLDER)
+    data = assembly.open_data(data_options)
+    ctx = assembly.make_devices(device_options)
     fit = assembly.fit_to_data(space_options, data)
     space = replace(record.space, **fit) if record else assembly.make_space(space_options, data)
     config = {
@@ -59,10 +59,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         "space": space.to_json(),
         "fingerprint": space.fingerprint,
         "architecture": replace(record, space=space).to_json() if record else None,
-        "data": {"name": data.name, "lists": {name: file.idx for name, file in data.splits.items()}},
+        "data": data.name,
         "versions": assembly.versions(),
     }
     open_run(save_dir, config, run.resume)
+    data = assembly.with_lists(data, data_options, save_dir / LISTS_FOLDER)
 
     job = make_job(save_dir, run, options, data_options, data, space, record, ctx, device_options.dtype)
     log = RunLog(Journal(save_dir / LOG_FILE), options.logging_file)

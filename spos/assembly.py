@@ -13,7 +13,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from spos.compat import mx
-from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, open_record_dataset
+from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, hold_out, open_record_dataset
 from spos.digits import prepare_digits
 from spos.errors import InputError
 from spos.options import ArchitectureOptions, DataOptions, DeviceOptions, SpaceOptions
@@ -37,8 +37,8 @@ def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:
     return tuple(mx.gpu(i) for i in range(options.num_gpus))
 
 
-def open_data(options: DataOptions, lists: Path) -> DataSet:
-    """The data set that the flags name, its held-out lists written to (or found in) `lists`.
+def open_data(options: DataOptions) -> DataSet:
+    """The data set that the flags name, without the held-out lists of a run (`hold_out`).
 
     Raises: InputError if files are missing, with the way to make them, or do not fit the flags.
     """
@@ -51,8 +51,8 @@ def open_data(options: DataOptions, lists: Path) -> DataSet:
             path = getattr(options, name)
             if not Path(path).is_file():
                 raise InputError(
-                    f"--{name.replace('_', '-')} {path} does not exist. README.md, 'Your own data', says how to make "
-                    f"it; --dataset digits needs no files"
+                    f"--{name.replace('_', '-')} {path} does not exist. README.md, 'Your own images', says how to "
+                    "make it; --dataset digits needs no files"
                 )
         data = open_record_dataset(
             options.rec_train,
@@ -62,14 +62,15 @@ def open_data(options: DataOptions, lists: Path) -> DataSet:
             num_classes=options.classes or IMAGENET_CLASSES,
             input_size=options.input_size or IMAGENET_SIZE,
             crop_ratio=options.crop_ratio or IMAGENET_CROP_RATIO,
-            holdout=options.holdout,
-            num_bn_images=options.update_bn_images,
-            lists_directory=str(lists),
-            seed=LISTS_SEED,
         )
     return replace(
         data, input_size=options.input_size or data.input_size, crop_ratio=options.crop_ratio or data.crop_ratio
     )
+
+
+def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
+    """`data` with its held-out lists, written to `directory` or found there."""
+    return hold_out(data, options.holdout, options.update_bn_images, str(directory), LISTS_SEED)
 
 
 def make_loader(

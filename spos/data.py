@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -23,6 +23,7 @@ from spos.record_file import (
     RecordReader,
     open_index,
     random_order,
+    record_list,
     split_index,
     unpack_record,
 )
@@ -278,22 +279,14 @@ def open_record_dataset(
     num_classes: int,
     input_size: int,
     crop_ratio: float,
-    holdout: int,
-    num_bn_images: int,
-    lists_directory: str,
-    seed: int,
 ) -> DataSet:
-    """Open an ImageNet-style pair of record files: lists drawn from the training file, the other one as "test".
+    """Open an ImageNet-style pair of record files: the training file as "train_full", the other one as "test".
 
-    Args:
-        holdout: training images kept for "search_val".    num_bn_images: training images kept for "bn".
-        lists_directory: where the drawn lists are written, or found again (see `split_index`).
-    Raises: InputError if a file cannot be used or nothing is left to train on.
+    Nothing is written; `hold_out` draws the other lists.    Raises: InputError if a file cannot be used.
     """
     train, test = RecordFile(rec_train, rec_train_idx), RecordFile(rec_val, rec_val_idx)
     for file in (train, test):
         open_index(file)
-    sizes = {name: size for name, size in (("bn", num_bn_images), ("search_val", holdout)) if size != 0}
     small = input_size < 48
     return DataSet(
         name=Path(rec_train).resolve().parent.name,
@@ -304,5 +297,22 @@ def open_record_dataset(
         std=IMAGENET_STD,
         augmentation=SMALL_IMAGE_AUGMENTATION if small else IMAGENET_AUGMENTATION,
         crop_ratio=crop_ratio,
-        splits={**split_index(train, sizes, lists_directory, seed), "train_full": train, "test": test},
+        splits={"train_full": train, "test": test},
     )
+
+
+def hold_out(data: DataSet, search_val: int, bn: int, lists_directory: str, seed: int) -> DataSet:
+    """Draw "search_val" and "bn" from "train_full"; the rest is "train". Data that has its lists keeps them.
+
+    Either way the lists are recorded in `lists_directory`: train.idx, bn.idx, search_val.idx, test.idx.
+
+    Args:
+        search_val, bn: images to draw.    lists_directory: where the lists are written, or found again.
+    Raises: InputError if nothing is left to train on, or the directory holds lists drawn otherwise.
+    """
+    record_list(data.splits["test"], lists_directory, "test")
+    if "train" in data.splits:
+        lists = {name: record_list(data.splits[name], lists_directory, name) for name in ("train", "bn", "search_val")}
+    else:
+        lists = split_index(data.splits["train_full"], {"bn": bn, "search_val": search_val}, lists_directory, seed)
+    return replace(data, splits={**data.splits, **lists})

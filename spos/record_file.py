@@ -54,7 +54,7 @@ class Index:
     def to_bytes(self) -> bytes:
         """Return the lines as MXNet writes them."""
         pairs = zip(self.keys.tolist(), self.offsets.tolist())
-        return "".join("%d\t%d\n" % pair for pair in pairs).encode("ascii")
+        return "".join(f"{key}\t{offset}\n" for key, offset in pairs).encode("ascii")
 
 
 def read_index(path: str) -> Index:
@@ -134,9 +134,9 @@ class RecordReader:
     def __init__(self, path: str) -> None:
         self.path = str(path)
         try:
-            self._file = open(self.path, "rb", buffering=0)
+            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  closed by close()
         except FileNotFoundError:
-            raise InputError(f"{path}: no such .rec file; pack images with `python -m mxnet.tools.im2rec`") from None
+            raise InputError(f"{path}: no such .rec file; `python -m utils.im2rec` packs images (README.md)") from None
         except OSError as error:
             raise InputError(f"{path}: cannot read this .rec file ({error.strerror})") from None
         try:
@@ -239,6 +239,13 @@ def split_index(file: RecordFile, sizes: Mapping[str, int], directory: str, seed
         lists[name] = RecordFile(file.rec, str(path))
         taken += size
     return lists
+
+
+def record_list(file: RecordFile, directory: str, name: str) -> RecordFile:
+    """Copy a list to `directory/<name>.idx`, unless it is there already. Raises InputError if another one is."""
+    path = Path(directory) / f"{name}.idx"
+    _write_once(path, Path(file.idx).read_bytes())
+    return RecordFile(file.rec, str(path))
 
 
 def _check_sizes(sizes: Mapping[str, int], num_images: int, idx: str) -> None:

@@ -147,7 +147,7 @@ def load_architecture(name_or_file: PathLike) -> ArchitectureRecord:
     """
     path = Path(name_or_file)
     published = ARCHITECTURES / f"{name_or_file}.json"
-    if not path.suffix == ".json" and published.is_file():
+    if path.suffix != ".json" and published.is_file():
         path = published
     elif not path.is_file():
         raise InputError(

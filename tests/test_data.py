@@ -23,6 +23,7 @@ from spos.data import (
     IMAGENET_STD,
     SMALL_IMAGE_AUGMENTATION,
     ImageLoader,
+    hold_out,
     open_record_dataset,
     stride_plan,
 )
@@ -493,9 +494,8 @@ def test_odd_and_undecodable_files_are_named(tmp_path, kind, augmentation):
 
 def test_cifar_opens_as_a_data_set_without_leaks(tmp_path):
     train, val = shared_file("cifar10", "train"), shared_file("cifar10", "val")
-    data = open_record_dataset(
-        train.rec, train.idx, val.rec, val.idx, 10, 32, 1.0, 5000, 2000, str(tmp_path / "lists"), seed=0
-    )
+    data = open_record_dataset(train.rec, train.idx, val.rec, val.idx, 10, 32, 1.0)
+    data = hold_out(data, 5000, 2000, str(tmp_path / "lists"), seed=0)
     offsets = {name: set(read_index(file.idx).offsets.tolist()) for name, file in data.splits.items()}
     parts = [offsets[name] for name in ("train", "bn", "search_val")]
     assert [len(part) for part in parts] == [43000, 2000, 5000]
@@ -505,9 +505,8 @@ def test_cifar_opens_as_a_data_set_without_leaks(tmp_path):
 
 def test_held_out_images_of_imagenette_never_reach_training(tmp_path):
     train, val = shared_file("imagenette224", "train"), shared_file("imagenette224", "val")
-    data = open_record_dataset(
-        train.rec, train.idx, val.rec, val.idx, 10, 224, 0.875, 3800, 100, str(tmp_path / "lists"), seed=0
-    )
+    data = open_record_dataset(train.rec, train.idx, val.rec, val.idx, 10, 224, 0.875)
+    data = hold_out(data, 3800, 100, str(tmp_path / "lists"), seed=0)
     seen = []
     for name in ("train", "bn"):
         images = ImageLoader(data.splits[name], 25, 16, 10, ZERO, ONE, crop_ratio=1.0)
@@ -524,11 +523,11 @@ def test_stride_plan(size, strides):
     assert stride_plan(size) == strides
 
 
-def test_lists_of_size_zero_are_absent(noise_file, tmp_path):
-    data = open_record_dataset(
-        noise_file.rec, noise_file.idx, noise_file.rec, noise_file.idx, 50, 32, 1.0, 0, 0, str(tmp_path / "l"), seed=0
-    )
-    assert set(data.splits) == {"train", "train_full", "test"}
+def test_data_that_has_lists_records_them(digits, tmp_path):
+    data = hold_out(digits, 1, 1, str(tmp_path / "lists"), seed=0)
+    for name in ("train", "bn", "search_val", "test"):
+        assert (tmp_path / "lists" / f"{name}.idx").read_bytes() == Path(digits.splits[name].idx).read_bytes()
+        assert data.splits[name].rec == digits.splits[name].rec
 
 
 # The digits

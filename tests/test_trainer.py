@@ -100,7 +100,10 @@ def test_only_the_sampled_path_moves(tmp_path, execution, ctx, rng):
         if "running" in name:
             continue
         for device in parameter.list_ctx():
-            now, corner = parameter.data(device).asnumpy(), tuple(slice(0, n) for n in selected.get(id(parameter), (0,)))
+            now, corner = (
+                parameter.data(device).asnumpy(),
+                tuple(slice(0, n) for n in selected.get(id(parameter), (0,))),
+            )
             moved += not np.array_equal(now[corner], before[name][corner])
             now[corner] = before[name][corner]
             assert np.array_equal(now, before[name]), f"{name} moved outside the path"

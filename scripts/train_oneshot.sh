@@ -1,0 +1,26 @@
+#!/bin/sh
+# Trains a searched architecture from scratch. Any flag of train_imagenet.py can be given and overrides what stands
+# here: --architecture oneshot-s+ trains a published one instead.
+#
+#   sh scripts/train_oneshot.sh                       ImageNet, published recipe: 4 GPUs of 16 GB, 360 epochs.
+#                                                     Published: 75.75% top-1 for oneshot-s+.
+#   sh scripts/train_oneshot.sh --dataset digits      the digits: minutes on a laptop's CPU
+#
+# Results: runs/oneshot (--save-dir). The same command continues a stopped run.
+set -eu
+here=$(dirname -- "$0")
+case " $* " in
+*" --dataset digits "* | *" --dataset=digits "*)
+    exec sh "$here/run.sh" train_imagenet.py \
+        --model ShuffleNas_fixArch --architecture runs/digits/search/best.json \
+        --num-epochs 20 --batch-size 64 --lr 0.2 --warmup-epochs 2 --wd 3e-5 --lr-mode cosine \
+        --label-smoothing --no-wd -j 2 \
+        --save-dir runs/digits/oneshot "$@"
+    ;;
+esac
+exec sh "$here/run.sh" train_imagenet.py \
+    --model ShuffleNas_fixArch --architecture runs/search/best.json \
+    --num-gpus 4 --dtype float16 --batch-size 256 -j 16 \
+    --num-epochs 360 --lr 1.3 --warmup-epochs 5 --wd 3e-5 --lr-mode cosine \
+    --label-smoothing --no-wd \
+    --save-dir runs/oneshot "$@"

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Trains the supernet. Any flag of train_imagenet.py can be given and overrides what stands here.
+#
+#   sh scripts/train_supernet.sh                      ImageNet, published recipe: 4 GPUs of 16 GB, 120 epochs,
+#                                                     channel selection from epoch 60 with warm-up. Published: about
+#                                                     62.9% top-1 of sampled architectures.
+#   sh scripts/train_supernet.sh --dataset digits     the digits inside scikit-learn: minutes on a laptop's CPU
+#
+# ImageNet is read from data/imagenet/{train,val}.{rec,idx} (README.md, "Your own images").
+# Results: runs/supernet (--save-dir). The same command continues a stopped run.
+set -eu
+here=$(dirname -- "$0")
+case " $* " in
+*" --dataset digits "* | *" --dataset=digits "*)
+    exec sh "$here/run.sh" train_imagenet.py \
+        --model ShuffleNas --use-se --last-conv-after-pooling \
+        --num-epochs 30 --batch-size 64 --lr 0.2 --warmup-epochs 2 --wd 3e-5 --lr-mode cosine \
+        --label-smoothing --no-wd --epoch-start-cs 6 --cs-warm-up -j 2 \
+        --save-dir runs/digits/supernet "$@"
+    ;;
+esac
+exec sh "$here/run.sh" train_imagenet.py \
+    --model ShuffleNas --use-se --last-conv-after-pooling \
+    --num-gpus 4 --dtype float16 --batch-size 256 -j 16 \
+    --num-epochs 120 --lr 1.3 --warmup-epochs 5 --wd 3e-5 --lr-mode cosine \
+    --label-smoothing --no-wd --epoch-start-cs 60 --cs-warm-up \
+    --save-dir runs/supernet "$@"

@@ -1,0 +1,83 @@
+"""What a supernet run, a search and the training of its best architecture gave, in one table.
+
+python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/oneshot
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from spos.errors import InputError
+from spos.options import OneLineParser, run_program
+from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, Journal, load_architecture, read_json
+from spos.reporting import table
+from spos.search_space import format_choices
+from spos.searcher import best_rows, mean_of_random
+
+Rows = List[Tuple[str, str]]
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = OneLineParser(__doc__, ())
+    for name in ("supernet", "search", "subnet"):
+        parser.add_argument(name, type=Path, help=f"run directory of the {name}")
+    args = parser.parse_args(argv)
+    rows = supernet_rows(args.supernet) + search_rows(args.search) + subnet_rows(args.subnet)
+    print(table(rows))
+    print("\nfiles")
+    for folder in (args.supernet, args.search, args.subnet):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            print(f"  {path}")
+    return 0
+
+
+def supernet_rows(folder: Path) -> Rows:
+    """Held-out accuracy of sampled architectures after the last epoch."""
+    row = last_validated(folder)
+    each = ", ".join(f"{top1:.1%}" for top1 in row["val_top1_each"])
+    return [
+        (
+            "supernet top-1, held-out images",
+            f"{row['val_top1']:.2%}  (mean of {len(row['val_top1_each'])} sampled architectures: {each})",
+        )
+    ]
+
+
+def search_rows(folder: Path) -> Rows:
+    """The best architecture beside the random ones."""
+    history = Journal(folder / HISTORY_FILE).rows
+    record = load_architecture(folder / BEST_FILE)
+    best = best_rows(history, 1)[0]
+    count, mean = mean_of_random(history)
+    low, high = best["top1_interval"]
+    return [
+        ("best architecture, blocks", format_choices(record.architecture.block_choices)),
+        ("best architecture, channels", format_choices(record.architecture.channel_choices)),
+        ("  FLOPs, params", f"{best['flops'] / 1e6:.2f}M, {best['params'] / 1e6:.3f}M"),
+        (
+            "  searched top-1",
+            f"{best['top1']:.2%}  (95% interval {low:.2%} to {high:.2%}, {best['num_images']} images)",
+        ),
+        ("random architectures, mean top-1", f"{mean:.2%}  ({count}, same constraints, same images)"),
+        ("architectures scored", str(len(history))),
+    ]
+
+
+def subnet_rows(folder: Path) -> Rows:
+    """Test accuracy of the network trained from scratch."""
+    row = last_validated(folder)
+    return [("trained from scratch, test top-1", f"{row['val_top1']:.2%}  ({row['val_images']} test images)")]
+
+
+def last_validated(folder: Path) -> Dict[str, Any]:
+    """The last row of a training log that has a validation. Raises InputError if the run is not finished."""
+    config, rows = read_json(folder / CONFIG_FILE), Journal(folder / LOG_FILE).rows
+    if not rows or rows[-1]["epoch"] + 1 < config["options"]["num_epochs"]:
+        raise InputError(f"the run in {folder} is not finished")
+    return rows[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
