@@ -41,6 +41,12 @@ from spos.searcher import Searcher, Target, best_record, best_rows, mean_of_rand
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"
+FLAG_OF_FIELD = {
+    "layout": "channels_layout",
+    "use_se": "use_se",
+    "last_conv_after_pooling": "last_conv_after_pooling",
+    "min_channel_choice": "ignore_first_two_cs",
+}
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -103,22 +109,15 @@ def supernet_space(
     if trained is None:
         return asked
     space = SearchSpace.from_json(trained["space"], source=supernet_params)
-    if space.num_classes != asked.num_classes:
-        raise InputError(
-            f"{supernet_params} was trained for {space.num_classes} classes, the data has {asked.num_classes}"
-        )
-    given = {name: getattr(options, name) for name in ("use_se", "last_conv_after_pooling", "ignore_first_two_cs")}
-    if options != SpaceOptions() and asked != space:
-        names = [name for name, value in given.items() if value] or ["channels_layout"]
-        raise InputError(
-            f"--{names[0].replace('_', '-')}: {supernet_params} was trained in another space; leave the flags of the "
-            "space out to use the supernet's own"
-        )
-    if (space.input_size, space.strides) != (asked.input_size, asked.strides):
-        raise InputError(
-            f"{supernet_params} was trained at {space.input_size} px with strides {format_choices(space.strides)}, the "
-            f"data has {asked.input_size} px and strides {format_choices(asked.strides)}"
-        )
+    own = "leave the flag out to use the supernet's own"
+    for field, flag in FLAG_OF_FIELD.items():
+        given = getattr(options, flag) != getattr(SpaceOptions(), flag)
+        if given and getattr(asked, field) != getattr(space, field):
+            raise InputError(f"--{flag.replace('_', '-')}: {supernet_params} was trained in another space; {own}")
+    for field, what in (("num_classes", "classes"), ("input_size", "px"), ("strides", "as strides")):
+        trained_for, now = getattr(space, field), getattr(asked, field)
+        if trained_for != now:
+            raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
     return space
 
 

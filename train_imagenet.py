@@ -53,6 +53,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     ctx = assembly.make_devices(device_options)
     fit = assembly.fit_to_data(space_options, data)
     space = replace(record.space, **fit) if record else assembly.make_space(space_options, data)
+    net = make_net(run, options, space, record, ctx, device_options.dtype)
     config = {
         "program": "train_imagenet.py",
         "options": as_json(run, options, data_options, space_options, named, device_options),
@@ -65,7 +66,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     open_run(save_dir, config, run.resume)
     data = assembly.with_lists(data, data_options, save_dir / LISTS_FOLDER)
 
-    job = make_job(save_dir, run, options, data_options, data, space, record, ctx, device_options.dtype)
+    job = make_job(save_dir, run, options, data_options, data, net, ctx, device_options.dtype)
     log = RunLog(Journal(save_dir / LOG_FILE), options.logging_file)
     job.log = log.epoch
     first_epoch = start(job, save_dir, options)
@@ -85,8 +86,29 @@ def check_flags(options: TrainOptions, record: Any) -> None:
         raise InputError(f"--model {SUPERNET} trains all architectures; leave out --architecture and choices")
     if options.model == SUBNET and (options.use_all_blocks or options.use_all_channels or options.cs_warm_up):
         raise InputError("--use-all-blocks, --use-all-channels and --cs-warm-up are for a supernet")
-    if options.resume_states and not options.resume_params:
-        raise InputError("--resume-states needs --resume-params")
+    if not options.resume_params and (options.resume_states or options.resume_epoch > 0):
+        raise InputError("--resume-states and --resume-epoch need --resume-params")
+    if options.warmup_epochs >= options.num_epochs:
+        raise InputError(f"--warmup-epochs {options.warmup_epochs} leaves nothing of --num-epochs {options.num_epochs}")
+    decay_epochs(options.lr_decay_epoch, options.lr_decay_period, options.num_epochs)
+
+
+def make_net(
+    run: RunOptions, options: TrainOptions, space: SearchSpace, record: Any, ctx: tuple, dtype: str
+) -> mx.gluon.Block:
+    """The supernet, or the subnet of `record`, with the values that training begins with."""
+    mx.random.seed(derive_seed(run.seed, "initial values"))
+    if record:
+        net: mx.gluon.Block = Subnet(space, record.architecture)
+    else:
+        net = Supernet(space, options.execution, options.use_all_blocks)
+    net.initialize(ctx=list(ctx))
+    net.cast(dtype)
+    if options.resume_params:
+        load_parameters(options.resume_params, net)
+    if options.mode == "hybrid":
+        net.hybridize(static_alloc=bool(record), static_shape=bool(record))
+    return net
 
 
 def make_job(
@@ -95,22 +117,13 @@ def make_job(
     options: TrainOptions,
     data_options: DataOptions,
     data: DataSet,
-    space: SearchSpace,
-    record: Any,
+    net: mx.gluon.Block,
     ctx: tuple,
     dtype: str,
 ) -> trainer.TrainingJob:
-    """Network, loader, optimizer and validation of the run."""
-    mx.random.seed(derive_seed(run.seed, "initial values"))
-    if record:
-        net: mx.gluon.Block = Subnet(space, record.architecture)
-    else:
-        net = Supernet(space, options.execution, options.use_all_blocks)
-    net.initialize(ctx=list(ctx))
-    net.cast(dtype)
-    if options.mode == "hybrid":
-        net.hybridize(static_alloc=record is not None, static_shape=record is not None)
-    split = options.train_on or ("train_full" if record else "train")
+    """Loader, optimizer, sampling and validation of the run."""
+    is_subnet, space = isinstance(net, Subnet), net.space
+    split = options.train_on or ("train_full" if is_subnet else "train")
     loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed)
     optimizer = trainer.make_optimizer(options.lr, options.momentum, options.wd, dtype)
     policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
@@ -134,13 +147,13 @@ def make_job(
         run=str(save_dir),
         seed=run.seed,
         dtype=dtype,
-        sampler=None if record else policy,
+        sampler=None if is_subnet else policy,
         save_frequency=options.save_frequency,
         keep_checkpoints=options.keep_checkpoints,
         log_interval=options.log_interval,
     )
     load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
-    if record:
+    if is_subnet:
         measure = partial(validate_subnet, net, load("test"), ctx, dtype)
     else:
         bn_loader = load("bn")
@@ -156,9 +169,6 @@ def start(job: trainer.TrainingJob, save_dir: Path, options: TrainOptions) -> in
     if checkpoint:
         print(f"continuing {save_dir} after epoch {checkpoint.epoch}", flush=True)
         return trainer.resume(job, checkpoint)
-    if not options.resume_params:
-        return 0
-    load_parameters(options.resume_params, job.net)
     if options.resume_states:
         job.trainer.set_states(load_arrays(options.resume_states))
     return max(options.resume_epoch, 0)

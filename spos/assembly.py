@@ -17,6 +17,7 @@ from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, h
 from spos.digits import prepare_digits
 from spos.errors import InputError
 from spos.options import ArchitectureOptions, DataOptions, DeviceOptions, SpaceOptions
+from spos.record_file import check_sizes, count_images
 from spos.records import ArchitectureRecord, load_architecture
 from spos.search_space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, parse_choices, search_space
 
@@ -63,6 +64,8 @@ def open_data(options: DataOptions) -> DataSet:
             input_size=options.input_size or IMAGENET_SIZE,
             crop_ratio=options.crop_ratio or IMAGENET_CROP_RATIO,
         )
+        sizes = {"bn": options.update_bn_images, "search_val": options.holdout}
+        check_sizes(sizes, count_images(data.splits["train_full"]), options.rec_train_idx)
     return replace(
         data, input_size=options.input_size or data.input_size, crop_ratio=options.crop_ratio or data.crop_ratio
     )

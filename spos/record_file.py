@@ -229,7 +229,7 @@ def split_index(file: RecordFile, sizes: Mapping[str, int], directory: str, seed
     Raises: InputError if no training image is left, or the directory holds lists drawn otherwise.
     """
     index = read_index(file.idx)
-    _check_sizes(sizes, len(index), file.idx)
+    check_sizes(sizes, len(index), file.idx)
     order = random_order(len(index), seed)
     lists: Dict[str, RecordFile] = {}
     taken = 0
@@ -248,7 +248,8 @@ def record_list(file: RecordFile, directory: str, name: str) -> RecordFile:
     return RecordFile(file.rec, str(path))
 
 
-def _check_sizes(sizes: Mapping[str, int], num_images: int, idx: str) -> None:
+def check_sizes(sizes: Mapping[str, int], num_images: int, idx: str) -> None:
+    """Raise InputError unless lists of these sizes leave an image to train on."""
     wrong = {name: size for name, size in sizes.items() if size < 1 or name == "train"}
     if wrong:
         raise InputError(f"cannot hold out {wrong}: list sizes are at least 1, and 'train' is what is left")

@@ -251,7 +251,7 @@ def make_schedule(
     from gluoncv.utils import LRScheduler, LRSequential
 
     if warmup_epochs >= num_epochs:
-        raise InputError(f"--warmup-epochs {warmup_epochs} leaves nothing of --num-epochs {num_epochs}")
+        raise ValueError(f"a warm-up of {warmup_epochs} epochs leaves nothing of {num_epochs}")
     return LRSequential(
         [
             LRScheduler(

@@ -250,7 +250,7 @@ def test_step_schedule_decays_at_its_epochs():
 
 
 def test_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(InputError, match="leaves nothing"):
+    with pytest.raises(ValueError, match="leaves nothing"):
         make_schedule("cosine", 1.0, 5, 5, warmup_epochs=5)
 
 
