@@ -19,6 +19,10 @@ class Limit:
     params_weight: float
     bound: float
 
+    @property
+    def weights(self) -> Tuple[float, float]:
+        return self.macs_weight, self.params_weight
+
     def value(self, cost: Cost) -> float:
         return self.macs_weight * cost.macs + self.params_weight * cost.params
 

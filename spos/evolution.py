@@ -15,9 +15,9 @@ import numpy as np
 from spos.constraints import Constraints
 from spos.cost import cost_table
 from spos.errors import InputError
+from spos.sampling import ConstrainedSampler
 from spos.search_space import Architecture, SearchSpace
 
-MAX_TRIES = 10_000  # draws for one feasible architecture
 MAX_CHILD_TRIES = 200  # draws for one new child, before a fresh sample takes its place
 
 Search = Generator[List[Architecture], Sequence[float], None]
@@ -50,14 +50,23 @@ class Domain:
             channels = [(choice,) for choice in self.fixed_channel_choices]
         return tuple(blocks + channels)
 
-    def check(self) -> None:
-        """Raise InputError if a limit lies below the smallest reachable cost."""
+    @cached_property
+    def _pairs(self) -> List[List[Tuple[int, int]]]:
+        """For every choice block the (block choice, channel choice) pairs that may be visited."""
         count = self.space.num_choice_blocks
-        pairs = [
-            [(b, c) for b in blocks for c in channels]
-            for blocks, channels in zip(self.genes[:count], self.genes[count:])
-        ]
-        self.constraints.check_reachable(cost_table(self.space), pairs)
+        genes = zip(self.genes[:count], self.genes[count:])
+        return [[(b, c) for b in blocks for c in channels] for blocks, channels in genes]
+
+    @cached_property
+    def _sampler(self) -> ConstrainedSampler:
+        table = cost_table(self.space)
+        costs = [np.array([block[b][c] for b, c in pairs]) for block, pairs in zip(table.blocks, self._pairs)]
+        return ConstrainedSampler(table.fixed, costs, self.constraints.limits())
+
+    def check(self) -> None:
+        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
+        self.constraints.check_reachable(cost_table(self.space), self._pairs)
+        self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
         count = self.space.num_choice_blocks
@@ -67,21 +76,9 @@ class Domain:
         return self.constraints.admits(cost_table(self.space).cost(architecture))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Uniform over the architectures that keep the constraints, by drawing until one does.
-
-        Raises: InputError after MAX_TRIES, naming the smallest score seen.
-        """
-        smallest = float("inf")
-        for _ in range(MAX_TRIES):
-            architecture = self.from_genes([values[rng.integers(len(values))] for values in self.genes])
-            cost = cost_table(self.space).cost(architecture)
-            if self.constraints.admits(cost):
-                return architecture
-            smallest = min(smallest, self.constraints.combined_score(cost))
-        raise InputError(
-            f"no architecture within the constraints in {MAX_TRIES} tries; smallest combined score seen "
-            f"{smallest:.3f}. Loosen the constraints"
-        )
+        """Uniform over the architectures that keep the constraints."""
+        choices = [pairs[choice] for pairs, choice in zip(self._pairs, self._sampler.draw(rng))]
+        return Architecture(*zip(*choices))
 
     def sample_new(self, rng: np.random.Generator, seen: Dict[Architecture, float]) -> Optional[Architecture]:
         """A sample that has not been scored, or None if none comes up."""
