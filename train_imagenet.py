@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from oneshot_nas_network import Subnet, Supernet
 from spos import assembly, trainer
+from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
 from spos.compat import mx
 from spos.data import DataSet
@@ -47,7 +48,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     run, options, data_options, space_options, named, device_options = (pick(group, args) for group in GROUPS)
     save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR[options.model])
-    record = assembly.named_architecture(named, space_options)
+    record = named_architecture(named, space_options)
     check_flags(options, record)
     data = assembly.open_data(data_options)
     ctx = assembly.make_devices(device_options)

@@ -8,18 +8,18 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 
+from spos.architectures import space_of
 from spos.compat import mx
 from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, hold_out, open_record_dataset
 from spos.digits import prepare_digits
 from spos.errors import InputError
-from spos.options import ArchitectureOptions, DataOptions, DeviceOptions, SpaceOptions
+from spos.options import DataOptions, DeviceOptions, SpaceOptions
 from spos.record_file import check_sizes, count_images
-from spos.records import ArchitectureRecord, load_architecture
-from spos.search_space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, parse_choices, search_space
+from spos.search_space import SearchSpace, parse_choices
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224
@@ -111,48 +111,13 @@ def make_cached_loader(data: DataSet, split: str, options: DataOptions, num_devi
 
 def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
     """The search space of the flags, for these images."""
-    return search_space(
-        options.channels_layout,
-        use_se=options.use_se,
-        last_conv_after_pooling=options.last_conv_after_pooling,
-        min_channel_choice=STABLE_CHANNEL_CHOICE if options.ignore_first_two_cs else 0,
-        **fit_to_data(options, data),
-    )
+    return replace(space_of(options), **fit_to_data(options, data))
 
 
 def fit_to_data(options: SpaceOptions, data: DataSet) -> Dict[str, Any]:
     """The fields of a space that depend on the images."""
     strides = parse_choices(options.strides, "--strides") if options.strides else data.strides
     return {"strides": strides, "input_size": data.input_size, "num_classes": data.num_classes}
-
-
-def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
-    """The architecture that the flags name, or None if they name none.
-
-    A file or a published name brings its own space; flags of the space must not contradict it.
-    """
-    choices = (options.block_choices, options.channel_choices)
-    if options.architecture:
-        if any(choices):
-            raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
-        record = load_architecture(options.architecture)
-        for name in ("use_se", "last_conv_after_pooling"):
-            if getattr(space, name) and not getattr(record.space, name):
-                raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{options.architecture}'")
-        if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
-            raise InputError(
-                f"--channels-layout {space.channels_layout} contradicts architecture '{options.architecture}' "
-                f"({record.space.layout})"
-            )
-        return record
-    if not any(choices):
-        return None
-    if not all(choices):
-        raise InputError("--block-choices and --channel-choices must be given together")
-    own = search_space(
-        space.channels_layout, use_se=space.use_se, last_conv_after_pooling=space.last_conv_after_pooling
-    )
-    return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {})
 
 
 def versions() -> Dict[str, Any]:

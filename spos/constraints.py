@@ -61,13 +61,14 @@ class Constraints:
             choices: for every choice block the (block choice, channel choice) pairs that may be searched.
         """
         for limit in self.limits():
-            smallest = limit.value(table.fixed) + sum(
-                min(limit.value(costs[b][c]) for b, c in allowed) for costs, allowed in zip(table.blocks, choices)
+            cheapest = (
+                min((costs[b][c] for b, c in allowed), key=limit.value) for costs, allowed in zip(table.blocks, choices)
             )
+            smallest = limit.value(sum(cheapest, table.fixed))  # of integer sums, as `admits` computes it
             if smallest > limit.bound:
                 raise InputError(
                     f"no architecture of this space has {limit.name} <= {limit.bound:g} {limit.unit}".rstrip()
-                    + f"; the smallest reachable is {smallest:.4g} {limit.unit}".rstrip()
+                    + f"; the smallest reachable is {smallest:.6g} {limit.unit}".rstrip()
                 )
 
     def combined_score(self, cost: Cost) -> float:

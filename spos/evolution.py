@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Dict, Generator, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from spos.constraints import Constraints
-from spos.cost import cost_table
+from spos.cost import CostTable, cost_table
 from spos.errors import InputError
 from spos.sampling import ConstrainedSampler
 from spos.search_space import Architecture, SearchSpace
@@ -34,9 +35,10 @@ class Domain:
 
     def __post_init__(self) -> None:
         blank = (0,) * self.space.num_choice_blocks
-        self.space.validate(
-            Architecture(self.fixed_block_choices or blank, self.fixed_channel_choices or blank), "fixed choices"
+        blocks, channels = (
+            blank if fixed is None else fixed for fixed in (self.fixed_block_choices, self.fixed_channel_choices)
         )
+        self.space.validate(Architecture(blocks, channels), "fixed choices")
 
     @cached_property
     def genes(self) -> Tuple[Tuple[int, ...], ...]:
@@ -51,6 +53,10 @@ class Domain:
         return tuple(blocks + channels)
 
     @cached_property
+    def table(self) -> CostTable:
+        return cost_table(self.space)
+
+    @cached_property
     def _pairs(self) -> List[List[Tuple[int, int]]]:
         """For every choice block the (block choice, channel choice) pairs that may be visited."""
         count = self.space.num_choice_blocks
@@ -59,13 +65,12 @@ class Domain:
 
     @cached_property
     def _sampler(self) -> ConstrainedSampler:
-        table = cost_table(self.space)
-        costs = [np.array([block[b][c] for b, c in pairs]) for block, pairs in zip(table.blocks, self._pairs)]
-        return ConstrainedSampler(table.fixed, costs, self.constraints.limits())
+        costs = [np.array([block[b][c] for b, c in pairs]) for block, pairs in zip(self.table.blocks, self._pairs)]
+        return ConstrainedSampler(self.table.fixed, costs, self.constraints.limits())
 
     def check(self) -> None:
         """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
-        self.constraints.check_reachable(cost_table(self.space), self._pairs)
+        self.constraints.check_reachable(self.table, self._pairs)
         self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
@@ -73,7 +78,7 @@ class Domain:
         return Architecture(tuple(genes[:count]), tuple(genes[count:]))
 
     def admits(self, architecture: Architecture) -> bool:
-        return self.constraints.admits(cost_table(self.space).cost(architecture))
+        return self.constraints.admits(self.table.cost(architecture))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Uniform over the architectures that keep the constraints."""
@@ -107,9 +112,9 @@ class GeneticSettings:
     num_iterations: int = 20
 
     def __post_init__(self) -> None:
-        if not 2 <= self.retain_length <= self.population_size:
+        if not 2 <= self.retain_length < self.population_size:
             raise InputError(
-                f"--retain-length must lie between 2 and --population-size {self.population_size}, "
+                f"--retain-length must be at least 2 and below --population-size {self.population_size}, "
                 f"not {self.retain_length}"
             )
 
@@ -130,13 +135,9 @@ def genetic_search(domain: Domain, settings: GeneticSettings, rng: np.random.Gen
     population: List[Architecture] = []
     for _ in range(settings.num_iterations):
         parents = select_parents(population, seen, settings, rng)
-        children: List[Architecture] = []
-        if parents:
-            for child in breed(parents, domain, settings, rng, seen):
-                children.append(child)
-                if len(parents) + len(children) == settings.population_size:
-                    break
-        children = _fill(children, settings.population_size - len(parents), domain, rng, seen)
+        num_children = settings.population_size - len(parents)
+        children = list(islice(breed(parents, domain, settings, rng, seen), num_children))
+        children = _fill(children, num_children, domain, rng, seen)
         if not children:
             return
         seen.update(zip(children, (yield children)))
@@ -146,16 +147,19 @@ def genetic_search(domain: Domain, settings: GeneticSettings, rng: np.random.Gen
 def select_parents(
     population: Sequence[Architecture], fitness: Dict[Architecture, float], settings: GeneticSettings, rng
 ) -> List[Architecture]:
-    """The best `retain_length`, and each of the others with chance `random_select`."""
+    """The best `retain_length`, and each of the others with chance `random_select`; at least one place stays free."""
     ranked = sorted(population, key=lambda a: fitness[a], reverse=True)
     rest = ranked[settings.retain_length :]
-    return ranked[: settings.retain_length] + [a for a in rest if rng.random() < settings.random_select]
+    parents = ranked[: settings.retain_length] + [a for a in rest if rng.random() < settings.random_select]
+    return parents[: settings.population_size - 1]
 
 
 def breed(
     parents: Sequence[Architecture], domain: Domain, settings: GeneticSettings, rng, seen: Dict[Architecture, float]
 ) -> Iterator[Architecture]:
     """New feasible children, two per pair of parents, until MAX_CHILD_TRIES pairs in a row gave none."""
+    if len(parents) < 2:
+        return
     born = set()
     failures = 0
     while failures < MAX_CHILD_TRIES:

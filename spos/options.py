@@ -169,12 +169,28 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
-class ConstraintOptions:
-    """What a searched architecture may cost."""
+class ComparisonOptions:
+    """What costs are compared with."""
 
     comparison_model: str = flag(
         DEFAULT_COMPARISON_MODEL, "network that ratios are relative to", choices=tuple(COMPARISON_MODELS)
     )
+
+
+@dataclass(frozen=True)
+class CountOptions:
+    """What else can be counted, and for which images."""
+
+    supernet: bool = flag(False, "count the supernet of the search space")
+    symbol: str = flag("", "count any exported network (NAME-symbol.json)")
+    input_size: Optional[int] = flag(None, "height and width of the input (default: the architecture's)", type=positive)
+    classes: Optional[int] = flag(None, "number of classes (default: the architecture's)", type=positive)
+
+
+@dataclass(frozen=True)
+class ConstraintOptions(ComparisonOptions):
+    """What a searched architecture may cost."""
+
     flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=float)
     param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=float)
     score_max: float = flag(1.0, "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit)", type=float)

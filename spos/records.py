@@ -8,7 +8,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Match, Optional, Union
 
 from spos.cost import count_architecture
 from spos.errors import InputError
@@ -24,6 +24,7 @@ HISTORY_FILE = "history.jsonl"
 BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
 LISTS_FOLDER = "lists"
+_STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
 
 
 def write_atomic(path: PathLike, content: Union[str, bytes]) -> None:
@@ -57,8 +58,12 @@ def sync_directory(path: PathLike) -> None:
 
 def to_text(record: Any) -> str:
     """Readable JSON: one key a line, but lists of numbers on one line."""
-    text = json.dumps(record, indent=2)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda m: re.sub(r"\s+", " ", m[0]).replace("[ ", "[").replace(" ]", "]"), text)
+    return _STRING_OR_FLAT_LIST.sub(_on_one_line, json.dumps(record, indent=2))
+
+
+def _on_one_line(match: Match[str]) -> str:
+    text = match[0]
+    return text if text.startswith('"') else re.sub(r"\s+", " ", text).replace("[ ", "[").replace(" ]", "]")
 
 
 def write_json(path: PathLike, record: Any) -> None:
@@ -91,9 +96,12 @@ class Journal:
         complete, rest = lines[:-1], lines[-1]
         for number, line in enumerate(complete, 1):
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError:
-                raise InputError(f"{self.path} line {number} is damaged; remove the line to go on") from None
+                row = None
+            if not isinstance(row, dict):
+                raise InputError(f"{self.path} line {number} is damaged; remove the line to go on")
+            yield row
         if rest:
             write_atomic(self.path, b"".join(line + b"\n" for line in complete))
 
@@ -206,10 +214,15 @@ def open_run(directory: PathLike, config: Mapping[str, Any], must_resume: bool =
         return directory
     if must_resume:
         raise InputError(f"--resume: there is no run in {directory}")
-    if directory.is_dir() and any(entry.name != LISTS_FOLDER for entry in directory.iterdir()):
+    if directory.is_dir() and not all(_is_left_by_a_start(entry.name) for entry in directory.iterdir()):
         raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
     write_json(path, config)
     return directory
+
+
+def _is_left_by_a_start(name: str) -> bool:
+    """Whether a run that was killed before its config was written may have left this."""
+    return name == LISTS_FOLDER or name.startswith(f".{CONFIG_FILE}.")
 
 
 def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -218,6 +231,8 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     if old.get("space") != new.get("space"):
         raise InputError(f"{directory} holds a run in another search space; give another --save-dir")
     before, now = old.get("options", {}), new["options"]
+    if not isinstance(before, dict):
+        raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
     names = [n for n in {**before, **now} if n not in NOT_PART_OF_A_RUN and before.get(n) != now.get(n)]
     if names:
         name = names[0]

@@ -129,7 +129,10 @@ class ConstrainedSampler:
 
     def _keeps(self, costs: np.ndarray) -> np.ndarray:
         """Whether each row of (MACs, params) keeps all limits."""
-        return np.all([costs @ limit.weights <= limit.bound for limit in self._limits] or [[True] * len(costs)], axis=0)
+        kept = np.ones(len(costs), dtype=bool)
+        for limit in self._limits:
+            kept &= limit.value(Cost(costs[:, 0], costs[:, 1])) <= limit.bound
+        return kept
 
     def draw(self, rng: np.random.Generator) -> List[int]:
         """Index of the choice of every block. Raises InputError if none keeps the limits in MAX_TRIES draws."""

@@ -301,16 +301,29 @@ class SearchSpace:
         if not isinstance(values, Mapping) or set(values) != names:
             wrong = sorted(names ^ set(values)) if isinstance(values, Mapping) else values
             raise InputError(f"search space is not described by the expected fields{where}; differing: {wrong}")
-        try:
-            return cls(
-                **{
-                    **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()},
-                    "stages": tuple(Stage(**stage) for stage in values["stages"]),
-                    "blocks": tuple(BlockKind(**kind) for kind in values["blocks"]),
-                }
-            )
-        except TypeError as error:
-            raise InputError(f"search space is malformed{where}: {error}") from None
+        for name, example in search_space().to_json().items():
+            if not _is_alike(values[name], example):
+                raise InputError(f"search space is malformed{where}: {name} is {values[name]!r}")
+        return cls(
+            **{
+                **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()},
+                "stages": tuple(Stage(**stage) for stage in values["stages"]),
+                "blocks": tuple(BlockKind(**kind) for kind in values["blocks"]),
+            }
+        )
+
+
+def _is_alike(value: Any, example: Any) -> bool:
+    """Whether two pieces of plain JSON are built the same way from the same types; lists may differ in length."""
+    if isinstance(example, list):
+        return isinstance(value, list) and all(_is_alike(item, example[0]) for item in value)
+    if isinstance(example, dict):
+        return (
+            isinstance(value, dict)
+            and set(value) == set(example)
+            and all(_is_alike(value[key], example[key]) for key in example)
+        )
+    return type(value) is type(example) or (type(example) is float and type(value) is int)
 
 
 def search_space(layout: str = "OneShot", **changes: Any) -> SearchSpace:

@@ -1,8 +1,7 @@
-"""spos.compat, spos.gpu and the one-import rule: what makes MXNet 1.9.1 work on Pythons younger than it is."""
+"""spos.compat and spos.gpu: what makes MXNet 1.9.1 work on Pythons younger than it is."""
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
@@ -240,47 +239,3 @@ def test_gpu_check_fails_only_if_no_gpu_can_run(monkeypatch, capsys, capabilitie
 
 def test_nothing_is_preloaded_for_the_cpu_wheel_or_a_system_cuda():
     assert gpu.preload_cuda_libraries(None) == gpu.preload_cuda_libraries("cu101") == []
-
-
-def python_files():
-    """All Python files of the repository, without environments, hidden folders and results."""
-    for folder, subfolders, names in os.walk(ROOT):
-        here = Path(folder)
-        subfolders[:] = [
-            name
-            for name in subfolders
-            if not name.startswith(".") and name not in ("runs", "data") and not (here / name / "pyvenv.cfg").exists()
-        ]
-        yield from (here / name for name in names if name.endswith(".py"))
-
-
-def imports_mxnet(source):
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            modules = [node.module]
-        else:
-            continue
-        if any(module.split(".")[0] == "mxnet" for module in modules):
-            return True
-    return False
-
-
-@pytest.mark.parametrize(
-    "source, expected",
-    [
-        ("import mxnet as mx", True),
-        ("def f():\n    from mxnet.gluon import nn", True),
-        ("from spos.compat import mx", False),
-        ("from . import mxnet", False),
-        ("import mxnet_tools", False),
-    ],
-)
-def test_imports_of_mxnet_are_found(source, expected):
-    assert imports_mxnet(source) is expected
-
-
-def test_only_compat_imports_mxnet():
-    importers = [path.relative_to(ROOT).as_posix() for path in python_files() if imports_mxnet(path.read_text("utf-8"))]
-    assert importers == ["spos/compat.py"]

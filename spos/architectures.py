@@ -1,0 +1,69 @@
+"""Which search space and architecture the flags of a program mean, without any data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, Optional
+
+from spos.errors import InputError
+from spos.options import ArchitectureOptions, SpaceOptions
+from spos.records import ArchitectureRecord, load_architecture
+from spos.search_space import (
+    STABLE_CHANNEL_CHOICE,
+    Architecture,
+    SearchSpace,
+    parse_choices,
+    search_space,
+    stride_plan,
+)
+
+
+def space_of(options: SpaceOptions) -> SearchSpace:
+    """The search space of the flags at ImageNet's input size and classes."""
+    return search_space(
+        options.channels_layout,
+        use_se=options.use_se,
+        last_conv_after_pooling=options.last_conv_after_pooling,
+        min_channel_choice=STABLE_CHANNEL_CHOICE if options.ignore_first_two_cs else 0,
+    )
+
+
+def fit(
+    space: SearchSpace, options: SpaceOptions, input_size: Optional[int] = None, num_classes: Optional[int] = None
+) -> SearchSpace:
+    """A space for other images. Without `--strides` the stride plan follows a new input size, as in training."""
+    changes: Dict[str, Any] = {}
+    if input_size not in (None, space.input_size):
+        changes.update(input_size=input_size, strides=stride_plan(input_size))
+    if num_classes is not None:
+        changes.update(num_classes=num_classes)
+    if options.strides:
+        changes.update(strides=parse_choices(options.strides, "--strides"))
+    return replace(space, **changes)
+
+
+def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
+    """The architecture that the flags name, or None if they name none.
+
+    A file or a published name brings its own space; flags of the space must not contradict it.
+    """
+    choices = (options.block_choices, options.channel_choices)
+    if options.architecture:
+        if any(choices):
+            raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
+        record = load_architecture(options.architecture)
+        for name in ("use_se", "last_conv_after_pooling"):
+            if getattr(space, name) and not getattr(record.space, name):
+                raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{options.architecture}'")
+        if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
+            raise InputError(
+                f"--channels-layout {space.channels_layout} contradicts architecture '{options.architecture}' "
+                f"({record.space.layout})"
+            )
+        return record
+    if not any(choices):
+        return None
+    if not all(choices):
+        raise InputError("--block-choices and --channel-choices must be given together")
+    own = space_of(space)
+    return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {})
