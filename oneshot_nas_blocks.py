@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Tuple
 from spos import layer_specs
 from spos.batch_norm import BatchNorm
 from spos.compat import mx
+from spos.depthwise import DepthwiseConv2D, convolve_as_matrices, trains_as_matrices
 from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
 from spos.search_space import BlockKind, ChoiceBlockGeometry
 from spos.slicing import leading_corner
@@ -91,7 +92,7 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     """The layers of one entry: a Conv gives up to three (convolution, BatchNorm, activation)."""
     if isinstance(spec, Conv):
         std = spec.init_std or 1.0 / spec.weight_shape[1]
-        conv = nn.Conv2D(
+        conv = (DepthwiseConv2D if spec.is_depthwise else nn.Conv2D)(
             spec.out_channels,
             spec.kernel_size,
             spec.stride,
@@ -180,9 +181,12 @@ class MainBranch(nn.HybridSequential):
 
 
 def _convolve_sliced(x, conv: nn.Conv2D, spec: Conv):
+    weight = leading_corner(conv.weight.data(x.context), spec.weight_shape)
+    if spec.is_depthwise and trains_as_matrices(x, spec.kernel_size):
+        return convolve_as_matrices(x, weight, spec.stride)
     return mx.nd.Convolution(
         x,
-        leading_corner(conv.weight.data(x.context), spec.weight_shape),
+        weight,
         kernel=(spec.kernel_size,) * 2,
         stride=(spec.stride,) * 2,
         pad=(spec.kernel_size // 2,) * 2,

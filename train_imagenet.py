@@ -107,8 +107,10 @@ def make_net(
     net.cast(dtype)
     if options.resume_params:
         load_parameters(options.resume_params, net)
-    if options.mode == "hybrid":
-        net.hybridize(static_alloc=bool(record), static_shape=bool(record))
+    if options.mode == "hybrid" and record:
+        net.hybridize(static_alloc=True, static_shape=True)
+    elif options.mode == "hybrid" and ctx[0].device_type == "gpu":  # on CPU a supernet is not faster hybridized
+        net.hybridize()
     return net
 
 

@@ -35,6 +35,10 @@ class Conv:
     init_std: Optional[float] = None
 
     @property
+    def is_depthwise(self) -> bool:
+        return self.groups == self.in_channels == self.out_channels and self.groups > 1 and not self.bias
+
+    @property
     def weight_shape(self) -> Tuple[int, int, int, int]:
         return (self.out_channels, self.in_channels // self.groups, self.kernel_size, self.kernel_size)
 
