@@ -5,7 +5,8 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Tuple
+from functools import lru_cache
+from typing import Dict, List, Tuple
 
 from spos import layer_specs
 from spos.batch_norm import BatchNorm
@@ -119,10 +120,10 @@ def num_layers(specs: Specs) -> int:
     return sum(1 + spec.bn + (spec.act is not None) if isinstance(spec, Conv) else 1 for spec in specs)
 
 
-def layer_positions(specs: Specs, first: int = 0) -> Iterator[Tuple[int, LayerSpec]]:
+@lru_cache(maxsize=None)
+def layer_positions(specs: Specs, first: int = 0) -> Tuple[Tuple[int, LayerSpec], ...]:
     """(position of its first layer in the chain, entry) for every entry; the chain starts at `first`."""
-    for i, spec in enumerate(specs):
-        yield first + num_layers(specs[:i]), spec
+    return tuple((first + num_layers(specs[:i]), spec) for i, spec in enumerate(specs))
 
 
 def parameter_shapes(specs: Specs, first: int = 0) -> Dict[str, Tuple[int, ...]]:

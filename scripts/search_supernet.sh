@@ -13,7 +13,7 @@ case " $* " in
     exec sh "$here/run.sh" search_supernet.py \
         --supernet-params runs/digits/supernet/model.params \
         --search-mode genetic --search-iters 4 --population-size 16 --retain-length 5 \
-        --flop-max-m 25 --param-max-m 2.6 --batch-size 180 -j 2 \
+        --flop-max-m 7 --param-max-m 2.6 --batch-size 180 -j 2 \
         --save-dir runs/digits/search "$@"
     ;;
 esac

@@ -13,7 +13,7 @@ case " $* " in
 *" --dataset digits "* | *" --dataset=digits "*)
     exec sh "$here/run.sh" train_imagenet.py \
         --model ShuffleNas_fixArch --architecture runs/digits/search/best.json \
-        --num-epochs 20 --batch-size 64 --lr 0.2 --warmup-epochs 2 --wd 3e-5 --lr-mode cosine \
+        --num-epochs 12 --batch-size 64 --lr 0.1 --warmup-epochs 1 --wd 3e-5 --lr-mode cosine \
         --label-smoothing --no-wd -j 2 \
         --save-dir runs/digits/oneshot "$@"
     ;;

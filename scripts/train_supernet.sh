@@ -14,8 +14,8 @@ case " $* " in
 *" --dataset digits "* | *" --dataset=digits "*)
     exec sh "$here/run.sh" train_imagenet.py \
         --model ShuffleNas --use-se --last-conv-after-pooling \
-        --num-epochs 30 --batch-size 64 --lr 0.2 --warmup-epochs 2 --wd 3e-5 --lr-mode cosine \
-        --label-smoothing --no-wd --epoch-start-cs 6 --cs-warm-up -j 2 \
+        --num-epochs 30 --batch-size 32 --lr 0.1 --warmup-epochs 1 --wd 3e-5 --lr-mode cosine \
+        --label-smoothing --no-wd --epoch-start-cs 12 --cs-warm-up -j 2 \
         --save-dir runs/digits/supernet "$@"
     ;;
 esac

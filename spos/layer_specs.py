@@ -8,6 +8,7 @@ the selected part of a supernet parameter is its leading corner with the describ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Optional, Tuple, Union
 
 from spos.search_space import Architecture, BlockKind, ChoiceBlockGeometry, SearchSpace, round_up
@@ -159,6 +160,7 @@ def classifier(space: SearchSpace) -> Specs:
     return (Conv(HEAD_CHANNELS, space.num_classes, bn=False, bias=True, init_std=SMALL_INIT_STD),)
 
 
+@lru_cache(maxsize=None)
 def choice_block(space: SearchSpace, index: int, block_choice: int, channel_choice: int) -> Tuple[Specs, Specs]:
     """(main, projection) branches of choice block `index` under a block and a channel choice."""
     block, kind = space.choice_blocks[index], space.blocks[block_choice]

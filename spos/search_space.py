@@ -178,6 +178,14 @@ class SearchSpace:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Spaces are the key of every cache, so theirs is computed once."""
+        return hash(tuple(getattr(self, item.name) for item in fields(self)))
+
     @cached_property
     def choice_blocks(self) -> Tuple[ChoiceBlockGeometry, ...]:
         """Geometry of every choice block, in network order."""
