@@ -10,6 +10,7 @@ set -eu
 here=$(dirname -- "$0")
 case " $* " in
 *" --dataset digits "* | *" --dataset=digits "*)
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels: a second thread made it 1.9 times slower
     exec sh "$here/run.sh" search_supernet.py \
         --supernet-params runs/digits/supernet/model.params \
         --search-mode genetic --search-iters 4 --population-size 16 --retain-length 5 \
