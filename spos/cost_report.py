@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from spos.cost import COMPARISON_MODELS
+from spos.reporting import table
 from spos.search_space import format_choices
 
 CONVENTION = (
@@ -44,9 +45,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("sum of normalized scores", f"{scores['normalized_sum']:.6f}"),
         ("combined score", f"{scores['combined']:.6f} (0.5 FLOP ratio + 0.5 param ratio)"),
     ]
-    width = max(len(name) for name, _ in rows)
-    notes = [report[key] for key in ("note", "convention") if key in report]
-    return "\n".join([f"{name:<{width}}  {value}" for name, value in rows] + notes)
+    return "\n".join([table(rows)] + [report[key] for key in ("note", "convention") if key in report])
 
 
 def millions(value: int) -> str:
