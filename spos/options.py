@@ -87,7 +87,7 @@ class DataOptions:
         0.0, "input size / shorter side before the centre crop (0: that of the data set)", type=fraction
     )
     holdout: int = flag(50_000, "training images held out to score candidates (imagenet)", type=positive)
-    update_bn_images: int = flag(20_000, "training images held out for the BatchNorm update", type=positive)
+    update_bn_images: int = flag(20_000, "training images held out for the BatchNorm update (imagenet)", type=positive)
     batch_size: int = flag(128, "images per step and device", type=positive)
     num_workers: int = flag(4, "threads that decode images", type=positive, short="-j", aliases=("--num-data-workers",))
 
