@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs one of the programs with the Python of env/: sh scripts/run.sh calculate_flops.py --architecture oneshot
-# $PYTHON, if set, is used instead.
+# $SPOS_PYTHON, if set, is used instead.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-python=${PYTHON:-$root/env/bin/python}
+python=${SPOS_PYTHON:-$root/env/bin/python}
 if ! command -v "$python" >/dev/null 2>&1; then
     echo "error: $python is not there; run: sh scripts/setup.sh" >&2
     exit 2

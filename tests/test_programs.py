@@ -321,7 +321,7 @@ def test_scripts_name_what_is_missing(script, tmp_path):
         ["sh", str(ROOT / "scripts" / script), "--save-dir", str(tmp_path / "run")],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHON": sys.executable},
+        env={**os.environ, "SPOS_PYTHON": sys.executable},
         cwd=tmp_path,
     )
     assert done.returncode == 2
@@ -335,3 +335,15 @@ def test_scripts_name_what_is_missing(script, tmp_path):
 def test_scripts_are_posix_shell(script):
     assert Path(ROOT / "scripts" / script).read_text().startswith("#!/bin/sh\n")
     subprocess.run(["dash", "-n", str(ROOT / "scripts" / script)], check=True)
+
+
+def test_scripts_do_not_take_the_python_of_the_set_up(tmp_path):
+    """PYTHON chooses the interpreter that makes env/; the programs run in env/ all the same."""
+    done = subprocess.run(
+        ["sh", str(ROOT / "scripts" / "run.sh"), "calculate_flops.py", "--architecture", "oneshot", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": "/bin/false", "SPOS_PYTHON": sys.executable},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0 and json.loads(done.stdout)["flops"] == 327_909_096
