@@ -117,7 +117,6 @@ def recalibrate_batch_norm(
     batches: Iterable,
     num_images: int,
     ctx: Optional[Sequence[mx.Context]] = None,
-    hybridize: bool = True,
 ) -> int:
     """Replace the running BatchNorm statistics of `net` by those of fresh training images, pooled exactly.
 
@@ -135,8 +134,7 @@ def recalibrate_batch_norm(
     ctx = list(ctx or [mx.cpu()])
     layers: List[BatchNorm] = []
     collector = _BatchMoments(net, layers)
-    if hybridize:
-        collector.hybridize()
+    collector.hybridize()
     pooled: List[Moments] = []
     used = 0
     for images, _ in batches:

@@ -198,6 +198,14 @@ NOT_PART_OF_A_RUN = (
 )
 
 
+# What flags name but files hold, by its key in `config.json`.
+INPUTS_OF_A_RUN = {
+    "supernet_sha256": "the content of --supernet-params",
+    "architecture": "the architecture",
+    "data": "the data set",
+}
+
+
 def open_run(directory: PathLike, config: Mapping[str, Any], must_resume: bool = False) -> Path:
     """Make a run directory with its `config.json`, or enter the one of the same run.
 
@@ -240,6 +248,9 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
             f"{directory} holds another run: --{name.replace('_', '-')} was {before.get(name)}, now it is "
             f"{now.get(name)}. Give another --save-dir, or the same flags to go on with it"
         )
+    for key, what in INPUTS_OF_A_RUN.items():
+        if old.get(key) != new.get(key):
+            raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
 
 
 def find_config(file: PathLike) -> Optional[Dict[str, Any]]:

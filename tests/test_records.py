@@ -301,3 +301,13 @@ def test_the_config_beside_a_file_is_found(tmp_path):
     open_run(tmp_path / "run", CONFIG)
     assert find_config(tmp_path / "run" / "model.params") == CONFIG
     assert find_config(tmp_path / "elsewhere.params") is None
+
+
+@pytest.mark.parametrize("key", ["supernet_sha256", "architecture", "data"])
+def test_a_run_on_other_inputs_under_the_same_flags_is_refused(tmp_path, key):
+    """The same flags may name a file that has changed since: old results must not be mixed with new ones."""
+    config = {"program": "p.py", "options": {"lr": 1}, "space": {}, key: "before"}
+    open_run(tmp_path / "run", config)
+    open_run(tmp_path / "run", config)
+    with pytest.raises(InputError, match="another"):
+        open_run(tmp_path / "run", {**config, key: "now"})
