@@ -33,6 +33,7 @@ from spos.options import (
     pick,
     run_program,
 )
+from spos.path_trainer import PathTrainer, make_optimizer
 from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, Journal, open_run
 from spos.reporting import RunLog
 from spos.sampling import SamplingPolicy
@@ -128,11 +129,11 @@ def make_job(
     is_subnet, space = isinstance(net, Subnet), net.space
     split = options.train_on or ("train_full" if is_subnet else "train")
     loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed)
-    optimizer = trainer.make_optimizer(options.lr, options.momentum, options.wd, dtype)
+    optimizer = make_optimizer(options.lr, options.momentum, options.wd, dtype)
     policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
     job = trainer.TrainingJob(
         net=net,
-        trainer=trainer.PathTrainer(net, optimizer, options.no_wd),
+        trainer=PathTrainer(net, optimizer, options.no_wd),
         loader=loader,
         loss=ClassificationLoss(space.num_classes, SMOOTHING if options.label_smoothing else 0.0),
         schedule=trainer.make_schedule(

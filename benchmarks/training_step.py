@@ -19,6 +19,7 @@ from spos import depthwise, trainer
 from spos.compat import mx
 from spos.losses import ClassificationLoss
 from spos.options import OneLineParser, positive, run_program
+from spos.path_trainer import PathTrainer, make_optimizer
 from spos.search_space import SearchSpace, search_space
 
 VARIANTS = {"slice": ("slice", True), "slice, plain depthwise": ("slice", False), "mask": ("mask", True)}
@@ -67,7 +68,7 @@ def make_job(space: SearchSpace, execution: str) -> Any:
     net.initialize()
     return trainer.TrainingJob(
         net=net,
-        trainer=trainer.PathTrainer(net, trainer.make_optimizer(0.05, 0.9, 3e-5, "float32"), no_wd=True),
+        trainer=PathTrainer(net, make_optimizer(0.05, 0.9, 3e-5, "float32"), no_wd=True),
         loader=None,
         loss=ClassificationLoss(space.num_classes, 0.1),
         schedule=lambda step: 0.05,

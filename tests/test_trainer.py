@@ -11,9 +11,10 @@ from spos.checkpoint import newest_checkpoint
 from spos.compat import mx
 from spos.errors import InputError
 from spos.losses import ClassificationLoss, smooth_labels
+from spos.path_trainer import PathTrainer, make_optimizer
 from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture, Stage, search_space
-from spos.trainer import Meter, PathTrainer, TrainingJob, make_optimizer, make_schedule, resume, train, train_step
+from spos.trainer import Meter, TrainingJob, make_schedule, resume, train, train_step
 
 TINY = replace(
     search_space(use_se=True, last_conv_after_pooling=True),
