@@ -1,4 +1,4 @@
-"""Train a supernet (--model ShuffleNas) or a subnet (--model ShuffleNas_fixArch).
+"""Train a supernet (--model ShuffleNas), a subnet (--model ShuffleNas_fixArch) or a classifier of GluonCV's zoo.
 
 Results lie in --save-dir: config.json, log.jsonl, checkpoints/ and, at the end, model.params. The same command
 continues a run that was stopped.
@@ -7,10 +7,10 @@ continues a run that was stopped.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos import assembly, trainer
@@ -18,17 +18,21 @@ from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
 from spos.compat import mx
 from spos.data import DataSet
-from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator, evaluate
-from spos.losses import SMOOTHING, ClassificationLoss
+from spos.evaluation import CandidateEvaluator
+from spos.flag_rules import check_training_flags
+from spos.losses import SMOOTHING, Mixup, Objective, Teacher
 from spos.options import (
+    SUBNET,
+    SUPERNET,
     ArchitectureOptions,
     DataOptions,
     DeviceOptions,
     OneLineParser,
     RunOptions,
     SpaceOptions,
+    TeacherOptions,
     TrainOptions,
+    ZooOptions,
     as_json,
     pick,
     run_program,
@@ -37,171 +41,191 @@ from spos.path_trainer import PathTrainer, make_optimizer
 from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, Journal, open_run
 from spos.reporting import RunLog
 from spos.sampling import SamplingPolicy
-from spos.schedule import decay_epochs, derive_rng, derive_seed
+from spos.schedule import decay_epochs, derive_seed
 from spos.search_space import SearchSpace
+from spos.strategies import FairStrategy, SandwichStrategy, UniformStrategy
+from spos.validation import validate_network, validate_supernet, validate_when_due
+from spos.zoo import complete_shapes, load_teacher, zoo_model
 
-GROUPS = (RunOptions, TrainOptions, DataOptions, SpaceOptions, ArchitectureOptions, DeviceOptions)
-SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"
+GROUPS = (
+    RunOptions,
+    TrainOptions,
+    DataOptions,
+    SpaceOptions,
+    ArchitectureOptions,
+    DeviceOptions,
+    TeacherOptions,
+    ZooOptions,
+)
 DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Everything the user gave, by group."""
+
+    run: RunOptions
+    train: TrainOptions
+    data: DataOptions
+    space: SpaceOptions
+    named: ArchitectureOptions
+    device: DeviceOptions
+    teacher: TeacherOptions
+    zoo: ZooOptions
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    run, options, data_options, space_options, named, device_options = (pick(group, args) for group in GROUPS)
-    save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR[options.model])
-    record = named_architecture(named, space_options)
-    check_flags(options, record)
-    data = assembly.open_data(data_options)
-    ctx = assembly.make_devices(device_options)
-    fit = assembly.fit_to_data(space_options, data)
-    space = replace(record.space, **fit) if record else assembly.make_space(space_options, data)
-    net = make_net(run, options, space, record, ctx, device_options.dtype)
+    flags = Flags(*(pick(group, args) for group in GROUPS))
+    check_training_flags(flags.train, flags.zoo, flags.teacher, flags.space, flags.named)
+    save_dir = Path(flags.run.save_dir or DEFAULT_SAVE_DIR.get(flags.train.model, f"runs/{flags.train.model}"))
+    data = assembly.open_data(flags.data)
+    ctx = assembly.make_devices(flags.device)
+    space, record = space_and_architecture(flags, data)
+    net = make_net(flags, data, space, record, ctx)
     config = {
         "program": "train_imagenet.py",
-        "options": as_json(run, options, data_options, space_options, named, device_options),
-        "space": space.to_json(),
-        "fingerprint": space.fingerprint,
-        "architecture": replace(record, space=space).to_json() if record else None,
+        "options": as_json(*(getattr(flags, name) for name in vars(flags))),
+        "space": space.to_json() if space else None,
+        "fingerprint": space.fingerprint if space else None,
+        "architecture": record.to_json() if record else None,
         "data": data.name,
         "versions": assembly.versions(),
     }
-    open_run(save_dir, config, run.resume)
-    data = assembly.with_lists(data, data_options, save_dir / LISTS_FOLDER)
+    open_run(save_dir, config, flags.run.resume)
+    data = assembly.with_lists(data, flags.data, save_dir / LISTS_FOLDER)
 
-    job = make_job(save_dir, run, options, data_options, data, net, ctx, device_options.dtype)
-    log = RunLog(Journal(save_dir / LOG_FILE), options.logging_file)
+    job = make_job(save_dir, flags, data, net, ctx)
+    log = RunLog(Journal(save_dir / LOG_FILE), flags.train.logging_file)
     job.log = log.epoch
-    first_epoch = start(job, save_dir, options)
-    log.keep_epochs_before(first_epoch)
-    if first_epoch < options.num_epochs:
-        trainer.train(job, first_epoch)
+    progress = start(job, save_dir, flags.train)
+    log.keep_epochs_before(progress.epoch)
+    if flags.train.tensorboard:
+        log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
+    if progress.epoch < job.num_epochs:
+        trainer.train(job, progress)
     save_parameters(save_dir / MODEL_FILE, job.net)
     log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+    log.close()
     return 0
 
 
-def check_flags(options: TrainOptions, record: Any) -> None:
-    """Refuse flags that cannot work together."""
-    if options.model == SUBNET and record is None:
-        raise InputError(f"--model {SUBNET} needs --architecture, or --block-choices with --channel-choices")
-    if options.model == SUPERNET and record is not None:
-        raise InputError(f"--model {SUPERNET} trains all architectures; leave out --architecture and choices")
-    if options.model == SUBNET and (options.use_all_blocks or options.use_all_channels or options.cs_warm_up):
-        raise InputError("--use-all-blocks, --use-all-channels and --cs-warm-up are for a supernet")
-    if not options.resume_params and (options.resume_states or options.resume_epoch > 0):
-        raise InputError("--resume-states and --resume-epoch need --resume-params")
-    if options.warmup_epochs >= options.num_epochs:
-        raise InputError(f"--warmup-epochs {options.warmup_epochs} leaves nothing of --num-epochs {options.num_epochs}")
-    decay_epochs(options.lr_decay_epoch, options.lr_decay_period, options.num_epochs)
+def space_and_architecture(flags: Flags, data: DataSet) -> Tuple[Optional[SearchSpace], Any]:
+    """The search space for these images and the architecture in it, as far as the model has them."""
+    if flags.train.model not in (SUPERNET, SUBNET):
+        return None, None
+    record = named_architecture(flags.named, flags.space)
+    if record is None:
+        return assembly.make_space(flags.space, data), None
+    space = replace(record.space, **assembly.fit_to_data(flags.space, data))
+    return space, replace(record, space=space)
 
 
-def make_net(
-    run: RunOptions, options: TrainOptions, space: SearchSpace, record: Any, ctx: tuple, dtype: str
-) -> mx.gluon.Block:
-    """The supernet, or the subnet of `record`, with the values that training begins with."""
-    mx.random.seed(derive_seed(run.seed, "initial values"))
+def make_net(flags: Flags, data: DataSet, space: Optional[SearchSpace], record: Any, ctx: tuple) -> mx.gluon.Block:
+    """Supernet, subnet or zoo network, with the values that training begins with."""
+    train, dtype = flags.train, flags.device.dtype
+    mx.random.seed(derive_seed(flags.run.seed, "initial values"))
     if record:
         net: mx.gluon.Block = Subnet(space, record.architecture)
+    elif space:
+        net = Supernet(space, train.execution, train.use_all_blocks)
     else:
-        net = Supernet(space, options.execution, options.use_all_blocks)
-    net.initialize(ctx=list(ctx))
+        net = zoo_model(train.model, data.num_classes, flags.zoo, flags.space.use_se)
+    if flags.zoo.use_pretrained:
+        net.collect_params().reset_ctx(list(ctx))
+    else:
+        net.initialize(mx.init.MSRAPrelu() if not space else mx.init.Uniform(), ctx=list(ctx))
+    if not space:
+        complete_shapes(net, data.input_size, ctx)
     net.cast(dtype)
-    if options.resume_params:
-        load_parameters(options.resume_params, net)
-    if options.mode == "hybrid" and record:
+    if train.resume_params:
+        load_parameters(train.resume_params, net)
+    if isinstance(net, Supernet):
+        if train.mode == "hybrid" and ctx[0].device_type == "gpu":  # on CPU a supernet is not faster hybridized
+            net.hybridize()
+        if train.sampling != "uniform":  # gradients of several passes add up
+            for parameter in net.collect_params().values():
+                parameter.grad_req = "add" if parameter.grad_req == "write" else parameter.grad_req
+    elif train.mode == "hybrid":
         net.hybridize(static_alloc=True, static_shape=True)
-    elif options.mode == "hybrid" and ctx[0].device_type == "gpu":  # on CPU a supernet is not faster hybridized
-        net.hybridize()
     return net
 
 
-def make_job(
-    save_dir: Path,
-    run: RunOptions,
-    options: TrainOptions,
-    data_options: DataOptions,
-    data: DataSet,
-    net: mx.gluon.Block,
-    ctx: tuple,
-    dtype: str,
-) -> trainer.TrainingJob:
+def make_job(save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, ctx: tuple) -> trainer.TrainingJob:
     """Loader, optimizer, sampling and validation of the run."""
-    is_subnet, space = isinstance(net, Subnet), net.space
-    split = options.train_on or ("train_full" if is_subnet else "train")
-    loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed)
-    optimizer = make_optimizer(options.lr, options.momentum, options.wd, dtype)
-    policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
-    job = trainer.TrainingJob(
-        net=net,
-        trainer=PathTrainer(net, optimizer, options.no_wd),
-        loader=loader,
-        loss=ClassificationLoss(space.num_classes, SMOOTHING if options.label_smoothing else 0.0),
-        schedule=trainer.make_schedule(
-            options.lr_mode,
-            options.lr,
-            options.num_epochs,
-            loader.num_batches,
-            options.warmup_lr,
-            options.warmup_epochs,
-            options.lr_decay,
-            decay_epochs(options.lr_decay_epoch, options.lr_decay_period, options.num_epochs),
-        ),
-        num_epochs=options.num_epochs,
-        ctx=ctx,
-        run=str(save_dir),
-        seed=run.seed,
-        dtype=dtype,
-        sampler=None if is_subnet else policy,
-        save_frequency=options.save_frequency,
-        keep_checkpoints=options.keep_checkpoints,
-        log_interval=options.log_interval,
-    )
-    load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
-    if is_subnet:
-        measure = partial(validate_subnet, net, load("test"), ctx, dtype)
-    else:
+    train, dtype, is_supernet = flags.train, flags.device.dtype, isinstance(net, Supernet)
+    split = train.train_on or ("train" if is_supernet else "train_full")
+    loader = assembly.make_loader(data, split, flags.data, len(ctx), training=True, seed=flags.run.seed)
+    optimizer = make_optimizer(train.lr, train.momentum, train.wd, dtype)
+    load = partial(assembly.make_cached_loader, data, options=flags.data, num_devices=len(ctx))
+    strategy: Optional[Callable[..., Sequence]] = None
+    if is_supernet:
+        policy = SamplingPolicy(net.space, train.epoch_start_cs, train.cs_warm_up, train.use_all_channels)
+        strategy = make_strategy(train.sampling, policy)
         bn_loader = load("bn")
         evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
-        measure = partial(validate_supernet, evaluator, policy, options.val_architectures, run.seed)
-    job.validate = partial(validate_when_due, measure, options.val_frequency, options.num_epochs)
-    return job
+        measure = partial(validate_supernet, evaluator, policy, train.val_architectures, flags.run.seed)
+    else:
+        measure = partial(validate_network, net, load("test"), ctx, dtype)
+    return trainer.TrainingJob(
+        net=net,
+        trainer=PathTrainer(net, optimizer, train.no_wd),
+        loader=loader,
+        objective=make_objective(flags, data.num_classes, ctx),
+        schedule=trainer.make_schedule(
+            train.lr_mode,
+            train.lr,
+            train.num_epochs,
+            loader.num_batches,
+            train.warmup_lr,
+            train.warmup_epochs,
+            train.lr_decay,
+            decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs),
+        ),
+        num_epochs=train.num_epochs,
+        ctx=ctx,
+        run=str(save_dir),
+        seed=flags.run.seed,
+        dtype=dtype,
+        strategy=strategy,
+        forward=trainer.as_symbol(net, dtype) if train.mode == "symbolic" else None,
+        validate=partial(validate_when_due, measure, train.val_frequency, train.num_epochs),
+        save_frequency=train.save_frequency,
+        save_steps=train.save_steps,
+        keep_checkpoints=train.keep_checkpoints,
+        log_interval=train.log_interval,
+    )
 
 
-def start(job: trainer.TrainingJob, save_dir: Path, options: TrainOptions) -> int:
-    """Load what the run begins with. Returns the number of epochs already done."""
+def make_strategy(sampling: str, policy: SamplingPolicy) -> Callable[..., Sequence]:
+    """Which paths a step of a supernet runs."""
+    if sampling == "uniform":
+        return UniformStrategy(policy)
+    strategy = {"fair": FairStrategy, "sandwich": SandwichStrategy}[sampling]
+    return strategy(policy.space, policy.lowest_channel_choice)
+
+
+def make_objective(flags: Flags, num_classes: int, ctx: tuple) -> Objective:
+    """What is minimised: smoothed labels, mixup, a teacher, as asked."""
+    train, taught = flags.train, flags.teacher
+    mixup = Mixup(train.mixup_alpha, train.num_epochs - train.mixup_off_epoch) if train.mixup else None
+    teacher = None
+    if taught.teacher:
+        net = load_teacher(taught.teacher, taught.teacher_params, num_classes, ctx, flags.device.dtype)
+        teacher = Teacher(net, taught.temperature, taught.hard_weight)
+    return Objective(num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
+
+
+def start(job: trainer.TrainingJob, save_dir: Path, options: TrainOptions) -> trainer.Progress:
+    """Load what the run begins with. Returns where it stands."""
     checkpoint = newest_checkpoint(save_dir)
     if checkpoint:
-        print(f"continuing {save_dir} after epoch {checkpoint.epoch}", flush=True)
+        where = f"epoch {checkpoint.epoch}" + (f" and step {checkpoint.step}" if checkpoint.step else "")
+        print(f"continuing {save_dir} after {where}", flush=True)
         return trainer.resume(job, checkpoint)
     if options.resume_states:
         job.trainer.set_states(load_arrays(options.resume_states))
-    return max(options.resume_epoch, 0)
-
-
-def validate_when_due(measure: Callable, frequency: int, num_epochs: int, epoch: int) -> Dict[str, Any]:
-    """Metrics of `measure(epoch)` every `frequency` epochs (0: never) and after the last."""
-    due = epoch + 1 == num_epochs or (frequency > 0 and (epoch + 1) % frequency == 0)
-    return measure(epoch) if due else {}
-
-
-def validate_subnet(net: mx.gluon.Block, loader: Any, ctx: tuple, dtype: str, epoch: int) -> Dict[str, Any]:
-    """Accuracy on the test images."""
-    accuracy = evaluate(net, loader.epoch(0), ctx, dtype)
-    return {"val_top1": accuracy.top1, "val_top5": accuracy.top5, "val_images": accuracy.num_images}
-
-
-def validate_supernet(
-    evaluator: CandidateEvaluator, policy: SamplingPolicy, num_architectures: int, seed: int, epoch: int
-) -> Dict[str, Any]:
-    """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images."""
-    rng = derive_rng(seed, "validation")
-    scores = [evaluator(policy(epoch, rng)) for _ in range(num_architectures)]
-    return {
-        "val_top1": sum(score.top1 for score in scores) / len(scores),
-        "val_top5": sum(score.top5 for score in scores) / len(scores),
-        "val_top1_each": [score.top1 for score in scores],
-        "val_images": scores[0].num_images,
-    }
+    return trainer.Progress(max(options.resume_epoch, 0))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, Dict, List, Optional
 
 import numpy as np
@@ -17,10 +18,11 @@ import numpy as np
 from oneshot_nas_network import Supernet
 from spos import depthwise, trainer
 from spos.compat import mx
-from spos.losses import ClassificationLoss
+from spos.losses import Objective
 from spos.options import OneLineParser, positive, run_program
 from spos.path_trainer import PathTrainer, make_optimizer
-from spos.search_space import SearchSpace, search_space
+from spos.search_space import Architecture, SearchSpace, search_space
+from spos.strategies import UniformStrategy
 
 VARIANTS = {"slice": ("slice", True), "slice, plain depthwise": ("slice", False), "mask": ("mask", True)}
 MATRIX_MAX_SIZE = depthwise.MATRIX_MAX_SIZE
@@ -51,15 +53,20 @@ def measure(space: SearchSpace, batch_size: int, steps: int) -> Dict[str, List[f
     jobs = {name: make_job(space, execution) for name, (execution, _) in VARIANTS.items()}
     times: Dict[str, List[float]] = {name: [] for name in VARIANTS}
     for step in range(steps + 2):
-        architecture = space.sample(rng)
+        strategy = UniformStrategy(partial(_always, space.sample(rng)))
         for name, (_, matrices) in VARIANTS.items():
             depthwise.MATRIX_MAX_SIZE = MATRIX_MAX_SIZE if matrices else 0
+            jobs[name].strategy = strategy
             start = time.perf_counter()
-            trainer.train_step(jobs[name], images, labels, architecture)
+            trainer.train_step(jobs[name], images, labels, 0, step)
             mx.nd.waitall()
             if step >= 2:
                 times[name].append(time.perf_counter() - start)
     return times
+
+
+def _always(architecture: Architecture, *_: object) -> Architecture:
+    return architecture
 
 
 def make_job(space: SearchSpace, execution: str) -> Any:
@@ -70,7 +77,7 @@ def make_job(space: SearchSpace, execution: str) -> Any:
         net=net,
         trainer=PathTrainer(net, make_optimizer(0.05, 0.9, 3e-5, "float32"), no_wd=True),
         loader=None,
-        loss=ClassificationLoss(space.num_classes, 0.1),
+        objective=Objective(space.num_classes, 0.1),
         schedule=lambda step: 0.05,
         num_epochs=1,
         ctx=(mx.cpu(),),

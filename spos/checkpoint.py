@@ -14,9 +14,12 @@ from spos.errors import InputError
 from spos.records import MODEL_FILE, PathLike, read_json, sync_directory, write_json
 
 STATES_FILE = "optimizer.states"
+STATISTICS_FILE = "device_statistics.params"
 STATE_FILE = "state.json"
 CHECKPOINTS = "checkpoints"
-_EPOCH_FOLDER = re.compile(r"^epoch-(\d+)$")
+PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
+STATISTICS = ("running_mean", "running_var")  # ends of parameter names
+_CHECKPOINT_FOLDER = re.compile(r"^epoch-(\d+)(?:-step-(\d+))?$")
 
 
 def save_arrays(path: PathLike, arrays: Mapping[str, Any]) -> None:
@@ -27,6 +30,7 @@ def save_arrays(path: PathLike, arrays: Mapping[str, Any]) -> None:
     try:
         mx.nd.save(str(temporary), dict(arrays))
         _sync_file(temporary)
+        mx.nd.load(str(temporary))  # MXNet does not see that the last bytes found no room on a full disk
         os.replace(temporary, path)
     except mx.base.MXNetError as error:
         raise OSError(f"cannot write {path}: {_first_line(error)}") from None
@@ -44,6 +48,9 @@ def load_arrays(path: PathLike) -> Dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
+    with open(path, "rb") as file:
+        if file.read(1) == PICKLE:
+            raise InputError(f"{path} is a pickle (Gluon's Trainer.save_states writes them), which could run any code")
     try:
         arrays = mx.nd.load(str(path))
     except mx.base.MXNetError as error:
@@ -90,10 +97,11 @@ def load_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "outp
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk. `epoch` is the number of finished epochs."""
+    """A whole checkpoint on disk: `epoch` finished epochs and `step` steps of the next one."""
 
     folder: Path
     epoch: int
+    step: int
     state: Dict[str, Any]
 
     @property
@@ -104,39 +112,92 @@ class Checkpoint:
     def states_file(self) -> Path:
         return self.folder / STATES_FILE
 
+    @property
+    def statistics_file(self) -> Path:
+        return self.folder / STATISTICS_FILE
+
 
 def save_checkpoint(
-    run: PathLike, epoch: int, net: mx.gluon.Block, states: Mapping[str, Any], state: Mapping[str, Any], keep: int
+    run: PathLike,
+    epoch: int,
+    step: int,
+    net: mx.gluon.Block,
+    states: Mapping[str, Any],
+    state: Mapping[str, Any],
+    keep: int,
 ) -> Checkpoint:
-    """Write `checkpoints/epoch-NNNN` as one unit: it is there whole, or not at all. Older ones beyond `keep` go.
+    """Write `checkpoints/epoch-NNNN[-step-NNNNNN]` as one unit: it is there whole, or not at all.
+
+    One that is there already is kept: a run comes to the same moment with the same bits. Older ones beyond `keep` go.
 
     Args:
         states: optimizer state by name, NDArrays.    state: anything else needed to go on, plain JSON.
+    Raises: OSError if the disk is full or fails; what was there before is untouched.
     """
-    folder = Path(run) / CHECKPOINTS / f"epoch-{epoch:04d}"
+    folder = Path(run) / CHECKPOINTS / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else ""))
+    if folder in _folders(run):
+        return Checkpoint(folder, epoch, step, dict(state))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     for stale in folder.parent.glob(".epoch-*"):
         shutil.rmtree(stale)
-    save_parameters(temporary / MODEL_FILE, net)
-    save_arrays(temporary / STATES_FILE, states)
-    write_json(temporary / STATE_FILE, {**state, "epoch": epoch})
-    if folder.exists():
-        shutil.rmtree(folder)
+    try:
+        save_parameters(temporary / MODEL_FILE, net)
+        save_arrays(temporary / STATES_FILE, states)
+        statistics = _device_statistics(net)
+        if statistics:
+            save_arrays(temporary / STATISTICS_FILE, statistics)
+        write_json(temporary / STATE_FILE, {**state, "epoch": epoch, "step": step})
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     os.replace(temporary, folder)
     sync_directory(folder.parent)
-    for old in sorted(folder.parent.glob("epoch-*"))[:-keep]:
+    for old in _folders(run)[:-keep]:
         shutil.rmtree(old)
-    return Checkpoint(folder, epoch, dict(state))
+    return Checkpoint(folder, epoch, step, dict(state))
 
 
 def newest_checkpoint(run: PathLike) -> Optional[Checkpoint]:
-    """The checkpoint with the most finished epochs, or None."""
-    folders: List[Path] = sorted((Path(run) / CHECKPOINTS).glob("epoch-*"))
-    folders = [folder for folder in folders if _EPOCH_FOLDER.match(folder.name) and (folder / STATE_FILE).is_file()]
+    """The checkpoint that got farthest, or None."""
+    folders = _folders(run)
     if not folders:
         return None
     state = read_json(folders[-1] / STATE_FILE)
-    return Checkpoint(folders[-1], state["epoch"], state)
+    return Checkpoint(folders[-1], state["epoch"], state.get("step", 0), state)
+
+
+def _folders(run: PathLike) -> List[Path]:
+    """Folders of whole checkpoints, the one that got farthest last."""
+    found = [(_CHECKPOINT_FOLDER.match(path.name), path) for path in (Path(run) / CHECKPOINTS).glob("epoch-*")]
+    known = [((int(m[1]), int(m[2] or 0)), path) for m, path in found if m and (path / STATE_FILE).is_file()]
+    return [path for _, path in sorted(known)]
+
+
+def _device_statistics(net: mx.gluon.Block) -> Dict[str, Any]:
+    """Running statistics of every device, `NAME@DEVICE`, when there are several: each follows its own images.
+
+    The parameter file holds their average; going on from the average would not be the same run.
+    """
+    arrays = {}
+    for name, parameter in net._collect_params_with_prefix().items():
+        if name.endswith(STATISTICS) and len(parameter.list_ctx()) > 1:
+            arrays.update({f"{name}@{device}": data for device, data in enumerate(parameter.list_data())})
+    return arrays
+
+
+def load_device_statistics(checkpoint: Checkpoint, net: mx.gluon.Block) -> None:
+    """Restore the running statistics of every device.
+
+    Raises: InputError if they are of another network or number of devices.
+    """
+    own = _device_statistics(net)
+    if not own and not checkpoint.statistics_file.exists():
+        return
+    saved = load_arrays(checkpoint.statistics_file)
+    if set(saved) != set(own):
+        raise InputError(f"{checkpoint.statistics_file} is of another network or number of devices")
+    for key, array in own.items():
+        saved[key].copyto(array)
 
 
 def _sync_file(path: Path) -> None:

@@ -165,8 +165,8 @@ class ImageLoader:
         order = random_order(num_listed, self._seed, epoch) if self._shuffle else np.arange(num_listed)
         return order[self._part[0] :: self._part[1]][: self.num_images]
 
-    def epoch(self, epoch: int) -> Iterator[Tuple[NDArray, NDArray]]:
-        """Yield every image once, as (images, labels); a function of (seed, epoch) alone.
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[NDArray, NDArray]]:
+        """Yield every image once, from batch `start` on, as (images, labels); a function of (seed, epoch) alone.
 
         images: (N, 3, S, S) float32, (x - mean) / std, RGB, on cpu; labels: (N,) float32. The last batch may be
         smaller. Batches are prepared ahead in threads, which end when the generator is exhausted or closed.
@@ -174,7 +174,7 @@ class ImageLoader:
         pending: Deque[Future] = deque()
         with RecordReader(self.file.rec) as reader, ThreadPoolExecutor(self._concurrent) as pool:
             try:
-                for batch in self._plan(epoch):
+                for batch in self._plan(epoch)[start:]:
                     pending.append(pool.submit(self._load, reader, batch))
                     if len(pending) > _BATCHES_AHEAD:
                         yield pending.popleft().result()

@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict, dataclass, field, fields
+from signal import SIGINT
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Type, TypeVar
 
 from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
-from spos.errors import InputError
+from spos.errors import InputError, Stopped
 from spos.search_space import LAYOUTS
+
+SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 
 Group = TypeVar("Group")
 
@@ -127,7 +130,7 @@ class DeviceOptions:
 class TrainOptions:
     """The training recipe. The scripts carry the published values."""
 
-    model: str = flag("ShuffleNas", "supernet or subnet", choices=("ShuffleNas", "ShuffleNas_fixArch"))
+    model: str = flag(SUPERNET, f"{SUPERNET}: supernet, {SUBNET}: subnet, or a classifier of GluonCV's model zoo")
     num_epochs: int = flag(120, "epochs", type=positive)
     lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
     momentum: float = flag(0.9, "momentum of NAG", type=fraction)
@@ -142,7 +145,19 @@ class TrainOptions:
     warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
     label_smoothing: bool = flag(False, "smooth labels by 0.1")
     no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")
-    mode: str = flag("hybrid", "hybrid compiles what can be compiled", choices=("hybrid", "imperative"))
+    mixup: bool = flag(False, "train on mixed pairs of images")
+    mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
+    mixup_off_epoch: int = flag(0, "last epochs without --mixup", type=not_negative)
+    mode: str = flag(
+        "hybrid",
+        "hybrid compiles what can be compiled; symbolic trains the exported graph",
+        choices=("hybrid", "imperative", "symbolic"),
+    )
+    sampling: str = flag(
+        "uniform",
+        "paths of a step: one (uniform), every block choice once (fair), or widest to narrowest (sandwich)",
+        choices=("uniform", "fair", "sandwich"),
+    )
     use_all_blocks: bool = flag(False, "train the mean of all block choices")
     use_all_channels: bool = flag(False, "train at full width only")
     epoch_start_cs: int = flag(
@@ -160,12 +175,34 @@ class TrainOptions:
         choices=("", "train", "train_full"),
     )
     save_frequency: int = flag(1, "epochs between checkpoints", type=positive)
+    save_steps: int = flag(0, "batches between checkpoints inside an epoch (0: none)", type=not_negative)
     keep_checkpoints: int = flag(2, "checkpoints to keep", type=positive)
     log_interval: int = flag(50, "batches between log lines when output is not a terminal", type=positive)
     logging_file: str = flag("", "also write log lines to this file")
+    tensorboard: bool = flag(False, "also write metrics as TensorBoard events, to --save-dir/tensorboard")
     resume_epoch: int = flag(-1, "epoch to start from, with --resume-params", type=int)
     resume_params: str = flag("", "start from these parameters")
     resume_states: str = flag("", "start from this optimizer state, with --resume-params")
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """Distillation from a trained network of GluonCV's zoo."""
+
+    teacher: str = flag("", "name of the network to learn from")
+    teacher_params: str = flag("", "its parameters (default: GluonCV's own, downloaded)")
+    temperature: float = flag(20.0, "temperature of its predictions", type=positive_number)
+    hard_weight: float = flag(0.5, "weight of the labels beside the teacher", type=fraction)
+
+
+@dataclass(frozen=True)
+class ZooOptions:
+    """Only for networks of GluonCV's zoo."""
+
+    use_pretrained: bool = flag(False, "start from GluonCV's weights (downloaded)")
+    last_gamma: bool = flag(False, "start the last BatchNorm of every residual block at 0")
+    use_gn: bool = flag(False, "group normalisation instead of BatchNorm")
+    batch_norm: bool = flag(False, "vgg with BatchNorm")
 
 
 @dataclass(frozen=True)
@@ -264,8 +301,8 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
         message = str(error)
     except OSError as error:
         message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stop:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
-        return 130
+        return 128 + getattr(stop, "signum", SIGINT)
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2

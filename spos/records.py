@@ -193,7 +193,9 @@ NOT_PART_OF_A_RUN = (
     "log_interval",
     "logging_file",
     "save_frequency",
+    "save_steps",
     "keep_checkpoints",
+    "tensorboard",
     "json",
 )
 

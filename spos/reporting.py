@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Dict
 
-from spos.records import Journal
+from spos.errors import InputError
+from spos.records import Journal, PathLike
 
 
 class RunLog:
@@ -14,6 +15,7 @@ class RunLog:
     def __init__(self, journal: Journal, logging_file: str = "") -> None:
         self.journal = journal
         self.logging_file = logging_file
+        self._events: Any = None
 
     def line(self, text: str) -> None:
         """Show one line."""
@@ -26,10 +28,31 @@ class RunLog:
         """Record and show a finished epoch."""
         self.journal.append(row)
         self.line(describe_epoch(row))
+        if self._events:
+            for key, value in row.items():
+                if key != "epoch" and isinstance(value, (int, float)):
+                    self._events.add_scalar(key, value, row["epoch"] + 1)
+            self._events.flush()
 
     def keep_epochs_before(self, epoch: int) -> None:
         """Forget epochs that will be done again."""
         self.journal.keep(lambda row: row["epoch"] < epoch)
+
+    def write_tensorboard(self, directory: PathLike, first_epoch: int) -> None:
+        """From now on write epochs as TensorBoard events too; those of `first_epoch` and later are superseded.
+
+        Raises: InputError if tensorboardX is not installed.
+        """
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise InputError(f"--tensorboard needs tensorboardX ({error}); run sh scripts/setup.sh") from None
+        self._events = SummaryWriter(str(directory), purge_step=first_epoch + 1)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._events:
+            self._events.close()
 
 
 def describe_epoch(row: Dict[str, Any]) -> str:
@@ -42,6 +65,11 @@ def describe_epoch(row: Dict[str, Any]) -> str:
         if key in row:
             text += f"  {label} {row[key]:.2%}"
     return text
+
+
+def progress_line(epoch: int, step: int, num_steps: int, loss: float, rate: float) -> str:
+    """One line of text for where an epoch stands, for logs that are no terminal."""
+    return f"epoch {epoch + 1:3d}  [{step}/{num_steps}]  loss {loss:.3f}  {rate:.0f} img/s"
 
 
 def table(rows) -> str:

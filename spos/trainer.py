@@ -1,7 +1,8 @@
 """One training loop for supernets and subnets, which knows nothing about either.
 
-A network that has paths is given a `sampler`; every step draws a path, runs it, and updates exactly what the path
-uses. A network without paths is trained whole.
+A network that has paths is given a strategy; every step runs the passes it draws, and updates exactly what they use.
+A network without paths is trained whole. Everything random in a step is a function of (seed, epoch, step), so a
+checkpoint between two steps needs to remember where it stands and nothing else.
 """
 
 from __future__ import annotations
@@ -9,49 +10,80 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
 from tqdm import tqdm
 
-from spos.checkpoint import Checkpoint, load_arrays, load_parameters, save_checkpoint
+from spos.checkpoint import Checkpoint, load_arrays, load_device_statistics, load_parameters, save_checkpoint
+from spos.cluster import Cluster
 from spos.compat import mx
-from spos.errors import InputError
+from spos.errors import InputError, Stopped
 from spos.evaluation import Accuracy, count_hits
+from spos.losses import Example, Objective
 from spos.path_trainer import PathTrainer
+from spos.reporting import progress_line
 from spos.schedule import derive_rng, derive_seed
+from spos.stopping import StopRequest
+from spos.strategies import Pass
+
+Passes = Sequence[Optional[Pass]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one pass on one device gave: NDArrays, so that nothing waits for them, and where they come from."""
+
+    loss: Any  # sum over images
+    hits: Any  # (top-1, top-5)
+    num_images: int
+    where: str
 
 
 @dataclass
 class Meter:
     """Loss and hits of an epoch, read one step late so that reading does not wait for the step just issued."""
 
-    hits: np.ndarray = field(default_factory=lambda: np.zeros(2))
     loss: float = 0.0
-    num_images: int = 0
-    _pending: List[Tuple[Any, Any, int]] = field(default_factory=list)
+    top1_hits: int = 0
+    top5_hits: int = 0
+    num_images: int = 0  # once for every pass
+    _pending: List[Part] = field(default_factory=list, repr=False)
 
-    def add(self, parts: Sequence[Tuple[Any, Any, int]]) -> None:
-        """`parts`: per device, the sum of losses, the hits (top-1, top-5), both NDArrays, and the image count."""
+    def add(self, parts: Sequence[Part]) -> None:
         self.flush()
         self._pending = list(parts)
 
     def flush(self) -> None:
-        """Count what is pending. Raises InputError if the loss is not finite."""
-        for loss, hits, count in self._pending:
-            value = float(loss.asscalar())
+        """Count what is pending. Raises InputError if a loss is not finite."""
+        for part in self._pending:
+            value = float(part.loss.asscalar())
             if not math.isfinite(value):
-                raise InputError(f"the loss became {value}; lower --lr or lengthen --warmup-epochs")
+                raise InputError(f"the loss became {value} at {part.where}; lower --lr or lengthen --warmup-epochs")
+            top1, top5 = part.hits.asnumpy()
             self.loss += value
-            self.hits += hits.asnumpy()
-            self.num_images += count
+            self.top1_hits += int(top1)
+            self.top5_hits += int(top5)
+            self.num_images += part.num_images
         self._pending = []
 
     def result(self) -> Dict[str, float]:
         self.flush()
-        accuracy = Accuracy(int(self.hits[0]), int(self.hits[1]), self.num_images)
+        accuracy = Accuracy(self.top1_hits, self.top5_hits, self.num_images)
         return {"loss": self.loss / self.num_images, "top1": accuracy.top1, "top5": accuracy.top5}
+
+    def to_json(self) -> Dict[str, Any]:
+        self.flush()
+        return {key: value for key, value in asdict(self).items() if not key.startswith("_")}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: finished epochs, steps done of the next one, and what they measured."""
+
+    epoch: int = 0
+    step: int = 0
+    meter: Meter = field(default_factory=Meter)
 
 
 @dataclass
@@ -59,82 +91,179 @@ class TrainingJob:
     """Everything a training run needs, made by the program.
 
     Args:
-        loader: an `ImageLoader` of training images; `epoch(e)` gives the batches of epoch e.
+        loader: an `ImageLoader` of training images; `epoch(e, start=k)` gives the batches of epoch e from the k-th on.
         schedule: learning rate of a step, counted from 0 over the whole run.
-        sampler: architecture of a step from (epoch, rng), for a network called as `net(x, architecture)` that has
+        strategy: passes of a step from (epoch, step, rng), for a network called as `net(x, architecture)` that has
             `selected_parameters(architecture)`; None for a network called as `net(x)`.
+        forward: runs a network without paths, if that is not `net` itself (its symbol, for example).
         validate: metrics to log for an epoch (called at its end), or an empty dict.
         log: called with the row of every finished epoch.
+        save_frequency: epochs between checkpoints.    save_steps: steps between checkpoints in an epoch, 0 for none.
     """
 
     net: mx.gluon.Block
     trainer: PathTrainer
     loader: Any
-    loss: Callable
+    objective: Objective
     schedule: Callable[[int], float]
     num_epochs: int
     ctx: Tuple[mx.Context, ...]
     run: str
     seed: int = 0
     dtype: str = "float32"
-    sampler: Optional[Callable] = None
+    strategy: Optional[Callable[..., Sequence[Pass]]] = None
+    forward: Optional[Callable] = None
     validate: Callable[[int], Dict[str, Any]] = lambda epoch: {}
     log: Callable[[Dict[str, Any]], None] = lambda row: None
     save_frequency: int = 1
+    save_steps: int = 0
     keep_checkpoints: int = 2
     log_interval: int = 50
+    stop: StopRequest = field(default_factory=StopRequest)
+    cluster: Cluster = field(default_factory=Cluster)
+
+    def save(self, epoch: int, step: int = 0, meter: Optional[Meter] = None) -> None:
+        """Write a checkpoint: `epoch` epochs and `step` steps of the next are done."""
+        self.cluster.average_statistics(self.net)
+        if self.cluster.is_chief:
+            state = {"meter": meter.to_json() if meter else {}}
+            save_checkpoint(self.run, epoch, step, self.net, self.trainer.states(), state, self.keep_checkpoints)
 
 
-def train(job: TrainingJob, first_epoch: int = 0) -> None:
-    """Train from `first_epoch` (number of epochs already done) to the end, with a checkpoint as often as asked."""
-    for epoch in range(first_epoch, job.num_epochs):
-        row = {"epoch": epoch, **train_epoch(job, epoch)}
-        row.update(job.validate(epoch))
-        job.log(row)
-        if (epoch + 1) % job.save_frequency == 0 or epoch + 1 == job.num_epochs:
-            save_checkpoint(job.run, epoch + 1, job.net, job.trainer.states(), {}, job.keep_checkpoints)
+def train(job: TrainingJob, start: Progress = Progress()) -> None:  # noqa: B008  frozen
+    """Train from where `start` stands to the end, with a checkpoint as often as asked.
+
+    Raises: Stopped after a signal, when a checkpoint is written. InputError if the loss is not finite.
+    """
+    with job.stop:
+        step, meter = start.step, start.meter
+        for epoch in range(start.epoch, job.num_epochs):
+            row = {"epoch": epoch, **train_epoch(job, epoch, step, meter)}
+            try:
+                with job.stop.at_once():
+                    row.update(job.validate(epoch))
+            except Stopped:
+                job.save(epoch, job.loader.num_batches, meter)
+                raise
+            job.log(row)
+            step, meter = 0, Meter()
+            if (epoch + 1) % job.save_frequency == 0 or epoch + 1 == job.num_epochs:
+                job.save(epoch + 1)
 
 
-def train_epoch(job: TrainingJob, epoch: int) -> Dict[str, Any]:
-    """One pass over the training images. Returns loss, top-1, top-5, learning rate and speed."""
-    mx.random.seed(derive_seed(job.seed, "dropout", epoch))
-    rng = derive_rng(job.seed, "sampling", epoch)
-    meter, start = Meter(), time.time()
-    progress = tqdm(total=job.loader.num_images, unit="img", disable=not sys.stderr.isatty(), leave=False)
+def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> Dict[str, Any]:
+    """The rest of one pass over the training images, from `first_step` on.
+
+    Returns: loss, top-1, top-5 (means over all passes of the epoch), learning rate and speed.
+    """
+    num_batches, num_seen, start = job.loader.num_batches, 0, time.time()
+    job.trainer.set_learning_rate(job.schedule(epoch * num_batches + max(first_step - 1, 0)))
+    progress = tqdm(
+        total=job.loader.num_images, unit="img", disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True
+    )
     with progress:
         progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
-        for i, (images, labels) in enumerate(job.loader.epoch(epoch)):
-            job.trainer.set_learning_rate(job.schedule(epoch * job.loader.num_batches + i))
-            path = job.sampler(epoch, rng) if job.sampler else None
-            meter.add(train_step(job, images, labels, path))
+        for step, (images, labels) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
+            job.trainer.set_learning_rate(job.schedule(epoch * num_batches + step))
+            meter.add(train_step(job, images, labels, epoch, step))
+            num_seen += images.shape[0]
             progress.update(images.shape[0])
-            if meter.num_images and i % job.log_interval == 0:
+            done = step + 1
+            if meter.num_images and done % job.log_interval == 0:
+                rate = num_seen / (time.time() - start)
                 progress.set_postfix(loss=f"{meter.loss / meter.num_images:.3f}")
+                if progress.disable and job.cluster.is_chief:
+                    print(progress_line(epoch, done, num_batches, meter.loss / meter.num_images, rate), flush=True)
+            if job.cluster.agree(job.stop.signum is not None):
+                job.save(epoch, done, meter)
+                raise Stopped(job.stop.signum or 0)
+            if job.save_steps and done % job.save_steps == 0 and done < num_batches:
+                job.save(epoch, done, meter)
         result = meter.result()
-    seconds = time.time() - start
-    return {**result, "lr": job.trainer.learning_rate, "images_per_second": meter.num_images / seconds}
+    return {**result, "lr": job.trainer.learning_rate, "images_per_second": num_seen / (time.time() - start)}
 
 
-def train_step(job: TrainingJob, images, labels, path: Any) -> List[Tuple[Any, Any, int]]:
-    """Forward, backward and update on one batch shared among the devices. Returns the parts of `Meter.add`."""
-    shards = [mx.gluon.utils.split_and_load(part, job.ctx, even_split=False) for part in (images, labels)]
-    results, losses = [], []
+def train_step(job: TrainingJob, images, labels, epoch: int, step: int) -> List[Part]:
+    """All passes of one step on one batch, shared among the devices, and the update."""
+    mx.random.seed(derive_seed(job.seed, "dropout", epoch, step, job.cluster.rank))
+    passes: Passes = (None,)
+    if job.strategy:
+        passes = job.strategy(epoch, step, derive_rng(job.seed, "sampling", epoch, step))
+    share, mixup = 1.0, job.objective.mixup
+    if mixup:
+        share = mixup.share(epoch, derive_rng(job.seed, "mixup", epoch, step))
+    examples = [
+        job.objective.example(x.astype(job.dtype, copy=False), y, share)
+        for x, y in zip(*(mx.gluon.utils.split_and_load(a, job.ctx, even_split=False) for a in (images, labels)))
+    ]
+    where = f"epoch {epoch + 1}, step {step + 1}"
+    parts, first_logits = [], None
+    for one in passes:
+        logits, new = run_pass(job, examples, one, first_logits, where)
+        first_logits = first_logits or logits
+        parts += new
+    selected = None
+    if job.strategy:
+        selected = union([job.net.selected_parameters(one.architecture) for one in passes])
+    job.trainer.step(images.shape[0], selected)
+    if selected and selected[0][0].grad_req == "add":
+        zero_gradients(selected)
+    return parts
+
+
+def run_pass(
+    job: TrainingJob, examples: Sequence[Example], one: Optional[Pass], first_logits: Optional[List[Any]], where: str
+) -> Tuple[List[Any], List[Part]]:
+    """Forward and backward of one path on all devices. Returns the logits by device, and what to measure."""
+    forward = job.forward or job.net
     with mx.autograd.record():
-        for x, y in zip(*shards):
-            x = x.astype(job.dtype, copy=False)
-            logits = job.net(x) if path is None else job.net(x, path)
-            losses.append(job.loss(logits, y))
-            results.append((losses[-1], logits, y))
+        logits = [forward(e.images) if one is None else job.net(e.images, one.architecture) for e in examples]
+        if one is not None and one.imitates:
+            losses = [job.objective.imitate(own, theirs) for own, theirs in zip(logits, first_logits)]
+        else:
+            losses = [job.objective(own, e) for own, e in zip(logits, examples)]
     mx.autograd.backward(losses)
-    job.trainer.step(images.shape[0], None if path is None else job.net.selected_parameters(path))
-    return [(loss.sum(), count_hits(logits, y), y.shape[0]) for loss, logits, y in results]
+    if one is not None:
+        where = f"{where}, architecture {one.architecture}"
+    return logits, [
+        Part(loss.sum(), count_hits(own, e.labels), e.labels.shape[0], where)
+        for loss, own, e in zip(losses, logits, examples)
+    ]
 
 
-def resume(job: TrainingJob, checkpoint: Checkpoint) -> int:
-    """Load a checkpoint into a job. Returns the number of epochs already done."""
+def union(selections: Sequence[Sequence[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]]):
+    """What several paths use together: of each parameter the largest of their corners, which lie in one another."""
+    if len(selections) == 1:
+        return list(selections[0])
+    shapes: Dict[str, Tuple[mx.gluon.Parameter, Tuple[int, ...]]] = {}
+    for selection in selections:
+        for parameter, shape in selection:
+            _, known = shapes.get(parameter.name, (parameter, shape))
+            shapes[parameter.name] = (parameter, tuple(map(max, known, shape)))
+    return list(shapes.values())
+
+
+def zero_gradients(selected) -> None:
+    """Forget the gradients of these parameters, which passes add up."""
+    by_device = zip(*(parameter.list_grad() for parameter, _ in selected))
+    for grads in by_device:
+        mx.nd.reset_arrays(*grads, num_arrays=len(grads))
+
+
+def as_symbol(net: mx.gluon.HybridBlock, dtype: str) -> mx.gluon.SymbolBlock:
+    """The exported graph of a network as a block that shares its parameters, for `--mode symbolic`."""
+    data = mx.sym.var("data", dtype=dtype)
+    block = mx.gluon.SymbolBlock(net(data), data, params=net.collect_params())
+    block.hybridize(static_alloc=True, static_shape=True)
+    return block
+
+
+def resume(job: TrainingJob, checkpoint: Checkpoint) -> Progress:
+    """Load a checkpoint into a job. Returns where it stands."""
     load_parameters(checkpoint.model_file, job.net)
+    load_device_statistics(checkpoint, job.net)
     job.trainer.set_states(load_arrays(checkpoint.states_file))
-    return checkpoint.epoch
+    return Progress(checkpoint.epoch, checkpoint.step, Meter(**checkpoint.state.get("meter", {})))
 
 
 def make_schedule(

@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures constraints cost cost_report errors evolution gpu latency layer_specs options record_file records
-        reporting sampling schedule search_space searcher
+        architectures constraints cost cost_report errors evolution flag_rules gpu latency layer_specs options
+        record_file records reporting sampling schedule search_space searcher stopping strategies
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_decoder batch_norm checkpoint compat data depthwise digits evaluation losses path_trainer slicing
-        symbol_cost trainer
+        assembly batch_decoder batch_norm checkpoint cluster compat data depthwise digits evaluation losses
+        path_trainer slicing symbol_cost trainer validation zoo
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}

@@ -10,11 +10,12 @@ from oneshot_nas_network import Supernet
 from spos.checkpoint import newest_checkpoint
 from spos.compat import mx
 from spos.errors import InputError
-from spos.losses import ClassificationLoss, smooth_labels
+from spos.losses import Objective, smooth_labels
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture, Stage, search_space
-from spos.trainer import Meter, TrainingJob, make_schedule, resume, train, train_step
+from spos.strategies import UniformStrategy
+from spos.trainer import Meter, Part, TrainingJob, make_schedule, resume, train, train_step
 
 TINY = replace(
     search_space(use_se=True, last_conv_after_pooling=True),
@@ -34,9 +35,9 @@ class ListLoader:
         self.num_batches, self.batch_size = num_batches, batch_size
         self.num_images = num_batches * batch_size
 
-    def epoch(self, epoch):
-        rng = np.random.default_rng(epoch)
-        for _ in range(self.num_batches):
+    def epoch(self, epoch, start=0):
+        for batch in range(start, self.num_batches):
+            rng = np.random.default_rng((epoch, batch))
             labels = rng.integers(0, 5, self.batch_size)
             images = rng.normal(0, 1, (self.batch_size, 3, 16, 16)) + labels[:, None, None, None]
             yield mx.nd.array(images), mx.nd.array(labels)
@@ -59,12 +60,12 @@ def make_job(tmp_path, net=None, num_epochs=4, ctx=CPU, lr=0.05, **changes):
         net=net,
         trainer=PathTrainer(net, make_optimizer(lr, 0.9, 1e-2, "float32"), no_wd=True),
         loader=loader,
-        loss=ClassificationLoss(5, 0.1),
+        objective=Objective(5, 0.1),
         schedule=make_schedule("cosine", lr, num_epochs, loader.num_batches, warmup_epochs=1),
         num_epochs=num_epochs,
         ctx=ctx,
         run=str(tmp_path),
-        sampler=SamplingPolicy(TINY, epoch_start_cs=1, cs_warm_up=True),
+        strategy=UniformStrategy(SamplingPolicy(TINY, epoch_start_cs=1, cs_warm_up=True)),
     )
     return replace(job, **changes)
 
@@ -80,7 +81,8 @@ def weights(net):
 def step(job, architecture, seed=0):
     rng = np.random.default_rng(seed)
     images = mx.nd.array(rng.normal(0, 1, (8, 3, 16, 16)))
-    parts = train_step(job, images, mx.nd.array(rng.integers(0, 5, 8)), architecture)
+    job.strategy = UniformStrategy(lambda epoch, step, rng: architecture)
+    parts = train_step(job, images, mx.nd.array(rng.integers(0, 5, 8)), 0, seed)
     mx.nd.waitall()
     return parts
 
@@ -138,7 +140,7 @@ def test_steps_of_one_path_equal_training_the_subnet(tmp_path, rng):
         data = np.random.default_rng(seed)
         images = mx.nd.array(data.normal(0, 1, (8, 3, 16, 16)))
         with mx.autograd.record():
-            loss = job.loss(subnet(images), mx.nd.array(data.integers(0, 5, 8)))
+            loss = job.objective(subnet(images), job.objective.example(images, mx.nd.array(data.integers(0, 5, 8))))
         loss.backward()
         plain.step(8)
     trained = values(subnet)
@@ -164,9 +166,9 @@ def test_two_devices_give_the_update_of_one(tmp_path, rng):
         net = DenseNet()
         net.initialize(ctx=list(ctx))
         fill_parameters(net)
-        job = make_job(tmp_path, net, ctx=ctx, sampler=None)
+        job = make_job(tmp_path, net, ctx=ctx, strategy=None)
         for _ in range(3):
-            train_step(job, images, labels, None)
+            train_step(job, images, labels, 0, 0)
         results.append(values(net))
     for name in results[0]:
         assert np.allclose(results[0][name], results[1][name], rtol=1e-5, atol=1e-7), name
@@ -188,7 +190,7 @@ def test_resumed_training_is_bit_identical(tmp_path):
         train(replace(stopped, log=kill_after_second))
     again = make_job(tmp_path / "stopped")
     first = resume(again, newest_checkpoint(tmp_path / "stopped"))
-    assert first == 2
+    assert (first.epoch, first.step) == (2, 0)
     train(again, first)
     for name, value in values(whole.net).items():
         assert np.array_equal(values(again.net)[name], value), name
@@ -209,7 +211,9 @@ def test_same_seed_same_parameters_and_another_seed_others(tmp_path):
 
 def test_training_lowers_the_loss(tmp_path):
     rows = []
-    train(make_job(tmp_path, num_epochs=6, log=rows.append))
+    path = Architecture((0, 3, 1, 2), (9, 9, 9, 9))
+    always = UniformStrategy(lambda epoch, step, rng: path)
+    train(make_job(tmp_path, num_epochs=10, log=rows.append, strategy=always))
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert set(rows[0]) == {"epoch", "loss", "top1", "top5", "lr", "images_per_second"}
 
@@ -224,9 +228,9 @@ def test_states_of_another_network_are_refused(tmp_path):
 
 
 def test_loss_that_is_not_a_number_stops_training(tmp_path):
-    with pytest.raises(InputError, match="the loss became nan"):
+    with pytest.raises(InputError, match="the loss became nan at epoch 3, step 7"):
         meter = Meter()
-        meter.add([(mx.nd.array([float("nan")]), mx.nd.zeros(2), 4)])
+        meter.add([Part(mx.nd.array([float("nan")]), mx.nd.zeros(2), 4, "epoch 3, step 7")])
         meter.result()
 
 
@@ -268,5 +272,6 @@ def test_loss_equals_cross_entropy_in_numpy(rng):
     plain = -log_p[np.arange(6), labels]
     smooth = 0.9 * plain - 0.1 * log_p.mean(1)
     for smoothing, expected in ((0.0, plain), (0.1, smooth)):
-        loss = ClassificationLoss(5, smoothing)(mx.nd.array(logits), mx.nd.array(labels))
+        objective = Objective(5, smoothing)
+        loss = objective(mx.nd.array(logits), objective.example(mx.nd.zeros((6, 1)), mx.nd.array(labels)))
         assert np.allclose(loss.asnumpy(), expected, rtol=1e-5)

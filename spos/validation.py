@@ -1,0 +1,43 @@
+"""What is measured at the end of an epoch."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+import numpy as np
+
+from spos.compat import mx
+from spos.evaluation import CandidateEvaluator, evaluate
+from spos.schedule import derive_rng
+
+
+def validate_when_due(
+    measure: Callable[[int], Dict[str, Any]], frequency: int, num_epochs: int, epoch: int
+) -> Dict[str, Any]:
+    """Metrics of `measure(epoch)` every `frequency` epochs (0: never) and after the last."""
+    due = epoch + 1 == num_epochs or (frequency > 0 and (epoch + 1) % frequency == 0)
+    return measure(epoch) if due else {}
+
+
+def validate_network(net: mx.gluon.Block, loader: Any, ctx: tuple, dtype: str, epoch: int) -> Dict[str, Any]:
+    """Accuracy of a network without paths on the images of `loader`."""
+    accuracy = evaluate(net, loader.epoch(0), ctx, dtype)
+    return {"val_top1": accuracy.top1, "val_top5": accuracy.top5, "val_images": accuracy.num_images}
+
+
+def validate_supernet(
+    evaluator: CandidateEvaluator,
+    sampler: Callable[[int, int, np.random.Generator], Any],
+    num_architectures: int,
+    seed: int,
+    epoch: int,
+) -> Dict[str, Any]:
+    """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images."""
+    rng = derive_rng(seed, "validation")
+    scores = [evaluator(sampler(epoch, step, rng)) for step in range(num_architectures)]
+    return {
+        "val_top1": sum(score.top1 for score in scores) / len(scores),
+        "val_top5": sum(score.top5 for score in scores) / len(scores),
+        "val_top1_each": [score.top1 for score in scores],
+        "val_images": scores[0].num_images,
+    }
