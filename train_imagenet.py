@@ -171,7 +171,7 @@ def make_job(save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, c
         net=net,
         trainer=PathTrainer(net, optimizer, train.no_wd),
         loader=loader,
-        objective=make_objective(flags, data.num_classes, ctx),
+        objective=make_objective(flags, data, ctx),
         schedule=trainer.make_schedule(
             train.lr_mode,
             train.lr,
@@ -205,15 +205,17 @@ def make_strategy(sampling: str, policy: SamplingPolicy) -> Callable[..., Sequen
     return strategy(policy.space, policy.lowest_channel_choice)
 
 
-def make_objective(flags: Flags, num_classes: int, ctx: tuple) -> Objective:
+def make_objective(flags: Flags, data: DataSet, ctx: tuple) -> Objective:
     """What is minimised: smoothed labels, mixup, a teacher, as asked."""
     train, taught = flags.train, flags.teacher
     mixup = Mixup(train.mixup_alpha, train.num_epochs - train.mixup_off_epoch) if train.mixup else None
     teacher = None
     if taught.teacher:
-        net = load_teacher(taught.teacher, taught.teacher_params, num_classes, ctx, flags.device.dtype)
+        net = load_teacher(
+            taught.teacher, taught.teacher_params, data.num_classes, data.input_size, ctx, flags.device.dtype
+        )
         teacher = Teacher(net, taught.temperature, taught.hard_weight)
-    return Objective(num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
+    return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
 
 
 def start(job: trainer.TrainingJob, save_dir: Path, options: TrainOptions) -> trainer.Progress:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
+import numpy as np
+
 from spos.compat import mx
 from spos.errors import InputError
 from spos.records import MODEL_FILE, PathLike, read_json, sync_directory, write_json
@@ -132,7 +134,8 @@ def save_checkpoint(
 
     Args:
         states: optimizer state by name, NDArrays.    state: anything else needed to go on, plain JSON.
-    Raises: OSError if the disk is full or fails; what was there before is untouched.
+    Raises: OSError if the disk is full or fails, InputError if a parameter is not finite; what was there before is
+        untouched.
     """
     folder = Path(run) / CHECKPOINTS / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else ""))
     if folder in _folders(run):
@@ -140,8 +143,10 @@ def save_checkpoint(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     for stale in folder.parent.glob(".epoch-*"):
         shutil.rmtree(stale)
+    parameters = parameters_of(net)
+    _check_finite(parameters)
     try:
-        save_parameters(temporary / MODEL_FILE, net)
+        save_arrays(temporary / MODEL_FILE, parameters)
         save_arrays(temporary / STATES_FILE, states)
         statistics = _device_statistics(net)
         if statistics:
@@ -155,6 +160,15 @@ def save_checkpoint(
     for old in _folders(run)[:-keep]:
         shutil.rmtree(old)
     return Checkpoint(folder, epoch, step, dict(state))
+
+
+def _check_finite(parameters: Mapping[str, Any]) -> None:
+    broken = [name for name, array in parameters.items() if not np.isfinite(array.asnumpy()).all()]
+    if broken:
+        raise InputError(
+            f"{broken[0]} and {len(broken) - 1} more parameters are not finite; no checkpoint is written. "
+            "Lower --lr or lengthen --warmup-epochs, in another --save-dir"
+        )
 
 
 def newest_checkpoint(run: PathLike) -> Optional[Checkpoint]:

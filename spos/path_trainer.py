@@ -64,7 +64,8 @@ class PathTrainer(mx.gluon.Trainer):
         named = {}
         for index, state in self._updaters[0].states.items():
             for part, array in enumerate(_flat(state)):
-                named[f"{self.names[index]}:{part}"] = array
+                if array is not None:
+                    named[f"{self.names[index]}:{part}"] = array
         return named
 
     def set_states(self, arrays: Mapping[str, Any]) -> None:
@@ -74,12 +75,14 @@ class PathTrainer(mx.gluon.Trainer):
             if key.rpartition(":")[0] not in indices:
                 raise InputError(f"optimizer state of unknown parameter {key}: is it of another network?")
         for name, index in indices.items():
-            if f"{name}:0" not in arrays:
+            if not any(f"{name}:{part}" in arrays for part in (0, 1)):
                 continue
             for device, updater in enumerate(self._updaters):
                 weight = self._params[index].list_data()[device]
                 state = self._optimizer.create_state_multi_precision(index, weight)
                 for part, array in enumerate(_flat(state)):
+                    if array is None:
+                        continue
                     saved = arrays.get(f"{name}:{part}")
                     if saved is None or saved.shape != array.shape:
                         raise InputError(f"optimizer state of {name} has another form: is it of another network?")
@@ -100,13 +103,15 @@ def _update_corner(optimizer, index: int, weight, grad, state, shape: Tuple[int,
         optimizer.update_multi_precision(index, weight, grad, state)
         return
     cut = (lambda a: a[: shape[0]]) if is_leading_rows(shape, weight.shape) else (lambda a: leading_corner(a, shape))
-    parts = [cut(array) for array in (weight, *_flat(state))]  # views of rows, else copies
+    arrays = (weight, *_flat(state))
+    parts = [None if array is None else cut(array) for array in arrays]  # views of rows, else copies
     new_state = parts[1:] if isinstance(state, (list, tuple)) else (parts[1] if state is not None else None)
     optimizer.update_multi_precision(index, parts[0], cut(grad), new_state)
     if not is_leading_rows(shape, weight.shape):
         corner = tuple(slice(0, length) for length in shape)
-        for array, part in zip((weight, *_flat(state)), parts):
-            array[corner] = part
+        for array, part in zip(arrays, parts):
+            if array is not None:
+                array[corner] = part
 
 
 def make_optimizer(lr: float, momentum: float, wd: float, dtype: str) -> mx.optimizer.Optimizer:

@@ -15,7 +15,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
-from spos.checkpoint import Checkpoint, load_arrays, load_device_statistics, load_parameters, save_checkpoint
+from spos.checkpoint import (
+    Checkpoint,
+    load_arrays,
+    load_device_statistics,
+    load_parameters,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from spos.cluster import Cluster
 from spos.compat import mx
 from spos.errors import InputError, Stopped
@@ -28,6 +35,10 @@ from spos.stopping import StopRequest
 from spos.strategies import Pass
 
 Passes = Sequence[Optional[Pass]]
+
+
+class LossNotFinite(InputError):
+    """Training diverged; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,11 @@ class Meter:
         self._pending = list(parts)
 
     def flush(self) -> None:
-        """Count what is pending. Raises InputError if a loss is not finite."""
+        """Count what is pending. Raises LossNotFinite."""
         for part in self._pending:
             value = float(part.loss.asscalar())
             if not math.isfinite(value):
-                raise InputError(f"the loss became {value} at {part.where}; lower --lr or lengthen --warmup-epochs")
+                raise LossNotFinite(f"the loss became {value} at {part.where}")
             top1, top5 = part.hits.asnumpy()
             self.loss += value
             self.top1_hits += int(top1)
@@ -130,15 +141,24 @@ class TrainingJob:
             save_checkpoint(self.run, epoch, step, self.net, self.trainer.states(), state, self.keep_checkpoints)
 
 
-def train(job: TrainingJob, start: Progress = Progress()) -> None:  # noqa: B008  frozen
+def train(job: TrainingJob, start: Optional[Progress] = None) -> None:
     """Train from where `start` stands to the end, with a checkpoint as often as asked.
 
-    Raises: Stopped after a signal, when a checkpoint is written. InputError if the loss is not finite.
+    Raises: Stopped after a signal, when a checkpoint is written. InputError if the loss is not finite; then nothing
+        is written, and the message names the last checkpoint.
     """
+    start = start or Progress()
     with job.stop:
         step, meter = start.step, start.meter
         for epoch in range(start.epoch, job.num_epochs):
-            row = {"epoch": epoch, **train_epoch(job, epoch, step, meter)}
+            try:
+                row = {"epoch": epoch, **train_epoch(job, epoch, step, meter)}
+            except LossNotFinite as error:
+                good = newest_checkpoint(job.run)
+                raise InputError(
+                    f"{error}. The last good checkpoint is {good.folder if good else 'none yet'}. "
+                    "Lower --lr or lengthen --warmup-epochs, in another --save-dir"
+                ) from None
             try:
                 with job.stop.at_once():
                     row.update(job.validate(epoch))

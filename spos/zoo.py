@@ -41,9 +41,11 @@ def zoo_model(name: str, num_classes: int, options: ZooOptions = ZooOptions(), u
         )
     arguments: Dict[str, Any] = {"classes": num_classes, "pretrained": options.use_pretrained}
     if options.use_gn:
-        arguments["norm_layer"] = mx.gluon.nn.GroupNorm
-    flags = {"last_gamma": options.last_gamma, "batch_norm": options.batch_norm, "use_se": use_se}
-    arguments.update({flag: True for flag, is_set in flags.items() if is_set})
+        from gluoncv.nn import GroupNorm
+
+        arguments["norm_layer"] = GroupNorm
+    switches = {"last_gamma": options.last_gamma, "batch_norm": options.batch_norm, "use_se": use_se}
+    arguments.update({name: True for name, is_set in switches.items() if is_set})
     from gluoncv.model_zoo import get_model
 
     try:
@@ -56,14 +58,16 @@ def zoo_model(name: str, num_classes: int, options: ZooOptions = ZooOptions(), u
         raise InputError(f"the pretrained weights of '{name}' cannot be loaded: {error}") from None
 
 
-def load_teacher(name: str, params: str, num_classes: int, ctx: tuple, dtype: str) -> mx.gluon.HybridBlock:
+def load_teacher(
+    name: str, params: str, num_classes: int, input_size: int, ctx: tuple, dtype: str
+) -> mx.gluon.HybridBlock:
     """A trained zoo network, with the parameters of a file or GluonCV's own, ready to be asked on all devices."""
     net = zoo_model(name, num_classes, ZooOptions(use_pretrained=not params))
     if params:
         net.initialize(ctx=list(ctx))
-    net.collect_params().reset_ctx(list(ctx))
-    if params:
+        complete_shapes(net, input_size, ctx)
         load_parameters(params, net)
+    net.collect_params().reset_ctx(list(ctx))
     net.cast(dtype)
     net.collect_params().setattr("grad_req", "null")
     net.hybridize(static_alloc=True, static_shape=True)

@@ -65,7 +65,7 @@ def command(program, work, save_dir, *flags, **changes):
 
 
 def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "2"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def execute(arguments):

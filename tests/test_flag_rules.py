@@ -1,0 +1,85 @@
+"""Flags of the trainer that cannot work together are refused before anything starts, each by its name."""
+
+import pytest
+
+from spos.errors import InputError
+from spos.flag_rules import check_training_flags
+from spos.options import (
+    SUBNET,
+    ArchitectureOptions,
+    OneLineParser,
+    SpaceOptions,
+    TeacherOptions,
+    TrainOptions,
+    ZooOptions,
+    pick,
+)
+
+GROUPS = (TrainOptions, ZooOptions, TeacherOptions, SpaceOptions, ArchitectureOptions)
+FIXED = f"--model {SUBNET} --architecture oneshot"
+
+
+def check(line):
+    args = OneLineParser("", GROUPS).parse_args(line.split())
+    check_training_flags(*(pick(group, args) for group in GROUPS))
+
+
+REFUSED = {
+    f"--model {SUBNET}": ["--architecture"],
+    "--architecture oneshot": ["--architecture", "all architectures"],
+    "--use-gn": ["--use-gn", "zoo"],
+    "--last-gamma": ["--last-gamma", "zoo"],
+    f"{FIXED} --use-pretrained": ["--use-pretrained", "zoo"],
+    f"{FIXED} --batch-norm": ["--batch-norm"],
+    f"{FIXED} --use-all-blocks": ["--use-all-blocks", "supernet"],
+    f"{FIXED} --cs-warm-up": ["--cs-warm-up", "supernet"],
+    f"{FIXED} --epoch-start-cs 3": ["--epoch-start-cs", "supernet"],
+    f"{FIXED} --sampling fair": ["--sampling", "supernet"],
+    "--model resnet18_v1 --architecture oneshot": ["--architecture", "resnet18_v1"],
+    "--model resnet18_v1 --channels-layout ShuffleNetV2+": ["--channels-layout", "resnet18_v1"],
+    "--model resnet18_v1 --use-se": ["--use-se", "resnext"],
+    "--model resnet18_v1 --batch-norm": ["--batch-norm", "vgg"],
+    "--model resnet18_v1 --sampling sandwich": ["--sampling", "supernet"],
+    "--mode symbolic": ["--mode symbolic", "supernet"],
+    "--use-all-channels --cs-warm-up": ["--use-all-channels", "--cs-warm-up"],
+    "--use-all-channels --epoch-start-cs 0": ["--use-all-channels", "--epoch-start-cs"],
+    "--use-all-blocks --sampling fair": ["--sampling fair", "--use-all-blocks"],
+    "--use-all-channels --sampling sandwich": ["--sampling sandwich", "--use-all-channels"],
+    "--num-epochs 5 --warmup-epochs 5": ["--warmup-epochs 5", "--num-epochs 5"],
+    "--lr-mode step --lr-decay-epoch 3,x": ["--lr-decay-epoch"],
+    "--mixup --num-epochs 9 --mixup-off-epoch 9": ["--mixup-off-epoch 9"],
+    "--temperature 3": ["--temperature", "--teacher"],
+    "--teacher-params x.params": ["--teacher-params", "--teacher"],
+    "--teacher resnet18_v1 --hard-weight 1": ["--hard-weight 1"],
+    "--resume-states x": ["--resume-params"],
+    "--resume-epoch 3": ["--resume-params"],
+    "--resume-params x --resume-epoch 9 --num-epochs 9": ["--resume-epoch 9"],
+    "--model resnet18_v1 --use-pretrained --resume-params x": ["--use-pretrained", "--resume-params"],
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_refused(line):
+    with pytest.raises(InputError) as error:
+        check(line)
+    for word in REFUSED[line]:
+        assert word in str(error.value), error.value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--use-se --last-conv-after-pooling --epoch-start-cs 60 --cs-warm-up --num-epochs 120 --warmup-epochs 5",
+        "--sampling fair --cs-warm-up --epoch-start-cs 4",
+        "--sampling sandwich --mixup --mixup-off-epoch 5",
+        "--use-all-blocks --use-all-channels",
+        f"{FIXED} --mode symbolic --mixup --label-smoothing",
+        f"{FIXED} --teacher resnet50_v1 --temperature 4 --hard-weight 0.3",
+        "--model vgg16 --batch-norm --mode imperative",
+        "--model resnext50_32x4d --use-se --last-gamma --use-gn",
+        "--resume-params x --resume-states y --resume-epoch 3",
+    ],
+)
+def test_accepted(line):
+    check(line)
