@@ -299,6 +299,8 @@ def make_schedule(
     """Learning rate of every step: linear warm-up, then GluonCV's schedule of that mode."""
     from gluoncv.utils import LRScheduler, LRSequential
 
+    if (num_epochs - warmup_epochs) * steps_per_epoch == 1:
+        mode = "constant"  # a single step has nothing to decay, and GluonCV would divide by zero
     if warmup_epochs >= num_epochs:
         raise ValueError(f"a warm-up of {warmup_epochs} epochs leaves nothing of {num_epochs}")
     return LRSequential(

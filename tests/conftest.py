@@ -1,5 +1,6 @@
 """What several test modules share: the optional `../shared` folder, space variants, and random weights."""
 
+import shutil
 import zlib
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import numpy as np
 import pytest
 
 from spos.compat import mx
+from spos.digits import prepare_digits
+from spos.options import run_program
+from spos.record_file import write_index_subset
 from spos.search_space import search_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+NUM_TRAIN, NUM_TEST = 160, 40  # images of the `work` fixture
 
 VARIANTS = {
     "plain": search_space(),
@@ -64,3 +69,49 @@ def reference_value(name, shape):
     else:
         value = random.normal(0, 0.1, shape)
     return value.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """A folder with a few digits as ImageNet-style record files."""
+    folder = tmp_path_factory.mktemp("programs")
+    digits = prepare_digits(str(folder / "digits"))
+    shutil.copy(digits.splits["train"].rec, folder / "digits.rec")
+    write_index_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))
+    write_index_subset(digits.splits["test"].idx, range(NUM_TEST), str(folder / "val.idx"))
+    return folder
+
+
+def data_flags(work, **changes):
+    flags = {
+        "rec-train": work / "digits.rec",
+        "rec-train-idx": work / "train.idx",
+        "rec-val": work / "digits.rec",
+        "rec-val-idx": work / "val.idx",
+        "classes": 10,
+        "input-size": 32,
+        "strides": "2,2,2,2,2",
+        "crop-ratio": 1,
+        "holdout": 32,
+        "update-bn-images": 32,
+        "batch-size": 32,
+        "num-workers": 1,
+        **changes,
+    }
+    return [item for name, value in flags.items() for item in (f"--{name}", str(value))]
+
+
+def fails(main, argv, capsys, *words):
+    """Run a program that must refuse: exit code 2, one line on standard error, nothing on standard output."""
+    capsys.readouterr()
+    try:
+        code = run_program(main, [str(item) for item in argv])
+    except SystemExit as stop:  # refused by the parser
+        code = stop.code
+    printed = capsys.readouterr()
+    assert code == 2
+    lines = printed.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), printed.err
+    assert not printed.out
+    for word in words:
+        assert word in lines[0], lines[0]

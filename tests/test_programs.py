@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,52 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, data_flags, fails
 
 import search_supernet
 import train_imagenet
 from spos.checkpoint import load_arrays, save_arrays
 from spos.compat import mx
-from spos.digits import prepare_digits
 from spos.options import run_program
-from spos.record_file import write_index_subset
 from spos.records import load_architecture, read_json
 from utils import summarize
 
-NUM_TRAIN, NUM_TEST = 160, 40
 SUPERNET_FLAGS = "--model ShuffleNas --use-se --last-conv-after-pooling --num-epochs 2 --val-architectures 1 --seed 5"
 SEARCH_FLAGS = "--search-iters 2 --population-size 4 --retain-length 2 --mutate-chance 0.3 --topk 2 --seed 5"
 SUBNET_FLAGS = "--model ShuffleNas_fixArch --num-epochs 1 --label-smoothing --no-wd --seed 5"
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A folder with a few digits as ImageNet-style record files."""
-    folder = tmp_path_factory.mktemp("programs")
-    digits = prepare_digits(str(folder / "digits"))
-    shutil.copy(digits.splits["train"].rec, folder / "digits.rec")
-    write_index_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))
-    write_index_subset(digits.splits["test"].idx, range(NUM_TEST), str(folder / "val.idx"))
-    return folder
-
-
-def data_flags(work, **changes):
-    flags = {
-        "rec-train": work / "digits.rec",
-        "rec-train-idx": work / "train.idx",
-        "rec-val": work / "digits.rec",
-        "rec-val-idx": work / "val.idx",
-        "classes": 10,
-        "input-size": 32,
-        "strides": "2,2,2,2,2",
-        "crop-ratio": 1,
-        "holdout": 32,
-        "update-bn-images": 32,
-        "batch-size": 32,
-        "num-workers": 1,
-        **changes,
-    }
-    return [item for name, value in flags.items() for item in (f"--{name}", str(value))]
 
 
 def command(program, work, save_dir, *flags, **changes):
@@ -194,22 +160,6 @@ def test_search_leaves_the_supernet_file_alone(supernet, search):
         "log.jsonl",
         "model.params",
     ]
-
-
-def fails(main, argv, capsys, *words):
-    """Run a program that must refuse: exit code 2, one line on standard error, nothing on standard output."""
-    capsys.readouterr()
-    try:
-        code = run_program(main, [str(item) for item in argv])
-    except SystemExit as stop:  # refused by the parser
-        code = stop.code
-    printed = capsys.readouterr()
-    assert code == 2
-    lines = printed.err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), printed.err
-    assert not printed.out
-    for word in words:
-        assert word in lines[0], lines[0]
 
 
 TRAIN_REFUSALS = {
