@@ -17,6 +17,8 @@ from spos import assembly, trainer
 from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
 from spos.compat import mx
+from spos.constrained_policy import CheckedPolicy, check_constraint_flags, describe_sampling, make_policy
+from spos.cost import Cost
 from spos.data import DataSet
 from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator, evaluate
@@ -36,9 +38,9 @@ from spos.options import (
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, Journal, open_run
 from spos.reporting import RunLog
-from spos.sampling import SamplingPolicy
 from spos.schedule import decay_epochs, derive_rng, derive_seed
-from spos.search_space import SearchSpace
+from spos.search_space import Architecture, SearchSpace
+from spos.symbol_cost import count_symbol
 
 GROUPS = (RunOptions, TrainOptions, DataOptions, SpaceOptions, ArchitectureOptions, DeviceOptions)
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"
@@ -55,6 +57,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     ctx = assembly.make_devices(device_options)
     fit = assembly.fit_to_data(space_options, data)
     space = replace(record.space, **fit) if record else assembly.make_space(space_options, data)
+    sampling = describe_sampling(options, space)
     net = make_net(run, options, space, record, ctx, device_options.dtype)
     config = {
         "program": "train_imagenet.py",
@@ -66,6 +69,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         "versions": assembly.versions(),
     }
     open_run(save_dir, config, run.resume)
+    if sampling:
+        print(sampling, flush=True)
     data = assembly.with_lists(data, data_options, save_dir / LISTS_FOLDER)
 
     job = make_job(save_dir, run, options, data_options, data, net, ctx, device_options.dtype)
@@ -88,6 +93,7 @@ def check_flags(options: TrainOptions, record: Any) -> None:
         raise InputError(f"--model {SUPERNET} trains all architectures; leave out --architecture and choices")
     if options.model == SUBNET and (options.use_all_blocks or options.use_all_channels or options.cs_warm_up):
         raise InputError("--use-all-blocks, --use-all-channels and --cs-warm-up are for a supernet")
+    check_constraint_flags(options, is_supernet=options.model == SUPERNET)
     if not options.resume_params and (options.resume_states or options.resume_epoch > 0):
         raise InputError("--resume-states and --resume-epoch need --resume-params")
     if options.warmup_epochs >= options.num_epochs:
@@ -115,6 +121,11 @@ def make_net(
     return net
 
 
+def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:
+    """Cost by a walk over the symbol graph of the subnet."""
+    return count_symbol(Subnet(space, architecture)(mx.sym.var("data")), (1, 3, space.input_size, space.input_size))
+
+
 def make_job(
     save_dir: Path,
     run: RunOptions,
@@ -130,7 +141,9 @@ def make_job(
     split = options.train_on or ("train_full" if is_subnet else "train")
     loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed)
     optimizer = make_optimizer(options.lr, options.momentum, options.wd, dtype)
-    policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
+    policy = make_policy(options, space, loader.num_batches)
+    if options.flop_param_method == "symbol":
+        policy = CheckedPolicy(policy, space, partial(count_by_symbol, space))
     job = trainer.TrainingJob(
         net=net,
         trainer=PathTrainer(net, optimizer, options.no_wd),
@@ -162,7 +175,7 @@ def make_job(
     else:
         bn_loader = load("bn")
         evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
-        measure = partial(validate_supernet, evaluator, policy, options.val_architectures, run.seed)
+        measure = partial(validate_supernet, evaluator, policy, options.val_architectures, loader.num_batches, run.seed)
     job.validate = partial(validate_when_due, measure, options.val_frequency, options.num_epochs)
     return job
 
@@ -191,11 +204,15 @@ def validate_subnet(net: mx.gluon.Block, loader: Any, ctx: tuple, dtype: str, ep
 
 
 def validate_supernet(
-    evaluator: CandidateEvaluator, policy: SamplingPolicy, num_architectures: int, seed: int, epoch: int
+    evaluator: CandidateEvaluator, policy: Callable, num_architectures: int, num_steps: int, seed: int, epoch: int
 ) -> Dict[str, Any]:
-    """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images."""
+    """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images.
+
+    They are those of steps spread evenly over the epoch.
+    """
     rng = derive_rng(seed, "validation")
-    scores = [evaluator(policy(epoch, rng)) for _ in range(num_architectures)]
+    steps = (i * num_steps // num_architectures for i in range(num_architectures))
+    scores = [evaluator(policy(epoch, step, rng)) for step in steps]
     return {
         "val_top1": sum(score.top1 for score in scores) / len(scores),
         "val_top5": sum(score.top5 for score in scores) / len(scores),

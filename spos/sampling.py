@@ -49,6 +49,6 @@ class SamplingPolicy:
             return warm_up_lowest_choice(self.space, epoch - start)
         return self.space.min_channel_choice
 
-    def __call__(self, epoch: int, rng: np.random.Generator) -> Architecture:
-        """Draw the architecture of one training step."""
+    def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Architecture:
+        """Draw the architecture of one training step; uniform sampling is the same in every step of an epoch."""
         return self.space.sample(rng, self.lowest_channel_choice(epoch))

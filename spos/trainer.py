@@ -61,7 +61,7 @@ class TrainingJob:
     Args:
         loader: an `ImageLoader` of training images; `epoch(e)` gives the batches of epoch e.
         schedule: learning rate of a step, counted from 0 over the whole run.
-        sampler: architecture of a step from (epoch, rng), for a network called as `net(x, architecture)` that has
+        sampler: architecture of a step from (epoch, step, rng), for a network called as `net(x, architecture)` that has
             `selected_parameters(architecture)`; None for a network called as `net(x)`.
         validate: metrics to log for an epoch (called at its end), or an empty dict.
         log: called with the row of every finished epoch.
@@ -105,7 +105,7 @@ def train_epoch(job: TrainingJob, epoch: int) -> Dict[str, Any]:
         progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
         for i, (images, labels) in enumerate(job.loader.epoch(epoch)):
             job.trainer.set_learning_rate(job.schedule(epoch * job.loader.num_batches + i))
-            path = job.sampler(epoch, rng) if job.sampler else None
+            path = job.sampler(epoch, i, rng) if job.sampler else None
             meter.add(train_step(job, images, labels, path))
             progress.update(images.shape[0])
             if meter.num_images and i % job.log_interval == 0:

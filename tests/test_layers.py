@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures constrained_sampling constraints cost cost_report errors evolution gpu latency
+        architectures constrained_policy constrained_sampling constraints cost cost_report errors evolution gpu latency
         layer_specs options record_file records reporting sampling schedule search_space searcher
         """,
     # MXNet, but no network of ours

@@ -37,7 +37,7 @@ def test_warm_up_follows_the_published_table():
 @pytest.mark.parametrize("cs_warm_up", (False, True))
 @pytest.mark.parametrize("epoch", (0, START - 1))
 def test_before_the_start_every_width_is_the_maximum(epoch, cs_warm_up, rng):
-    sampled = policy(cs_warm_up=cs_warm_up)(epoch, rng)
+    sampled = policy(cs_warm_up=cs_warm_up)(epoch, 0, rng)
     assert set(sampled.channel_choices) == {9} and len(set(sampled.block_choices)) > 1
 
 
@@ -59,7 +59,7 @@ def test_all_channels_means_never_selecting():
 def test_samples_reach_both_ends_of_the_range_of_their_epoch(rng):
     warm_up = policy(cs_warm_up=True)
     for epoch in (START, START + 4, START + 9, START + 18):
-        choices = {choice for _ in range(100) for choice in warm_up(epoch, rng).channel_choices}
+        choices = {choice for _ in range(100) for choice in warm_up(epoch, 0, rng).channel_choices}
         assert choices == set(range(warm_up.lowest_channel_choice(epoch), 10))
 
 
@@ -72,7 +72,9 @@ def test_durations_are_data_of_the_space(durations, expected):
 def test_the_same_generator_draws_the_same_architectures():
     """Contract C6."""
     warm_up = policy(cs_warm_up=True)
-    first, second = ([warm_up(START + 5, rng) for _ in range(10)] for rng in map(np.random.default_rng, (3, 3)))
+    first, second = (
+        [warm_up(START + 5, step, rng) for step in range(10)] for rng in map(np.random.default_rng, (3, 3))
+    )
     assert first == second and len(set(first)) == 10
 
 
