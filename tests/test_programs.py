@@ -147,7 +147,9 @@ def test_a_supernet_is_trained_and_resumed_within_constraints(work, monkeypatch,
         f"{SUPERNET_FLAGS} --epoch-start-cs 1 --train-upper-constraints flops-9-params-4 --train-bottom-constraints "
         "flops-5-params-2 --train-constraint-method evolution --flop-param-method symbol"
     )
-    arguments = command("train_imagenet.py", work, work / "constrained", flags, **{"batch-size": 48})[2:]
+    write_index_subset(str(work / "train.idx"), range(64), str(work / "few.idx"))
+    few = {"rec-train-idx": work / "few.idx", "holdout": 16, "update-bn-images": 16, "batch-size": 16}
+    arguments = command("train_imagenet.py", work, work / "constrained", flags, **few)[2:]
     assert run_program(train_imagenet.main, arguments) == 0
     assert "constraints hold from epoch 1 on (counted from 0); before it every width" in capsys.readouterr().out
     whole = (work / "constrained" / "model.params").read_bytes()
