@@ -13,7 +13,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spos.constrained_sampling import ConstrainedSampler
+from spos.constrained_sampling import ConstrainedSampler, TooRare
 from spos.constraints import MILLION, Limit, limits_in_millions, parse_bounds
 from spos.cost import Cost, cost_table
 from spos.errors import InputError
@@ -24,6 +24,8 @@ from spos.search_space import Architecture, SearchSpace
 NUM_STRIPS = 7  # of FLOPs between the limits, as published
 NUM_PARAM_CELLS = 4  # of params in every strip, as published
 STEPS_PER_WALK = 1000  # where the steps of an epoch are not known
+RARE = 0.02  # share of tries that meet a cell, below which it gets a table of its own
+TOO_RARE = 0.002  # share below which a cell is left out, as if it were empty: 500 tries take about 10 ms
 
 Range = Tuple[int, int]  # first and last integer
 
@@ -70,7 +72,7 @@ def path_sampler(space: SearchSpace, lowest: int, limits: Sequence[Limit], windo
     )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def random_sampler(space: SearchSpace, lowest: int, limits: Tuple[Limit, ...]) -> PathSampler:
     """The sampler of `random`, made once (0.1 s). Raises InputError if no architecture keeps the limits."""
     return path_sampler(space, lowest, limits)
@@ -93,11 +95,13 @@ class Cell:
         return all(limit.keeps(cost) for limit in self.limits())
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def cell_samplers(
     space: SearchSpace, lowest: int, limits: Tuple[Limit, ...]
 ) -> Tuple[Tuple[Tuple[Cell, PathSampler], ...], ...]:
     """For every FLOPs strip its cells in which there are architectures, each with its sampler; made once.
+
+    Cells at the rim of what is reachable may be left out though they hold some (see TOO_RARE).
 
     Where there is no limit, the plane ends at the reachable cost. Raises InputError if every cell is empty.
     """
@@ -106,7 +110,8 @@ def cell_samplers(
     whole = path_sampler(space, lowest, limits, window)
     strips = [[Cell(strip, part) for part in split(*params, NUM_PARAM_CELLS)] for strip in split(*macs, NUM_STRIPS)]
     return tuple(
-        tuple((cell, sampler) for cell in strip for sampler in _sampler_of(whole, cell) if sampler) for strip in strips
+        tuple((cell, sampler) for cell in strip for sampler in _sampler_of(space, lowest, whole, cell))
+        for strip in strips
     )
 
 
@@ -120,15 +125,28 @@ def _plane(reachable: Tuple[Cost, Cost], limits: Sequence[Limit]) -> Tuple[Range
     return (ends[0][0], ends[0][1]), (ends[1][0], ends[1][1])
 
 
-def _sampler_of(whole: PathSampler, cell: Cell) -> List[PathSampler]:
-    """The sampler of a cell, or nothing if the cell is empty."""
+def _sampler_of(space: SearchSpace, lowest: int, whole: PathSampler, cell: Cell) -> List[PathSampler]:
+    """The sampler of a cell, or nothing if the cell is empty or all but empty.
+
+    The table of the whole plane serves, or for a cell that it meets rarely, beside much fuller ones, a finer one.
+    """
+    rng = np.random.default_rng(0)
     try:
-        return [whole.within(cell.limits())]
+        shared = whole.within(cell.limits())
+        if shared.choices.acceptance(rng, 512) >= RARE:
+            return [shared]
+    except TooRare:
+        pass
     except InputError:
         return []
+    try:
+        own = path_sampler(space, lowest, cell.limits())
+    except InputError:  # a finer table may also prove a cell empty
+        return []
+    return [own] if own.choices.acceptance(rng, 2048) >= TOO_RARE else []
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def walk(space: SearchSpace, lowest: int, limits: Tuple[Limit, ...]) -> Tuple[Tuple[Cell, PathSampler], ...]:
     """One whole walk: strips from the highest FLOPs to the lowest and back, in each of them params likewise."""
     strips = cell_samplers(space, lowest, limits)

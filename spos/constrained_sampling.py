@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import copy
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -14,9 +14,14 @@ from spos.errors import InputError
 
 NUM_CELLS = 2**17  # of the grid of (MACs, params); a table of 20 blocks takes 21 MB
 FEWEST_CELLS = 8  # of a limited axis
-MAX_TRIES = 10_000
+MAX_TRIES = 100_000  # in a row that break the limits, before a draw gives up
+MAX_FIRST_TRIES = 10_000  # the same, before a sampler is taken for impossible
 MAX_TRIES_AT_ONCE = 256
 BELOW_ONE = 1 - 2**-51  # a chance in [0, 1) times this times any total is below the total after rounding too
+
+
+class TooRare(InputError):
+    """Architectures within the limits may exist, but tries do not meet them."""
 
 
 class ConstrainedSampler:
@@ -35,7 +40,8 @@ class ConstrainedSampler:
         limits: bounds; with none, or none that can be broken, sampling is plain uniform.
         window: (MACs, params) of the narrowest part that `within` will be asked for; the cells are shared out
             among the axes so that parts of this size are drawn well. What the limits leave, by default.
-    Raises: InputError if no architecture keeps all limits, naming the smallest and largest reachable cost.
+    Raises: InputError if no architecture keeps all limits, naming the smallest and largest reachable cost; TooRare
+        if MAX_FIRST_TRIES met none.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class ConstrainedSampler:
         self._select()
 
     def within(self, limits: Sequence[Limit]) -> ConstrainedSampler:
-        """A sampler for narrower limits that shares this one's table. Raises InputError if nothing keeps them."""
+        """A sampler for narrower limits that shares this one's table. Raises like the constructor."""
         narrower = copy(self)
         narrower._limits = tuple(limits)
         narrower._select()
@@ -81,10 +87,10 @@ class ConstrainedSampler:
         return Cost(*self._smallest.tolist()), Cost(*self._largest.tolist())
 
     def draw(self, rng: np.random.Generator) -> List[int]:
-        """Index of the choice of every block. Raises InputError if MAX_TRIES in a row break the limits."""
+        """Index of the choice of every block. Raises TooRare if MAX_TRIES in a row break the limits."""
         return self.draw_many(1, rng)[0].tolist()
 
-    def draw_many(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_many(self, count: int, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> np.ndarray:
         """`count` independent draws at once, (count, blocks): faster than one by one, but other ones."""
         drawn: List[np.ndarray] = []
         missing, failures = count, 0
@@ -92,9 +98,10 @@ class ConstrainedSampler:
             kept = self._try(min(missing * self._at_once, MAX_TRIES_AT_ONCE), rng)[:missing]
             missing -= len(kept)
             failures = 0 if len(kept) else failures + min(missing * self._at_once, MAX_TRIES_AT_ONCE)
-            if failures >= MAX_TRIES:
+            if failures >= max_tries:
                 raise self._nothing_found(
-                    f"; each limit alone can be kept, but {failures} tries close to them met none: widen the limits"
+                    f"; each limit alone can be kept, but {failures} tries close to them met none: widen the limits",
+                    TooRare,
                 )
             drawn.append(kept)
         return np.concatenate(drawn)
@@ -168,7 +175,8 @@ class ConstrainedSampler:
             raise self._nothing_found("; each limit alone can be kept, but nothing lies between them")
         share = len(self._try(MAX_TRIES_AT_ONCE, np.random.default_rng(0))) / MAX_TRIES_AT_ONCE
         self._at_once = 1 if share > 0.7 else int(min(2 / max(share, 1e-9), MAX_TRIES_AT_ONCE))
-        self.draw(np.random.default_rng(1))
+        if share == 0:
+            self.draw_many(1, np.random.default_rng(1), MAX_FIRST_TRIES)
 
     def _costs_in_cells(self, axis: int, near: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Smallest and largest exact cost that is rounded to a cell, from the cell's distance to the grid's origin."""
@@ -199,10 +207,10 @@ class ConstrainedSampler:
             if smallest > limit.upper + slack or largest < limit.lower - slack:
                 raise self._nothing_found()
 
-    def _nothing_found(self, why: str = "") -> InputError:
+    def _nothing_found(self, why: str = "", kind: Type[InputError] = InputError) -> InputError:
         limits = " and ".join(str(limit) for limit in self._limits)
         small, large = self._smallest / 1e6, self._largest / 1e6
-        return InputError(
+        return kind(
             f"no architecture of this space has {limits}; reachable are FLOPs from {small[0]:.6f}M to "
             f"{large[0]:.6f}M and params from {small[1]:.6f}M to {large[1]:.6f}M{why}"
         )
