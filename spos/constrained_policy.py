@@ -103,16 +103,22 @@ def cell_samplers(
 
     Cells at the rim of what is reachable may be left out though they hold some (see TOO_RARE).
 
-    Where there is no limit, the plane ends at the reachable cost. Raises InputError if every cell is empty.
+    Where there is no limit, the plane ends at the reachable cost. Limits too narrow to be cut up are one cell.
+    Raises InputError if no architecture keeps the limits.
     """
-    macs, params = _plane(random_sampler(space, lowest, limits).choices.reachable, limits)
+    anywhere = random_sampler(space, lowest, limits)
+    macs, params = _plane(anywhere.choices.reachable, limits)
     window = (macs[1] - macs[0]) / NUM_STRIPS, (params[1] - params[0]) / NUM_PARAM_CELLS
     whole = path_sampler(space, lowest, limits, window)
-    strips = [[Cell(strip, part) for part in split(*params, NUM_PARAM_CELLS)] for strip in split(*macs, NUM_STRIPS)]
-    return tuple(
+    strips = [
+        [Cell(strip, part) for part in split(*params, NUM_PARAM_CELLS) if strip[0] <= strip[1] and part[0] <= part[1]]
+        for strip in split(*macs, NUM_STRIPS)
+    ]
+    result = tuple(
         tuple((cell, sampler) for cell in strip for sampler in _sampler_of(space, lowest, whole, cell))
         for strip in strips
     )
+    return result if any(result) else (((Cell(macs, params), anywhere),),)
 
 
 def _plane(reachable: Tuple[Cost, Cost], limits: Sequence[Limit]) -> Tuple[Range, Range]:

@@ -104,6 +104,25 @@ def test_cells_that_are_all_but_empty_get_a_finer_table_or_are_left_out(rng):
         assert all(cell.holds(cost_table(space).cost(a)) for a in sampler.draw_many(3, rng))
 
 
+@pytest.mark.parametrize(
+    "upper, lower", (("flops-64.162984", ""), ("", "flops-849.514600"), ("params-2.403296", "params-2.403296"))
+)
+def test_a_walk_over_a_single_cost_stays_there(upper, lower, rng):
+    own = limits(upper, lower)
+    policy = ConstrainedPolicy(SamplingPolicy(SPACE), own, "evolution", 20)
+    for step in range(20):
+        assert all(limit.keeps(cost_table(SPACE).cost(policy(0, step, rng))) for limit in own)
+
+
+def test_limits_too_narrow_to_be_cut_up_are_one_cell(rng, monkeypatch):
+    monkeypatch.setattr(constrained_policy, "RARE", 1.1)
+    monkeypatch.setattr(constrained_policy, "TOO_RARE", 1.1)  # so that no cell is worth keeping
+    own = limits("flops-0.6", "flops-0.5")
+    ((pair,),) = cell_samplers(TINY, 0, own)
+    feasible = [a for a, cost in all_costs(TINY).items() if all(limit.keeps(cost) for limit in own)]
+    check_uniform(pair[1].draw_many(20 * len(feasible), rng), feasible)
+
+
 @pytest.mark.parametrize("low, high, count", ((0, 10, 3), (5, 5, 4), (7, 9, 7), (190, 330, 7), (-3, 100, 1)))
 def test_split_shares_out_every_integer_once(low, high, count):
     parts = split(low, high, count)
