@@ -180,7 +180,7 @@ def test_in_the_warm_up_both_the_widths_of_the_epoch_and_the_limits_are_kept(met
     policy = ConstrainedPolicy(SamplingPolicy(SPACE, 60, cs_warm_up=True), BETWEEN, method, 10)
     first = policy.first_epoch(120)
     assert first == 63 and not policy.holds(62) and policy.holds(63)  # widths from 1.2 on
-    for epoch in (0, 61, 62, 63, 66, 70, 80):
+    for epoch in (0, 62, 63, 80):
         for step in range(10):
             architecture = policy(epoch, step, rng)
             assert min(architecture.channel_choices) >= policy.policy.lowest_channel_choice(epoch)
