@@ -17,6 +17,8 @@ from spos import assembly, trainer
 from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
 from spos.compat import mx
+from spos.constrained_policy import CheckedPolicy, describe_sampling, make_policy
+from spos.cost import Cost
 from spos.data import DataSet
 from spos.evaluation import CandidateEvaluator
 from spos.flag_rules import check_training_flags
@@ -40,10 +42,10 @@ from spos.options import (
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, Journal, open_run
 from spos.reporting import RunLog
-from spos.sampling import SamplingPolicy
 from spos.schedule import decay_epochs, derive_seed
-from spos.search_space import SearchSpace
+from spos.search_space import Architecture, SearchSpace
 from spos.strategies import FairStrategy, SandwichStrategy, UniformStrategy
+from spos.symbol_cost import count_symbol
 from spos.validation import validate_network, validate_supernet, validate_when_due
 from spos.zoo import complete_shapes, load_teacher, zoo_model
 
@@ -82,6 +84,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     data = assembly.open_data(flags.data)
     ctx = assembly.make_devices(flags.device)
     space, record = space_and_architecture(flags, data)
+    sampling = describe_sampling(flags.train, space) if space else ""
     net = make_net(flags, data, space, record, ctx)
     config = {
         "program": "train_imagenet.py",
@@ -93,6 +96,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         "versions": assembly.versions(),
     }
     open_run(save_dir, config, flags.run.resume)
+    if sampling:
+        print(sampling, flush=True)
     data = assembly.with_lists(data, flags.data, save_dir / LISTS_FOLDER)
 
     job = make_job(save_dir, flags, data, net, ctx)
@@ -160,11 +165,14 @@ def make_job(save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, c
     load = partial(assembly.make_cached_loader, data, options=flags.data, num_devices=len(ctx))
     strategy: Optional[Callable[..., Sequence]] = None
     if is_supernet:
-        policy = SamplingPolicy(net.space, train.epoch_start_cs, train.cs_warm_up, train.use_all_channels)
+        policy = make_policy(train, net.space, loader.num_batches)
+        if train.flop_param_method == "symbol":
+            policy = CheckedPolicy(policy, net.space, partial(count_by_symbol, net.space))
         strategy = make_strategy(train.sampling, policy)
         bn_loader = load("bn")
         evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
-        measure = partial(validate_supernet, evaluator, policy, train.val_architectures, flags.run.seed)
+        count = train.val_architectures
+        measure = partial(validate_supernet, evaluator, policy, count, loader.num_batches, flags.run.seed)
     else:
         measure = partial(validate_network, net, load("test"), ctx, dtype)
     return trainer.TrainingJob(
@@ -197,7 +205,12 @@ def make_job(save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, c
     )
 
 
-def make_strategy(sampling: str, policy: SamplingPolicy) -> Callable[..., Sequence]:
+def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:
+    """Cost by a walk over the symbol graph of the subnet."""
+    return count_symbol(Subnet(space, architecture)(mx.sym.var("data")), (1, 3, space.input_size, space.input_size))
+
+
+def make_strategy(sampling: str, policy: Any) -> Callable[..., Sequence]:
     """Which paths a step of a supernet runs."""
     if sampling == "uniform":
         return UniformStrategy(policy)

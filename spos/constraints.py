@@ -1,23 +1,35 @@
-"""What an architecture may cost, and whether any architecture can be that small."""
+"""What an architecture may cost at most and at least, and whether any architecture can be that small."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
 from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, Cost, CostTable, score
 from spos.errors import InputError
 
+MILLION = 1e6
+Bounds = Tuple[Optional[float], Optional[float]]  # of FLOPs and of params
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_BOUNDS = re.compile(rf"flops-{_NUMBER}(?:-params-{_NUMBER})?|params-{_NUMBER}")
+
 
 @dataclass(frozen=True)
 class Limit:
-    """An upper bound on `macs_weight * macs + params_weight * params`, named as the user knows it."""
+    """Bounds on `macs_weight * macs + params_weight * params`, named as the user knows it.
+
+    Args:
+        scale: what a bound is divided by to be shown in `unit`.
+    """
 
     name: str
     unit: str
     macs_weight: float
     params_weight: float
-    bound: float
+    upper: float = float("inf")
+    lower: float = float("-inf")
+    scale: float = 1.0
 
     @property
     def weights(self) -> Tuple[float, float]:
@@ -25,6 +37,50 @@ class Limit:
 
     def value(self, cost: Cost) -> float:
         return self.macs_weight * cost.macs + self.params_weight * cost.params
+
+    def keeps(self, cost: Cost) -> bool:
+        """Whether a cost lies within the bounds, or on one."""
+        value = self.value(cost)
+        return (value >= self.lower) & (value <= self.upper)
+
+    def __str__(self) -> str:
+        lower, upper = (f"{bound / self.scale:.10g}" for bound in (self.lower, self.upper))
+        if self.lower == float("-inf"):
+            text = f"{self.name} <= {upper}"
+        elif self.upper == float("inf"):
+            text = f"{self.name} >= {lower}"
+        else:
+            text = f"{lower} <= {self.name} <= {upper}"
+        return f"{text} {self.unit}".rstrip()
+
+
+def limits_in_millions(upper: Bounds, lower: Bounds) -> Tuple[Limit, ...]:
+    """Limits on FLOPs and params from (FLOPs, params) in millions, None for no bound. Raises InputError if crossed."""
+    limits = []
+    for i, (name, weights) in enumerate((("FLOPs", (1, 0)), ("params", (0, 1)))):
+        low, high = (None if bounds[i] is None else round(bounds[i] * MILLION, 3) for bounds in (lower, upper))
+        if low is None and high is None:
+            continue
+        infinity = float("inf")
+        high, low = infinity if high is None else high, -infinity if low is None else low
+        if low > high:
+            raise InputError(f"the lower limit of {name}, {lower[i]:g} M, is above the upper one, {upper[i]:g} M")
+        limits.append(Limit(name, "M", *weights, high, low, MILLION))
+    return tuple(limits)
+
+
+def parse_bounds(text: str, flag: str) -> Bounds:
+    """(FLOPs, params) in millions from `flops-330-params-5.0`, where either part may be missing; None where it is."""
+    match = _BOUNDS.fullmatch(text.strip())
+    if text.strip() and not match:
+        raise InputError(
+            f"{flag} '{text}' is not of the form flops-330-params-5.0, flops-330 or params-5.0 (numbers are millions)"
+        )
+    macs, params, params_alone = match.groups() if match else (None, None, None)
+    return (
+        None if macs is None else float(macs),
+        None if params is None and params_alone is None else float(params or params_alone),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,18 +97,18 @@ class Constraints:
     def limits(self) -> List[Limit]:
         """All limits that are set."""
         model = COMPARISON_MODELS[self.comparison_model]
+        ratio = "x of " + self.comparison_model
         candidates = (
-            ("FLOPs", "x of " + self.comparison_model, 1 / model.macs, 0.0, self.flop_max),
-            ("params", "x of " + self.comparison_model, 0.0, 1 / model.params, self.param_max),
+            ("FLOPs", ratio, 1 / model.macs, 0.0, self.flop_max),
+            ("params", ratio, 0.0, 1 / model.params, self.param_max),
             ("combined score", "", 0.5 / model.macs, 0.5 / model.params, self.score_max),
-            ("FLOPs", "M", 1e-6, 0.0, self.flop_max_m),
-            ("params", "M", 0.0, 1e-6, self.param_max_m),
         )
-        return [Limit(*values, bound=bound) for *values, bound in candidates if bound is not None]  # type: ignore
+        limits = [Limit(*values, upper=upper) for *values, upper in candidates if upper is not None]  # type: ignore
+        return [*limits, *limits_in_millions((self.flop_max_m, self.param_max_m), (None, None))]
 
     def admits(self, cost: Cost) -> bool:
         """Whether a cost keeps every limit. A cost that equals a limit keeps it."""
-        return all(limit.value(cost) <= limit.bound for limit in self.limits())
+        return all(limit.keeps(cost) for limit in self.limits())
 
     def check_reachable(self, table: CostTable, choices: Sequence[Sequence[Tuple[int, int]]]) -> None:
         """Raise InputError if some limit is below the smallest reachable cost, naming that cost.
@@ -65,10 +121,10 @@ class Constraints:
                 min((costs[b][c] for b, c in allowed), key=limit.value) for costs, allowed in zip(table.blocks, choices)
             )
             smallest = limit.value(sum(cheapest, table.fixed))  # of integer sums, as `admits` computes it
-            if smallest > limit.bound:
+            if smallest > limit.upper:
                 raise InputError(
-                    f"no architecture of this space has {limit.name} <= {limit.bound:g} {limit.unit}".rstrip()
-                    + f"; the smallest reachable is {smallest:.6g} {limit.unit}".rstrip()
+                    f"no architecture of this space has {limit}; the smallest reachable is "
+                    + f"{smallest / limit.scale:.6g} {limit.unit}".rstrip()
                 )
 
     def combined_score(self, cost: Cost) -> float:

@@ -13,10 +13,10 @@ from typing import Dict, Generator, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from spos.constrained_sampling import ConstrainedSampler
 from spos.constraints import Constraints
 from spos.cost import CostTable, cost_table
 from spos.errors import InputError
-from spos.sampling import ConstrainedSampler
 from spos.search_space import Architecture, SearchSpace
 
 MAX_CHILD_TRIES = 200  # draws for one new child, before a fresh sample takes its place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Iterator, List
 
+from spos.constrained_policy import check_constraint_flags, limits_of
 from spos.errors import InputError
 from spos.options import SUBNET, SUPERNET, ArchitectureOptions, SpaceOptions, TeacherOptions, TrainOptions, ZooOptions
 from spos.schedule import decay_epochs
@@ -60,6 +61,12 @@ def _supernet_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
         yield "--use-all-channels never selects channels; leave it out, or leave out --cs-warm-up and --epoch-start-cs"
     if train.sampling != "uniform" and train.use_all_blocks:
         yield f"--sampling {train.sampling} chooses blocks, --use-all-blocks runs all of them; leave one out"
+    check_constraint_flags(train, is_supernet=train.model == SUPERNET)
+    if train.sampling != "uniform" and limits_of(train):
+        yield (
+            f"--sampling {train.sampling} runs paths of any cost; --train-upper-constraints and "
+            "--train-bottom-constraints need --sampling uniform"
+        )
     if train.sampling == "sandwich" and train.use_all_channels:
         yield "--sampling sandwich trains widths from the widest to the narrowest; leave out --use-all-channels"
 

@@ -127,7 +127,15 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainConstraintOptions:
+    """What the architectures cost that a supernet is trained on, in millions: flops-330-params-5.0, or either part."""
+
+    train_upper_constraints: str = flag("", "sample nothing more expensive, e.g. flops-330-params-5.0")
+    train_bottom_constraints: str = flag("", "sample nothing cheaper, e.g. flops-190-params-2.8")
+
+
+@dataclass(frozen=True)
+class TrainOptions(TrainConstraintOptions):
     """The training recipe. The scripts carry the published values."""
 
     model: str = flag(SUPERNET, f"{SUPERNET}: supernet, {SUBNET}: subnet, or a classifier of GluonCV's model zoo")
@@ -164,6 +172,16 @@ class TrainOptions:
         -1, "first epoch (from 0) of channel selection; full width before it (-1: from the start)", type=int
     )
     cs_warm_up: bool = flag(False, "let channel selection start wide and grow narrower by the layout's schedule")
+    train_constraint_method: str = flag(
+        "random",
+        "random: uniform within the constraints; evolution: walk through strips of FLOPs and params between them",
+        choices=("random", "evolution"),
+    )
+    flop_param_method: str = flag(
+        "lookup_table",
+        "symbol: count what is drawn under constraints by its symbol graph too (slow, the same numbers)",
+        choices=("lookup_table", "symbol"),
+    )
     execution: str = flag("slice", "how the supernet runs narrower widths", choices=("slice", "mask"))
     val_architectures: int = flag(5, "architectures sampled to validate a supernet", type=positive)
     val_frequency: int = flag(

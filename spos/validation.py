@@ -29,12 +29,17 @@ def validate_supernet(
     evaluator: CandidateEvaluator,
     sampler: Callable[[int, int, np.random.Generator], Any],
     num_architectures: int,
+    num_steps: int,
     seed: int,
     epoch: int,
 ) -> Dict[str, Any]:
-    """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images."""
+    """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images.
+
+    They are those of steps spread evenly over the `num_steps` of the epoch.
+    """
     rng = derive_rng(seed, "validation")
-    scores = [evaluator(sampler(epoch, step, rng)) for step in range(num_architectures)]
+    steps = (i * num_steps // num_architectures for i in range(num_architectures))
+    scores = [evaluator(sampler(epoch, step, rng)) for step in steps]
     return {
         "val_top1": sum(score.top1 for score in scores) / len(scores),
         "val_top5": sum(score.top5 for score in scores) / len(scores),

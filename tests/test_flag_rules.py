@@ -45,6 +45,7 @@ REFUSED = {
     "--use-all-channels --epoch-start-cs 0": ["--use-all-channels", "--epoch-start-cs"],
     "--use-all-blocks --sampling fair": ["--sampling fair", "--use-all-blocks"],
     "--use-all-channels --sampling sandwich": ["--sampling sandwich", "--use-all-channels"],
+    "--sampling fair --train-upper-constraints flops-330": ["--sampling fair", "--train-upper-constraints"],
     "--num-epochs 5 --warmup-epochs 5": ["--warmup-epochs 5", "--num-epochs 5"],
     "--lr-mode step --lr-decay-epoch 3,x": ["--lr-decay-epoch"],
     "--mixup --num-epochs 9 --mixup-off-epoch 9": ["--mixup-off-epoch 9"],

@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures constraints cost cost_report errors evolution flag_rules gpu latency layer_specs options
-        record_file records reporting sampling schedule search_space searcher stopping strategies
+        architectures constrained_policy constrained_sampling constraints cost cost_report errors evolution flag_rules
+        gpu latency layer_specs options record_file records reporting sampling schedule search_space searcher stopping
+        strategies
         """,
     # MXNet, but no network of ours
     1: """

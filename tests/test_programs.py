@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import train_imagenet
 from spos.checkpoint import load_arrays, save_arrays
 from spos.compat import mx
 from spos.options import run_program
+from spos.record_file import write_index_subset
 from spos.records import load_architecture, read_json
 from utils import summarize
 
@@ -105,6 +107,38 @@ def test_killed_training_ends_like_an_uninterrupted_one(work, supernet):
     assert without_speed(stopped / "log.jsonl") == without_speed(supernet / "log.jsonl")
 
 
+def test_a_supernet_is_trained_and_resumed_within_constraints(work, monkeypatch, capsys):
+    """The walk through the plane, its costs checked by symbol graphs; the second half by a resumed run."""
+    drawn = []
+    monkeypatch.setattr(train_imagenet, "count_by_symbol", count_and_note(train_imagenet.count_by_symbol, drawn))
+    flags = (
+        f"{SUPERNET_FLAGS} --epoch-start-cs 1 --train-upper-constraints flops-9-params-4 --train-bottom-constraints "
+        "flops-5-params-2 --train-constraint-method evolution --flop-param-method symbol"
+    )
+    write_index_subset(str(work / "train.idx"), range(64), str(work / "few.idx"))
+    few = {"rec-train-idx": work / "few.idx", "holdout": 16, "update-bn-images": 16, "batch-size": 16}
+    arguments = command("train_imagenet.py", work, work / "constrained", flags, **few)[2:]
+    assert run_program(train_imagenet.main, arguments) == 0
+    assert "constraints hold from epoch 1 on (counted from 0); before it every width" in capsys.readouterr().out
+    whole = (work / "constrained" / "model.params").read_bytes()
+    assert len(drawn) == 5  # 2 steps in each of 2 epochs, 1 to validate
+    assert all(cost.macs > 9e6 for cost in drawn[:2])
+    assert all(5e6 <= cost.macs <= 9e6 and 2e6 <= cost.params <= 4e6 for cost in drawn[2:])
+    (work / "constrained" / "model.params").unlink()
+    shutil.rmtree(work / "constrained" / "checkpoints" / "epoch-0002")
+    assert run_program(train_imagenet.main, arguments) == 0
+    assert (work / "constrained" / "model.params").read_bytes() == whole
+    assert drawn[5:] == drawn[2:5]
+
+
+def count_and_note(count, drawn):
+    def counting(space, architecture):
+        drawn.append(count(space, architecture))
+        return drawn[-1]
+
+    return counting
+
+
 def test_finished_run_is_not_trained_again(work, supernet):
     before = (supernet / "model.params").read_bytes(), (supernet / "log.jsonl").read_bytes()
     assert "finished" in execute(command("train_imagenet.py", work, supernet, SUPERNET_FLAGS))
@@ -188,6 +222,28 @@ TRAIN_REFUSALS = {
     "stride plan": (["--strides", "2,2"], ["5 entries"]),
     "nothing left to train on": (["--holdout", "150"], ["160 images", "Hold out fewer"]),
     "resume without a run": (["--resume"], ["no run"]),
+    "constraint text": (["--train-upper-constraints", "flop-330"], ["flop-330", "flops-330-params-5.0"]),
+    "crossed constraints": (
+        ["--train-upper-constraints", "flops-5", "--train-bottom-constraints", "flops-6"],
+        ["lower limit of FLOPs", "5 M"],
+    ),
+    "constraint out of reach": (["--train-upper-constraints", "flops-0.5"], ["FLOPs <= 0.5", "reachable"]),
+    "constraint not before the end": (
+        ["--train-upper-constraints", "flops-5", "--epoch-start-cs", "60", "--num-epochs", "60"],
+        ["before 60", "--num-epochs is 60", "--epoch-start-cs"],
+    ),
+    "constraints at full width": (
+        ["--train-upper-constraints", "flops-5", "--use-all-channels"],
+        ["--use-all-channels"],
+    ),
+    "constraints on all blocks": (["--train-bottom-constraints", "flops-5", "--use-all-blocks"], ["--use-all-blocks"]),
+    "constraints on a subnet": (
+        ["--model", "ShuffleNas_fixArch", "--architecture", "oneshot", "--train-upper-constraints", "flops-330"],
+        ["subnet"],
+    ),
+    "constraint method": (["--train-constraint-method", "annealing"], ["annealing", "evolution"]),
+    "evolution without constraints": (["--train-constraint-method", "evolution"], ["--train-upper-constraints"]),
+    "symbol without constraints": (["--flop-param-method", "symbol"], ["--train-upper-constraints"]),
 }
 
 

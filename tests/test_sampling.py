@@ -72,7 +72,9 @@ def test_durations_are_data_of_the_space(durations, expected):
 def test_the_same_generator_draws_the_same_architectures():
     """Contract C6."""
     warm_up = policy(cs_warm_up=True)
-    first, second = ([warm_up(START + 5, 0, rng) for _ in range(10)] for rng in map(np.random.default_rng, (3, 3)))
+    first, second = (
+        [warm_up(START + 5, step, rng) for step in range(10)] for rng in map(np.random.default_rng, (3, 3))
+    )
     assert first == second and len(set(first)) == 10
 
 
