@@ -210,8 +210,9 @@ class ConstrainedSampler:
     def _nothing_found(self, why: str = "", kind: Type[InputError] = InputError) -> InputError:
         limits = " and ".join(str(limit) for limit in self._limits)
         small, large = self._smallest / 1e6, self._largest / 1e6
+        start = "found no architecture with" if kind is TooRare else "no architecture of this space has"
         return kind(
-            f"no architecture of this space has {limits}; reachable are FLOPs from {small[0]:.6f}M to "
+            f"{start} {limits}; reachable are FLOPs from {small[0]:.6f}M to "
             f"{large[0]:.6f}M and params from {small[1]:.6f}M to {large[1]:.6f}M{why}"
         )
 

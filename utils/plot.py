@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from tqdm import tqdm
 
 from spos.architectures import fit, space_of
@@ -262,7 +263,8 @@ def plot_training(runs: Sequence[Run]) -> Figure:
                     axes.axvline(end, color=f"C{i}", linestyle=":", linewidth=0.9)
                 else:
                     axes.axvspan(start, end, label=name if axes is losses else None, **SHADES[name])
-    accuracies.yaxis.set_major_formatter(lambda value, position: f"{value:.0%}")
+    accuracies.yaxis.set_major_formatter(PercentFormatter(1))
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, label in ((losses, "training loss"), (accuracies, "top-1")):
         axes.set_xlabel("epochs done" if len(runs) == 1 else "epochs done (dotted: the end of a warm-up)")
         axes.set_ylabel(label)
