@@ -16,6 +16,7 @@ from oneshot_nas_network import Subnet, Supernet
 from spos import assembly, trainer
 from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
+from spos.cluster import Cluster
 from spos.compat import mx
 from spos.data import DataSet
 from spos.errors import InputError
@@ -24,10 +25,10 @@ from spos.losses import SMOOTHING, ClassificationLoss
 from spos.options import (
     ArchitectureOptions,
     DataOptions,
-    DeviceOptions,
     OneLineParser,
     RunOptions,
     SpaceOptions,
+    TrainDeviceOptions,
     TrainOptions,
     as_json,
     pick,
@@ -40,7 +41,7 @@ from spos.sampling import SamplingPolicy
 from spos.schedule import decay_epochs, derive_rng, derive_seed
 from spos.search_space import SearchSpace
 
-GROUPS = (RunOptions, TrainOptions, DataOptions, SpaceOptions, ArchitectureOptions, DeviceOptions)
+GROUPS = (RunOptions, TrainOptions, DataOptions, SpaceOptions, ArchitectureOptions, TrainDeviceOptions)
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"
 DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
 
@@ -56,6 +57,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     fit = assembly.fit_to_data(space_options, data)
     space = replace(record.space, **fit) if record else assembly.make_space(space_options, data)
     net = make_net(run, options, space, record, ctx, device_options.dtype)
+    cluster = assembly.join_cluster(device_options)
     config = {
         "program": "train_imagenet.py",
         "options": as_json(run, options, data_options, space_options, named, device_options),
@@ -63,20 +65,26 @@ def main(argv: Optional[List[str]] = None) -> int:
         "fingerprint": space.fingerprint,
         "architecture": replace(record, space=space).to_json() if record else None,
         "data": data.name,
+        "workers": cluster.num_workers if cluster.is_distributed else None,
         "versions": assembly.versions(),
     }
-    open_run(save_dir, config, run.resume)
-    data = assembly.with_lists(data, data_options, save_dir / LISTS_FOLDER)
+    if cluster.is_chief:
+        open_run(save_dir, config, run.resume)
+    cluster.barrier()
+    folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
+    data = assembly.with_lists(data, data_options, folder / LISTS_FOLDER)
 
-    job = make_job(save_dir, run, options, data_options, data, net, ctx, device_options.dtype)
-    log = RunLog(Journal(save_dir / LOG_FILE), options.logging_file)
+    job = make_job(folder, run, options, data_options, data, net, ctx, device_options.dtype, cluster)
+    log = RunLog(Journal(folder / LOG_FILE), options.logging_file)
     job.log = log.epoch
-    first_epoch = start(job, save_dir, options)
+    first_epoch = cluster.share_json(start(job, folder, options))
     log.keep_epochs_before(first_epoch)
     if first_epoch < options.num_epochs:
         trainer.train(job, first_epoch)
-    save_parameters(save_dir / MODEL_FILE, job.net)
-    log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+    if cluster.is_chief:
+        save_parameters(save_dir / MODEL_FILE, job.net)
+        log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+    cluster.finish()
     return 0
 
 
@@ -124,16 +132,17 @@ def make_job(
     net: mx.gluon.Block,
     ctx: tuple,
     dtype: str,
+    cluster: Cluster,
 ) -> trainer.TrainingJob:
     """Loader, optimizer, sampling and validation of the run."""
     is_subnet, space = isinstance(net, Subnet), net.space
     split = options.train_on or ("train_full" if is_subnet else "train")
-    loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed)
+    loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed, cluster=cluster)
     optimizer = make_optimizer(options.lr, options.momentum, options.wd, dtype)
     policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
     job = trainer.TrainingJob(
         net=net,
-        trainer=PathTrainer(net, optimizer, options.no_wd),
+        trainer=PathTrainer(net, optimizer, options.no_wd, cluster),
         loader=loader,
         loss=ClassificationLoss(space.num_classes, SMOOTHING if options.label_smoothing else 0.0),
         schedule=trainer.make_schedule(
@@ -155,7 +164,10 @@ def make_job(
         save_frequency=options.save_frequency,
         keep_checkpoints=options.keep_checkpoints,
         log_interval=options.log_interval,
+        cluster=cluster,
     )
+    if not cluster.is_chief:
+        return job
     load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
     if is_subnet:
         measure = partial(validate_subnet, net, load("test"), ctx, dtype)

@@ -15,6 +15,7 @@ from spos.errors import InputError
 from spos.search_space import LAYOUTS
 
 Group = TypeVar("Group")
+KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's names
 
 
 def flag(default: Any, help: str, type: Optional[Callable] = None, short: str = "", **kwargs: Any) -> Any:
@@ -121,6 +122,17 @@ class DeviceOptions:
         1, "CPU contexts when there is no GPU; more than one tests multi-device code", type=positive
     )
     dtype: str = flag("float32", "precision of the network", choices=("float32", "float16"))
+
+
+@dataclass(frozen=True)
+class TrainDeviceOptions(DeviceOptions):
+    """What computes, on one machine or on several."""
+
+    kv_store: str = flag(
+        "device",
+        "device: this process alone; dist_...: one of several workers, started by scripts/train_cluster.sh",
+        choices=KV_STORES,
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spos.checkpoint import Checkpoint, load_arrays, load_parameters, save_checkpoint
+from spos.cluster import LOCAL, Cluster
 from spos.compat import mx
 from spos.errors import InputError
 from spos.evaluation import Accuracy, count_hits
@@ -48,6 +49,13 @@ class Meter:
             self.num_images += count
         self._pending = []
 
+    def gather(self, cluster: Cluster) -> None:
+        """Make these the numbers of all workers together."""
+        self.flush()
+        if cluster.is_distributed:
+            self.hits, loss, num_images = cluster.total([self.hits, np.array(self.loss), np.array(self.num_images)])
+            self.loss, self.num_images = float(loss), int(num_images)
+
     def result(self) -> Dict[str, float]:
         self.flush()
         accuracy = Accuracy(int(self.hits[0]), int(self.hits[1]), self.num_images)
@@ -65,6 +73,7 @@ class TrainingJob:
             `selected_parameters(architecture)`; None for a network called as `net(x)`.
         validate: metrics to log for an epoch (called at its end), or an empty dict.
         log: called with the row of every finished epoch.
+        cluster: the workers that train together. The chief alone validates, logs and writes checkpoints.
     """
 
     net: mx.gluon.Block
@@ -83,21 +92,32 @@ class TrainingJob:
     save_frequency: int = 1
     keep_checkpoints: int = 2
     log_interval: int = 50
+    cluster: Cluster = LOCAL
 
 
 def train(job: TrainingJob, first_epoch: int = 0) -> None:
     """Train from `first_epoch` (number of epochs already done) to the end, with a checkpoint as often as asked."""
     for epoch in range(first_epoch, job.num_epochs):
         row = {"epoch": epoch, **train_epoch(job, epoch)}
+        settle(job)
+        if not job.cluster.is_chief:
+            continue
         row.update(job.validate(epoch))
         job.log(row)
         if (epoch + 1) % job.save_frequency == 0 or epoch + 1 == job.num_epochs:
             save_checkpoint(job.run, epoch + 1, job.net, job.trainer.states(), {}, job.keep_checkpoints)
 
 
+def settle(job: TrainingJob) -> None:
+    """Make the parameters those of all workers; called by all of them before they are validated or written."""
+    job.trainer.fetch()
+    job.cluster.average_statistics(job.net)
+
+
 def train_epoch(job: TrainingJob, epoch: int) -> Dict[str, Any]:
     """One pass over the training images. Returns loss, top-1, top-5, learning rate and speed."""
-    mx.random.seed(derive_seed(job.seed, "dropout", epoch))
+    rank = job.cluster.rank
+    mx.random.seed(derive_seed(job.seed, "dropout", epoch, *([rank] if rank else [])))
     rng = derive_rng(job.seed, "sampling", epoch)
     meter, start = Meter(), time.time()
     progress = tqdm(total=job.loader.num_images, unit="img", disable=not sys.stderr.isatty(), leave=False)
@@ -110,6 +130,7 @@ def train_epoch(job: TrainingJob, epoch: int) -> Dict[str, Any]:
             progress.update(images.shape[0])
             if meter.num_images and i % job.log_interval == 0:
                 progress.set_postfix(loss=f"{meter.loss / meter.num_images:.3f}")
+        meter.gather(job.cluster)
         result = meter.result()
     seconds = time.time() - start
     return {**result, "lr": job.trainer.learning_rate, "images_per_second": meter.num_images / seconds}
@@ -118,6 +139,8 @@ def train_epoch(job: TrainingJob, epoch: int) -> Dict[str, Any]:
 def train_step(job: TrainingJob, images, labels, path: Any) -> List[Tuple[Any, Any, int]]:
     """Forward, backward and update on one batch shared among the devices. Returns the parts of `Meter.add`."""
     shards = [mx.gluon.utils.split_and_load(part, job.ctx, even_split=False) for part in (images, labels)]
+    selected = None if path is None else job.net.selected_parameters(path)
+    job.trainer.fetch(selected)
     results, losses = [], []
     with mx.autograd.record():
         for x, y in zip(*shards):
@@ -126,7 +149,7 @@ def train_step(job: TrainingJob, images, labels, path: Any) -> List[Tuple[Any, A
             losses.append(job.loss(logits, y))
             results.append((losses[-1], logits, y))
     mx.autograd.backward(losses)
-    job.trainer.step(images.shape[0], None if path is None else job.net.selected_parameters(path))
+    job.trainer.step(images.shape[0], selected)
     return [(loss.sum(), count_hits(logits, y), y.shape[0]) for loss, logits, y in results]
 
 

@@ -18,7 +18,7 @@ LIBRARY = {
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_decoder batch_norm checkpoint compat data depthwise digits evaluation losses path_trainer slicing
+        assembly batch_decoder batch_norm checkpoint cluster compat data depthwise digits evaluation losses path_trainer slicing
         symbol_cost trainer
         """,
 }
