@@ -9,9 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
-
 from conftest import fill_parameters
 
 import train_imagenet
@@ -121,6 +118,13 @@ def calls(cluster, folder):
     (folder / f"calls-{rank}.json").write_text(json.dumps(answers))
 
 
+def alone(folder, num_devices):
+    """The same steps in one process."""
+    before, after = run_steps(make_job([mx.cpu(i) for i in range(num_devices)], seed=0, filled=True))
+    np.savez(folder / "before-alone.npz", **before)
+    np.savez(folder / "after-alone.npz", **after)
+
+
 def both(cluster, folder):
     calls(cluster, folder)
     steps(cluster, folder)
@@ -136,6 +140,7 @@ def loop(cluster, folder):
         num_steps += 1
         time.sleep(0.02)
     (folder / f"steps-{cluster.rank}").write_text(str(num_steps))
+    return 128 + signal.SIGTERM
 
 
 def fail(cluster, folder):
@@ -153,10 +158,12 @@ def train(argv):
 def main(argv):
     if argv[0] == "train":
         return train(argv[1:])
+    if argv[0] == "alone":
+        return alone(Path(argv[1]), int(argv[2]))
     cluster = open_cluster(argv[argv.index("--kv-store") + 1])
-    globals()[argv[0]](cluster, Path(argv[1]), *map(int, argv[2 : argv.index("--kv-store")]))
+    code = globals()[argv[0]](cluster, Path(argv[1]), *map(int, argv[2 : argv.index("--kv-store")]))
     cluster.finish()
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ LIBRARY = {
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_decoder batch_norm checkpoint cluster compat data depthwise digits evaluation losses path_trainer slicing
-        symbol_cost trainer
+        assembly batch_decoder batch_norm checkpoint cluster compat data depthwise digits evaluation losses path_trainer
+        slicing symbol_cost trainer
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}

@@ -31,8 +31,11 @@ SUBNET_FLAGS = "--model ShuffleNas_fixArch --num-epochs 1 --label-smoothing --no
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
+    return make_work(tmp_path_factory.mktemp("programs"))
+
+
+def make_work(folder):
     """A folder with a few digits as ImageNet-style record files."""
-    folder = tmp_path_factory.mktemp("programs")
     digits = prepare_digits(str(folder / "digits"))
     shutil.copy(digits.splits["train"].rec, folder / "digits.rec")
     write_index_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))

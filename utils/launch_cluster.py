@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -248,30 +247,32 @@ def watch(members: Sequence[Member], signals: Sequence[int], stop_seconds: float
     """
     workers = [member for member in members if member.is_worker]
     others = [member for member in members if not member.is_worker]
-    stopping, deadline, early_end = False, float("inf"), float("inf")
+    told, deadline, early_end = False, float("inf"), float("inf")
     while True:
         time.sleep(POLL_SECONDS)
         now = time.monotonic()
+        stopping = told or any(worker.process.poll() in STOPPED for worker in workers)
         for member in members:
             code = member.process.poll()
             if code and not (stopping and member.is_worker and (code < 128 or code in STOPPED)):
                 return code if 0 < code < 128 else 1, describe_failure(member, code)
         if all(worker.process.poll() is not None for worker in workers):
             wait_for(others, END_SECONDS)
-            return summary(workers, signals)
+            return summary(workers)
         if any(other.process.poll() == 0 for other in others):
             early_end = min(early_end, now + END_SECONDS)
         if now > early_end:
             return 1, "servers or scheduler ended before the workers; everything was ended. The same command goes on"
-        if signals and not stopping:
-            stopping, deadline = True, now + stop_seconds
+        if signals and not told:
+            told, deadline = True, now + stop_seconds
             print("stopping: the workers finish their step", file=sys.stderr, flush=True)
             for worker in workers:
                 send_stop(worker)
         if stopping and any(worker.process.poll() is not None for worker in workers):
             deadline = min(deadline, now + END_SECONDS)  # they end together
         if now > deadline or len(signals) > 1:
-            return 128 + signals[0], "workers were ended in the middle of a step; the same command goes on"
+            code = 128 + (signals or [signal.SIGTERM])[0]
+            return code, "workers were ended in the middle of a step; the same command goes on"
 
 
 def describe_failure(member: Member, code: int) -> str:
@@ -284,13 +285,10 @@ def describe_failure(member: Member, code: int) -> str:
     )
 
 
-def summary(workers: Sequence[Member], signals: Sequence[int]) -> Tuple[int, str]:
-    if not signals:
-        return 0, ""
-    codes = Counter(worker.process.returncode for worker in workers)
-    if set(codes) == {0}:
-        return 0, ""  # they had just finished
-    return 128 + signals[0], "stopped; the same command goes on"
+def summary(workers: Sequence[Member]) -> Tuple[int, str]:
+    """Exit code and message when all workers have ended, as they should or because they were told to stop."""
+    codes = [worker.process.returncode for worker in workers if worker.process.returncode]
+    return (codes[0], "stopped; the same command goes on") if codes else (0, "")
 
 
 def send_stop(member: Member) -> None:
