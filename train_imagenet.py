@@ -73,6 +73,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     cluster.barrier()
     folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
     data = assembly.with_lists(data, data_options, folder / LISTS_FOLDER)
+    assembly.check_same_lists(data, cluster)
 
     job = make_job(folder, run, options, data_options, data, net, ctx, device_options.dtype, cluster)
     log = RunLog(Journal(folder / LOG_FILE), options.logging_file)

@@ -5,7 +5,9 @@ What every program does before it starts, so that the programs themselves stay s
 
 from __future__ import annotations
 
+import os
 import subprocess
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
@@ -85,6 +87,20 @@ def open_data(options: DataOptions) -> DataSet:
 def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
     """`data` with its held-out lists, written to `directory` or found there."""
     return hold_out(data, options.holdout, options.update_bn_images, str(directory), LISTS_SEED)
+
+
+def check_same_lists(data: DataSet, cluster: Cluster) -> None:
+    """Raise InputError on a worker whose image files are not those of worker 0."""
+    own = {
+        name: [zlib.crc32(Path(file.idx).read_bytes()), os.path.getsize(file.rec)]
+        for name, file in sorted(data.splits.items())
+    }
+    for name, content in cluster.share_json(own).items():
+        if own.get(name) != content:
+            raise InputError(
+                f"worker {cluster.rank} has other images in its list '{name}' than worker 0 ({data.splits[name].rec}): "
+                "copy the record and index files to all machines"
+            )
 
 
 def make_loader(

@@ -26,7 +26,7 @@ DEFAULT_START_SECONDS = 300.0
 VARIABLES = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 
 STEPS_BETWEEN_AGREEMENTS = 10  # of dist_async, whose workers would otherwise run in step
-_FIRST_KEY = 2**24  # parameters of a PathTrainer are 0, 1, 2 ..
+_FIRST_KEY = 100_000  # parameters of a PathTrainer are 0, 1, 2 ..; MXNet multiplies keys by 9973 in 32 bits
 _CHUNK_SIZES = (1, 2**18)  # floats sent at a time, under a key of their own each
 _STATISTICS = ("running_mean", "running_var")
 

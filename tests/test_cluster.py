@@ -185,7 +185,7 @@ def test_workers_with_two_devices_and_two_servers(tmp_path, kind):
         for name, value in load(tmp_path, "after", rank).items():
             if "running" not in name:
                 there = expected[name]
-                assert np.abs(value - there).max() < 1e-4 * (np.abs(there).max() + 1e-6), name
+                assert np.abs(value - there).max() < 1e-4 * np.abs(there).max() + 1e-7, name
 
 
 # dist_async
@@ -198,7 +198,7 @@ def test_one_asynchronous_worker_trains_like_one_process(tmp_path):
     assert code == 0, out + err
     expected = one_process(tmp_path, 1)
     for name, value in load(tmp_path, "settled", 0).items():
-        assert np.abs(value - expected[name]).max() < 1e-4 * (np.abs(expected[name]).max() + 1e-6), name
+        assert np.abs(value - expected[name]).max() < 1e-4 * np.abs(expected[name]).max() + 1e-7, name
 
 
 @pytest.mark.slow
@@ -336,17 +336,14 @@ def test_program_in_two_workers_is_the_program_on_two_devices(work, tmp_path):
         assert same_parameters(folder / "model.params", single / "model.params")
         states = Path("checkpoints") / "epoch-0002" / "optimizer.states"
         assert same_parameters(folder / states, single / states)
-        assert rounded(folder / "log.jsonl") == rounded(single / "log.jsonl")
+        for row, expected in zip(without_speed(folder / "log.jsonl"), without_speed(single / "log.jsonl")):
+            assert row == pytest.approx(expected, rel=1e-5)  # sums over workers are float32
         for name in ("train", "bn", "search_val", "test"):
             lists = [path / "lists" / f"{name}.idx" for path in (single, folder, folder / "worker-1")]
             assert len({path.read_bytes() for path in lists}) == 1
 
     code, out, err = Launch(PROGRAM, "train", *flags, "--save-dir", whole, flags=("--workers", "1")).end()
     assert code == 2 and "the number of workers has changed" in err
-
-
-def rounded(file):
-    return [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in without_speed(file)]
 
 
 @pytest.mark.slow

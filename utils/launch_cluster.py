@@ -271,6 +271,9 @@ def watch(members: Sequence[Member], signals: Sequence[int], stop_seconds: float
         if stopping and any(worker.process.poll() is not None for worker in workers):
             deadline = min(deadline, now + END_SECONDS)  # they end together
         if now > deadline or len(signals) > 1:
+            for worker in workers:
+                if worker.process.poll() not in (None, 0, *STOPPED):
+                    return worker.process.returncode, describe_failure(worker, worker.process.returncode)
             code = 128 + (signals or [signal.SIGTERM])[0]
             return code, "workers were ended in the middle of a step; the same command goes on"
 
