@@ -279,11 +279,11 @@ def watch(members: Sequence[Member], signals: Sequence[int], stop_seconds: float
 
 
 def describe_failure(member: Member, code: int) -> str:
-    how = f"was killed by signal {code - 128 if code > 128 else -code}"
+    who = f"{member.task.name} on {member.task.host.name}"
     if 0 < code < 128:
-        how = f"ended with exit code {code}, see its last lines"
+        return f"{who} ended with exit code {code}, see its last lines; all others were ended"
     return (
-        f"{member.task.name} on {member.task.host.name} {how}; all others were ended. "
+        f"{who} was killed by signal {code - 128 if code > 128 else -code}; all others were ended. "
         "The same command goes on from the last checkpoint"
     )
 
