@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,9 +22,12 @@ from conftest import ROOT
 from test_path_trainer import assert_only_path_moved
 from test_programs import data_flags, make_work, same_parameters, without_speed
 
+from spos.assembly import check_same_lists, join_cluster
 from spos.cluster import LOCAL, STEPS_BETWEEN_AGREEMENTS, Cluster, open_cluster
 from spos.compat import mx
 from spos.errors import InputError
+from spos.options import TrainDeviceOptions
+from spos.record_file import RecordFile
 
 PROGRAM = "tests/cluster_worker.py"
 SECONDS = 100
@@ -382,3 +387,25 @@ def test_one_device_keeps_its_running_statistics():
     before = snapshot(job)
     LOCAL.average_statistics(job.net)
     assert differing(snapshot(job), before) == []
+
+
+def test_asynchronous_training_in_half_precision_is_refused():
+    with pytest.raises(InputError, match="dist_async .* float16 .* use --dtype float32"):
+        join_cluster(TrainDeviceOptions(kv_store="dist_async", dtype="float16"))
+
+
+class WithChief(Cluster):
+    """Worker 1, with what the chief says written down."""
+
+    def share_json(self, value):
+        return json.loads(self.kvstore)
+
+
+def test_workers_with_other_images_than_the_chief_are_refused(tmp_path):
+    for name, content in (("train.idx", "0\t0\n"), ("train.rec", "records")):
+        (tmp_path / name).write_text(content)
+    files = SimpleNamespace(splits={"train": RecordFile(str(tmp_path / "train.rec"), str(tmp_path / "train.idx"))})
+    same = {"train": [zlib.crc32(b"0\t0\n"), len("records")]}
+    check_same_lists(files, WithChief(1, 2, json.dumps(same)))
+    with pytest.raises(InputError, match="worker 1 has other images in its list 'train' than worker 0"):
+        check_same_lists(files, WithChief(1, 2, json.dumps({"train": [1, 2]})))
