@@ -51,7 +51,7 @@ class PathTrainer(mx.gluon.Trainer):
         """Let all workers begin with the chief's parameters and optimizer state, before the first forward pass.
 
         Once only; `step` does it if it was not done. MXNet would exchange the parameters in the first step, without
-        waiting: gradients then met parameters that were still on their way (5 of 11 runs wrong).
+        waiting: gradients then meet parameters that are still on their way (docs/mxnet.md).
         """
         if self._kv_initialized:
             return
