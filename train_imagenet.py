@@ -16,10 +16,12 @@ from oneshot_nas_network import Subnet, Supernet
 from spos import assembly, trainer
 from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
+from spos.cluster import Cluster
 from spos.compat import mx
 from spos.constrained_policy import CheckedPolicy, describe_sampling, make_policy
 from spos.cost import Cost
 from spos.data import DataSet
+from spos.errors import Stopped
 from spos.evaluation import CandidateEvaluator
 from spos.flag_rules import check_training_flags
 from spos.losses import SMOOTHING, Mixup, Objective, Teacher
@@ -28,11 +30,11 @@ from spos.options import (
     SUPERNET,
     ArchitectureOptions,
     DataOptions,
-    DeviceOptions,
     OneLineParser,
     RunOptions,
     SpaceOptions,
     TeacherOptions,
+    TrainDeviceOptions,
     TrainOptions,
     ZooOptions,
     as_json,
@@ -55,7 +57,7 @@ GROUPS = (
     DataOptions,
     SpaceOptions,
     ArchitectureOptions,
-    DeviceOptions,
+    TrainDeviceOptions,
     TeacherOptions,
     ZooOptions,
 )
@@ -71,7 +73,7 @@ class Flags:
     data: DataOptions
     space: SpaceOptions
     named: ArchitectureOptions
-    device: DeviceOptions
+    device: TrainDeviceOptions
     teacher: TeacherOptions
     zoo: ZooOptions
 
@@ -86,6 +88,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""
     net = make_net(flags, data, space, record, ctx)
+    cluster = assembly.join_cluster(flags.device)
     config = {
         "program": "train_imagenet.py",
         "options": as_json(*(getattr(flags, name) for name in vars(flags))),
@@ -93,24 +96,35 @@ def main(argv: Optional[List[str]] = None) -> int:
         "fingerprint": space.fingerprint if space else None,
         "architecture": record.to_json() if record else None,
         "data": data.name,
+        "workers": cluster.num_workers if cluster.is_distributed else None,
         "versions": assembly.versions(),
     }
-    open_run(save_dir, config, flags.run.resume)
-    if sampling:
-        print(sampling, flush=True)
-    data = assembly.with_lists(data, flags.data, save_dir / LISTS_FOLDER)
+    if cluster.is_chief:
+        open_run(save_dir, config, flags.run.resume)
+        if sampling:
+            print(sampling, flush=True)
+    cluster.barrier()
+    folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
+    data = assembly.with_lists(data, flags.data, folder / LISTS_FOLDER)
+    assembly.check_same_lists(data, cluster)
 
-    job = make_job(save_dir, flags, data, net, ctx)
-    log = RunLog(Journal(save_dir / LOG_FILE), flags.train.logging_file)
+    job = make_job(folder, flags, data, net, ctx, cluster)
+    log = RunLog(Journal(folder / LOG_FILE), flags.train.logging_file if cluster.is_chief else "")
     job.log = log.epoch
-    progress = start(job, save_dir, flags.train)
+    progress = start(job, folder, flags.train)
     log.keep_epochs_before(progress.epoch)
-    if flags.train.tensorboard:
+    if flags.train.tensorboard and cluster.is_chief:
         log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
-    if progress.epoch < job.num_epochs:
-        trainer.train(job, progress)
-    save_parameters(save_dir / MODEL_FILE, job.net)
-    log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+    try:
+        if progress.epoch < job.num_epochs:
+            trainer.train(job, progress)
+        if cluster.is_chief:
+            save_parameters(save_dir / MODEL_FILE, job.net)
+            log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+    except Stopped:
+        cluster.finish()
+        raise
+    cluster.finish()
     log.close()
     return 0
 
@@ -156,28 +170,25 @@ def make_net(flags: Flags, data: DataSet, space: Optional[SearchSpace], record: 
     return net
 
 
-def make_job(save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, ctx: tuple) -> trainer.TrainingJob:
+def make_job(
+    save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, ctx: tuple, cluster: Cluster
+) -> trainer.TrainingJob:
     """Loader, optimizer, sampling and validation of the run."""
     train, dtype, is_supernet = flags.train, flags.device.dtype, isinstance(net, Supernet)
     split = train.train_on or ("train" if is_supernet else "train_full")
-    loader = assembly.make_loader(data, split, flags.data, len(ctx), training=True, seed=flags.run.seed)
+    loader = assembly.make_loader(
+        data, split, flags.data, len(ctx), training=True, seed=flags.run.seed, cluster=cluster
+    )
     optimizer = make_optimizer(train.lr, train.momentum, train.wd, dtype)
-    load = partial(assembly.make_cached_loader, data, options=flags.data, num_devices=len(ctx))
     strategy: Optional[Callable[..., Sequence]] = None
     if is_supernet:
         policy = make_policy(train, net.space, loader.num_batches)
         if train.flop_param_method == "symbol":
             policy = CheckedPolicy(policy, net.space, partial(count_by_symbol, net.space))
         strategy = make_strategy(train.sampling, policy)
-        bn_loader = load("bn")
-        evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
-        count = train.val_architectures
-        measure = partial(validate_supernet, evaluator, policy, count, loader.num_batches, flags.run.seed)
-    else:
-        measure = partial(validate_network, net, load("test"), ctx, dtype)
-    return trainer.TrainingJob(
+    job = trainer.TrainingJob(
         net=net,
-        trainer=PathTrainer(net, optimizer, train.no_wd),
+        trainer=PathTrainer(net, optimizer, train.no_wd, cluster),
         loader=loader,
         objective=make_objective(flags, data, ctx),
         schedule=trainer.make_schedule(
@@ -197,12 +208,23 @@ def make_job(save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, c
         dtype=dtype,
         strategy=strategy,
         forward=trainer.as_symbol(net, dtype) if train.mode == "symbolic" else None,
-        validate=partial(validate_when_due, measure, train.val_frequency, train.num_epochs),
         save_frequency=train.save_frequency,
         save_steps=train.save_steps,
         keep_checkpoints=train.keep_checkpoints,
         log_interval=train.log_interval,
+        cluster=cluster,
     )
+    if cluster.is_chief:
+        load = partial(assembly.make_cached_loader, data, options=flags.data, num_devices=len(ctx))
+        if is_supernet:
+            bn_loader = load("bn")
+            evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
+            count = train.val_architectures
+            measure = partial(validate_supernet, evaluator, policy, count, loader.num_batches, flags.run.seed)
+        else:
+            measure = partial(validate_network, net, load("test"), ctx, dtype)
+        job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
+    return job
 
 
 def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:
@@ -232,15 +254,19 @@ def make_objective(flags: Flags, data: DataSet, ctx: tuple) -> Objective:
 
 
 def start(job: trainer.TrainingJob, save_dir: Path, options: TrainOptions) -> trainer.Progress:
-    """Load what the run begins with. Returns where it stands."""
-    checkpoint = newest_checkpoint(save_dir)
+    """Load what the run begins with, on the chief; the others get it from there. Returns where the run stands."""
+    progress = trainer.Progress()
+    checkpoint = newest_checkpoint(save_dir) if job.cluster.is_chief else None
     if checkpoint:
         where = f"epoch {checkpoint.epoch}" + (f" and step {checkpoint.step}" if checkpoint.step else "")
         print(f"continuing {save_dir} after {where}", flush=True)
-        return trainer.resume(job, checkpoint)
-    if options.resume_states:
-        job.trainer.set_states(load_arrays(options.resume_states))
-    return trainer.Progress(max(options.resume_epoch, 0))
+        progress = trainer.resume(job, checkpoint)
+    elif job.cluster.is_chief:
+        if options.resume_states:
+            job.trainer.set_states(load_arrays(options.resume_states))
+        progress = trainer.Progress(max(options.resume_epoch, 0))
+    epoch, step = job.cluster.share_json([progress.epoch, progress.step])
+    return progress if job.cluster.is_chief else trainer.Progress(epoch, step)
 
 
 if __name__ == "__main__":

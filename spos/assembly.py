@@ -5,7 +5,9 @@ What every program does before it starts, so that the programs themselves stay s
 
 from __future__ import annotations
 
+import os
 import subprocess
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
@@ -13,11 +15,12 @@ from typing import Any, Dict, Tuple
 import numpy as np
 
 from spos.architectures import space_of
+from spos.cluster import LOCAL, Cluster, open_cluster
 from spos.compat import mx
 from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, hold_out, open_record_dataset
 from spos.digits import prepare_digits
 from spos.errors import InputError
-from spos.options import DataOptions, DeviceOptions, SpaceOptions
+from spos.options import DataOptions, DeviceOptions, SpaceOptions, TrainDeviceOptions
 from spos.record_file import check_sizes, count_images
 from spos.search_space import SearchSpace, parse_choices
 
@@ -36,6 +39,16 @@ def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:
     if options.num_gpus > mx.context.num_gpus():
         raise InputError(f"--num-gpus {options.num_gpus}: MXNet sees {mx.context.num_gpus()} GPUs on this machine")
     return tuple(mx.gpu(i) for i in range(options.num_gpus))
+
+
+def join_cluster(options: TrainDeviceOptions) -> Cluster:
+    """The workers that train together, this one among them; LOCAL unless `--kv-store` says otherwise."""
+    if options.kv_store == "dist_async" and options.dtype != "float32":
+        raise InputError(
+            f"--kv-store dist_async adds small changes to the parameters, for which {options.dtype} is too coarse: "
+            "use --dtype float32 or --kv-store dist_sync"
+        )
+    return open_cluster(options.kv_store)
 
 
 def open_data(options: DataOptions) -> DataSet:
@@ -76,6 +89,20 @@ def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
     return hold_out(data, options.holdout, options.update_bn_images, str(directory), LISTS_SEED)
 
 
+def check_same_lists(data: DataSet, cluster: Cluster) -> None:
+    """Raise InputError on a worker whose image files are not those of worker 0."""
+    own = {
+        name: [zlib.crc32(Path(file.idx).read_bytes()), os.path.getsize(file.rec)]
+        for name, file in sorted(data.splits.items())
+    }
+    for name, content in cluster.share_json(own).items():
+        if own.get(name) != content:
+            raise InputError(
+                f"worker {cluster.rank} has other images in its list '{name}' than worker 0 ({data.splits[name].rec}): "
+                "copy the record and index files to all machines"
+            )
+
+
 def make_loader(
     data: DataSet,
     split: str,
@@ -83,8 +110,12 @@ def make_loader(
     num_devices: int = 1,
     training: bool = False,
     seed: int = 0,
+    cluster: Cluster = LOCAL,
 ) -> ImageLoader:
-    """Batches of one split for all devices together; augmented, shuffled and without a short batch for training."""
+    """Batches of one split for all devices together; augmented, shuffled and without a short batch for training.
+
+    Each worker of a cluster reads its own part.
+    """
     file = data.splits[split]
     batch_size = options.batch_size * num_devices
     return ImageLoader(
@@ -99,6 +130,8 @@ def make_loader(
         seed=seed,
         num_workers=options.num_workers,
         drop_last=training,
+        part_index=cluster.rank,
+        num_parts=cluster.num_workers,
     )
 
 

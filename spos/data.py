@@ -105,8 +105,10 @@ class ImageLoader:
         augmentation: for training; also shuffles. None: file order, shorter side resized to
             ceil(input_size / crop_ratio), centre crop.
         num_workers: decoding threads.
-        part_index, num_parts: read every num_parts-th image only, of one order that all parts share; the number of
-            images may differ by one between parts.
+        part_index, num_parts: read a part of one order that all parts share. With `drop_last`, all parts have as many
+            batches, and their k-th batches one after the other are the k-th batch of a loader without parts whose
+            batches are num_parts times as large, augmentation included: what several workers train on is what one
+            would. Without, a part is every num_parts-th image, and their sizes may differ by one.
     Raises: InputError from here if the file does not hold what it should, from `epoch` naming the image if one
         cannot be decoded or its label is not in 0 .. num_classes - 1.
     """
@@ -141,8 +143,12 @@ class ImageLoader:
         self._part = (part_index, num_parts)
         self._shuffle = augmentation is not None
         self._index: Index = open_index(file)
+        self._drop_last = drop_last
         num_listed = len(range(part_index, len(self._index), num_parts))
-        self.num_batches = num_listed // batch_size if drop_last else math.ceil(num_listed / batch_size)
+        if drop_last:
+            self.num_batches = len(self._index) // (num_parts * batch_size)
+        else:
+            self.num_batches = math.ceil(num_listed / batch_size)
         self.num_images = min(num_listed, self.num_batches * batch_size)
         if self.num_images == 0:
             raise InputError(
@@ -163,7 +169,11 @@ class ImageLoader:
         """Return which images (positions in the index) this pass reads, in order."""
         num_listed = len(self._index)
         order = random_order(num_listed, self._seed, epoch) if self._shuffle else np.arange(num_listed)
-        return order[self._part[0] :: self._part[1]][: self.num_images]
+        part, num_parts = self._part
+        if not self._drop_last:
+            return order[part::num_parts]
+        batches = order[: self.num_images * num_parts].reshape(self.num_batches, num_parts, self.batch_size)
+        return batches[:, part].ravel()
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[NDArray, NDArray]]:
         """Yield every image once, from batch `start` on, as (images, labels); a function of (seed, epoch) alone.
@@ -186,10 +196,11 @@ class ImageLoader:
 
     def _plan(self, epoch: int) -> List[_Batch]:
         positions = self.positions(epoch)
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch, *self._part))))
-        seeds = (rng.random(self.num_batches) * _MAX_SEED).astype(np.int64).tolist()
+        part, first = ((0, 1), self._part[0] * self.batch_size) if self._drop_last else (self._part, 0)
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch, *part))))
+        seeds = ((rng.random(self.num_batches) * _MAX_SEED).astype(np.int64) + first) % _MAX_SEED
         starts = range(0, self.num_images, self.batch_size)
-        return [_Batch(positions[start : start + self.batch_size], seed) for start, seed in zip(starts, seeds)]
+        return [_Batch(positions[start : start + self.batch_size], seed) for start, seed in zip(starts, seeds.tolist())]
 
     def _load(self, reader: RecordReader, batch: _Batch) -> Tuple[NDArray, NDArray]:
         records = [reader.read(int(self._index.offsets[position])) for position in batch.positions]

@@ -18,6 +18,7 @@ from spos.search_space import LAYOUTS
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 
 Group = TypeVar("Group")
+KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's names
 
 
 def flag(default: Any, help: str, type: Optional[Callable] = None, short: str = "", **kwargs: Any) -> Any:
@@ -124,6 +125,17 @@ class DeviceOptions:
         1, "CPU contexts when there is no GPU; more than one tests multi-device code", type=positive
     )
     dtype: str = flag("float32", "precision of the network", choices=("float32", "float16"))
+
+
+@dataclass(frozen=True)
+class TrainDeviceOptions(DeviceOptions):
+    """What computes, on one machine or on several."""
+
+    kv_store: str = flag(
+        "device",
+        "device: this process alone; dist_...: one of several workers, started by scripts/train_cluster.sh",
+        choices=KV_STORES,
+    )
 
 
 @dataclass(frozen=True)

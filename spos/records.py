@@ -205,6 +205,7 @@ INPUTS_OF_A_RUN = {
     "supernet_sha256": "the content of --supernet-params",
     "architecture": "the architecture",
     "data": "the data set",
+    "workers": "the number of workers",
 }
 
 

@@ -11,8 +11,10 @@ import math
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from signal import SIGTERM
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
 from tqdm import tqdm
 
 from spos.checkpoint import (
@@ -23,7 +25,7 @@ from spos.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
-from spos.cluster import Cluster
+from spos.cluster import LOCAL, Cluster
 from spos.compat import mx
 from spos.errors import InputError, Stopped
 from spos.evaluation import Accuracy, count_hits
@@ -78,6 +80,15 @@ class Meter:
             self.num_images += part.num_images
         self._pending = []
 
+    def gathered(self, cluster: Cluster) -> Meter:
+        """A meter of all workers together; this one, if there are no others."""
+        self.flush()
+        if not cluster.is_distributed:
+            return self
+        hits, num_images = np.array([self.top1_hits, self.top5_hits]), np.array(self.num_images)
+        loss, hits, num_images = cluster.total([np.array(self.loss), hits, num_images])
+        return Meter(float(loss), *hits.astype(int).tolist(), int(num_images))
+
     def result(self) -> Dict[str, float]:
         self.flush()
         accuracy = Accuracy(self.top1_hits, self.top5_hits, self.num_images)
@@ -110,6 +121,7 @@ class TrainingJob:
         validate: metrics to log for an epoch (called at its end), or an empty dict.
         log: called with the row of every finished epoch.
         save_frequency: epochs between checkpoints.    save_steps: steps between checkpoints in an epoch, 0 for none.
+        cluster: the workers that train together. The chief alone validates, logs and writes checkpoints.
     """
 
     net: mx.gluon.Block
@@ -131,11 +143,22 @@ class TrainingJob:
     keep_checkpoints: int = 2
     log_interval: int = 50
     stop: StopRequest = field(default_factory=StopRequest)
-    cluster: Cluster = field(default_factory=Cluster)
+    cluster: Cluster = LOCAL
+
+    def settle(self) -> None:
+        """Make parameters and statistics those of all devices and workers; called by all of them together."""
+        self.trainer.fetch()
+        self.cluster.average_statistics(self.net)
 
     def save(self, epoch: int, step: int = 0, meter: Optional[Meter] = None) -> None:
-        """Write a checkpoint: `epoch` epochs and `step` steps of the next are done."""
-        self.cluster.average_statistics(self.net)
+        """Write a checkpoint: `epoch` epochs and `step` steps of the next are done. Called by all workers.
+
+        Inside an epoch the statistics of a single process's devices are kept apart, as they are. Those of other workers
+        are not kept: a cluster goes on from their average.
+        """
+        if self.cluster.is_distributed:
+            self.settle()
+            meter = meter.gathered(self.cluster) if meter else None
         if self.cluster.is_chief:
             state = {"meter": meter.to_json() if meter else {}}
             save_checkpoint(self.run, epoch, step, self.net, self.trainer.states(), state, self.keep_checkpoints)
@@ -159,16 +182,28 @@ def train(job: TrainingJob, start: Optional[Progress] = None) -> None:
                     f"{error}. The last good checkpoint is {good.folder if good else 'none yet'}. "
                     "Lower --lr or lengthen --warmup-epochs, in another --save-dir"
                 ) from None
-            try:
-                with job.stop.at_once():
-                    row.update(job.validate(epoch))
-            except Stopped:
-                job.save(epoch, job.loader.num_batches, meter)
-                raise
-            job.log(row)
+            job.settle()
+            if job.cluster.is_chief:
+                row.update(validate(job, epoch, meter))
+                job.log(row)
             step, meter = 0, Meter()
             if (epoch + 1) % job.save_frequency == 0 or epoch + 1 == job.num_epochs:
                 job.save(epoch + 1)
+
+
+def validate(job: TrainingJob, epoch: int, meter: Meter) -> Dict[str, Any]:
+    """Metrics of the end of an epoch. A signal ends this at once, with a checkpoint of all its steps.
+
+    In a cluster the others are in their next step already, so there it is noted and they all stop after that step.
+    """
+    if job.cluster.is_distributed:
+        return job.validate(epoch)
+    try:
+        with job.stop.at_once():
+            return job.validate(epoch)
+    except Stopped:
+        job.save(epoch, job.loader.num_batches, meter)
+        raise
 
 
 def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> Dict[str, Any]:
@@ -178,9 +213,8 @@ def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> 
     """
     num_batches, num_seen, start = job.loader.num_batches, 0, time.time()
     job.trainer.set_learning_rate(job.schedule(epoch * num_batches + max(first_step - 1, 0)))
-    progress = tqdm(
-        total=job.loader.num_images, unit="img", disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True
-    )
+    hidden = not (sys.stderr.isatty() and job.cluster.is_chief)
+    progress = tqdm(total=job.loader.num_images, unit="img", disable=hidden, leave=False, dynamic_ncols=True)
     with progress:
         progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
         for step, (images, labels) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
@@ -196,10 +230,10 @@ def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> 
                     print(progress_line(epoch, done, num_batches, meter.loss / meter.num_images, rate), flush=True)
             if job.cluster.agree(job.stop.signum is not None):
                 job.save(epoch, done, meter)
-                raise Stopped(job.stop.signum or 0)
+                raise Stopped(job.stop.signum or SIGTERM)  # another worker's
             if job.save_steps and done % job.save_steps == 0 and done < num_batches:
                 job.save(epoch, done, meter)
-        result = meter.result()
+        result = meter.gathered(job.cluster).result()
     return {**result, "lr": job.trainer.learning_rate, "images_per_second": num_seen / (time.time() - start)}
 
 
@@ -217,14 +251,13 @@ def train_step(job: TrainingJob, images, labels, epoch: int, step: int) -> List[
         for x, y in zip(*(mx.gluon.utils.split_and_load(a, job.ctx, even_split=False) for a in (images, labels)))
     ]
     where = f"epoch {epoch + 1}, step {step + 1}"
+    selected = union([job.net.selected_parameters(one.architecture) for one in passes]) if job.strategy else None
+    job.trainer.fetch(selected)
     parts, first_logits = [], None
     for one in passes:
         logits, new = run_pass(job, examples, one, first_logits, where)
         first_logits = first_logits or logits
         parts += new
-    selected = None
-    if job.strategy:
-        selected = union([job.net.selected_parameters(one.architecture) for one in passes])
     job.trainer.step(images.shape[0], selected)
     if selected and selected[0][0].grad_req == "add":
         zero_gradients(selected)

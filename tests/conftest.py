@@ -73,8 +73,11 @@ def reference_value(name, shape):
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory):
+    return make_work(tmp_path_factory.mktemp("programs"))
+
+
+def make_work(folder):
     """A folder with a few digits as ImageNet-style record files."""
-    folder = tmp_path_factory.mktemp("programs")
     digits = prepare_digits(str(folder / "digits"))
     shutil.copy(digits.splits["train"].rec, folder / "digits.rec")
     write_index_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))

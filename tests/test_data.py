@@ -313,6 +313,19 @@ def test_parts_are_disjoint_and_complete(noise_file, num_parts, augmentation):
 # The loader with augmentation
 
 
+@pytest.mark.parametrize("num_parts", [2, 3])
+@AUGMENTATIONS
+def test_parts_together_are_a_loader_with_larger_batches(noise_file, num_parts, augmentation):
+    """Images, order and augmentation: several workers train on what one with their batches together would."""
+    arguments = {"augmentation": augmentation, "drop_last": True, "seed": 3}
+    whole = loader(noise_file, batch_size=4 * num_parts, **arguments)
+    parts = [loader(noise_file, batch_size=4, part_index=i, num_parts=num_parts, **arguments) for i in range(num_parts)]
+    assert [part.num_batches for part in parts] == [whole.num_batches] * num_parts
+    for batch, *of_parts in zip(whole.epoch(2), *(part.epoch(2) for part in parts)):
+        for expected, *pieces in zip(batch, *of_parts):
+            np.testing.assert_array_equal(np.concatenate([p.asnumpy() for p in pieces]), expected.asnumpy())
+
+
 @AUGMENTATIONS
 def test_an_epoch_reads_every_image_once(noise_file, augmentation):
     _, labels = read_pass(loader(noise_file, augmentation=augmentation))

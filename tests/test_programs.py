@@ -218,6 +218,8 @@ TRAIN_REFUSALS = {
     "unknown architecture": (["--model", "ShuffleNas_fixArch", "--architecture", "two"], ["two", "oneshot-s+"]),
     "float16 on CPU": (["--dtype", "float16"], ["float16", "GPU"]),
     "GPU that is not there": (["--num-gpus", "64"], ["64", "GPU"]),
+    "worker on its own": (["--kv-store", "dist_sync"], ["--kv-store dist_sync", "train_cluster.sh"]),
+    "unknown KVStore": (["--kv-store", "nccl"], ["nccl", "dist_sync_device"]),
     "warm-up too long": (["--num-epochs", "2", "--warmup-epochs", "2"], ["--warmup-epochs"]),
     "stride plan": (["--strides", "2,2"], ["5 entries"]),
     "nothing left to train on": (["--holdout", "150"], ["160 images", "Hold out fewer"]),

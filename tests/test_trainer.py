@@ -8,6 +8,7 @@ from conftest import fill_parameters
 
 from oneshot_nas_network import Supernet
 from spos.checkpoint import newest_checkpoint
+from spos.cluster import Cluster
 from spos.compat import mx
 from spos.errors import InputError
 from spos.losses import Objective
@@ -15,7 +16,7 @@ from spos.path_trainer import PathTrainer, make_optimizer
 from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture, Stage, search_space
 from spos.strategies import UniformStrategy
-from spos.trainer import LossNotFinite, Meter, Part, TrainingJob, make_schedule, resume, train, train_step
+from spos.trainer import LossNotFinite, Meter, Part, TrainingJob, make_schedule, resume, train, train_epoch, train_step
 
 TINY = replace(
     search_space(use_se=True, last_conv_after_pooling=True),
@@ -207,6 +208,20 @@ def test_same_seed_same_parameters_and_another_seed_others(tmp_path):
         results.append(values(job.net))
     assert all(np.array_equal(results[0][n], results[1][n]) for n in results[0])
     assert not all(np.array_equal(results[0][n], results[2][n]) for n in results[0])
+
+
+def test_workers_sample_the_same_paths_and_draw_their_own_dropout(tmp_path, monkeypatch):
+    seeds, paths = [], []
+    for rank in range(2):
+        job = make_job(tmp_path, cluster=Cluster(rank, 2))
+        strategy, drawn = job.strategy, []
+        job.strategy = lambda *arguments, s=strategy, d=drawn: d.append(s(*arguments)) or d[-1]
+        monkeypatch.setattr(mx.random, "seed", seeds.append)
+        train_epoch(job, 2, 0, Meter())
+        monkeypatch.undo()
+        paths.append(drawn)
+    assert paths[0] == paths[1] and len(paths[0]) == 2
+    assert len(set(seeds)) == 4
 
 
 def test_training_lowers_the_loss(tmp_path):

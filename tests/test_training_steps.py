@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -278,39 +277,3 @@ def test_state_of_a_checkpoint_is_plain_json(tmp_path):
     train(make_job(tmp_path, num_epochs=2))
     state = json.loads((newest_checkpoint(tmp_path).folder / "state.json").read_text())
     assert state["epoch"] == 2 and state["step"] == 0
-
-
-def test_two_devices_give_the_gradients_of_their_halves(tmp_path):
-    """BatchNorm is per device, so the sum over devices is the sum over halves, each run on one device alone."""
-    path = Architecture((0, 3, 1, 2), (3, 9, 6, 0))
-    images, labels = batch()
-    always = UniformStrategy(lambda epoch, step, rng: path)
-    pair = make_job(tmp_path, make_net(ctx=TWO), ctx=TWO, strategy=always)
-    single = make_job(tmp_path, make_net(), strategy=always)
-    for net in (pair.net, single.net):
-        net.features[len(net.features) - 1]._rate = 0
-    total = {}
-    for half in (slice(0, 4), slice(4, 8)):
-        for parameter in single.net.collect_params().values():
-            parameter.zero_grad()
-        run_pass(
-            single, [single.objective.example(images[half], labels[half])], single.strategy(0, 0, None)[0], None, ""
-        )
-        for name, grad in gradients(single.net).items():
-            total[name] = total.get(name, 0) + grad
-    captured = {}
-    step = pair.trainer._update
-
-    def look(*arguments):
-        for name, parameter in pair.net._collect_params_with_prefix().items():
-            if parameter.grad_req != "null":
-                captured[name] = [grad.asnumpy() for grad in parameter.list_grad()]
-        step(*arguments)
-
-    pair.trainer._update = look
-    train_step(replace(pair), images, labels, 0, 0)
-    for parameter, _ in pair.net.selected_parameters(path):
-        name = next(n for n, p in pair.net._collect_params_with_prefix().items() if p is parameter)
-        one, other = captured[name]
-        assert np.array_equal(one, other), f"devices differ in {name}"
-        assert np.abs(one - total[name]).max() <= 1e-4 * np.abs(total[name]).max() + 1e-6, name

@@ -1,0 +1,325 @@
+"""Start train_imagenet.py on several machines: a scheduler, servers and workers of MXNet's KVStore.
+
+    python -m utils.launch_cluster --hosts FILE [--servers N] -- arguments of train_imagenet.py
+    python -m utils.launch_cluster --workers 2 -- scripts/train_supernet.sh --dataset digits
+
+What follows `--` is arguments of train_imagenet.py, or a script or program with its arguments; `--kv-store dist_sync`
+is added if it names none. FILE has a host a line, with the number of workers there if it is not 1. Workers on other
+hosts are started by ssh, which must not ask for a password, in the same folder. Worker 0 writes the run directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from spos.errors import InputError
+from spos.options import OneLineParser, flag, not_negative, pick, positive, run_program
+from utils import cluster_agent
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+PASSED_ON = ("DMLC_", "SPOS_", "MXNET_", "PS_", "OMP_")  # variables that other hosts get too
+SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
+POLL_SECONDS = 0.1
+END_SECONDS = 30.0  # for servers and scheduler, after the last worker or before it
+KILL_SECONDS = 10.0
+_HOST_LINE = re.compile(r"^(?!-)(\S+)(?:\s+(\d+))?$")
+STOPPED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGINT))  # exit codes of a worker told to stop
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """Which processes run where."""
+
+    hosts: str = flag("", "file with a host a line, and the number of workers there if it is not 1")
+    workers: int = flag(0, "workers on this machine, without --hosts", type=not_negative)
+    servers: int = flag(0, "servers, dealt out to the hosts in turn (0: one for each host)", type=not_negative)
+    port: int = flag(0, "port of the scheduler on this machine (0: a free one)", type=not_negative)
+    address: str = flag("", "address of this machine for the other hosts (default: of its route to them)")
+    stop_seconds: int = flag(600, "seconds that workers get to finish a step when told to stop", type=positive)
+
+
+@dataclass(frozen=True)
+class Host:
+    name: str
+    num_workers: int
+
+    @property
+    def is_local(self) -> bool:
+        return self.name in LOCAL_HOSTS
+
+
+@dataclass(frozen=True)
+class Task:
+    """One process to start: what it is called, where it runs, its command and its variables."""
+
+    name: str
+    host: Host
+    command: Tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+@dataclass
+class Member:
+    """A started task."""
+
+    task: Task
+    process: subprocess.Popen
+    threads: List[threading.Thread] = field(default_factory=list)
+
+    @property
+    def is_worker(self) -> bool:
+        return self.task.name.startswith("worker")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own, rest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    options = pick(LaunchOptions, OneLineParser(__doc__, (LaunchOptions,)).parse_args(own))
+    if not rest:
+        raise InputError("nothing to run: give the arguments of train_imagenet.py after --")
+    hosts = find_hosts(options)
+    tasks = plan(hosts, options, worker_command(rest), free_port(options.port), os.environ)
+    return run(tasks, options.stop_seconds)
+
+
+def find_hosts(options: LaunchOptions) -> List[Host]:
+    """The hosts of the flags. Raises InputError if there are none, or the file is not a list of hosts."""
+    if bool(options.hosts) == bool(options.workers):
+        raise InputError("give either --hosts FILE or --workers N, for N workers on this machine")
+    if not options.hosts:
+        return [Host("localhost", options.workers)]
+    hosts = []
+    for number, line in enumerate(Path(options.hosts).read_text().splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        match = _HOST_LINE.match(text)
+        if text and not match:
+            raise InputError(f"{options.hosts} line {number}: expected a host and a number of workers, not '{text}'")
+        if match:
+            hosts.append(Host(match[1], int(match[2] or 1)))
+    if not hosts or not all(host.num_workers for host in hosts):
+        raise InputError(f"{options.hosts}: every host needs at least one worker, and there must be one host")
+    if len({host.name for host in hosts}) < len(hosts):
+        raise InputError(f"{options.hosts} names a host twice; write its number of workers behind its name")
+    return hosts
+
+
+def worker_command(rest: Sequence[str]) -> Tuple[str, ...]:
+    """The command of a worker from what follows `--`."""
+    if rest[0].endswith(".sh"):
+        command = ["sh", *rest]
+    elif rest[0].endswith(".py"):
+        command = [sys.executable, *rest]
+    elif rest[0].startswith("-"):
+        command = [sys.executable, str(ROOT / "train_imagenet.py"), *rest]
+    else:
+        raise InputError(f"{rest[0]} after -- is neither a flag of train_imagenet.py nor a script (.sh, .py)")
+    if not any(word.split("=")[0] == "--kv-store" for word in rest):
+        command += ["--kv-store", "dist_sync"]
+    return tuple(command)
+
+
+def free_port(wanted: int = 0) -> int:
+    """A port of this machine that nothing listens on. Raises InputError if the wanted one is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", wanted))
+        except (OSError, OverflowError):
+            raise InputError(f"--port {wanted} cannot be used on this machine: taken, or not allowed") from None
+        return probe.getsockname()[1]
+
+
+def plan(
+    hosts: Sequence[Host], options: LaunchOptions, command: Sequence[str], port: int, environ: Mapping[str, str]
+) -> List[Task]:
+    """Everything to start, in this order: scheduler, servers, workers. Workers are numbered as the hosts stand."""
+    here, alone = Host("localhost", 0), all(host.is_local for host in hosts)
+    num_servers = options.servers or len(hosts)
+    common = {
+        "DMLC_PS_ROOT_URI": "127.0.0.1" if alone else options.address or own_address(hosts),
+        "DMLC_PS_ROOT_PORT": str(port),
+        "DMLC_NUM_WORKER": str(sum(host.num_workers for host in hosts)),
+        "DMLC_NUM_SERVER": str(num_servers),
+        "PYTHONUNBUFFERED": "1",
+        "SPOS_PYTHON": sys.executable,
+    }
+    if alone:
+        common["DMLC_NODE_HOST"] = "127.0.0.1"
+    # Importing MXNet in these roles is what runs them, until the last worker is done.
+    serve = (sys.executable, "-c", "import spos.compat")
+    single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "1")}
+    tasks = [Task("scheduler", here, serve, {**common, **single, "DMLC_ROLE": "scheduler"})]
+    for i in range(num_servers):
+        tasks.append(Task(f"server {i}", hosts[i % len(hosts)], serve, {**common, **single, "DMLC_ROLE": "server"}))
+    number = 0
+    for host in hosts:
+        for _ in range(host.num_workers):
+            variables = {**common, "DMLC_ROLE": "worker", "SPOS_WORKER": str(number)}
+            if host.num_workers > 1:
+                variables.update(single)
+            tasks.append(Task(f"worker {number}", host, tuple(command), variables))
+            number += 1
+    return tasks
+
+
+def own_address(hosts: Sequence[Host]) -> str:
+    """The address of this machine on its route to the first other host. Nothing is sent."""
+    other = next(host.name for host in hosts if not host.is_local)
+    name = other.rpartition("@")[2]
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((name, 9))
+            return probe.getsockname()[0]
+    except OSError as error:
+        raise InputError(f"host {name} cannot be found ({error}); or give --address") from None
+
+
+def start_command(task: Task, environ: Mapping[str, str]) -> Tuple[List[str], Dict[str, str]]:
+    """Command and environment of the agent that runs a task, or of the ssh that starts it there.
+
+    An environment variable PORT would be taken by ps-lite for the port of every process, so it is removed.
+    """
+    agent = [sys.executable, str(Path(cluster_agent.__file__).resolve()), *task.command]
+    path = os.pathsep.join([str(ROOT), *filter(None, [environ.get("PYTHONPATH")])])
+    if task.host.is_local:
+        kept = {name: value for name, value in environ.items() if name != "PORT"}
+        return agent, {**kept, **task.variables, "PYTHONPATH": path}
+    passed = {name: value for name, value in environ.items() if name.startswith(PASSED_ON)}
+    variables = [f"{name}={value}" for name, value in {**passed, **task.variables, "PYTHONPATH": path}.items()]
+    words = ["exec", "env", "-u", "PORT", *variables, *agent]
+    line = f"cd {shlex.quote(os.getcwd())} && " + " ".join(map(shlex.quote, words))
+    return [*SSH, task.host.name, line], dict(environ)
+
+
+def start_member(task: Task) -> Member:
+    """Start a task; its output appears line by line behind its name."""
+    command, variables = start_command(task, os.environ)
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, env=variables, start_new_session=True, text=True, errors="replace", **pipes)
+    member = Member(task, process)
+    for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+        thread = threading.Thread(target=copy_lines, args=(source, target, task.name), daemon=True)
+        thread.start()
+        member.threads.append(thread)
+    return member
+
+
+def copy_lines(source: IO[str], target: IO[str], name: str) -> None:
+    for line in source:
+        target.write(f"{name}: {line.rstrip()}\n")
+        target.flush()
+
+
+def run(tasks: Sequence[Task], stop_seconds: float) -> int:
+    """Start all tasks and watch them to their end. Returns the exit code of the whole."""
+    signals: List[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.append(number))
+    members: List[Member] = []
+    try:
+        for task in tasks:
+            members.append(start_member(task))
+        code, message = watch(members, signals, stop_seconds)
+    finally:
+        kill(members)
+    if message:
+        print(f"{'error: ' if code else ''}{message}", file=sys.stderr, flush=True)
+    return code
+
+
+def watch(members: Sequence[Member], signals: Sequence[int], stop_seconds: float) -> Tuple[int, str]:
+    """Wait until the workers are done, or one process failed, or the time is over. Returns exit code and message.
+
+    The first signal is passed on to the workers, which finish their step; at the second everything is ended.
+    """
+    workers = [member for member in members if member.is_worker]
+    others = [member for member in members if not member.is_worker]
+    told, deadline, early_end = False, float("inf"), float("inf")
+    while True:
+        time.sleep(POLL_SECONDS)
+        now = time.monotonic()
+        stopping = told or any(worker.process.poll() in STOPPED for worker in workers)
+        for member in members:
+            code = member.process.poll()
+            if code and not (stopping and member.is_worker and (code < 128 or code in STOPPED)):
+                return code if 0 < code < 128 else 1, describe_failure(member, code)
+        if all(worker.process.poll() is not None for worker in workers):
+            wait_for(others, END_SECONDS)
+            return summary(workers)
+        if any(other.process.poll() == 0 for other in others):
+            early_end = min(early_end, now + END_SECONDS)
+        if now > early_end:
+            return 1, "servers or scheduler ended before the workers; everything was ended. The same command goes on"
+        if signals and not told:
+            told, deadline = True, now + stop_seconds
+            print("stopping: the workers finish their step", file=sys.stderr, flush=True)
+            for worker in workers:
+                send_stop(worker)
+        if stopping and any(worker.process.poll() is not None for worker in workers):
+            deadline = min(deadline, now + END_SECONDS)  # they end together
+        if now > deadline or len(signals) > 1:
+            for worker in workers:
+                if worker.process.poll() not in (None, 0, *STOPPED):
+                    return worker.process.returncode, describe_failure(worker, worker.process.returncode)
+            code = 128 + (signals or [signal.SIGTERM])[0]
+            return code, "workers were ended in the middle of a step; the same command goes on"
+
+
+def describe_failure(member: Member, code: int) -> str:
+    who = f"{member.task.name} on {member.task.host.name}"
+    if 0 < code < 128:
+        return f"{who} ended with exit code {code}, see its last lines; all others were ended"
+    return (
+        f"{who} was killed by signal {code - 128 if code > 128 else -code}; all others were ended. "
+        "The same command goes on from the last checkpoint"
+    )
+
+
+def summary(workers: Sequence[Member]) -> Tuple[int, str]:
+    """Exit code and message when all workers have ended, as they should or because they were told to stop."""
+    codes = [worker.process.returncode for worker in workers if worker.process.returncode]
+    return (codes[0], "stopped; the same command goes on") if codes else (0, "")
+
+
+def send_stop(member: Member) -> None:
+    with contextlib.suppress(OSError):  # it has just ended
+        member.process.stdin.write(cluster_agent.STOP.decode())
+        member.process.stdin.flush()
+
+
+def wait_for(members: Sequence[Member], seconds: float) -> None:
+    """Wait until all have ended, but not longer."""
+    deadline = time.monotonic() + seconds
+    while any(member.process.poll() is None for member in members) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def kill(members: Sequence[Member]) -> None:
+    """End what still runs: the end of its input makes an agent kill its command. Then show the last output."""
+    for member in members:
+        with contextlib.suppress(OSError):  # it has just ended
+            member.process.stdin.close()
+    wait_for(members, KILL_SECONDS)
+    for member in members:
+        if member.process.poll() is None:
+            member.process.kill()
+            member.process.wait()
+        for thread in member.threads:
+            thread.join(KILL_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
