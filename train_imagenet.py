@@ -160,8 +160,7 @@ def make_job(
     if is_subnet:
         measure = partial(validate_subnet, net, load("test"), ctx, dtype)
     else:
-        bn_loader = load("bn")
-        evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
+        evaluator = CandidateEvaluator(net, load("bn"), load("search_val"), None, ctx)
         measure = partial(validate_supernet, evaluator, policy, options.val_architectures, run.seed)
     job.validate = partial(validate_when_due, measure, options.val_frequency, options.num_epochs)
     return job

@@ -14,8 +14,9 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
+from spos.augmentation import DIGITS_AUGMENTATION
 from spos.compat import mx
-from spos.data import DIGITS_AUGMENTATION, DataSet
+from spos.data import DataSet
 from spos.errors import InputError
 from spos.record_file import Index, RecordFile, random_order, read_index
 from spos.records import write_atomic

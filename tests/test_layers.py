@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures constraints cost cost_report errors evolution gpu latency layer_specs options record_file records
-        reporting sampling schedule search_space searcher
+        architectures augmentation constraints cost cost_report errors evolution gpu image_decoder image_folder
+        image_source jpeg latency layer_specs options record_file records reporting sampling schedule search_space
+        searcher
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_decoder batch_norm checkpoint compat data depthwise digits evaluation losses path_trainer slicing
+        assembly batch_norm checkpoint compat data depthwise digits evaluation losses path_trainer slicing
         symbol_cost trainer
         """,
 }
