@@ -128,7 +128,9 @@ def make_job(
     """Loader, optimizer, sampling and validation of the run."""
     is_subnet, space = isinstance(net, Subnet), net.space
     split = options.train_on or ("train_full" if is_subnet else "train")
-    loader = assembly.make_loader(data, split, data_options, len(ctx), training=True, seed=run.seed)
+    loader = assembly.make_loader(
+        data, split, data_options, len(ctx), True, run.seed, reduced_scale=options.reduced_dataset_scale
+    )
     optimizer = make_optimizer(options.lr, options.momentum, options.wd, dtype)
     policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
     job = trainer.TrainingJob(

@@ -21,6 +21,7 @@ from spos.errors import InputError
 from spos.image_decoder import ImageDecoder, Scratch
 from spos.image_folder import ImageFolder, open_folders, record_folder_list, split_folder
 from spos.image_source import ImageList, open_source
+from spos.options import MAX_BAD_IMAGES
 from spos.record_file import RecordFile, open_index, random_order, record_list, split_index
 from spos.reporting import warn
 from spos.search_space import stride_plan
@@ -31,7 +32,6 @@ Triple = Tuple[float, float, float]
 IMAGENET_MEAN: Triple = (123.68, 116.779, 103.939)  # RGB, 0..255
 IMAGENET_STD: Triple = (58.393, 57.12, 57.375)
 IMAGENET_CROP_RATIO = 0.875  # 224 of 256
-MAX_BAD_IMAGES = 10
 
 _BATCHES_AHEAD = 3
 _IMAGES_PER_TASK = 16  # at most; decoding them takes long against handing a task to a thread

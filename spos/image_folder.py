@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from spos.errors import InputError
-from spos.record_file import check_sizes, draw_lists, write_once
+from spos.record_file import check_sizes, draw_lists, random_order, write_once
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -128,3 +128,18 @@ def record_folder_list(images: ImageFolder, directory: str, name: str) -> ImageF
     """Write a list to `directory/<name>.lst`, unless it is there. Raises: InputError if another one is."""
     write_once(Path(directory) / f"{name}.lst", images.to_bytes())
     return images
+
+
+def split_by_class(images: ImageFolder, share: float, seed: int) -> Tuple[ImageFolder, ImageFolder]:
+    """Draw `share` of every class as validation images. Returns the others and these; no class loses its last image.
+
+    Raises: InputError if that leaves no validation image.
+    """
+    drawn: List[int] = []
+    for label in np.unique(images.labels).tolist():
+        members = np.flatnonzero(images.labels == label)
+        num_drawn = min(round(len(members) * share), len(members) - 1)
+        drawn += members[random_order(len(members), seed, label)[:num_drawn]].tolist()
+    if not drawn:
+        raise InputError(f"{images.root}: {share:g} of each class is no image; use a larger share for validation")
+    return images.take(np.setdiff1d(np.arange(len(images)), drawn)), images.take(drawn)

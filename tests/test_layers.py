@@ -19,8 +19,8 @@ LIBRARY = {
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_norm checkpoint compat data depthwise digits evaluation losses path_trainer slicing
-        symbol_cost trainer
+        assembly batch_norm checkpoint cifar compat data datasets depthwise digits evaluation losses path_trainer
+        prepared slicing symbol_cost trainer
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
