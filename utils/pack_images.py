@@ -104,9 +104,7 @@ def check_paths(images: ImageFolder) -> None:
     """Raise InputError for a file name that cannot stand in a list."""
     for path in images.paths:
         if path != path.strip() or any(character in path for character in "\t\n\r"):
-            raise InputError(
-                f"{images.root}/{path!r}: im2rec cannot read a name with a tab, a line end or outer blanks"
-            )
+            raise InputError(f"{images.root}/{path!r}: im2rec cannot read names with tabs, line ends or outer blanks")
 
 
 def im2rec_flags(resize: int, quality: int) -> List[str]:
