@@ -1,0 +1,112 @@
+"""Images per second of the input pipeline, against OpenCV decoding the same files and doing nothing else.
+
+python -m benchmarks.input_pipeline --rec images.rec --idx images.idx --input-size 224 --runs 15
+
+The contestants take turns on the same threads; a ratio is that of two runs side by side, so a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from spos.augmentation import augmentation_for
+from spos.compat import mx, physical_cores
+from spos.data import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, ImageLoader
+from spos.options import OneLineParser, positive, run_program
+from spos.record_file import RecordFile, RecordReader, read_index
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = OneLineParser(__doc__, ())
+    parser.add_argument("--rec", required=True)
+    parser.add_argument("--idx", required=True)
+    for name, default in (("--input-size", 224), ("--batch-size", 32), ("--runs", 15), ("--threads", physical_cores())):
+        parser.add_argument(name, type=positive, default=default)
+    args = parser.parse_args(argv)
+    file = RecordFile(args.rec, args.idx)
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(args.threads) as pool:
+        decode_only = make_decoding(file, pool)
+        contestants = {
+            "OpenCV decoding again": decode_only,
+            "training": make_pipeline(file, args.input_size, args.batch_size, args.threads, training=True),
+            "evaluation": make_pipeline(file, args.input_size, args.batch_size, args.threads, training=False),
+        }
+        speeds = measure(decode_only, contestants, args.runs)
+    print(f"{len(read_index(file.idx))} images, {args.input_size} px, {args.threads} threads, {args.runs} runs")
+    for name, pairs in speeds.items():
+        ours, base = (statistics.median(values) for values in zip(*pairs))
+        ratios = sorted(own / other for own, other in pairs)
+        print(
+            f"{name:22s} {ours:6.0f} images/s, OpenCV decoding {base:6.0f}  ratio median {statistics.median(ratios):.3f}"
+            f"  ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        )
+    return 0
+
+
+def make_decoding(file: RecordFile, pool: ThreadPoolExecutor) -> Callable[[], int]:
+    """Decode every image in memory to full size, an image a task."""
+    with RecordReader(file.rec) as reader:
+        contents = [np.frombuffer(reader.read_image(int(o))[1], np.uint8) for o in read_index(file.idx).offsets]
+
+    def run() -> int:
+        return sum(pool.map(lambda content: cv2.imdecode(content, cv2.IMREAD_COLOR) is not None, contents))
+
+    return run
+
+
+def make_pipeline(
+    file: RecordFile, input_size: int, batch_size: int, num_workers: int, training: bool
+) -> Callable[[], int]:
+    """A whole epoch of batches, from the file to arrays of the engine."""
+    loader = ImageLoader(
+        file,
+        batch_size,
+        input_size,
+        2**24,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        augmentation_for(input_size) if training else None,
+        IMAGENET_CROP_RATIO,
+        num_workers=num_workers,
+    )
+    epochs = iter(range(10**9))
+
+    def run() -> int:
+        num_images = 0
+        for images, _ in loader.epoch(next(epochs)):
+            num_images += images.shape[0]
+        mx.nd.waitall()
+        return num_images
+
+    return run
+
+
+def measure(
+    base: Callable[[], int], contestants: Dict[str, Callable[[], int]], num_runs: int
+) -> Dict[str, List[Tuple[float, float]]]:
+    """Images per second of each contestant and of `base` right before it; the first round is not counted."""
+    speeds: Dict[str, List[Tuple[float, float]]] = {name: [] for name in contestants}
+    for run in range(num_runs + 1):
+        for name, contestant in contestants.items():
+            pair = (images_per_second(base), images_per_second(contestant))
+            if run > 0:
+                speeds[name].append((pair[1], pair[0]))
+    return speeds
+
+
+def images_per_second(run: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    num_images = run()
+    return num_images / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
