@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -21,6 +21,13 @@ from spos.compat import mx, physical_cores
 from spos.data import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, ImageLoader
 from spos.options import OneLineParser, positive, run_program
 from spos.record_file import RecordFile, RecordReader, read_index
+
+
+class Speed(NamedTuple):
+    """Of one run. The processor's time of all threads hardly changes when other programs take a part of the machine."""
+
+    images_per_second: float
+    cpu_ms: float  # for each image
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -42,13 +49,19 @@ def main(argv: Optional[List[str]] = None) -> int:
         speeds = measure(decode_only, contestants, args.runs)
     print(f"{len(read_index(file.idx))} images, {args.input_size} px, {args.threads} threads, {args.runs} runs")
     for name, pairs in speeds.items():
-        ours, base = (statistics.median(values) for values in zip(*pairs))
-        ratios = sorted(own / other for own, other in pairs)
-        print(
-            f"{name:22s} {ours:6.0f} images/s, OpenCV decoding {base:6.0f}  ratio median {statistics.median(ratios):.3f}"
-            f"  ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        )
+        print(f"{name:22s} {describe(pairs)}")
     return 0
+
+
+def describe(pairs: List[Tuple[Speed, Speed]]) -> str:
+    """Medians of a contestant and of decoding, and of their ratios, by the clock and by the work of the processor."""
+    own, base = (Speed(*map(statistics.median, zip(*speeds))) for speeds in zip(*pairs))
+    wall = statistics.median(one.images_per_second / other.images_per_second for one, other in pairs)
+    cpu = statistics.median(other.cpu_ms / one.cpu_ms for one, other in pairs)
+    return (
+        f"{own.images_per_second:6.0f} images/s of {base.images_per_second:6.0f}, ratio {wall:.3f};  "
+        f"CPU {own.cpu_ms:.2f} ms an image, decoding {base.cpu_ms:.2f}, ratio {cpu:.3f}"
+    )
 
 
 def make_decoding(file: RecordFile, pool: ThreadPoolExecutor) -> Callable[[], int]:
@@ -91,21 +104,21 @@ def make_pipeline(
 
 def measure(
     base: Callable[[], int], contestants: Dict[str, Callable[[], int]], num_runs: int
-) -> Dict[str, List[Tuple[float, float]]]:
-    """Images per second of each contestant and of `base` right before it; the first round is not counted."""
-    speeds: Dict[str, List[Tuple[float, float]]] = {name: [] for name in contestants}
+) -> Dict[str, List[Tuple[Speed, Speed]]]:
+    """The speed of each contestant and of `base` right before it; the first round is not counted."""
+    speeds: Dict[str, List[Tuple[Speed, Speed]]] = {name: [] for name in contestants}
     for run in range(num_runs + 1):
         for name, contestant in contestants.items():
-            pair = (images_per_second(base), images_per_second(contestant))
+            before, own = clock(base), clock(contestant)
             if run > 0:
-                speeds[name].append((pair[1], pair[0]))
+                speeds[name].append((own, before))
     return speeds
 
 
-def images_per_second(run: Callable[[], int]) -> float:
-    start = time.perf_counter()
+def clock(run: Callable[[], int]) -> Speed:
+    wall, cpu = time.perf_counter(), time.process_time()
     num_images = run()
-    return num_images / (time.perf_counter() - start)
+    return Speed(num_images / (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu) / num_images)
 
 
 if __name__ == "__main__":
