@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -113,6 +114,7 @@ class ImageLoader:
         self._shuffle = augmentation is not None
         self._num_workers = num_workers
         self._source = open_source(images)
+        self._local = threading.local()
         self._decoder = ImageDecoder(input_size, mean, std, augmentation, crop_ratio)
         num_listed = len(range(part_index, len(self._source), num_parts))
         in_smallest_part = len(self._source) // num_parts
@@ -174,12 +176,14 @@ class ImageLoader:
 
     def _decode(self, reader: Any, pending: _Pending, draws: Sequence, part: range) -> List[int]:
         """Fill these images of a batch. Returns which of them are undecodable."""
-        scratch, bad = Scratch(self._decoder.size), []
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = Scratch(self._decoder.size)
+        bad = []
         for i in part:
             position = int(pending.batch.positions[i])
             labels, content = reader.read(position)
             pending.labels[i] = self._checked_label(position, labels)
-            if not self._decoder.decode(content, draws[i], pending.pixels[i], scratch):
+            if not self._decoder.decode(content, draws[i], pending.pixels[i], self._local.scratch):
                 bad.append(i)
         return bad
 

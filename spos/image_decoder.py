@@ -29,7 +29,8 @@ class Scratch:
     def __init__(self, size: int) -> None:
         self.pixels = np.empty((size, size, 3), np.uint8)
         self.other = np.empty((size, size, 3), np.uint8)
-        self.planes = [np.empty((size, size), np.uint8) for _ in range(3)]
+        self.planes = np.empty((3, size, size), np.uint8)  # R, G, B
+        self.bgr_planes = list(self.planes[::-1])
 
 
 class ImageDecoder:
@@ -51,8 +52,10 @@ class ImageDecoder:
         self.size = size
         self.augmentation = augmentation
         self._crop_ratio = crop_ratio
-        self._scale = [np.float32(1 / value) for value in std]
-        self._shift = [np.float32(m / s) for m, s in zip(mean, std)]
+        self._scale, self._shift = (
+            np.array(values, np.float32)[:, None, None]
+            for values in ([1 / s for s in std], [m / s for m, s in zip(mean, std)])
+        )
 
     def decode(self, content: bytes, draws: Sequence[float], out: np.ndarray, scratch: Scratch) -> bool:
         """Write the image to `out` (3, S, S), RGB, (x - mean) / std. Returns False if it is undecodable.
@@ -69,18 +72,13 @@ class ImageDecoder:
         if self.augmentation is not None and is_mirrored(self.augmentation, draws):
             pixels = cv2.flip(pixels, 1, dst=scratch.other)
         if self.augmentation is not None and self.augmentation.changes_colors:
-            planes = cv2.split(pixels, scratch.planes)
-            mean = [cv2.mean(plane)[0] for plane in planes]
+            mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
             pixels = cv2.transform(pixels, color_matrix(self.augmentation, mean, draws), dst=scratch.pixels)
-        self._normalise(pixels, out, scratch)
+        cv2.split(pixels, scratch.bgr_planes)
+        out[...] = scratch.planes
+        out *= self._scale
+        out -= self._shift
         return True
-
-    def _normalise(self, pixels: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
-        for channel, plane in zip((2, 1, 0), cv2.split(pixels, scratch.planes)):  # BGR to RGB
-            target = out[channel]
-            target[...] = plane
-            target *= self._scale[channel]
-            target -= self._shift[channel]
 
     def _cut(self, content: bytes, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
         """The random or the central part, resized."""
