@@ -70,10 +70,10 @@ def test_folder_without_parts_is_split_by_the_script(tmp_path):
 
 def pack_all_but_the_first(prefix, root, flags, num_workers):
     """What im2rec leaves after a file it could not read."""
-    num_listed = len(prefix.with_suffix(".lst").read_text().splitlines())
-    record, index = pack_bytes([png(image) for image in random_images(num_listed - 1)], [0] * (num_listed - 1))
+    keys = [int(line.split("\t")[0]) for line in prefix.with_suffix(".lst").read_text().splitlines()[1:]]
+    record, index = pack_bytes([png(image) for image in random_images(len(keys))], [0] * len(keys))
     prefix.with_suffix(".rec").write_bytes(record)
-    prefix.with_suffix(".idx").write_bytes(Index(index.keys + 1, index.offsets).to_bytes())
+    prefix.with_suffix(".idx").write_bytes(Index(np.array(keys), index.offsets).to_bytes())
 
 
 def test_too_many_bad_files_leave_nothing_behind(tmp_path, monkeypatch):
