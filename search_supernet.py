@@ -161,9 +161,8 @@ def make_evaluator(
 ) -> CandidateEvaluator:
     """Scores on held-out training images, or with `--search-on val` on the validation images, as published."""
     load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
-    bn_loader = load("bn")
     return CandidateEvaluator(
-        net, bn_loader, load("search_val" if options.search_on == "holdout" else "test"), bn_loader.num_images, ctx
+        net, load("bn"), load("search_val" if options.search_on == "holdout" else "test"), None, ctx
     )
 
 

@@ -176,9 +176,8 @@ def make_job(
     """Loader, optimizer, sampling and validation of the run."""
     train, dtype, is_supernet = flags.train, flags.device.dtype, isinstance(net, Supernet)
     split = train.train_on or ("train" if is_supernet else "train_full")
-    loader = assembly.make_loader(
-        data, split, flags.data, len(ctx), training=True, seed=flags.run.seed, cluster=cluster
-    )
+    scale = train.reduced_dataset_scale
+    loader = assembly.make_loader(data, split, flags.data, len(ctx), True, flags.run.seed, scale, cluster)
     optimizer = make_optimizer(train.lr, train.momentum, train.wd, dtype)
     strategy: Optional[Callable[..., Sequence]] = None
     if is_supernet:
@@ -217,8 +216,7 @@ def make_job(
     if cluster.is_chief:
         load = partial(assembly.make_cached_loader, data, options=flags.data, num_devices=len(ctx))
         if is_supernet:
-            bn_loader = load("bn")
-            evaluator = CandidateEvaluator(net, bn_loader, load("search_val"), bn_loader.num_images, ctx)
+            evaluator = CandidateEvaluator(net, load("bn"), load("search_val"), None, ctx)
             count = train.val_architectures
             measure = partial(validate_supernet, evaluator, policy, count, loader.num_batches, flags.run.seed)
         else:

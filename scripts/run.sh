@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs one of the programs with the Python of env/: sh scripts/run.sh calculate_flops.py --architecture oneshot
+# or one of the tools: sh scripts/run.sh utils.summarize runs/supernet
 # $SPOS_PYTHON, if set, is used instead.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -10,4 +11,9 @@ if ! command -v "$python" >/dev/null 2>&1; then
 fi
 program=$1
 shift
-exec "$python" "$root/$program" "$@"
+case $program in
+*.py) exec "$python" "$root/$program" "$@" ;;
+esac
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH
+exec "$python" -m "$program" "$@"

@@ -5,28 +5,27 @@ What every program does before it starts, so that the programs themselves stay s
 
 from __future__ import annotations
 
-import os
 import subprocess
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
+import cv2
 import numpy as np
 
 from spos.architectures import space_of
 from spos.cluster import LOCAL, Cluster, open_cluster
 from spos.compat import mx
-from spos.data import IMAGENET_CROP_RATIO, CachedLoader, DataSet, ImageLoader, hold_out, open_record_dataset
-from spos.digits import prepare_digits
+from spos.data import CachedLoader, DataSet, ImageLoader, hold_out
+from spos.datasets import open_dataset
 from spos.errors import InputError
+from spos.image_source import count_listed, summarize_list
 from spos.options import DataOptions, DeviceOptions, SpaceOptions, TrainDeviceOptions
-from spos.record_file import check_sizes, count_images
+from spos.record_file import check_sizes
 from spos.search_space import SearchSpace, parse_choices
 
-IMAGENET_CLASSES = 1000
-IMAGENET_SIZE = 224
 MAX_CACHED_BYTES = 2**30
+MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
 LISTS_SEED = 20190401  # the held-out lists are the same for every run on the same files
 
 
@@ -56,50 +55,39 @@ def open_data(options: DataOptions) -> DataSet:
 
     Raises: InputError if files are missing, with the way to make them, or do not fit the flags.
     """
-    if options.dataset == "digits":
-        data = prepare_digits(str(Path(options.data_dir) / "digits"))
-        if options.classes not in (0, data.num_classes):
-            raise InputError(f"--classes {options.classes}: --dataset digits has {data.num_classes} classes")
-    else:
-        for name in ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx"):
-            path = getattr(options, name)
-            if not Path(path).is_file():
-                raise InputError(
-                    f"--{name.replace('_', '-')} {path} does not exist. README.md, 'Your own images', says how to "
-                    "make it; --dataset digits needs no files"
-                )
-        data = open_record_dataset(
-            options.rec_train,
-            options.rec_train_idx,
-            options.rec_val,
-            options.rec_val_idx,
-            num_classes=options.classes or IMAGENET_CLASSES,
-            input_size=options.input_size or IMAGENET_SIZE,
-            crop_ratio=options.crop_ratio or IMAGENET_CROP_RATIO,
-        )
-        sizes = {"bn": options.update_bn_images, "search_val": options.holdout}
-        check_sizes(sizes, count_images(data.splits["train_full"]), options.rec_train_idx)
-    return replace(
+    data = open_dataset(options)
+    data = replace(
         data, input_size=options.input_size or data.input_size, crop_ratio=options.crop_ratio or data.crop_ratio
     )
+    if "train" not in data.splits:
+        train = data.splits["train_full"]
+        check_sizes(held_out_sizes(data, options), count_listed(train), getattr(train, "idx", "") or train.root)
+    return data
+
+
+def held_out_sizes(data: DataSet, options: DataOptions) -> Dict[str, int]:
+    """How many training images each list takes: as many as the flags say, or a tenth up to the published sizes."""
+    tenth = max(1, count_listed(data.splits["train_full"]) // 10)
+    return {
+        "bn": options.update_bn_images or min(tenth, MAX_BN_IMAGES),
+        "search_val": options.holdout or min(tenth, MAX_HOLDOUT),
+    }
 
 
 def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
     """`data` with its held-out lists, written to `directory` or found there."""
-    return hold_out(data, options.holdout, options.update_bn_images, str(directory), LISTS_SEED)
+    sizes = held_out_sizes(data, options)
+    return hold_out(data, sizes["search_val"], sizes["bn"], str(directory), LISTS_SEED)
 
 
 def check_same_lists(data: DataSet, cluster: Cluster) -> None:
     """Raise InputError on a worker whose image files are not those of worker 0."""
-    own = {
-        name: [zlib.crc32(Path(file.idx).read_bytes()), os.path.getsize(file.rec)]
-        for name, file in sorted(data.splits.items())
-    }
+    own = {name: summarize_list(images) for name, images in sorted(data.splits.items())}
     for name, content in cluster.share_json(own).items():
         if own.get(name) != content:
             raise InputError(
-                f"worker {cluster.rank} has other images in its list '{name}' than worker 0 ({data.splits[name].rec}): "
-                "copy the record and index files to all machines"
+                f"worker {cluster.rank} has other images in its list '{name}' of {data.name} than worker 0: copy the "
+                "images to all machines"
             )
 
 
@@ -110,16 +98,16 @@ def make_loader(
     num_devices: int = 1,
     training: bool = False,
     seed: int = 0,
+    reduced_scale: int = 1,
     cluster: Cluster = LOCAL,
 ) -> ImageLoader:
     """Batches of one split for all devices together; augmented, shuffled and without a short batch for training.
 
     Each worker of a cluster reads its own part.
     """
-    file = data.splits[split]
     batch_size = options.batch_size * num_devices
     return ImageLoader(
-        file,
+        data.splits[split],
         batch_size,
         data.input_size,
         data.num_classes,
@@ -132,6 +120,8 @@ def make_loader(
         drop_last=training,
         part_index=cluster.rank,
         num_parts=cluster.num_workers,
+        reduced_scale=reduced_scale,
+        max_bad_images=options.max_bad_images,
     )
 
 
@@ -161,4 +151,4 @@ def versions() -> Dict[str, Any]:
         commit = done.stdout.strip() or None
     except OSError:  # no git here
         commit = None
-    return {"mxnet": mx.__version__, "numpy": np.__version__, "commit": commit}
+    return {"mxnet": mx.__version__, "numpy": np.__version__, "opencv": cv2.__version__, "commit": commit}

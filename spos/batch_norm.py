@@ -115,7 +115,7 @@ def batch_moments(num_images: int, mean: np.ndarray, inv_std: np.ndarray) -> Mom
 def recalibrate_batch_norm(
     net: mx.gluon.HybridBlock,
     batches: Iterable,
-    num_images: int,
+    num_images: Optional[int],
     ctx: Optional[Sequence[mx.Context]] = None,
 ) -> int:
     """Replace the running BatchNorm statistics of `net` by those of fresh training images, pooled exactly.
@@ -128,6 +128,7 @@ def recalibrate_batch_norm(
         net: a network whose BatchNorm layers are `BatchNorm`, for example a `Subnet`. Its statistics change in place.
         batches: (images, labels) with images (N, 3, H, W), normalised; labels are ignored.
         num_images: images to use (images, not batches; the paper uses 20 000). The last batch is cut to fit.
+            None: all that come.
         ctx: devices that share each batch; the net's parameters must be on all of them. CPU by default.
     Returns: images used.    Raises: ValueError if `batches` ends before `num_images`.
     """
@@ -138,15 +139,16 @@ def recalibrate_batch_norm(
     pooled: List[Moments] = []
     used = 0
     for images, _ in batches:
-        images = images[: num_images - used]
+        if num_images is not None:
+            images = images[: num_images - used]
         for part in mx.gluon.utils.split_and_load(images, ctx, even_split=False):
             moments = _moments_of(collector, part)
             pooled = [a.merge(b) for a, b in zip(pooled, moments)] if pooled else moments
         used += images.shape[0]
         if used == num_images:
             break
-    if used < num_images:
-        raise ValueError(f"the BatchNorm update needs {num_images} images, only {used} came")
+    if used < (num_images or 1):
+        raise ValueError(f"the BatchNorm update needs {num_images or 1} images, only {used} came")
     for layer, moments in zip(layers, pooled):
         layer.running_mean.set_data(mx.nd.array(moments.mean))
         layer.running_var.set_data(mx.nd.array(moments.variance))

@@ -8,6 +8,7 @@ chooses the thread count, puts the missing names back, loads the CUDA libraries,
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import types
@@ -35,6 +36,10 @@ ADVICE = "run `sh scripts/setup.sh`, then use env/bin/python"
 # MXNet copies arrays of more elements than this with OpenMP threads, and small batches after one such copy took 3 times
 # as long (2 cores). This is more than any array here has.
 CPU_PARALLEL_SIZE = 2_000_000_000
+
+# See mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+KEPT_BYTES = 2**30
 
 # NumPy 1.24 took out the first four. The others are still in 1.26, and gone from 2.0.
 NUMPY_VALUES: Dict[str, Any] = {
@@ -120,6 +125,17 @@ def set_threads(environ: Any) -> None:
     environ.setdefault("MXNET_CPU_PARALLEL_SIZE", str(CPU_PARALLEL_SIZE))
 
 
+def keep_freed_memory() -> None:
+    """Let the C library reuse large blocks instead of returning them to the system, if it is glibc.
+
+    A batch of 32 images of 224 px is 4,700 new pages otherwise: 14 ms of page faults on the machine this was tried on.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
 def add_numpy_names(numpy: Any) -> None:
     """Put back the names that MXNet and GluonCV take from NumPy and that this NumPy has not.
 
@@ -177,6 +193,7 @@ def _no_warnings() -> Iterator[None]:
 
 def _import_mxnet() -> types.ModuleType:
     check_python(sys.version_info)
+    keep_freed_memory()
     set_threads(os.environ)  # before NumPy: its OpenBLAS reads the same variable
     try:
         import numpy

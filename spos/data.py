@@ -1,32 +1,30 @@
-"""Image data sets and the loader that reads them: RecordIO in, normalised batches out.
+"""Image data sets and the loader that reads them: encoded images in, normalised batches out.
 
 Every pass over the images is a function of (seed, epoch), so a resumed run sees what an uninterrupted one sees.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Deque, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spos.batch_decoder import BatchDecoder
+from spos.augmentation import NUM_DRAWS, Augmentation, augmentation_for
 from spos.compat import mx
 from spos.errors import InputError
-from spos.record_file import (
-    Index,
-    RecordFile,
-    RecordReader,
-    open_index,
-    random_order,
-    record_list,
-    split_index,
-    unpack_record,
-)
+from spos.image_decoder import ImageDecoder, Scratch
+from spos.image_folder import ImageFolder, open_folders, record_folder_list, split_folder
+from spos.image_source import ImageList, open_source
+from spos.options import MAX_BAD_IMAGES
+from spos.record_file import RecordFile, open_index, random_order, record_list, split_index
+from spos.reporting import warn
 from spos.search_space import stride_plan
 
 NDArray = mx.nd.NDArray
@@ -36,86 +34,59 @@ IMAGENET_MEAN: Triple = (123.68, 116.779, 103.939)  # RGB, 0..255
 IMAGENET_STD: Triple = (58.393, 57.12, 57.375)
 IMAGENET_CROP_RATIO = 0.875  # 224 of 256
 
-_CONCURRENT_BATCHES = 2  # while one is read from disk, another is decoded; they share the decoding threads
 _BATCHES_AHEAD = 3
+_IMAGES_PER_TASK = 16  # at most; decoding them takes long against handing a task to a thread
 _MAX_SEED = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a training image, in the terms of MXNet's ImageRecordIter.
-
-    With `area` a random part of that share of the image, of that `aspect` (width / height), is resized to the input
-    size. Without, the shorter side is resized to the input size, `pad` black pixels are put around, and a random
-    window is cut.
-    """
-
-    area: Optional[Tuple[float, float]] = None
-    aspect: Tuple[float, float] = (3 / 4, 4 / 3)
-    pad: int = 0
-    mirror: bool = False
-    jitter: float = 0.0  # brightness, contrast and saturation, each by a factor of 1 - jitter .. 1 + jitter
-    pca_noise: float = 0.0
-
-    def iterator_arguments(self, input_size: int) -> Dict[str, object]:
-        """Return the arguments of ImageRecordIter that mean this augmentation."""
-        color = {name: self.jitter for name in ("brightness", "contrast", "saturation")}
-        common = {"rand_mirror": self.mirror, "pca_noise": self.pca_noise, **color}
-        if self.area is None:
-            return {"resize": input_size, "pad": self.pad, "fill_value": 0, "rand_crop": True, **common}
-        return {
-            "random_resized_crop": True,
-            "min_random_area": self.area[0],
-            "max_random_area": self.area[1],
-            "min_aspect_ratio": self.aspect[0],
-            "max_aspect_ratio": self.aspect[1],
-            **common,
-        }
-
-
-# The recipe of GluonCV's train_imagenet.py for .rec files.
-IMAGENET_AUGMENTATION = Augmentation(area=(0.08, 1.0), mirror=True, jitter=0.4, pca_noise=0.1)
-SMALL_IMAGE_AUGMENTATION = Augmentation(pad=4, mirror=True)
-DIGITS_AUGMENTATION = Augmentation(pad=2)  # a mirrored digit is another sign
+_NAMED_IN_AN_ERROR = 3
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What one batch is made of: positions in the index, and the seed of its augmentation."""
+    """What one batch is made of: positions in the source, and the seed of its augmentation."""
 
     positions: np.ndarray
     seed: int
+    first: int  # images of other parts that share the seed and come before
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A batch in work. Tasks fill `pixels` (the memory of `images`) and `labels`, and return what is undecodable:
+    (place in the batch, position in the source)."""
+
+    batch: _Batch
+    images: NDArray
+    pixels: np.ndarray
+    labels: np.ndarray
+    tasks: List[Future]
 
 
 class ImageLoader:
-    """Reads the listed images of a record file in batches, decoded and augmented by MXNet's ImageRecordIter.
+    """Reads the listed images of a record file or folder in batches, decoded and augmented by OpenCV in threads.
 
-    Each batch is handed to an ImageRecordIter of its own, as a small in-memory record file, because one iterator
-    over the whole file is not exact (measured, 1.9.1): it also yields images that a shorter `.idx` leaves out, fails
-    below one batch of images, fills the last batch with repeated images, overwrites batches that the caller still
-    holds after five more, and seeds augmentation by position in the batch, so all batches of a pass are augmented
-    alike. Here the seed is drawn per batch, and ImageRecordIter adds the position in the batch for every image:
-    the result does not depend on threads.
-
-    An undecodable image ends the whole process (SIGFPE) where ImageRecordIter resizes by the shorter side. Images
-    are therefore decoded once more without resizing the first time they are seen, unless the augmentation has no
-    such step. What MXNet decodes is accepted: a JPEG cut in the middle is (the rest grey), EXIF rotation is ignored.
+    Images that cannot be decoded are left out, so that a count of images stays true; a batch of which nothing is left
+    is left out itself. In training the next image of the list takes the place of each, so that all batches have one
+    size. Each is named in one warning, and `bad_images` lists them. What OpenCV decodes is accepted: a JPEG cut in the
+    middle is (the rest grey), EXIF rotation is ignored.
 
     Args:
-        augmentation: for training; also shuffles. None: file order, shorter side resized to
-            ceil(input_size / crop_ratio), centre crop.
+        images: which images (`RecordFile` or `ImageFolder`).
+        augmentation: for training; also shuffles. None: in order, the centre of the image (`crop_ratio`).
         num_workers: decoding threads.
+        drop_last: leave out the smaller last batch.
         part_index, num_parts: read a part of one order that all parts share. With `drop_last`, all parts have as many
             batches, and their k-th batches one after the other are the k-th batch of a loader without parts whose
             batches are num_parts times as large, augmentation included: what several workers train on is what one
             would. Without, a part is every num_parts-th image, and their sizes may differ by one.
-    Raises: InputError from here if the file does not hold what it should, from `epoch` naming the image if one
-        cannot be decoded or its label is not in 0 .. num_classes - 1.
+        reduced_scale: read only the first num_batches // reduced_scale batches of each epoch's order (at least one).
+        max_bad_images: more undecodable images than this are an error.
+    Raises: InputError from here if the file does not hold what it should, from `epoch` naming the image if its label is
+        not in 0 .. num_classes - 1, or if too many cannot be decoded.
     """
 
     def __init__(
         self,
-        file: RecordFile,
+        images: ImageList,
         batch_size: int,
         input_size: int,
         num_classes: int,
@@ -128,137 +99,174 @@ class ImageLoader:
         drop_last: bool = False,
         part_index: int = 0,
         num_parts: int = 1,
+        reduced_scale: int = 1,
+        max_bad_images: int = MAX_BAD_IMAGES,
     ) -> None:
-        if min(batch_size, input_size, num_classes, num_workers) < 1:
-            raise ValueError("batch_size, input_size, num_classes and num_workers must be at least 1")
+        if min(batch_size, input_size, num_classes, num_workers, reduced_scale) < 1:
+            raise ValueError("batch_size, input_size, num_classes, num_workers and reduced_scale must be at least 1")
         if not 0 < crop_ratio <= 1 or not 0 <= part_index < num_parts or seed < 0:
             raise ValueError(
                 f"expected 0 < crop_ratio <= 1, 0 <= part_index < num_parts and seed >= 0, "
                 f"got {crop_ratio}, {part_index} of {num_parts}, {seed}"
             )
-        self.file = file
         self.batch_size = batch_size
+        self.bad_images: List[str] = []
+        self._max_bad_images = max_bad_images
+        self._bad_positions: set = set()
         self._num_classes = num_classes
         self._seed = seed
         self._part = (part_index, num_parts)
         self._shuffle = augmentation is not None
-        self._index: Index = open_index(file)
+        self._num_workers = num_workers
+        self._source = open_source(images)
+        self._local = threading.local()
+        self._decoder = ImageDecoder(input_size, mean, std, augmentation, crop_ratio)
         self._drop_last = drop_last
-        num_listed = len(range(part_index, len(self._index), num_parts))
+        num_listed = len(range(part_index, len(self._source), num_parts))
+        num_batches = math.ceil(num_listed / batch_size)
         if drop_last:
-            self.num_batches = len(self._index) // (num_parts * batch_size)
-        else:
-            self.num_batches = math.ceil(num_listed / batch_size)
-        self.num_images = min(num_listed, self.num_batches * batch_size)
-        if self.num_images == 0:
+            num_batches = len(self._source) // (num_parts * batch_size)
+        if num_batches == 0:
             raise InputError(
-                f"{file.idx}: the {len(self._index)} images make no batch of {batch_size} "
+                f"{self._source}: the {len(self._source)} images make no batch of {batch_size} "
                 f"for part {part_index} of {num_parts}. Use a smaller batch or fewer parts"
             )
-        if augmentation is None:
-            transform: Dict[str, object] = {"resize": math.ceil(round(input_size / crop_ratio, 6))}
-        else:
-            transform = augmentation.iterator_arguments(input_size)
-        self._concurrent = min(_CONCURRENT_BATCHES, num_workers)
-        self._decoder = BatchDecoder(input_size, mean, std, transform, math.ceil(num_workers / self._concurrent))
-        self._known_good = np.zeros(len(self._index), dtype=bool)
-        if "resize" not in transform:
-            self._known_good[:] = True  # ImageRecordIter reports an undecodable image by itself
+        self.num_batches = max(1, num_batches // reduced_scale)
+        self.num_images = min(num_listed, self.num_batches * batch_size)
 
     def positions(self, epoch: int) -> np.ndarray:
-        """Return which images (positions in the index) this pass reads, in order."""
-        num_listed = len(self._index)
+        """Return which images (positions in the list) this pass reads, in order."""
+        num_listed = len(self._source)
         order = random_order(num_listed, self._seed, epoch) if self._shuffle else np.arange(num_listed)
         part, num_parts = self._part
         if not self._drop_last:
-            return order[part::num_parts]
+            return order[part::num_parts][: self.num_images]
         batches = order[: self.num_images * num_parts].reshape(self.num_batches, num_parts, self.batch_size)
         return batches[:, part].ravel()
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[NDArray, NDArray]]:
-        """Yield every image once, from batch `start` on, as (images, labels); a function of (seed, epoch) alone.
+        """Yield every image once, as (images, labels); a function of (seed, epoch) alone.
 
         images: (N, 3, S, S) float32, (x - mean) / std, RGB, on cpu; labels: (N,) float32. The last batch may be
         smaller. Batches are prepared ahead in threads, which end when the generator is exhausted or closed.
+
+        Args:
+            start: batches of this epoch to leave out; those that follow are the same as in a whole pass.
         """
-        pending: Deque[Future] = deque()
-        with RecordReader(self.file.rec) as reader, ThreadPoolExecutor(self._concurrent) as pool:
+        pending: Deque[_Pending] = deque()
+        with self._source.open() as reader, ThreadPoolExecutor(self._num_workers) as pool:
             try:
                 for batch in self._plan(epoch)[start:]:
-                    pending.append(pool.submit(self._load, reader, batch))
+                    pending.append(self._begin(reader, pool, batch))
                     if len(pending) > _BATCHES_AHEAD:
-                        yield pending.popleft().result()
+                        yield from self._finish(pending.popleft())
                 while pending:
-                    yield pending.popleft().result()
+                    yield from self._finish(pending.popleft())
             finally:
-                for future in pending:
-                    future.cancel()
+                for unfinished in pending:
+                    for task in unfinished.tasks:
+                        task.cancel()
 
     def _plan(self, epoch: int) -> List[_Batch]:
         positions = self.positions(epoch)
         part, first = ((0, 1), self._part[0] * self.batch_size) if self._drop_last else (self._part, 0)
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, epoch, *part))))
-        seeds = ((rng.random(self.num_batches) * _MAX_SEED).astype(np.int64) + first) % _MAX_SEED
+        seeds = (rng.random(self.num_batches) * _MAX_SEED).astype(np.int64).tolist()
         starts = range(0, self.num_images, self.batch_size)
-        return [_Batch(positions[start : start + self.batch_size], seed) for start, seed in zip(starts, seeds.tolist())]
+        return [_Batch(positions[start : start + self.batch_size], seed, first) for start, seed in zip(starts, seeds)]
 
-    def _load(self, reader: RecordReader, batch: _Batch) -> Tuple[NDArray, NDArray]:
-        records = [reader.read(int(self._index.offsets[position])) for position in batch.positions]
-        for position, record in zip(batch.positions, records):
-            self._check_label(position, unpack_record(record)[0])
-        self._check_decodable(batch, records)
-        try:
-            return self._decoder.decode(records, batch.seed)
-        except mx.MXNetError as error:
-            self._raise_undecodable(batch, records)
-            raise InputError(f"{self.file.rec}: MXNet cannot read a batch of images ({_last_line(error)})") from error
+    def _begin(self, reader: Any, pool: ThreadPoolExecutor, batch: _Batch) -> _Pending:
+        num_images, size = len(batch.positions), self._decoder.size
+        images = mx.nd.empty((num_images, 3, size, size))
+        pending = _Pending(batch, images, _memory_of(images), np.empty(num_images, np.float32), [])
+        rng = np.random.Generator(np.random.PCG64(batch.seed))
+        draws = rng.random((batch.first + num_images, NUM_DRAWS))[batch.first :].tolist()
+        step = min(_IMAGES_PER_TASK, math.ceil(num_images / self._num_workers))
+        for first in range(0, num_images, step):
+            part = range(first, min(first + step, num_images))
+            pending.tasks.append(pool.submit(self._decode, reader, pending, draws, part))
+        return pending
 
-    def _check_label(self, position: int, labels: np.ndarray) -> None:
+    def _decode(self, reader: Any, pending: _Pending, draws: Sequence, part: range) -> List[Tuple[int, int]]:
+        """Fill these images of a batch. Returns which were undecodable."""
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = Scratch(self._decoder.size)
+        bad: List[Tuple[int, int]] = []
+        for i in part:
+            position, num_tries = int(pending.batch.positions[i]), 0
+            while not self._decode_one(reader, pending, draws[i], i, position):
+                bad.append((i, position))
+                num_tries += 1
+                if not self._shuffle or num_tries > self._max_bad_images:
+                    break
+                if num_tries == len(self._source):
+                    raise InputError(f"{self._source}: no image can be decoded; the first is {self._source.name(0)}")
+                position = (position + 1) % len(self._source)
+        return bad
+
+    def _decode_one(self, reader: Any, pending: _Pending, draws: Sequence[float], place: int, position: int) -> bool:
+        labels, content = reader.read(position)
+        pending.labels[place] = self._checked_label(position, labels)
+        return self._decoder.decode(content, draws, pending.pixels[place], self._local.scratch)
+
+    def _finish(self, pending: _Pending) -> Iterator[Tuple[NDArray, NDArray]]:
+        """Yield the batch; without augmentation without what is undecodable, or nothing."""
+        bad = [one for task in pending.tasks for one in task.result()]
+        if bad:
+            self._report([position for _, position in bad])
+        if not bad or self._shuffle:
+            yield pending.images, mx.nd.array(pending.labels)
+            return
+        keep = np.setdiff1d(np.arange(len(pending.labels)), [place for place, _ in bad])
+        if keep.size:
+            yield mx.nd.array(pending.pixels[keep]), mx.nd.array(pending.labels[keep])
+
+    def _report(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            if position in self._bad_positions:
+                continue
+            self._bad_positions.add(position)
+            self.bad_images.append(self._source.name(position))
+            done = "another image takes its place" if self._shuffle else "it is left out"
+            warn(f"{self.bad_images[-1]} cannot be decoded: it is not a picture, or damaged; {done}")
+        if len(self.bad_images) > self._max_bad_images:
+            names = "; ".join(self.bad_images[:_NAMED_IN_AN_ERROR])
+            raise InputError(
+                f"{len(self.bad_images)} images cannot be decoded, more than --max-bad-images {self._max_bad_images}; "
+                f"the first: {names}. Repair the files or take them out (of the list or folder), or allow more"
+            )
+
+    def _checked_label(self, position: int, labels: np.ndarray) -> float:
         if len(labels) != 1:
-            raise InputError(f"{self._name(position)} has {len(labels)} labels, expected one")
+            raise InputError(f"{self._source.name(position)} has {len(labels)} labels, expected one")
         label = float(labels[0])
         if not (0 <= label < self._num_classes and label.is_integer()):
             raise InputError(
-                f"{self._name(position)} has label {label:g}, expected 0..{self._num_classes - 1} "
+                f"{self._source.name(position)} has label {label:g}, expected 0..{self._num_classes - 1} "
                 f"for {self._num_classes} classes. Give the right number of classes"
             )
-
-    def _check_decodable(self, batch: _Batch, records: Sequence[bytes]) -> None:
-        new = np.flatnonzero(~self._known_good[batch.positions])
-        if new.size and not self._decoder.can_decode([records[i] for i in new]):
-            self._raise_undecodable(batch, records)
-        self._known_good[batch.positions] = True
-
-    def _raise_undecodable(self, batch: _Batch, records: Sequence[bytes]) -> None:
-        bad = [p for p, record in zip(batch.positions, records) if not self._decoder.can_decode([record])]
-        if bad:
-            more = f" ({len(bad)} such images in this batch)" if len(bad) > 1 else ""
-            raise InputError(
-                f"{self._name(bad[0])} cannot be decoded{more}. It is not a picture, or damaged: "
-                f"pack the file again without it, or take its line out of {self.file.idx}"
-            )
-
-    def _name(self, position: int) -> str:
-        key, offset = self._index.keys[position], self._index.offsets[position]
-        return f"{self.file.rec}: image with key {key} (byte {offset})"
+        return label
 
 
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+def _memory_of(array: NDArray) -> np.ndarray:
+    """The memory of a new float32 array on the CPU, to fill it without a copy before anything else uses it."""
+    address = ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
+    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), array.shape)
 
 
 class CachedLoader:
     """The batches of a loader without augmentation, decoded once and kept in memory."""
 
     def __init__(self, loader: ImageLoader) -> None:
-        self.num_images = loader.num_images
-        self.num_batches = loader.num_batches
         self._batches = list(loader.epoch(0))
+        self.bad_images = loader.bad_images
+        self.num_batches = len(self._batches)
+        self.num_images = sum(images.shape[0] for images, _ in self._batches)
 
-    def epoch(self, epoch: int) -> Iterator[Tuple[NDArray, NDArray]]:
-        """The same batches for every `epoch`."""
-        return iter(self._batches)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[NDArray, NDArray]]:
+        """The same batches for every `epoch`, from batch `start` on."""
+        return iter(self._batches[start:])
 
 
 @dataclass(frozen=True)
@@ -279,7 +287,7 @@ class DataSet:
     std: Triple
     augmentation: Augmentation
     crop_ratio: float
-    splits: Mapping[str, RecordFile]
+    splits: Mapping[str, ImageList]
 
 
 def open_record_dataset(
@@ -291,22 +299,52 @@ def open_record_dataset(
     input_size: int,
     crop_ratio: float,
 ) -> DataSet:
-    """Open an ImageNet-style pair of record files: the training file as "train_full", the other one as "test".
+    """Open a pair of record files: the training file as "train_full", the other one as "test".
 
     Nothing is written; `hold_out` draws the other lists.    Raises: InputError if a file cannot be used.
     """
     train, test = RecordFile(rec_train, rec_train_idx), RecordFile(rec_val, rec_val_idx)
     for file in (train, test):
         open_index(file)
-    small = input_size < 48
+    name = Path(rec_train).resolve().parent.name
+    return make_dataset(name, train, test, num_classes, input_size, crop_ratio)
+
+
+def open_folder_dataset(
+    train: str, val: str, classes: Sequence[str], num_classes: int, input_size: int, crop_ratio: float
+) -> DataSet:
+    """Open two folders with one sub-folder per class, as "train_full" and "test".
+
+    Args:
+        classes: names by label (by default, sorted names of the folders).    num_classes: 0 for as many as named.
+    Raises: InputError if a folder cannot be used, or holds more classes than `num_classes`.
+    """
+    train_images, test_images, names = open_folders(train, val, classes)
+    check_num_classes(num_classes, len(names), train)
+    name = Path(train).resolve().parent.name
+    return make_dataset(name, train_images, test_images, num_classes or len(names), input_size, crop_ratio)
+
+
+def check_num_classes(given: int, found: int, where: str) -> None:
+    """Raise InputError if a class count was given (not 0) that is smaller than what was found."""
+    if 0 < given < found:
+        raise InputError(
+            f"--classes {given}: {where} has {found} classes. Leave the flag out, or give at least {found}"
+        )
+
+
+def make_dataset(
+    name: str, train: ImageList, test: ImageList, num_classes: int, input_size: int, crop_ratio: float
+) -> DataSet:
+    """A data set without lists, normalised like ImageNet and augmented by size."""
     return DataSet(
-        name=Path(rec_train).resolve().parent.name,
+        name=name,
         num_classes=num_classes,
         input_size=input_size,
         strides=stride_plan(input_size),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        augmentation=SMALL_IMAGE_AUGMENTATION if small else IMAGENET_AUGMENTATION,
+        augmentation=augmentation_for(input_size),
         crop_ratio=crop_ratio,
         splits={"train_full": train, "test": test},
     )
@@ -315,15 +353,21 @@ def open_record_dataset(
 def hold_out(data: DataSet, search_val: int, bn: int, lists_directory: str, seed: int) -> DataSet:
     """Draw "search_val" and "bn" from "train_full"; the rest is "train". Data that has its lists keeps them.
 
-    Either way the lists are recorded in `lists_directory`: train.idx, bn.idx, search_val.idx, test.idx.
+    Either way the lists are recorded in `lists_directory`: train.idx, bn.idx, search_val.idx, test.idx, or for folders
+    train.lst and so on.
 
     Args:
         search_val, bn: images to draw.    lists_directory: where the lists are written, or found again.
     Raises: InputError if nothing is left to train on, or the directory holds lists drawn otherwise.
     """
-    record_list(data.splits["test"], lists_directory, "test")
-    if "train" in data.splits:
-        lists = {name: record_list(data.splits[name], lists_directory, name) for name in ("train", "bn", "search_val")}
+    sizes, train = {"bn": bn, "search_val": search_val}, data.splits["train_full"]
+    if isinstance(train, ImageFolder):
+        record_folder_list(data.splits["test"], lists_directory, "test")
+        lists = split_folder(train, sizes, lists_directory, seed)
     else:
-        lists = split_index(data.splits["train_full"], {"bn": bn, "search_val": search_val}, lists_directory, seed)
+        record_list(data.splits["test"], lists_directory, "test")
+        if "train" in data.splits:
+            lists = {name: record_list(data.splits[name], lists_directory, name) for name in ("train", *sizes)}
+        else:
+            lists = split_index(train, sizes, lists_directory, seed)
     return replace(data, splits={**data.splits, **lists})

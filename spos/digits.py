@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import tempfile
 from pathlib import Path
 from typing import Dict, List, Tuple
 
 import numpy as np
 
-from spos.compat import mx
-from spos.data import DIGITS_AUGMENTATION, DataSet
+from spos.augmentation import DIGITS_AUGMENTATION
+from spos.data import DataSet
 from spos.errors import InputError
-from spos.record_file import Index, RecordFile, random_order, read_index
-from spos.records import write_atomic
+from spos.prepared import is_complete, pack_images, write_prepared
+from spos.record_file import RecordFile, random_order
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10
@@ -29,8 +26,6 @@ SPLIT_SIZES = {"train": 1077, "bn": 180, "search_val": 180, "test": 360}
 FULL_TRAINING_SPLITS = ("train", "bn", "search_val")
 
 _SEED = 20190401
-_SCHEMA = 1
-_DESCRIPTION = "digits.json"  # written last: its checksums say that the other files are complete
 _CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -43,7 +38,7 @@ def prepare_digits(directory: str) -> DataSet:
     Raises: InputError if scikit-learn is missing or the directory cannot be written.
     """
     folder = Path(directory)
-    if not _is_complete(folder):
+    if not is_complete(folder, "digits", _file_names()):
         try:
             _write(folder)
         except OSError as error:
@@ -89,27 +84,23 @@ def split_positions(labels: np.ndarray) -> Dict[str, np.ndarray]:
 
 def _write(folder: Path) -> None:
     images, labels = load_images()
-    record, index = _pack(images, labels)
+    record, index = pack_images((_encode_png(image) for image in images), labels)
     files = {"digits.rec": record, "digits.idx": index.to_bytes()}
     lists = split_positions(labels)
     lists["train_full"] = np.concatenate([lists[name] for name in FULL_TRAINING_SPLITS])
     files.update({f"{name}.idx": index.take(positions).to_bytes() for name, positions in lists.items()})
     rows = [f"{label}\t{name}\n" for label, name in enumerate(_CLASS_NAMES)]
     files["classes.tsv"] = ("label\tname\n" + "".join(rows)).encode("ascii")
-    for name, data in files.items():
-        write_atomic(folder / name, data)
-    write_atomic(folder / _DESCRIPTION, _describe(files, len(labels)))
-
-
-def _pack(images: np.ndarray, labels: np.ndarray) -> Tuple[bytes, Index]:
-    with tempfile.TemporaryDirectory(prefix="spos-digits-") as directory:
-        idx, rec = Path(directory) / "digits.idx", Path(directory) / "digits.rec"
-        writer = mx.recordio.MXIndexedRecordIO(str(idx), str(rec), "w")
-        for key, (image, label) in enumerate(zip(images, labels)):
-            header = mx.recordio.IRHeader(0, float(label), key, 0)
-            writer.write_idx(key, mx.recordio.pack(header, _encode_png(image)))
-        writer.close()
-        return rec.read_bytes(), read_index(str(idx))
+    description = {
+        "source": "sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits)",
+        "num_images": len(labels),
+        "num_classes": NUM_CLASSES,
+        "image_size": IMAGE_SIZE,
+        "splits": SPLIT_SIZES,
+        "mean": MEAN,
+        "std": STD,
+    }
+    write_prepared(folder, "digits", files, description)
 
 
 def _encode_png(image: np.ndarray) -> bytes:
@@ -118,35 +109,6 @@ def _encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.stack([image] * 3, axis=-1)).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _describe(files: Dict[str, bytes], num_images: int) -> bytes:
-    description = {
-        "schema": _SCHEMA,
-        "name": "digits",
-        "source": "sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits)",
-        "num_images": num_images,
-        "num_classes": NUM_CLASSES,
-        "image_size": IMAGE_SIZE,
-        "splits": SPLIT_SIZES,
-        "mean": MEAN,
-        "std": STD,
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    }
-    return (json.dumps(description, indent=2, sort_keys=True) + "\n").encode("ascii")
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="ascii"))
-        if description["schema"] != _SCHEMA or set(description["sha256"]) != set(_file_names()):
-            return False
-        return all(
-            hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
-            for name, checksum in description["sha256"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # missing or damaged: written again by the caller
 
 
 def _file_names() -> List[str]:

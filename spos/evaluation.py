@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -99,13 +99,13 @@ class CandidateEvaluator:
     Args:
         supernet: anything with `extract(architecture, ctx)`.
         bn_loader, loader: `ImageLoader`s of the BatchNorm update and of the accuracy.
-        num_bn_images: images of the update (the paper uses 20 000).
+        num_bn_images: images of the update (the paper uses 20 000); None: all that `bn_loader` gives.
     """
 
     supernet: Any
     bn_loader: Any
     loader: Any
-    num_bn_images: int
+    num_bn_images: Optional[int]
     ctx: Tuple[mx.Context, ...]
 
     def __call__(self, architecture: Architecture) -> Accuracy:

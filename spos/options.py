@@ -20,6 +20,8 @@ SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; othe
 Group = TypeVar("Group")
 KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's names
 
+MAX_BAD_IMAGES = 10
+
 
 def flag(default: Any, help: str, type: Optional[Callable] = None, short: str = "", **kwargs: Any) -> Any:
     """A dataclass field that is also a command-line flag. `type` defaults to the type of the default."""
@@ -76,22 +78,35 @@ class JsonOptions:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The data set: `--dataset digits` is inside the installation; ImageNet comes as RecordIO files."""
+    """The images: ImageNet, CIFAR, digits, or one's own, as RecordIO files or as one folder per class."""
 
-    dataset: str = flag("imagenet", "data set", choices=("imagenet", "digits"))
-    data_dir: str = flag("data", "folder where --dataset digits is written, once")
-    rec_train: str = flag("data/imagenet/train.rec", "training images (RecordIO)")
-    rec_train_idx: str = flag("data/imagenet/train.idx", "index of --rec-train")
-    rec_val: str = flag("data/imagenet/val.rec", "validation images (RecordIO)")
-    rec_val_idx: str = flag("data/imagenet/val.idx", "index of --rec-val")
-    use_rec: bool = flag(True, "read RecordIO files (the only form just now; accepted for older scripts)")
-    classes: int = flag(0, "number of classes (0: that of the data set)", type=not_negative)
+    dataset: str = flag(
+        "imagenet",
+        "imagenet: record files, or raw folders when there are none; folder: DATA_DIR/train and DATA_DIR/val with one "
+        "sub-folder per class; record: any record files; cifar10, cifar100: those of Gluon, packed once below "
+        "DATA_DIR, or given record files; digits: inside the installation",
+        choices=("imagenet", "folder", "record", "cifar10", "cifar100", "digits"),
+    )
+    data_dir: str = flag("data", "folder of the images: record files and raw folders are looked for here")
+    rec_train: str = flag("", "training images (RecordIO; else train.rec in DATA_DIR/imagenet or DATA_DIR)")
+    rec_train_idx: str = flag("", "index of --rec-train (else the same name with .idx)")
+    rec_val: str = flag("", "validation images (RecordIO; else val.rec in DATA_DIR/imagenet or DATA_DIR)")
+    rec_val_idx: str = flag("", "index of --rec-val (else the same name with .idx)")
+    use_rec: bool = flag(False, "insist on RecordIO files, never read raw folders")
+    classes: int = flag(0, "number of classes (0: as many as are found; imagenet: 1000)", type=not_negative)
+    max_bad_images: int = flag(
+        MAX_BAD_IMAGES, "undecodable images of one list to leave out before the run stops", type=not_negative
+    )
     input_size: int = flag(0, "height and width of the network's input (0: that of the data set)", type=not_negative)
     crop_ratio: float = flag(
         0.0, "input size / shorter side before the centre crop (0: that of the data set)", type=fraction
     )
-    holdout: int = flag(50_000, "training images held out to score candidates (imagenet)", type=positive)
-    update_bn_images: int = flag(20_000, "training images held out for the BatchNorm update (imagenet)", type=positive)
+    holdout: int = flag(
+        0, "training images held out to score candidates (0: a tenth, at most 50,000)", type=not_negative
+    )
+    update_bn_images: int = flag(
+        0, "training images held out for the BatchNorm update (0: a tenth, at most 20,000)", type=not_negative
+    )
     batch_size: int = flag(128, "images per step and device", type=positive)
     num_workers: int = flag(4, "threads that decode images", type=positive, short="-j", aliases=("--num-data-workers",))
 
@@ -198,6 +213,9 @@ class TrainOptions(TrainConstraintOptions):
     val_architectures: int = flag(5, "architectures sampled to validate a supernet", type=positive)
     val_frequency: int = flag(
         0, "epochs between validations; the last is always validated (0: only the last)", type=not_negative
+    )
+    reduced_dataset_scale: int = flag(
+        1, "use only 1 / N of the batches of an epoch, others in every epoch", type=positive
     )
     train_on: str = flag(
         "",

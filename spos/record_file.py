@@ -26,6 +26,7 @@ _WORD = struct.Struct("<II")  # magic, then 3 bits of part flag and 29 bits of l
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)  # a record is split wherever its bytes happen to contain the magic number
 _NEXT_PARTS = {_WHOLE: (), _FIRST: (_MIDDLE, _LAST), _MIDDLE: (_MIDDLE, _LAST), _LAST: ()}
 _IMAGE_HEADER = struct.Struct("<IfQQ")  # number of extra labels, label, image id, second id
+_RECORD_START = struct.Struct("<IIIfQQ")  # both
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,24 @@ class RecordReader:
             position, expected = position + len(parts[-1]) + _WORD.size, _NEXT_PARTS[flag]
         return b"".join(parts)
 
+    def read_image(self, offset: int) -> Tuple[np.ndarray, bytes]:
+        """Return the labels (float32, shape (L,), normally L = 1) and the encoded image of the record at `offset`.
+
+        Raises: InputError if no whole record is there.
+        """
+        magic, word = _WORD.unpack(self._pread(_WORD.size, offset, offset))
+        if magic != _MAGIC or word >> 29 != _WHOLE:
+            return unpack_record(self.read(offset))
+        return _unpack_payload(self._pread(word & (2**29 - 1), offset + _WORD.size, offset))
+
+    def read_label(self, offset: int) -> np.ndarray:
+        """Return the labels of the record at `offset` without reading its image."""
+        size = _WORD.size + _IMAGE_HEADER.size
+        magic, word, num_labels, label, _, _ = _RECORD_START.unpack(self._pread(size, offset, offset))
+        if magic != _MAGIC or word >> 29 != _WHOLE or num_labels:
+            return self.read_image(offset)[0]
+        return np.array([label], np.float32)
+
     def _pread(self, size: int, position: int, record: int) -> bytes:
         data = os.pread(self._file.fileno(), size, position)
         if len(data) < size:
@@ -196,7 +215,10 @@ def unpack_record(record: bytes) -> Tuple[np.ndarray, bytes]:
         length = _WORD.unpack_from(record, position)[1] & (2**29 - 1)
         pieces.append(record[position + _WORD.size : position + _WORD.size + length])
         position += _WORD.size + (length + 3) // 4 * 4
-    payload = magic.join(pieces)
+    return _unpack_payload(magic.join(pieces))
+
+
+def _unpack_payload(payload: bytes) -> Tuple[np.ndarray, bytes]:
     if len(payload) < _IMAGE_HEADER.size:
         return np.zeros(0, np.float32), b""
     num_labels, label, _, _ = _IMAGE_HEADER.unpack_from(payload)
@@ -230,36 +252,41 @@ def split_index(file: RecordFile, sizes: Mapping[str, int], directory: str, seed
     """
     index = read_index(file.idx)
     check_sizes(sizes, len(index), file.idx)
-    order = random_order(len(index), seed)
     lists: Dict[str, RecordFile] = {}
-    taken = 0
-    for name, size in {**sizes, "train": len(index) - sum(sizes.values())}.items():
+    for name, positions in draw_lists(len(index), sizes, seed).items():
         path = Path(directory) / f"{name}.idx"
-        _write_once(path, index.take(order[taken : taken + size]).to_bytes())
+        write_once(path, index.take(positions).to_bytes())
         lists[name] = RecordFile(file.rec, str(path))
-        taken += size
     return lists
+
+
+def draw_lists(num_images: int, sizes: Mapping[str, int], seed: int) -> Dict[str, np.ndarray]:
+    """Positions of disjoint random lists of `sizes`; the rest is "train"."""
+    order = random_order(num_images, seed)
+    ends = np.cumsum(list(sizes.values()))
+    return dict(zip([*sizes, "train"], np.split(order, ends)))
 
 
 def record_list(file: RecordFile, directory: str, name: str) -> RecordFile:
     """Copy a list to `directory/<name>.idx`, unless it is there already. Raises InputError if another one is."""
     path = Path(directory) / f"{name}.idx"
-    _write_once(path, Path(file.idx).read_bytes())
+    write_once(path, Path(file.idx).read_bytes())
     return RecordFile(file.rec, str(path))
 
 
-def check_sizes(sizes: Mapping[str, int], num_images: int, idx: str) -> None:
+def check_sizes(sizes: Mapping[str, int], num_images: int, source: str) -> None:
     """Raise InputError unless lists of these sizes leave an image to train on."""
     wrong = {name: size for name, size in sizes.items() if size < 1 or name == "train"}
     if wrong:
         raise InputError(f"cannot hold out {wrong}: list sizes are at least 1, and 'train' is what is left")
     if sum(sizes.values()) >= num_images:
         raise InputError(
-            f"{idx} lists {num_images} images; holding out {dict(sizes)} leaves none to train on. Hold out fewer"
+            f"{source} lists {num_images} images; holding out {dict(sizes)} leaves none to train on. Hold out fewer"
         )
 
 
-def _write_once(path: Path, data: bytes) -> None:
+def write_once(path: Path, data: bytes) -> None:
+    """Write a list of images, or find the same one there. Raises: InputError if another one is there."""
     if not path.exists():
         write_atomic(path, data)
     elif path.read_bytes() != data:

@@ -190,6 +190,7 @@ NOT_PART_OF_A_RUN = (
     "save_dir",
     "resume",
     "num_workers",
+    "max_bad_images",
     "log_interval",
     "logging_file",
     "save_frequency",

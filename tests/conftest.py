@@ -45,6 +45,14 @@ def rng():
 
 
 @pytest.fixture
+def noise_file(tmp_path):
+    """A record file of 50 images of noise, 32x32, image i with label i."""
+    from image_files import pack, png, random_images
+
+    return pack(tmp_path, [png(image) for image in random_images(50)])
+
+
+@pytest.fixture
 def reference():
     """The folder of exact values from an independent implementation."""
     folder = SHARED / "reference"

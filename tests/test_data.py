@@ -1,246 +1,34 @@
-"""The data layer: lists, loader, digits. Real images come from ../shared/data and are skipped without it."""
+"""The loader. Real images come from ../shared/data and are skipped without it."""
 
 from __future__ import annotations
 
-import io
-import json
-import multiprocessing
 import os
-import shutil
-import struct
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from image_files import ONE, ZERO, loader, pack, png, random_images, read_pass, shared_file, subset
 
+from spos.augmentation import DIGITS_AUGMENTATION, IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION
 from spos.compat import mx
 from spos.data import (
-    DIGITS_AUGMENTATION,
-    IMAGENET_AUGMENTATION,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    SMALL_IMAGE_AUGMENTATION,
+    CachedLoader,
     ImageLoader,
     hold_out,
     open_record_dataset,
     stride_plan,
 )
-from spos.digits import MEAN, STD, load_images, prepare_digits, split_positions
 from spos.errors import InputError
 from spos.record_file import (
-    Index,
-    RecordFile,
-    RecordReader,
     check,
-    count_images,
     read_index,
-    split_index,
-    unpack_record,
-    write_index_subset,
 )
-
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 AUGMENTATIONS = pytest.mark.parametrize(
     "augmentation", [IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION, DIGITS_AUGMENTATION]
 )
-
-
-def shared_file(folder: str, name: str) -> RecordFile:
-    path = SHARED / folder
-    if not path.is_dir():
-        pytest.skip(f"needs {folder} in ../shared/data")
-    return RecordFile(str(path / f"{name}.rec"), str(path / f"{name}.idx"))
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def pack(directory: Path, contents, labels=None) -> RecordFile:
-    """Write encoded images as a record file; image i has key 10 * i."""
-    file = RecordFile(str(directory / "a.rec"), str(directory / "a.idx"))
-    writer = mx.recordio.MXIndexedRecordIO(file.idx, file.rec, "w")
-    for i, content in enumerate(contents):
-        label = i if labels is None else labels[i]
-        writer.write_idx(10 * i, mx.recordio.pack(mx.recordio.IRHeader(0, label, i, 0), content))
-    writer.close()
-    return file
-
-
-def random_images(num: int, height: int = 32, width: int = 32) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (num, height, width, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def noise_file(tmp_path) -> RecordFile:
-    """50 images of noise, 32x32, image i with label i."""
-    return pack(tmp_path, [png(image) for image in random_images(50)])
-
-
-def subset(file: RecordFile, positions, directory: Path) -> RecordFile:
-    target = str(directory / "subset.idx")
-    write_index_subset(file.idx, positions, target)
-    return RecordFile(file.rec, target)
-
-
-def loader(file: RecordFile, **changes) -> ImageLoader:
-    arguments = dict(batch_size=8, input_size=32, num_classes=50, mean=ZERO, std=ONE, crop_ratio=1.0)
-    arguments.update(changes)
-    return ImageLoader(file, **arguments)
-
-
-def read_pass(images: ImageLoader, epoch: int = 0):
-    batches = list(images.epoch(epoch))
-    return (
-        np.concatenate([image.asnumpy() for image, _ in batches]),
-        np.concatenate([label.asnumpy() for _, label in batches]),
-    )
-
-
-# The index and the record file
-
-
-def test_index_is_read_in_file_order(tmp_path):
-    path = tmp_path / "a.idx"
-    path.write_text("7\t400\n3\t0\n5\t80\n")
-    index = read_index(str(path))
-    assert index.keys.tolist() == [3, 5, 7]
-    assert index.offsets.tolist() == [0, 80, 400]
-
-
-def test_index_written_is_index_read(tmp_path):
-    index = Index(np.arange(5) * 3, np.arange(5) * 2**33)
-    (tmp_path / "a.idx").write_bytes(index.to_bytes())
-    again = read_index(str(tmp_path / "a.idx"))
-    np.testing.assert_array_equal(again.keys, index.keys)
-    np.testing.assert_array_equal(again.offsets, index.offsets)
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("", "lists no image"),
-        ("0\t0\n1\tx\n", "line 2: expected 'key<TAB>offset'"),
-        ("0\t0\n1\n2\t8\t9\n", "line 2: expected"),
-        ("0\t0\n\n1\t8\n", "line 2: expected"),
-        ("0\t-4\n", "line 1: expected"),
-        ("0\t99999999999999999999\n", "line 1: expected"),
-        ("0\t8\n1\t8\n", "offset 8 is listed twice"),
-        ("0\t0\n1\t9999999\n", "cut short, or the index belongs to another file"),
-        ("0\t0\n1\t4\n", "no record at byte 4"),
-    ],
-)
-def test_check_refuses_a_wrong_index(tmp_path, noise_file, text, message):
-    Path(noise_file.idx).write_text(text)
-    with pytest.raises(InputError, match=message):
-        check(noise_file)
-
-
-def test_check_says_how_to_make_a_missing_index(noise_file):
-    os.unlink(noise_file.idx)
-    with pytest.raises(InputError, match="rec2idx"):
-        check(noise_file)
-
-
-def test_check_refuses_a_missing_record_file(noise_file):
-    os.unlink(noise_file.rec)
-    with pytest.raises(InputError, match="no such .rec file"):
-        check(noise_file)
-
-
-@pytest.mark.parametrize("content, message", [(b"", "is empty"), (b"\x89PNG" + b"0" * 9999, "not a RecordIO file")])
-def test_check_refuses_what_is_no_record_file(noise_file, content, message):
-    Path(noise_file.rec).write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        check(noise_file)
-
-
-@pytest.mark.parametrize("missing", [1, 4, 500, 3000])
-def test_check_refuses_a_record_file_cut_in_its_last_record(noise_file, missing):
-    os.truncate(noise_file.rec, os.path.getsize(noise_file.rec) - missing)
-    with pytest.raises(InputError, match="cut short"):
-        check(noise_file)
-
-
-def test_check_counts_the_listed_images(noise_file, tmp_path):
-    few = subset(noise_file, [0, 20, 49], tmp_path)
-    assert (check(noise_file), check(few), count_images(few)) == (50, 3, 3)
-
-
-def test_record_split_in_parts_is_read_whole(tmp_path):
-    magic = struct.pack("<I", 0xCED7230A)
-    content = b"abcd" + magic + b"efghij" + b"kl" + magic + b"mno"  # MXNet splits a record at its own magic number
-    file = pack(tmp_path, [content, b"after"], labels=[3, 4])
-    index = read_index(file.idx)
-    with RecordReader(file.rec) as reader:
-        records = [reader.read(int(offset)) for offset in index.offsets]
-    assert b"".join(records) == Path(file.rec).read_bytes()
-    assert [unpack_record(record)[1] for record in records] == [content, b"after"]
-    assert [unpack_record(record)[0].tolist() for record in records] == [[3.0], [4.0]]
-
-
-def test_record_cut_in_its_second_part_is_refused(tmp_path):
-    magic = struct.pack("<I", 0xCED7230A)
-    file = pack(tmp_path, [b"abcd" + magic + b"efgh"])
-    os.truncate(file.rec, os.path.getsize(file.rec) - 4)
-    with pytest.raises(InputError, match="cut short"):
-        check(file)
-
-
-def test_a_big_index_is_read_fast(tmp_path):
-    num = 1_281_167
-    (tmp_path / "big.idx").write_bytes(Index(np.arange(num), np.arange(num) * 110_000).to_bytes())
-    start = time.perf_counter()
-    assert count_images(RecordFile("", str(tmp_path / "big.idx"))) == num
-    assert time.perf_counter() - start < 15  # 0.8 s alone; a loop over lines with checks is far slower
-
-
-# Lists
-
-
-def test_split_is_disjoint_and_complete_and_in_file_order(noise_file, tmp_path):
-    lists = split_index(noise_file, {"bn": 5, "search_val": 12}, str(tmp_path / "lists"), seed=3)
-    offsets = {name: read_index(file.idx).offsets.tolist() for name, file in lists.items()}
-    assert {name: len(values) for name, values in offsets.items()} == {"bn": 5, "search_val": 12, "train": 33}
-    assert sorted(sum(offsets.values(), [])) == read_index(noise_file.idx).offsets.tolist()
-    for file in lists.values():
-        lines = Path(file.idx).read_text().splitlines()
-        assert [int(line.split("\t")[1]) for line in lines] == read_index(file.idx).offsets.tolist()
-
-
-def test_split_is_the_same_everywhere(noise_file, tmp_path):
-    lists = split_index(noise_file, {"bn": 6}, str(tmp_path / "lists"), seed=1)
-    assert read_index(lists["bn"].idx).keys.tolist() == [20, 90, 160, 310, 360, 390]  # the same on Python 3.8 to 3.12
-
-
-def test_split_depends_on_the_seed(noise_file, tmp_path):
-    one, two = (split_index(noise_file, {"bn": 9}, str(tmp_path / str(seed)), seed) for seed in (0, 1))
-    assert Path(one["bn"].idx).read_bytes() != Path(two["bn"].idx).read_bytes()
-
-
-def test_split_is_kept_when_drawn_again(noise_file, tmp_path):
-    first = split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=0)
-    inode = os.stat(first["bn"].idx).st_ino
-    assert split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=0) == first
-    assert os.stat(first["bn"].idx).st_ino == inode
-
-
-def test_split_refuses_to_replace_the_lists_of_another_run(noise_file, tmp_path):
-    split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=0)
-    with pytest.raises(InputError, match="holds another list"):
-        split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=1)
-
-
-@pytest.mark.parametrize("sizes", [{"bn": 50}, {"bn": 20, "search_val": 40}, {"bn": 0}, {"bn": -1}, {"train": 3}])
-def test_split_refuses_sizes_that_make_no_sense(noise_file, tmp_path, sizes):
-    with pytest.raises(InputError, match="hold"):
-        split_index(noise_file, sizes, str(tmp_path / "lists"), seed=0)
 
 
 # The loader without augmentation
@@ -412,10 +200,57 @@ def test_several_labels_are_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"<html>no picture</html>", bytes(range(256)) * 9, b"\xff\xd8\xff\xe0 cut"])
 @pytest.mark.parametrize("augmentation", [None, IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION])
-def test_an_undecodable_image_is_named(tmp_path, content, augmentation):
+def test_an_undecodable_image_is_left_out_and_named_once(tmp_path, capsys, content, augmentation):
     file = pack(tmp_path, [png(image) for image in random_images(3)] + [content])
-    with pytest.raises(InputError, match="image with key 30 .*cannot be decoded"):
-        read_pass(loader(file, augmentation=augmentation))
+    images = loader(file, augmentation=augmentation)
+    for epoch in range(2):
+        labels = sorted(read_pass(images, epoch)[1])
+        assert labels == ([0, 1, 2] if augmentation is None else [0, 0, 1, 2])  # in training the next takes its place
+    (name,) = images.bad_images
+    assert name.endswith("a.rec: image with key 30 (byte " + str(read_index(file.idx).offsets[3]) + ")")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ") and name in line
+
+
+def test_pixels_beside_an_undecodable_image_are_unchanged(tmp_path):
+    contents = [png(image) for image in random_images(5)]
+    file = pack(tmp_path, contents[:2] + [b"no picture"] + contents[2:])
+    pixels, labels = read_pass(loader(file))
+    np.testing.assert_array_equal(pixels, random_images(5).transpose(0, 3, 1, 2))
+    assert labels.tolist() == [0, 1, 3, 4, 5]
+
+
+def test_a_batch_of_undecodable_images_is_left_out(tmp_path):
+    contents = [b"no picture"] * 4 + [png(image) for image in random_images(4)]
+    batches = list(loader(pack(tmp_path, contents), batch_size=4).epoch(0))
+    assert [labels.asnumpy().tolist() for _, labels in batches] == [[4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_training_batches_keep_their_size_and_number(tmp_path, num_parts):
+    """Half of the images are undecodable, some batches are so entirely; a resumed pass and other parts agree."""
+    contents = [b"no picture" if i % 4 < 2 else png(image) for i, image in enumerate(random_images(32))]
+    file = pack(tmp_path, contents)
+    arguments = {"augmentation": SMALL_IMAGE_AUGMENTATION, "drop_last": True, "max_bad_images": 16, "batch_size": 2}
+    images = loader(file, part_index=num_parts - 1, num_parts=num_parts, **arguments)
+    whole = [(x.asnumpy(), y.asnumpy()) for x, y in images.epoch(3)]
+    assert [len(labels) for _, labels in whole] == [2] * (16 // num_parts)
+    rest = [(x.asnumpy(), y.asnumpy()) for x, y in images.epoch(3, start=5)]
+    assert all(np.array_equal(a, b) for one, other in zip(whole[5:], rest) for a, b in zip(one, other))
+    assert all(label % 4 >= 2 for _, labels in whole for label in labels)
+
+
+def test_training_stops_when_no_image_can_be_decoded(tmp_path):
+    images = loader(pack(tmp_path, [b"no picture"] * 4), augmentation=SMALL_IMAGE_AUGMENTATION, max_bad_images=9)
+    with pytest.raises(InputError, match="no image can be decoded"):
+        read_pass(images)
+
+
+def test_too_many_undecodable_images_stop_the_run(tmp_path):
+    file = pack(tmp_path, [b"no picture"] * 3 + [png(random_images(1)[0])])
+    assert len(read_pass(loader(file, max_bad_images=3))[0]) == 1
+    with pytest.raises(InputError, match="3 images cannot be decoded, more than --max-bad-images 2; .*key 0 .*key 20"):
+        read_pass(loader(file, max_bad_images=2))
 
 
 def test_a_record_overwritten_in_the_middle_is_reported(noise_file):
@@ -441,15 +276,6 @@ def test_a_wrong_argument_is_refused(noise_file, change):
         loader(noise_file, **change)
 
 
-def test_the_engine_is_fine_after_an_undecodable_image(tmp_path):
-    file = pack(tmp_path, [b"no picture", png(random_images(1)[0])])
-    with pytest.raises(InputError):
-        read_pass(loader(file))
-    mx.nd.waitall()  # a failure inside MXNet's engine would come out here
-    _, labels = read_pass(loader(subset(file, [1], tmp_path)))
-    assert labels.tolist() == [1.0]
-
-
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_threads_and_files_end_with_a_closed_generator(noise_file):
     images = loader(noise_file, augmentation=SMALL_IMAGE_AUGMENTATION)
@@ -465,6 +291,45 @@ def test_threads_and_files_end_with_a_closed_generator(noise_file):
     for _ in range(10):
         last = start_and_stop()
     assert last[0] <= threads + 2 and last[1] <= files
+
+
+# Parts of an epoch
+
+
+@pytest.mark.parametrize("augmentation", [None, IMAGENET_AUGMENTATION])
+@pytest.mark.parametrize("start", [1, 4, 7])
+def test_an_epoch_begun_later_gives_the_batches_of_the_whole(noise_file, augmentation, start):
+    images = loader(noise_file, augmentation=augmentation)
+    whole, rest = list(images.epoch(3)), list(images.epoch(3, start))
+    assert len(rest) == 7 - start
+    for (expected, _), (pixels, _) in zip(whole[start:], rest):
+        np.testing.assert_array_equal(pixels.asnumpy(), expected.asnumpy())
+
+
+def test_cached_batches_begin_where_asked(noise_file):
+    cached = CachedLoader(loader(noise_file))
+    assert [labels.shape[0] for _, labels in cached.epoch(0, 5)] == [8, 2]
+
+
+def test_cached_batches_count_what_was_decoded(tmp_path):
+    file = pack(tmp_path, [b"no picture"] + [png(image) for image in random_images(3)])
+    cached = CachedLoader(loader(file))
+    assert cached.num_images == 3 and len(cached.bad_images) == 1
+
+
+def test_a_reduced_epoch_reads_another_part_each_time(noise_file):
+    images = loader(noise_file, augmentation=SMALL_IMAGE_AUGMENTATION, drop_last=True, reduced_scale=3)
+    assert (images.num_batches, images.num_images) == (2, 16)
+    one, two = (read_pass(images, epoch)[1] for epoch in (0, 1))
+    assert len(one) == len(two) == 16 and set(one) != set(two)
+
+
+@pytest.mark.parametrize("num_parts, num_batches", [(3, 4), (7, 1), (4, 3)])
+def test_training_parts_have_equally_many_batches(noise_file, num_parts, num_batches):
+    parts = [
+        loader(noise_file, batch_size=4, drop_last=True, part_index=i, num_parts=num_parts) for i in range(num_parts)
+    ]
+    assert {part.num_batches for part in parts} == {num_batches}
 
 
 # Real images
@@ -493,16 +358,6 @@ def test_odd_but_decodable_files_are_read(augmentation):
     images = ImageLoader(file, 4, 64, 1000, IMAGENET_MEAN, IMAGENET_STD, augmentation)
     pixels, labels = read_pass(images)
     assert len(labels) == check(file) and np.isfinite(pixels).all()
-
-
-@pytest.mark.parametrize("kind", ["zero_bytes", "noise_bytes", "html_not_image"])
-@pytest.mark.parametrize("augmentation", [None, IMAGENET_AUGMENTATION])
-def test_odd_and_undecodable_files_are_named(tmp_path, kind, augmentation):
-    shared_file("imagenet_odd", "decodable")
-    (path,) = (SHARED / "imagenet_odd").glob(f"files/*/*{kind}*")
-    file = pack(tmp_path, [png(random_images(1)[0]), path.read_bytes()])
-    with pytest.raises(InputError, match="image with key 10 .*cannot be decoded"):
-        read_pass(loader(file, augmentation=augmentation))
 
 
 def test_cifar_opens_as_a_data_set_without_leaks(tmp_path):
@@ -534,108 +389,3 @@ def test_held_out_images_of_imagenette_never_reach_training(tmp_path):
 )
 def test_stride_plan(size, strides):
     assert stride_plan(size) == strides
-
-
-def test_data_that_has_lists_records_them(digits, tmp_path):
-    data = hold_out(digits, 1, 1, str(tmp_path / "lists"), seed=0)
-    for name in ("train", "bn", "search_val", "test"):
-        assert (tmp_path / "lists" / f"{name}.idx").read_bytes() == Path(digits.splits[name].idx).read_bytes()
-        assert data.splits[name].rec == digits.splits[name].rec
-
-
-# The digits
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return prepare_digits(str(tmp_path_factory.mktemp("digits")))
-
-
-def test_digits_have_disjoint_lists_of_the_promised_size(digits):
-    offsets = {name: set(read_index(file.idx).offsets.tolist()) for name, file in digits.splits.items()}
-    parts = [offsets[name] for name in ("train", "bn", "search_val", "test")]
-    assert [len(part) for part in parts] == [1077, 180, 180, 360]
-    assert len(set.union(*parts)) == 1797
-    assert offsets["train_full"] == set.union(*parts[:3])
-
-
-def test_digits_lists_are_stratified():
-    _, labels = load_images()
-    share = np.bincount(labels) / len(labels)
-    for positions in split_positions(labels).values():
-        counts = np.bincount(labels[positions], minlength=10)
-        assert np.abs(counts - share * len(positions)).max() < 2
-
-
-def test_digits_are_read_with_the_pixels_that_were_written(digits):
-    images = ImageLoader(digits.splits["test"], 100, digits.input_size, digits.num_classes, ZERO, ONE, crop_ratio=1.0)
-    pixels, labels = read_pass(images)
-    expected_pixels, expected_labels = load_images()
-    keys = read_index(digits.splits["test"].idx).keys
-    np.testing.assert_array_equal(labels, expected_labels[keys])
-    np.testing.assert_array_equal(pixels, np.stack([expected_pixels[keys]] * 3, axis=1))
-
-
-def test_digits_use_the_full_range_of_a_byte():
-    images, _ = load_images()
-    assert images.shape == (1797, 32, 32) and (images.min(), images.max()) == (0, 255)
-
-
-def test_digits_mean_and_std_are_those_of_the_training_images():
-    images, labels = load_images()
-    lists = split_positions(labels)
-    training = images[np.concatenate([lists[name] for name in ("train", "bn", "search_val")])]
-    assert training.mean() == pytest.approx(MEAN[0], abs=0.05)
-    assert training.std() == pytest.approx(STD[0], abs=0.05)
-
-
-def folder_content(directory) -> dict:
-    return {path.name: path.read_bytes() for path in sorted(Path(directory).iterdir())}
-
-
-def test_digits_are_the_same_bytes_on_every_run(digits, tmp_path):
-    prepare_digits(str(tmp_path))
-    assert folder_content(tmp_path) == folder_content(Path(digits.splits["test"].rec).parent)
-
-
-def test_digits_are_written_once(digits):
-    folder = Path(digits.splits["test"].rec).parent
-    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
-    assert prepare_digits(str(folder)) == digits
-    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == before
-
-
-@pytest.mark.parametrize("name, length", [("digits.rec", 100), ("digits.json", 100), ("bn.idx", None)])
-def test_damaged_digits_are_written_again(digits, tmp_path, name, length):
-    folder = Path(shutil.copytree(str(Path(digits.splits["test"].rec).parent), str(tmp_path / "digits")))
-    expected = folder_content(folder)
-    if length is None:
-        (folder / name).unlink()
-    else:
-        os.truncate(str(folder / name), length)
-    prepare_digits(str(folder))
-    assert folder_content(folder) == expected
-
-
-def test_digits_description_is_json_and_names_the_lists(digits):
-    description = json.loads((Path(digits.splits["test"].rec).parent / "digits.json").read_text())
-    assert description["splits"] == {"train": 1077, "bn": 180, "search_val": 180, "test": 360}
-
-
-def test_digits_may_be_prepared_by_two_processes_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=prepare_digits, args=(str(tmp_path),)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    data = prepare_digits(str(tmp_path))
-    assert check(data.splits["train_full"]) == 1437
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-def test_digits_where_nothing_can_be_written_are_refused(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot write the digits here"):
-        prepare_digits(str(tmp_path / "file"))

@@ -1,0 +1,139 @@
+"""Images per second of the input pipeline, against OpenCV decoding the same files and doing nothing else.
+
+python -m benchmarks.input_pipeline --rec images.rec --idx images.idx --input-size 224 --runs 15
+
+The contestants take turns on the same threads; a ratio is that of two runs side by side, so a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from spos.augmentation import augmentation_for
+from spos.compat import mx, physical_cores
+from spos.data import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, ImageLoader
+from spos.options import OneLineParser, positive, run_program
+from spos.record_file import Index, RecordFile, RecordReader, read_index
+
+
+class Speed(NamedTuple):
+    """Of one run. The processor's time of all threads hardly changes when other programs take a part of the machine."""
+
+    images_per_second: float
+    cpu_ms: float  # for each image
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = OneLineParser(__doc__, ())
+    parser.add_argument("--rec", required=True)
+    parser.add_argument("--idx", required=True)
+    defaults = {"--input-size": 224, "--batch-size": 32, "--runs": 15, "--threads": physical_cores(), "--repeat": 4}
+    for name, default in defaults.items():
+        parser.add_argument(name, type=positive, default=default)
+    args = parser.parse_args(argv)
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(args.threads) as pool, tempfile.TemporaryDirectory() as folder:
+        file = repeated(RecordFile(args.rec, args.idx), args.repeat, folder)
+        decode_only = make_decoding(file, pool)
+        contestants = {
+            "OpenCV decoding again": decode_only,
+            "training": make_pipeline(file, args.input_size, args.batch_size, args.threads, training=True),
+            "evaluation": make_pipeline(file, args.input_size, args.batch_size, args.threads, training=False),
+        }
+        speeds = measure(decode_only, contestants, args.runs)
+        num_images = len(read_index(file.idx))
+    print(f"{num_images} images, {args.input_size} px, {args.threads} threads, {args.runs} runs")
+    for name, pairs in speeds.items():
+        print(f"{name:22s} {describe(pairs)}")
+    return 0
+
+
+def describe(pairs: List[Tuple[Speed, Speed]]) -> str:
+    """Medians of a contestant and of decoding, and of their ratios, by the clock and by the work of the processor."""
+    own, base = (Speed(*map(statistics.median, zip(*speeds))) for speeds in zip(*pairs))
+    wall = statistics.median(one.images_per_second / other.images_per_second for one, other in pairs)
+    cpu = statistics.median(other.cpu_ms / one.cpu_ms for one, other in pairs)
+    return (
+        f"{own.images_per_second:6.0f} images/s of {base.images_per_second:6.0f}, ratio {wall:.3f};  "
+        f"CPU {own.cpu_ms:.2f} ms an image, decoding {base.cpu_ms:.2f}, ratio {cpu:.3f}"
+    )
+
+
+def repeated(file: RecordFile, times: int, folder: str) -> RecordFile:
+    """The same images several times, so that starting and ending an epoch counts as little as it does in training."""
+    index, content = read_index(file.idx), Path(file.rec).read_bytes()
+    many = RecordFile(f"{folder}/a.rec", f"{folder}/a.idx")
+    Path(many.rec).write_bytes(content * times)
+    offsets = np.concatenate([index.offsets + i * len(content) for i in range(times)])
+    Path(many.idx).write_bytes(Index(np.arange(len(offsets)), offsets).to_bytes())
+    return many
+
+
+def make_decoding(file: RecordFile, pool: ThreadPoolExecutor) -> Callable[[], int]:
+    """Decode every image in memory to full size, an image a task."""
+    with RecordReader(file.rec) as reader:
+        contents = [np.frombuffer(reader.read_image(int(o))[1], np.uint8) for o in read_index(file.idx).offsets]
+
+    def run() -> int:
+        return sum(pool.map(lambda content: cv2.imdecode(content, cv2.IMREAD_COLOR) is not None, contents))
+
+    return run
+
+
+def make_pipeline(
+    file: RecordFile, input_size: int, batch_size: int, num_workers: int, training: bool
+) -> Callable[[], int]:
+    """A whole epoch of batches, from the file to arrays of the engine."""
+    loader = ImageLoader(
+        file,
+        batch_size,
+        input_size,
+        2**24,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        augmentation_for(input_size) if training else None,
+        IMAGENET_CROP_RATIO,
+        num_workers=num_workers,
+    )
+    epochs = iter(range(10**9))
+
+    def run() -> int:
+        num_images = 0
+        for images, _ in loader.epoch(next(epochs)):
+            num_images += images.shape[0]
+        mx.nd.waitall()
+        return num_images
+
+    return run
+
+
+def measure(
+    base: Callable[[], int], contestants: Dict[str, Callable[[], int]], num_runs: int
+) -> Dict[str, List[Tuple[Speed, Speed]]]:
+    """The speed of each contestant and of `base` right before it; the first round is not counted."""
+    speeds: Dict[str, List[Tuple[Speed, Speed]]] = {name: [] for name in contestants}
+    for run in range(num_runs + 1):
+        for name, contestant in contestants.items():
+            before, own = clock(base), clock(contestant)
+            if run > 0:
+                speeds[name].append((own, before))
+    return speeds
+
+
+def clock(run: Callable[[], int]) -> Speed:
+    wall, cpu = time.perf_counter(), time.process_time()
+    num_images = run()
+    return Speed(num_images / (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu) / num_images)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

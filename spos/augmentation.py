@@ -1,0 +1,129 @@
+"""Which part of an image the network sees, and how its colours are changed: decisions on numbers, no pixels.
+
+Everything random comes from a row of uniform numbers per image, drawn for a whole batch at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+
+NUM_DRAWS = 32  # uniform numbers of one image
+_NUM_TRIES = 10
+_TRIES, _PLACE, _MIRROR, _JITTER, _NOISE = 0, 20, 22, 23, 26  # first number of each decision
+
+GREY_WEIGHTS = (0.114, 0.587, 0.299)  # BGR
+# Principal components of the colours of ImageNet (AlexNet, 2012): rows B, G, R; deviations for values 0..255.
+_PCA_DEVIATIONS = (55.46, 4.794, 1.148)
+_PCA_COMPONENTS = ((-0.5836, -0.6948, 0.4203), (-0.5808, -0.0045, -0.8140), (-0.5675, 0.7192, 0.4009))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training image.
+
+    With `area` a random part of that share of the image, of that `aspect` (width / height), is resized to the input
+    size. Without, the shorter side is resized to the input size, `pad` black pixels are put around, and a random
+    window is cut.
+    """
+
+    area: Optional[Tuple[float, float]] = None
+    aspect: Tuple[float, float] = (3 / 4, 4 / 3)
+    pad: int = 0
+    mirror: bool = False
+    jitter: float = 0.0  # brightness, contrast and saturation, each by a factor of 1 - jitter .. 1 + jitter
+    pca_noise: float = 0.0
+
+    @property
+    def changes_colors(self) -> bool:
+        return self.jitter > 0 or self.pca_noise > 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image in pixels; for padded images it may reach over the edges."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def random_window(height: int, width: int, augmentation: Augmentation, draws: Sequence[float]) -> Window:
+    """A random part of the image with the area and aspect of `augmentation`; the largest central one after ten tries.
+
+    The aspect is uniform in its logarithm, so that wide and tall are equally likely.
+    """
+    low, high = augmentation.area
+    log_low, log_high = (math.log(ratio) for ratio in augmentation.aspect)
+    for i in range(_TRIES, _TRIES + 2 * _NUM_TRIES, 2):
+        area = (low + draws[i] * (high - low)) * height * width
+        aspect = math.exp(log_low + draws[i + 1] * (log_high - log_low))
+        w, h = max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))
+        if w <= width and h <= height:
+            return Window(int(draws[_PLACE] * (width - w + 1)), int(draws[_PLACE + 1] * (height - h + 1)), w, h)
+    w = max(1, min(width, round(height * augmentation.aspect[1])))
+    h = max(1, min(height, round(width / augmentation.aspect[0])))
+    return Window((width - w) // 2, (height - h) // 2, w, h)
+
+
+def centre_window(height: int, width: int, size: int, crop_ratio: float) -> Window:
+    """The central square that is left when the shorter side is resized to ceil(size / crop_ratio) and `size` is cut."""
+    shorter = min(height, width)
+    side = max(1, round(shorter * size / math.ceil(round(size / crop_ratio, 6))))
+    return Window((width - side) // 2, (height - side) // 2, side, side)
+
+
+def padded_window(height: int, width: int, size: int, pad: int, draws: Sequence[float]) -> Window:
+    """A random square of an image that has `pad` pixels around it; x and y count from the image's own corner."""
+    x = int(draws[_PLACE] * (width + 2 * pad - size + 1)) - pad
+    y = int(draws[_PLACE + 1] * (height + 2 * pad - size + 1)) - pad
+    return Window(x, y, size, size)
+
+
+def is_mirrored(augmentation: Augmentation, draws: Sequence[float]) -> bool:
+    """Whether left and right are exchanged."""
+    return augmentation.mirror and draws[_MIRROR] < 0.5
+
+
+def color_matrix(augmentation: Augmentation, mean: Sequence[float], draws: Sequence[float]) -> np.ndarray:
+    """All colour changes as one (3, 4) matrix for (B, G, R, 1), values 0..255.
+
+    Brightness, contrast (towards the mean grey of the image) and saturation (towards the grey of the pixel); their
+    order does not matter, for grey keeps its grey, and values are clipped only after all of them. Then noise along
+    the principal components. `mean`: of B, G, R over the image. Plain numbers: this runs for every image.
+    """
+    strength = augmentation.jitter
+    brightness, contrast, saturation = (1 + strength * (2 * u - 1) for u in draws[_JITTER : _JITTER + 3])
+    grey = brightness * (1 - contrast) * sum(weight * value for weight, value in zip(GREY_WEIGHTS, mean))
+    own, mixed = brightness * contrast * saturation, brightness * contrast * (1 - saturation)
+    noise = [deviation * augmentation.pca_noise * z for deviation, z in zip(_PCA_DEVIATIONS, _normal(draws))]
+    matrix = [[mixed * weight for weight in GREY_WEIGHTS] for _ in range(3)]
+    for channel, (row, components) in enumerate(zip(matrix, _PCA_COMPONENTS)):
+        row[channel] += own
+        row.append(grey + sum(component * value for component, value in zip(components, noise)))
+    return np.array(matrix, np.float32)
+
+
+def _normal(draws: Sequence[float]) -> Tuple[float, float, float]:
+    """Three normal numbers from four uniform ones (Box and Muller, 1958)."""
+    u, v, s, t = draws[_NOISE : _NOISE + 4]
+    radius, angle = math.sqrt(-2 * math.log(1 - u)), 2 * math.pi * v
+    other = math.sqrt(-2 * math.log(1 - s)) * math.cos(2 * math.pi * t)
+    return radius * math.cos(angle), radius * math.sin(angle), other
+
+
+# The recipe of GluonCV's train_imagenet.py for .rec files.
+IMAGENET_AUGMENTATION = Augmentation(area=(0.08, 1.0), mirror=True, jitter=0.4, pca_noise=0.1)
+SMALL_IMAGE_AUGMENTATION = Augmentation(pad=4, mirror=True)  # 32 px
+DIGITS_AUGMENTATION = Augmentation(pad=2)  # a mirrored digit is another sign
+
+
+def augmentation_for(input_size: int) -> Augmentation:
+    """From 96 px on that of ImageNet; below, an eighth of padding on each side (4 px of 32, 8 of 64) and mirroring."""
+    if input_size >= 96:
+        return IMAGENET_AUGMENTATION
+    return Augmentation(pad=max(1, input_size // 8), mirror=True)
