@@ -155,11 +155,11 @@ def test_training_refuses(work, tmp_path, teacher, capsys, case):
     fails(train_imagenet.main, arguments(work, tmp_path / "run", line), capsys, *words)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_killed_runs_end_with_the_same_bits(tmp_path, devices, capsys):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("devices, kills", [(1, 2), (2, 1)])
+def test_killed_runs_end_with_the_same_bits(tmp_path, devices, kills, capsys):
     """Contract C4; `python -m utils.check_resume --kills 10` is the full count."""
-    flags = f"--kills 2 --devices {devices} --folder {tmp_path / 'check'} --recipe".split()
-    recipe = check_resume.RECIPE.replace("--num-epochs 4", "--num-epochs 2").replace("--dataset digits", "")
-    recipe += f" --data-dir {tmp_path}"
-    assert run_program(check_resume.main, [*flags, recipe + " --dataset digits"]) == 0
-    assert "after 2 kills" in capsys.readouterr().out
+    flags = f"--kills {kills} --devices {devices} --folder {tmp_path / 'check'} --recipe".split()
+    recipe = check_resume.RECIPE.replace("--num-epochs 4", "--num-epochs 2") + f" --data-dir {tmp_path}"
+    assert run_program(check_resume.main, [*flags, recipe]) == 0
+    assert f"after {kills} kills" in capsys.readouterr().out
