@@ -96,16 +96,15 @@ def color_matrix(augmentation: Augmentation, mean: Sequence[float], draws: Seque
     order does not matter, for grey keeps its grey, and values are clipped only after all of them. Then noise along
     the principal components. `mean`: of B, G, R over the image. Plain numbers: this runs for every image.
     """
-    strength = augmentation.jitter
-    brightness, contrast, saturation = (1 + strength * (2 * u - 1) for u in draws[_JITTER : _JITTER + 3])
-    grey = brightness * (1 - contrast) * sum(weight * value for weight, value in zip(GREY_WEIGHTS, mean))
+    brightness, contrast, saturation = (1 + augmentation.jitter * (2 * u - 1) for u in draws[_JITTER : _JITTER + 3])
+    (blue, green, red), (weight_b, weight_g, weight_r) = mean, GREY_WEIGHTS
+    grey = brightness * (1 - contrast) * (weight_b * blue + weight_g * green + weight_r * red)
     own, mixed = brightness * contrast * saturation, brightness * contrast * (1 - saturation)
-    noise = [deviation * augmentation.pca_noise * z for deviation, z in zip(_PCA_DEVIATIONS, _normal(draws))]
-    matrix = [[mixed * weight for weight in GREY_WEIGHTS] for _ in range(3)]
-    for channel, (row, components) in enumerate(zip(matrix, _PCA_COMPONENTS)):
-        row[channel] += own
-        row.append(grey + sum(component * value for component, value in zip(components, noise)))
-    return np.array(matrix, np.float32)
+    b, g, r = mixed * weight_b, mixed * weight_g, mixed * weight_r
+    x, y, z = (deviation * augmentation.pca_noise * n for deviation, n in zip(_PCA_DEVIATIONS, _normal(draws)))
+    shift_b, shift_g, shift_r = (grey + i * x + j * y + k * z for i, j, k in _PCA_COMPONENTS)
+    rows = ((b + own, g, r, shift_b), (b, g + own, r, shift_g), (b, g, r + own, shift_r))
+    return np.array(rows, np.float32)
 
 
 def _normal(draws: Sequence[float]) -> Tuple[float, float, float]:

@@ -86,8 +86,9 @@ class ImageDecoder:
         if header is not None:
             window = self._window(header.height, header.width, draws)
             factor = max(f for f in jpeg.FACTORS if f == 1 or f * self.size <= min(window.width, window.height))
-            image = jpeg.decode(content, header, window.y + window.height, factor)
-            if image is not None and image.shape[1] == -(-header.width // factor):
+            bottom, width = window.y + window.height, -(-header.width // factor)
+            image = jpeg.decode(content, header, bottom, factor)
+            if image is not None and image.shape[0] >= bottom // factor and image.shape[1] == width:
                 return self._resize(image, _divide(window, factor), scratch)
         image = jpeg.decode_any(content)
         if image is None:

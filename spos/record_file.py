@@ -5,7 +5,7 @@ subset, which is how training, BN-update, search-validation and test images are 
 
 MXNet's own `ImageRecordIter` must never be given such a subset: it takes everything up to the next listed offset
 as one record, so it also yields the images that were left out, and can run for ever (measured, 1.9.1).
-`spos.data.ImageLoader` therefore reads the records itself.
+`spos.image_source` therefore reads the records itself.
 """
 
 from __future__ import annotations

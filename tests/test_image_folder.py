@@ -8,6 +8,7 @@ import pytest
 from image_files import ONE, ZERO, png, random_images, read_pass
 
 import train_imagenet
+from spos.assembly import make_loader
 from spos.data import ImageLoader, hold_out, open_folder_dataset
 from spos.datasets import imagenet_synsets, open_dataset
 from spos.errors import InputError
@@ -147,6 +148,13 @@ def test_split_by_class_takes_a_share_of_each(pictures):
     assert np.bincount(val.labels).tolist() == [3, 3, 4]
     assert sorted(train.paths + val.paths) == sorted(images.paths)
     assert split_by_class(images, 0.25, seed=3)[1].paths == val.paths != split_by_class(images, 0.25, seed=4)[1].paths
+
+
+def test_the_flag_limits_undecodable_images(pictures):
+    (pictures / "train" / "ant" / "bad.jpg").write_text("<html>")
+    flags = options(data_dir=str(pictures), max_bad_images=0)
+    with pytest.raises(InputError, match="more than --max-bad-images 0; the first: .*train/ant/bad.jpg"):
+        read_pass(make_loader(open_dataset(flags), "train_full", flags))
 
 
 def test_training_on_a_raw_folder(pictures, capsys):
