@@ -6,7 +6,7 @@ setup:
 check: setup
 	env/bin/python -m ruff check .
 	env/bin/python -m ruff format --check .
-	env/bin/python -m pytest
+	sh scripts/test.sh
 
 test:
 	sh scripts/test.sh

@@ -4,4 +4,5 @@
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 sh scripts/setup.sh --dev
-exec env/bin/python -m pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # several processes with several threads each get in each other's way
+exec env/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

@@ -23,6 +23,7 @@ from test_path_trainer import assert_only_path_moved
 from test_programs import same_parameters, without_speed
 
 from spos.assembly import check_same_lists, join_cluster
+from spos.checkpoint import newest_checkpoint
 from spos.cluster import LOCAL, STEPS_BETWEEN_AGREEMENTS, Cluster, open_cluster
 from spos.compat import mx
 from spos.errors import InputError
@@ -354,6 +355,24 @@ def test_program_in_two_workers_is_the_program_on_two_devices(work, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_program_told_to_stop_writes_a_checkpoint_inside_the_epoch_and_goes_on(work, tmp_path):
+    flags = [*map(str, data_flags(work, **{"batch-size": 4})), *TRAIN_FLAGS.split(), "--save-steps", "1"]
+    folder = tmp_path / "run"
+    launch = Launch(*flags, "--save-dir", folder)
+    wait_until(lambda: list(folder.glob("checkpoints/epoch-0000-step-*")))
+    launch.process.send_signal(signal.SIGTERM)
+    code, out, err = launch.end()
+    assert code == 143 and "stopped; the same command goes on" in err, out + err
+    reached = newest_checkpoint(folder)
+    assert (0, 0) < (reached.epoch, reached.step) < (2, 0) and not (folder / "model.params").exists()
+    code, out, err = Launch(*flags, "--save-dir", folder).end()
+    assert code == 0, out + err
+    assert "worker 0: continuing" in out and (folder / "model.params").is_file()
+    assert [row["epoch"] for row in without_speed(folder / "log.jsonl")] == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_program_runs_asynchronously(work, tmp_path):
     flags = [*map(str, data_flags(work)), *TRAIN_FLAGS.split(), "--kv-store", "dist_async"]
     code, out, err = Launch(*flags, "--save-dir", tmp_path / "run").end()
@@ -404,8 +423,10 @@ class WithChief(Cluster):
 def test_workers_with_other_images_than_the_chief_are_refused(tmp_path):
     for name, content in (("train.idx", "0\t0\n"), ("train.rec", "records")):
         (tmp_path / name).write_text(content)
-    files = SimpleNamespace(splits={"train": RecordFile(str(tmp_path / "train.rec"), str(tmp_path / "train.idx"))})
+    files = SimpleNamespace(
+        name="pictures", splits={"train": RecordFile(str(tmp_path / "train.rec"), str(tmp_path / "train.idx"))}
+    )
     same = {"train": [zlib.crc32(b"0\t0\n"), len("records")]}
     check_same_lists(files, WithChief(1, 2, json.dumps(same)))
-    with pytest.raises(InputError, match="worker 1 has other images in its list 'train' than worker 0"):
+    with pytest.raises(InputError, match="worker 1 has other images in its list 'train' of pictures than worker 0"):
         check_same_lists(files, WithChief(1, 2, json.dumps({"train": [1, 2]})))

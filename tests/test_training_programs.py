@@ -160,6 +160,7 @@ def test_training_refuses(work, tmp_path, teacher, capsys, case):
 def test_killed_runs_end_with_the_same_bits(tmp_path, devices, kills, capsys):
     """Contract C4; `python -m utils.check_resume --kills 10` is the full count."""
     flags = f"--kills {kills} --devices {devices} --folder {tmp_path / 'check'} --recipe".split()
-    recipe = check_resume.RECIPE.replace("--num-epochs 4", "--num-epochs 2") + f" --data-dir {tmp_path}"
+    recipe = check_resume.RECIPE.replace("--num-epochs 4", "--num-epochs 2").replace("scale 4", "scale 6")
+    recipe += f" --data-dir {tmp_path}"
     assert run_program(check_resume.main, [*flags, recipe]) == 0
     assert f"after {kills} kills" in capsys.readouterr().out
