@@ -64,6 +64,8 @@ def describe_epoch(row: Dict[str, Any]) -> str:
     for key, label in (("val_top1", "val top-1"), ("val_top5", "top-5")):
         if key in row:
             text += f"  {label} {row[key]:.2%}"
+    if "undecodable_images" in row:
+        text += f"  {len(row['undecodable_images'])} undecodable images"
     return text
 
 

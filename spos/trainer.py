@@ -114,6 +114,7 @@ class TrainingJob:
 
     Args:
         loader: an `ImageLoader` of training images; `epoch(e, start=k)` gives the batches of epoch e from the k-th on.
+            What it could not decode since the program started is named in the row of every epoch.
         schedule: learning rate of a step, counted from 0 over the whole run.
         strategy: passes of a step from (epoch, step, rng), for a network called as `net(x, architecture)` that has
             `selected_parameters(architecture)`; None for a network called as `net(x)`.
@@ -183,6 +184,8 @@ def train(job: TrainingJob, start: Optional[Progress] = None) -> None:
                     "Lower --lr or lengthen --warmup-epochs, in another --save-dir"
                 ) from None
             job.settle()
+            if job.loader.bad_images:
+                row["undecodable_images"] = list(job.loader.bad_images)
             if job.cluster.is_chief:
                 row.update(validate(job, epoch, meter))
                 job.log(row)

@@ -1,7 +1,10 @@
 """Flags of the trainer that cannot work together are refused before anything starts, each by its name."""
 
+import re
+
 import pytest
 
+import train_imagenet
 from spos.errors import InputError
 from spos.flag_rules import check_training_flags
 from spos.options import (
@@ -84,3 +87,23 @@ def test_refused(line):
 )
 def test_accepted(line):
     check(line)
+
+
+PUBLISHED = """
+    --data-dir --rec-train --rec-train-idx --rec-val --rec-val-idx --use-rec --batch-size --dtype --num-gpus -j
+    --num-data-workers --num-epochs --lr --momentum --wd --lr-mode --lr-decay --lr-decay-period --lr-decay-epoch
+    --warmup-lr --warmup-epochs --last-gamma --mode --model --input-size --crop-ratio --use-pretrained --use-se --mixup
+    --mixup-alpha --mixup-off-epoch --label-smoothing --no-wd --teacher --temperature --hard-weight --batch-norm
+    --save-frequency --save-dir --resume-epoch --resume-params --resume-states --log-interval --logging-file --use-gn
+    --use-all-blocks --use-all-channels --epoch-start-cs --last-conv-after-pooling --cs-warm-up --channels-layout
+    --ignore-first-two-cs --reduced-dataset-scale --train-upper-constraints --train-bottom-constraints
+    --train-constraint-method --flop-param-method --block-choices --channel-choices
+    --dataset --architecture --seed --resume
+"""
+
+
+def test_flags_that_people_use_stay(capsys):
+    with pytest.raises(SystemExit):
+        train_imagenet.main(["--help"])
+    known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
+    assert set(PUBLISHED.split()) - known == set()

@@ -32,6 +32,8 @@ CPU = (mx.cpu(),)
 class ListLoader:
     """Random images that are a function of the epoch, like a loader with augmentation."""
 
+    bad_images = ()
+
     def __init__(self, num_batches=2, batch_size=8):
         self.num_batches, self.batch_size = num_batches, batch_size
         self.num_images = num_batches * batch_size

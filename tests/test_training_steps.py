@@ -13,6 +13,7 @@ from spos.checkpoint import load_arrays, newest_checkpoint
 from spos.compat import mx
 from spos.errors import InputError, Stopped
 from spos.path_trainer import PathTrainer, make_optimizer
+from spos.reporting import describe_epoch
 from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
 from spos.search_space import Architecture
@@ -111,6 +112,8 @@ def test_all_strategies_train(tmp_path, strategy):
 class StopAfter:
     """A loader that sends a signal to this process while it deals one batch."""
 
+    bad_images = ()
+
     def __init__(self, epoch, step, signum=signal.SIGTERM):
         self.when, self.signum, self.inner = (epoch, step), signum, ListLoader(num_batches=3)
         self.num_batches, self.num_images = self.inner.num_batches, self.inner.num_images
@@ -188,6 +191,15 @@ def test_checkpoints_inside_an_epoch_come_as_often_as_asked(tmp_path):
         "epoch-0002",
     ]
     assert newest_checkpoint(tmp_path).epoch == 2
+
+
+def test_undecodable_images_are_named_in_the_log(tmp_path):
+    rows = []
+    job = make_job(tmp_path, num_epochs=2, log=rows.append)
+    job.loader.bad_images = ["train.rec: image with key 7"]
+    train(job)
+    assert [row["undecodable_images"] for row in rows] == [job.loader.bad_images] * 2
+    assert describe_epoch(rows[0]).endswith("1 undecodable images")
 
 
 def test_a_loss_that_is_not_finite_names_step_architecture_and_checkpoint(tmp_path):
