@@ -17,7 +17,7 @@ from oneshot_nas_network import Supernet
 from spos import assembly
 from spos.checkpoint import load_parameters
 from spos.constraints import Constraints, limit_or_none
-from spos.data import DataSet
+from spos.data_set import DataSet
 from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator
 from spos.evolution import Domain, GeneticSettings, Search, genetic_search, random_search

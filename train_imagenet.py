@@ -20,7 +20,7 @@ from spos.cluster import Cluster
 from spos.compat import mx
 from spos.constrained_policy import CheckedPolicy, describe_sampling, make_policy
 from spos.cost import Cost
-from spos.data import DataSet
+from spos.data_set import DataSet
 from spos.errors import Stopped
 from spos.evaluation import CandidateEvaluator
 from spos.flag_rules import check_training_flags
@@ -88,6 +88,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""
     net = make_net(flags, data, space, record, ctx)
+    objective = make_objective(flags, data, ctx)
     cluster = assembly.join_cluster(flags.device)
     config = {
         "program": "train_imagenet.py",
@@ -108,7 +109,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     data = assembly.with_lists(data, flags.data, folder / LISTS_FOLDER)
     assembly.check_same_lists(data, cluster)
 
-    job = make_job(folder, flags, data, net, ctx, cluster)
+    job = make_job(folder, flags, data, net, objective, ctx, cluster)
     log = RunLog(Journal(folder / LOG_FILE), flags.train.logging_file if cluster.is_chief else "")
     job.log = log.epoch
     progress = start(job, folder, flags.train)
@@ -171,7 +172,13 @@ def make_net(flags: Flags, data: DataSet, space: Optional[SearchSpace], record: 
 
 
 def make_job(
-    save_dir: Path, flags: Flags, data: DataSet, net: mx.gluon.Block, ctx: tuple, cluster: Cluster
+    save_dir: Path,
+    flags: Flags,
+    data: DataSet,
+    net: mx.gluon.Block,
+    objective: Objective,
+    ctx: tuple,
+    cluster: Cluster,
 ) -> trainer.TrainingJob:
     """Loader, optimizer, sampling and validation of the run."""
     train, dtype, is_supernet = flags.train, flags.device.dtype, isinstance(net, Supernet)
@@ -189,7 +196,7 @@ def make_job(
         net=net,
         trainer=PathTrainer(net, optimizer, train.no_wd, cluster),
         loader=loader,
-        objective=make_objective(flags, data, ctx),
+        objective=objective,
         schedule=trainer.make_schedule(
             train.lr_mode,
             train.lr,

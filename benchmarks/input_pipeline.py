@@ -20,7 +20,8 @@ import numpy as np
 
 from spos.augmentation import augmentation_for
 from spos.compat import mx, physical_cores
-from spos.data import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, ImageLoader
+from spos.data import ImageLoader
+from spos.data_set import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
 from spos.options import OneLineParser, positive, run_program
 from spos.record_file import Index, RecordFile, RecordReader, read_index
 

@@ -16,7 +16,8 @@ import numpy as np
 from spos.architectures import space_of
 from spos.cluster import LOCAL, Cluster, open_cluster
 from spos.compat import mx
-from spos.data import CachedLoader, DataSet, ImageLoader, hold_out
+from spos.data import CachedLoader, ImageLoader
+from spos.data_set import DataSet, hold_out
 from spos.datasets import open_dataset
 from spos.errors import InputError
 from spos.image_source import count_listed, summarize_list

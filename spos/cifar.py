@@ -11,7 +11,7 @@ import numpy as np
 
 from spos.augmentation import augmentation_for
 from spos.compat import mx
-from spos.data import DataSet, Triple
+from spos.data_set import DataSet, Triple
 from spos.errors import InputError
 from spos.prepared import is_complete, pack_images, write_prepared
 from spos.record_file import RecordFile

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Optional, Tuple
 
 from spos.cifar import IMAGE_SIZE, NUM_CLASSES, describe_cifar, prepare_cifar
 from spos.compat import import_gluoncv
-from spos.data import IMAGENET_CROP_RATIO, DataSet, check_num_classes, open_folder_dataset, open_record_dataset
+from spos.data_set import IMAGENET_CROP_RATIO, DataSet, check_num_classes, open_folder_dataset, open_record_dataset
 from spos.digits import prepare_digits
 from spos.errors import InputError
 from spos.image_folder import class_folders

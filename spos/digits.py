@@ -12,7 +12,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 
 from spos.augmentation import DIGITS_AUGMENTATION
-from spos.data import DataSet
+from spos.data_set import DataSet
 from spos.errors import InputError
 from spos.prepared import is_complete, pack_images, write_prepared
 from spos.record_file import RecordFile, random_order

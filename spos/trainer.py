@@ -7,14 +7,12 @@ checkpoint between two steps needs to remember where it stands and nothing else.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from signal import SIGTERM
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
 from tqdm import tqdm
 
 from spos.checkpoint import (
@@ -28,8 +26,9 @@ from spos.checkpoint import (
 from spos.cluster import LOCAL, Cluster
 from spos.compat import mx
 from spos.errors import InputError, Stopped
-from spos.evaluation import Accuracy, count_hits
+from spos.evaluation import count_hits
 from spos.losses import Example, Objective
+from spos.meter import LossNotFinite, Meter, Part
 from spos.path_trainer import PathTrainer
 from spos.reporting import progress_line
 from spos.schedule import derive_rng, derive_seed
@@ -37,66 +36,6 @@ from spos.stopping import StopRequest
 from spos.strategies import Pass
 
 Passes = Sequence[Optional[Pass]]
-
-
-class LossNotFinite(InputError):
-    """Training diverged; the message says where."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one pass on one device gave: NDArrays, so that nothing waits for them, and where they come from."""
-
-    loss: Any  # sum over images
-    hits: Any  # (top-1, top-5)
-    num_images: int
-    where: str
-
-
-@dataclass
-class Meter:
-    """Loss and hits of an epoch, read one step late so that reading does not wait for the step just issued."""
-
-    loss: float = 0.0
-    top1_hits: int = 0
-    top5_hits: int = 0
-    num_images: int = 0  # once for every pass
-    _pending: List[Part] = field(default_factory=list, repr=False)
-
-    def add(self, parts: Sequence[Part]) -> None:
-        self.flush()
-        self._pending = list(parts)
-
-    def flush(self) -> None:
-        """Count what is pending. Raises LossNotFinite."""
-        for part in self._pending:
-            value = float(part.loss.asscalar())
-            if not math.isfinite(value):
-                raise LossNotFinite(f"the loss became {value} at {part.where}")
-            top1, top5 = part.hits.asnumpy()
-            self.loss += value
-            self.top1_hits += int(top1)
-            self.top5_hits += int(top5)
-            self.num_images += part.num_images
-        self._pending = []
-
-    def gathered(self, cluster: Cluster) -> Meter:
-        """A meter of all workers together; this one, if there are no others."""
-        self.flush()
-        if not cluster.is_distributed:
-            return self
-        hits, num_images = np.array([self.top1_hits, self.top5_hits]), np.array(self.num_images)
-        loss, hits, num_images = cluster.total([np.array(self.loss), hits, num_images])
-        return Meter(float(loss), *hits.astype(int).tolist(), int(num_images))
-
-    def result(self) -> Dict[str, float]:
-        self.flush()
-        accuracy = Accuracy(self.top1_hits, self.top5_hits, self.num_images)
-        return {"loss": self.loss / self.num_images, "top1": accuracy.top1, "top5": accuracy.top5}
-
-    def to_json(self) -> Dict[str, Any]:
-        self.flush()
-        return {key: value for key, value in asdict(self).items() if not key.startswith("_")}
 
 
 @dataclass(frozen=True)

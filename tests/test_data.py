@@ -11,20 +11,11 @@ from image_files import ONE, ZERO, loader, pack, png, random_images, read_pass, 
 
 from spos.augmentation import DIGITS_AUGMENTATION, IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION
 from spos.compat import mx
-from spos.data import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    CachedLoader,
-    ImageLoader,
-    hold_out,
-    open_record_dataset,
-    stride_plan,
-)
+from spos.data import CachedLoader, ImageLoader
+from spos.data_set import IMAGENET_MEAN, IMAGENET_STD, hold_out, open_record_dataset
 from spos.errors import InputError
-from spos.record_file import (
-    check,
-    read_index,
-)
+from spos.record_file import check, read_index
+from spos.search_space import stride_plan
 
 AUGMENTATIONS = pytest.mark.parametrize(
     "augmentation", [IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION, DIGITS_AUGMENTATION]

@@ -12,16 +12,11 @@ import numpy as np
 import pytest
 from image_files import ONE, ZERO, read_pass
 
-from spos.data import (
-    ImageLoader,
-    hold_out,
-)
+from spos.data import ImageLoader
+from spos.data_set import hold_out
 from spos.digits import MEAN, STD, load_images, prepare_digits, split_positions
 from spos.errors import InputError
-from spos.record_file import (
-    check,
-    read_index,
-)
+from spos.record_file import check, read_index
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from spos.augmentation import (
     color_matrix,
     random_window,
 )
-from spos.data import IMAGENET_MEAN, IMAGENET_STD, ImageLoader
+from spos.data import ImageLoader
+from spos.data_set import IMAGENET_MEAN, IMAGENET_STD
 from spos.image_decoder import ImageDecoder, Scratch
 from spos.image_folder import list_folder
 from spos.record_file import RecordReader, read_index

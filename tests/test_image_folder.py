@@ -9,7 +9,8 @@ from image_files import ONE, ZERO, png, random_images, read_pass
 
 import train_imagenet
 from spos.assembly import make_loader
-from spos.data import ImageLoader, hold_out, open_folder_dataset
+from spos.data import ImageLoader
+from spos.data_set import hold_out, open_folder_dataset
 from spos.datasets import imagenet_synsets, open_dataset
 from spos.errors import InputError
 from spos.image_folder import list_folder, open_folders, split_by_class

@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures augmentation constrained_policy constrained_sampling constraints cost cost_report errors evolution
-        flag_rules gpu image_folder image_source latency layer_specs options record_file records reporting sampling
-        schedule search_space searcher stopping strategies
+        architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set errors
+        evolution flag_rules gpu image_folder image_source latency layer_specs options record_file records reporting
+        sampling schedule search_space searcher stopping strategies
         """,
     # MXNet, but no network of ours
     1: """
         assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation image_decoder jpeg
-        losses path_trainer prepared slicing symbol_cost trainer validation zoo
+        losses meter path_trainer prepared slicing symbol_cost trainer validation zoo
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}

@@ -12,11 +12,12 @@ from spos.cluster import Cluster
 from spos.compat import mx
 from spos.errors import InputError
 from spos.losses import Objective
+from spos.meter import LossNotFinite, Meter, Part
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture, Stage, search_space
 from spos.strategies import UniformStrategy
-from spos.trainer import LossNotFinite, Meter, Part, TrainingJob, make_schedule, resume, train, train_epoch, train_step
+from spos.trainer import TrainingJob, make_schedule, resume, train, train_epoch, train_step
 
 TINY = replace(
     search_space(use_se=True, last_conv_after_pooling=True),

@@ -153,6 +153,7 @@ def test_training_refuses(work, tmp_path, teacher, capsys, case):
     pickle.write_bytes(b"\x80\x04.")
     line = line.replace("OWN", str(teacher)).replace("PICKLE", str(pickle))
     fails(train_imagenet.main, arguments(work, tmp_path / "run", line), capsys, *words)
+    assert case == "pickled states" or not (tmp_path / "run").exists()
 
 
 @pytest.mark.timeout(300)
