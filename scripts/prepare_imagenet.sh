@@ -9,7 +9,7 @@
 # of the name among all 1000, also if folders are missing or empty. The 50,000 validation images come as one flat
 # folder and must be sorted into class folders first, by the ground truth file that comes with them.
 #
-# Expect 1,281,167 and 50,000 images, about 45 GB (150 GB as they are), and an hour on 16 cores. Files that are no
+# Expect 1,281,167 and 50,000 images, about 50 GB (140 GB as they are), and an hour on 16 cores. Files that are no
 # pictures are named. Nothing appears in data/imagenet before all of it is whole; a stopped run is started anew.
 set -eu
 here=$(dirname -- "$0")
