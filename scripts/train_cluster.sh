@@ -11,12 +11,4 @@
 # Trusted networks only: the servers believe whatever they are sent.
 # Results: as of the script that is run, written by worker 0. The same command continues a stopped run.
 set -eu
-root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-python=${SPOS_PYTHON:-$root/env/bin/python}
-if ! command -v "$python" >/dev/null 2>&1; then
-    echo "error: $python is not there; run: sh scripts/setup.sh" >&2
-    exit 2
-fi
-PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH
-exec "$python" -m utils.launch_cluster "$@"
+exec sh "$(dirname -- "$0")/run.sh" utils.launch_cluster "$@"

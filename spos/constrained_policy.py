@@ -141,10 +141,9 @@ def _sampler_of(space: SearchSpace, lowest: int, whole: PathSampler, cell: Cell)
         shared = whole.within(cell.limits())
         if shared.choices.acceptance(rng, 512) >= RARE:
             return [shared]
-    except TooRare:
-        pass
-    except InputError:
-        return []
+    except InputError as error:
+        if not isinstance(error, TooRare):  # that one says nothing about a finer table
+            return []
     try:
         own = path_sampler(space, lowest, cell.limits())
     except InputError:  # a finer table may also prove a cell empty

@@ -70,7 +70,7 @@ def read_header(content: bytes) -> Optional[JpegHeader]:
                 return JpegHeader(height, width, frame_at, position, whole)
             position += 2 + length
     except (IndexError, struct.error):  # cut short
-        pass
+        return None
     return None
 
 

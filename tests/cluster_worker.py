@@ -5,11 +5,10 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from conftest import fill_parameters
+from conftest import TINY, fill_parameters
 
 import train_imagenet
 from oneshot_nas_network import Supernet
@@ -17,18 +16,10 @@ from spos.cluster import LOCAL, open_cluster
 from spos.compat import mx
 from spos.losses import Objective
 from spos.path_trainer import PathTrainer, make_optimizer
-from spos.search_space import Architecture, Stage, search_space
+from spos.search_space import Architecture
 from spos.strategies import Pass
 from spos.trainer import TrainingJob, train_step
 
-SPACE = replace(
-    search_space(use_se=True, last_conv_after_pooling=True),
-    stages=(Stage(2, 32, False, False), Stage(2, 48, True, True)),
-    strides=(2, 2, 2),
-    num_classes=5,
-    input_size=16,
-    warm_up_durations=(1, 1),
-)
 # The second leaves gradients and momentum behind that the last must not apply again.
 PATHS = [
     Architecture((0, 3, 1, 2), (9, 9, 9, 9)),
@@ -54,7 +45,7 @@ def without_dropout(net):
 
 def make_job(ctx, seed, filled, cluster=LOCAL):
     mx.random.seed(seed)
-    net = without_dropout(Supernet(SPACE))
+    net = without_dropout(Supernet(TINY))
     net.initialize(ctx=list(ctx))
     if filled:
         fill_parameters(net)

@@ -2,6 +2,7 @@
 
 import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from spos.compat import mx
 from spos.digits import prepare_digits
 from spos.options import run_program
 from spos.record_file import write_index_subset
-from spos.search_space import search_space
+from spos.search_space import Stage, search_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -28,11 +29,19 @@ VARIANTS = {
 }
 
 
+TINY = replace(
+    search_space(use_se=True, last_conv_after_pooling=True),
+    stages=(Stage(2, 32, False, False), Stage(2, 48, True, True)),
+    strides=(2, 2, 2),
+    num_classes=5,
+    input_size=16,
+    warm_up_durations=(1, 1),
+)
+
+
 @pytest.fixture(params=VARIANTS, ids=str)
 def space(request):
     """Every variant of the search space, with ten classes."""
-    from dataclasses import replace
-
     return replace(VARIANTS[request.param], num_classes=10)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import fill_parameters
+from conftest import TINY, fill_parameters
 
 from oneshot_nas_network import Supernet
 from spos.checkpoint import newest_checkpoint
@@ -15,18 +15,10 @@ from spos.losses import Objective
 from spos.meter import LossNotFinite, Meter, Part
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.sampling import SamplingPolicy
-from spos.search_space import Architecture, Stage, search_space
+from spos.search_space import Architecture
 from spos.strategies import UniformStrategy
 from spos.trainer import TrainingJob, make_schedule, resume, train, train_epoch, train_step
 
-TINY = replace(
-    search_space(use_se=True, last_conv_after_pooling=True),
-    stages=(Stage(2, 32, False, False), Stage(2, 48, True, True)),
-    strides=(2, 2, 2),
-    num_classes=5,
-    input_size=16,
-    warm_up_durations=(1, 1),
-)
 CPU = (mx.cpu(),)
 
 

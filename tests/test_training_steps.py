@@ -6,8 +6,8 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import fill_parameters
-from test_trainer import CPU, TINY, ListLoader, make_job, make_net, values
+from conftest import TINY, fill_parameters
+from test_trainer import CPU, ListLoader, make_job, make_net, values
 
 from spos.checkpoint import load_arrays, newest_checkpoint
 from spos.compat import mx
@@ -233,16 +233,17 @@ def test_parameters_that_are_not_finite_are_never_a_checkpoint(tmp_path):
     assert newest_checkpoint(tmp_path) is None
 
 
-def test_running_statistics_of_every_device_survive(tmp_path):
-    """Each device follows its own images; the parameter file holds their mean."""
+def test_running_statistics_of_every_device_survive_inside_an_epoch(tmp_path):
+    """Each device follows its own images until the epoch ends; the parameter file holds their mean."""
     job = make_job(tmp_path, ctx=TWO, num_epochs=2)
-    train(job)
+    train_step(job, *batch(), 0, 0)
+    job.save(0, 1)
     name = "features.1.running_mean"
     parameter = job.net._collect_params_with_prefix()[name]
     each = [data.asnumpy() for data in parameter.list_data()]
     assert not np.array_equal(*each)
     assert np.allclose(load_arrays(newest_checkpoint(tmp_path).model_file)[name].asnumpy(), np.mean(each, axis=0))
-    again = make_job(tmp_path, ctx=TWO)
+    again = make_job(tmp_path, ctx=TWO, num_epochs=2)
     resume(again, newest_checkpoint(tmp_path))
     restored = again.net._collect_params_with_prefix()[name].list_data()
     assert all(np.array_equal(one.asnumpy(), other) for one, other in zip(restored, each))
