@@ -153,23 +153,25 @@ def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> 
 
     Returns: loss, top-1, top-5 (means over all passes of the epoch), learning rate and speed.
     """
-    num_batches, num_seen, start = job.loader.num_batches, 0, time.time()
+    num_batches, num_seen, start = job.loader.num_batches, 0, time.time()  # seen: by all workers
     job.trainer.set_learning_rate(job.schedule(epoch * num_batches + max(first_step - 1, 0)))
     hidden = not (sys.stderr.isatty() and job.cluster.is_chief)
-    progress = tqdm(total=job.loader.num_images, unit="img", disable=hidden, leave=False, dynamic_ncols=True)
+    progress = tqdm(
+        total=num_batches, initial=first_step, unit="batch", disable=hidden, leave=False, dynamic_ncols=True
+    )
     with progress:
         progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
         for step, (images, labels) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
             job.trainer.set_learning_rate(job.schedule(epoch * num_batches + step))
             meter.add(train_step(job, images, labels, epoch, step))
-            num_seen += images.shape[0]
-            progress.update(images.shape[0])
+            num_seen += images.shape[0] * job.cluster.num_workers
+            progress.update()
             done = step + 1
-            if meter.num_images and done % job.log_interval == 0:
-                rate = num_seen / (time.time() - start)
-                progress.set_postfix(loss=f"{meter.loss / meter.num_images:.3f}")
-                if progress.disable and job.cluster.is_chief:
-                    print(progress_line(epoch, done, num_batches, meter.loss / meter.num_images, rate), flush=True)
+            if meter.num_images and done % job.log_interval == 0 and job.cluster.is_chief:
+                loss, rate = meter.loss / meter.num_images, num_seen / (time.time() - start)
+                progress.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} img/s")
+                if progress.disable:
+                    print(progress_line(epoch, done, num_batches, loss, rate), flush=True)
             if job.cluster.agree(job.stop.signum is not None):
                 job.save(epoch, done, meter)
                 raise Stopped(job.stop.signum or SIGTERM)  # another worker's
