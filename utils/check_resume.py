@@ -92,8 +92,9 @@ def kill(arguments: List[str], after: float, in_checkpoint: bool, folder: Path) 
     """
     start = time.time()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    being_written = folder / "killed" / CHECKPOINTS
-    while time.time() - start < after or (in_checkpoint and not any(being_written.glob(".epoch-*"))):
+    checkpoints = folder / "killed" / CHECKPOINTS
+    being_written = f".epoch-*.{process.pid}"  # others are left by earlier kills
+    while time.time() - start < after or (in_checkpoint and not any(checkpoints.glob(being_written))):
         if process.poll() is not None:
             if process.returncode:
                 raise InputError(
@@ -103,7 +104,7 @@ def kill(arguments: List[str], after: float, in_checkpoint: bool, folder: Path) 
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    half = sorted(path.name for path in being_written.glob(".epoch-*"))
+    half = sorted(path.name for path in checkpoints.glob(being_written))
     reached = newest_checkpoint(folder / "killed")
     where = f"epoch {reached.epoch}, step {reached.step}" if reached else "no checkpoint yet"
     return f"{time.time() - start:5.1f} s, {where}" + (f", while {half[0]} was being written" if half else "")
