@@ -20,14 +20,14 @@ SE = ["--use-se", "--last-conv-after-pooling"]
 def make_run(tmp_path):
     """A run directory with a given number of finished epochs."""
 
-    def make(name, num_epochs=4, architecture=None, **options):
+    def make(name, num_epochs=4, architecture=None, has_space=True, **options):
         folder = tmp_path / name
         folder.mkdir()
         config = {
             "program": "train_imagenet.py",
             "options": {"warmup_epochs": 1, "epoch_start_cs": -1, "cs_warm_up": False, **options},
             "architecture": architecture,
-            "space": replace(search_space(), warm_up_durations=(1, 2)).to_json(),
+            "space": replace(search_space(), warm_up_durations=(1, 2)).to_json() if has_space else None,
         }
         (folder / "config.json").write_text(json.dumps(config))
         rows = [{"epoch": epoch, "loss": 2 - epoch / 10, "top1": epoch / 10} for epoch in range(num_epochs)]
@@ -86,6 +86,7 @@ PHASES = {
     "without steps": ({"epoch_start_cs": 3}, 9, [(plot.LR_WARM_UP, 0, 1), (plot.FULL_WIDTH, 0, 3)]),
     "no selection": ({"epoch_start_cs": 3, "use_all_channels": True}, 9, [(plot.LR_WARM_UP, 0, 1)]),
     "subnet": ({"epoch_start_cs": 3, "architecture": {}}, 9, [(plot.LR_WARM_UP, 0, 1)]),
+    "network of the zoo": ({"has_space": False}, 9, [(plot.LR_WARM_UP, 0, 1)]),
 }
 
 

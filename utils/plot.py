@@ -236,7 +236,8 @@ def phases(config: Mapping[str, Any], num_epochs: int) -> List[Tuple[str, int, i
     """What the flags say of the warm-ups, as far as the run has come."""
     options = config["options"]
     found = [(LR_WARM_UP, 0, options.get("warmup_epochs", 0))]
-    if config.get("architecture") is None and not options.get("use_all_channels"):
+    is_supernet = config.get("space") is not None and config.get("architecture") is None
+    if is_supernet and not options.get("use_all_channels"):
         space = SearchSpace.from_json(config["space"], CONFIG_FILE)
         policy = SamplingPolicy(space, options.get("epoch_start_cs", -1), options.get("cs_warm_up", False))
         start, end = max(policy.epoch_start_cs, 0), max(policy.epoch_start_cs, 0)
@@ -259,9 +260,9 @@ def plot_training(runs: Sequence[Run]) -> Figure:
             accuracies.plot(epochs, values, marker="o", markersize=4, label=f"{run.name}, held out or test", **style)
         for name, start, end in run.phases:
             for axes in (losses, accuracies):
-                if len(runs) > 1:
+                if len(runs) > 1 and end < len(run.rows):  # a warm-up that the run has not left has no end yet
                     axes.axvline(end, color=f"C{i}", linestyle=":", linewidth=0.9)
-                else:
+                elif len(runs) == 1:
                     axes.axvspan(start, end, label=name if axes is losses else None, **SHADES[name])
     accuracies.yaxis.set_major_formatter(PercentFormatter(1))
     losses.xaxis.set_major_locator(MaxNLocator(integer=True))
