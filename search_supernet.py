@@ -22,6 +22,7 @@ from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator
 from spos.evolution import Domain, GeneticSettings, Search, genetic_search, random_search
 from spos.options import (
+    SUPERNET,
     ConstraintOptions,
     DataOptions,
     DeviceOptions,
@@ -108,6 +109,9 @@ def supernet_space(
     asked = assembly.make_space(options, data)
     if trained is None:
         return asked
+    model = trained["options"]["model"]
+    if model != SUPERNET:
+        raise InputError(f"{supernet_params} was trained by --model {model}; a search needs a supernet ({SUPERNET})")
     space = SearchSpace.from_json(trained["space"], source=supernet_params)
     own = "leave the flag out to use the supernet's own"
     for field, flag in FLAG_OF_FIELD.items():

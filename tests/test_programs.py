@@ -311,6 +311,11 @@ def test_search_refuses(work, supernet, tmp_path, capsys, case):
     assert not (tmp_path / "run").exists()
 
 
+def test_search_refuses_what_is_no_supernet(work, subnet, tmp_path, capsys):
+    flags = [*data_flags(work), "--supernet-params", subnet / "model.params", "--save-dir", tmp_path / "run"]
+    fails(search_supernet.main, flags, capsys, "ShuffleNas_fixArch", "needs a supernet")
+
+
 def test_search_refuses_a_truncated_supernet(work, supernet, tmp_path, capsys):
     cut = tmp_path / "cut.params"
     cut.write_bytes((supernet / "model.params").read_bytes()[:100_000])
