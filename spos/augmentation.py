@@ -11,6 +11,7 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
+LARGE_IMAGE = 96  # px: from here on images are cut as ImageNet's are; smaller ones are shown whole
 NUM_DRAWS = 32  # uniform numbers of one image
 _NUM_TRIES = 10
 _TRIES, _PLACE, _MIRROR, _JITTER, _NOISE = 0, 20, 22, 23, 26  # first number of each decision
@@ -123,6 +124,6 @@ DIGITS_AUGMENTATION = Augmentation(pad=2)  # a mirrored digit is another sign
 
 def augmentation_for(input_size: int) -> Augmentation:
     """From 96 px on that of ImageNet; below, an eighth of padding on each side (4 px of 32, 8 of 64) and mirroring."""
-    if input_size >= 96:
+    if input_size >= LARGE_IMAGE:
         return IMAGENET_AUGMENTATION
     return Augmentation(pad=max(1, input_size // 8), mirror=True)

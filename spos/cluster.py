@@ -17,6 +17,7 @@ from typing import Any, Iterator, List, Sequence
 
 import numpy as np
 
+from spos.checkpoint import STATISTICS
 from spos.compat import mx
 from spos.errors import InputError
 
@@ -28,7 +29,6 @@ VARIABLES = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WOR
 STEPS_BETWEEN_AGREEMENTS = 10  # of dist_async, whose workers would otherwise run in step
 _FIRST_KEY = 100_000  # parameters of a PathTrainer are 0, 1, 2 ..; MXNet multiplies keys by 9973 in 32 bits
 _CHUNK_SIZES = (1, 2**18)  # floats sent at a time, under a key of their own each
-_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Cluster:
 
     def average_statistics(self, net: mx.gluon.Block) -> None:
         """Set the running BatchNorm statistics to their average over all devices of all workers."""
-        parameters = [p for n, p in net._collect_params_with_prefix().items() if n.endswith(_STATISTICS)]
+        parameters = [p for n, p in net._collect_params_with_prefix().items() if n.endswith(STATISTICS)]
         if not parameters or (not self.is_distributed and len(parameters[0].list_ctx()) == 1):
             return
         totals = self.total([parameter._reduce().asnumpy() for parameter in parameters])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Optional, Tuple
 
+from spos.augmentation import LARGE_IMAGE
 from spos.cifar import IMAGE_SIZE, NUM_CLASSES, describe_cifar, prepare_cifar
 from spos.compat import import_gluoncv
 from spos.data_set import IMAGENET_CROP_RATIO, DataSet, check_num_classes, open_folder_dataset, open_record_dataset
@@ -18,7 +19,6 @@ from spos.record_file import RecordFile
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224
-_LARGE_IMAGE = 96  # from here on the centre is cut as for ImageNet; smaller images are shown whole
 _ADVICE = "README.md, 'Your own images', says how to make both; --dataset digits needs no files"
 
 
@@ -178,4 +178,4 @@ def _input_size(options: DataOptions) -> int:
 
 
 def _crop_ratio(options: DataOptions) -> float:
-    return options.crop_ratio or (IMAGENET_CROP_RATIO if _input_size(options) >= _LARGE_IMAGE else 1.0)
+    return options.crop_ratio or (IMAGENET_CROP_RATIO if _input_size(options) >= LARGE_IMAGE else 1.0)

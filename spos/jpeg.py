@@ -69,9 +69,9 @@ def read_header(content: bytes) -> Optional[JpegHeader]:
                 whole = sequential and not restarts and content[position + 4] == num_components
                 return JpegHeader(height, width, frame_at, position, whole)
             position += 2 + length
+        return None
     except (IndexError, struct.error):  # cut short
         return None
-    return None
 
 
 def decode(content: bytes, header: JpegHeader, num_rows: int, factor: int = 1) -> Optional[np.ndarray]:
