@@ -16,11 +16,10 @@ from typing import Any, Dict, List, Optional
 from oneshot_nas_network import Supernet
 from spos import assembly
 from spos.checkpoint import load_parameters
-from spos.constraints import Constraints, limit_or_none
 from spos.data_set import DataSet
+from spos.domain import Domain
 from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator
-from spos.evolution import Domain, GeneticSettings, Search, genetic_search, random_search
 from spos.options import (
     SUPERNET,
     ConstraintOptions,
@@ -36,8 +35,8 @@ from spos.options import (
 )
 from spos.records import BEST_FILE, HISTORY_FILE, LISTS_FOLDER, Journal, find_config, open_run, write_json
 from spos.reporting import table, warn
-from spos.schedule import derive_rng
-from spos.search_space import SearchSpace, format_choices, parse_choices
+from spos.search_plan import make_domain, make_search
+from spos.search_space import SearchSpace, format_choices
 from spos.searcher import Searcher, Target, best_record, best_rows, mean_of_random, num_ties
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
@@ -123,41 +122,6 @@ def supernet_space(
         if trained_for != now:
             raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
     return space
-
-
-def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
-    """What may be visited."""
-    constraints = Constraints(
-        limits.comparison_model,
-        flop_max=limit_or_none(limits.flop_max),
-        param_max=limit_or_none(limits.param_max),
-        score_max=limit_or_none(limits.score_max),
-        flop_max_m=limit_or_none(limits.flop_max_m),
-        param_max_m=limit_or_none(limits.param_max_m),
-    )
-    fixed = [
-        parse_choices(text, flag) if text else None
-        for text, flag in (
-            (options.fixed_block_choices, "--fixed-block-choices"),
-            (options.fixed_channel_choices, "--fixed-channel-choices"),
-        )
-    ]
-    return Domain(space, constraints, *fixed)
-
-
-def make_search(domain: Domain, options: SearchOptions, seed: int) -> Search:
-    """The strategy, with all of its randomness."""
-    rng = derive_rng(seed, "search")
-    if options.search_mode == "random":
-        return random_search(domain, options.search_iters, options.population_size, rng)
-    settings = GeneticSettings(
-        options.population_size,
-        options.retain_length,
-        options.random_select,
-        options.mutate_chance,
-        options.search_iters,
-    )
-    return genetic_search(domain, settings, rng)
 
 
 def make_evaluator(

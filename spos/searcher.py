@@ -13,8 +13,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from tqdm import tqdm
 
 from spos.cost import count_architecture, score
+from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import Domain, Search
+from spos.evolution import Search
 from spos.records import ArchitectureRecord, Journal
 from spos.search_space import Architecture
 

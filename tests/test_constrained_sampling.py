@@ -10,8 +10,8 @@ import pytest
 from spos.constrained_policy import path_sampler
 from spos.constraints import Constraints, limits_in_millions
 from spos.cost import cost_table
+from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import Domain
 from spos.search_space import Architecture, Stage, search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True)

@@ -7,9 +7,9 @@ import pytest
 
 from spos.constraints import Constraints, limit_or_none
 from spos.cost import Cost, cost_table
+from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import (
-    Domain,
     GeneticSettings,
     crossover,
     genetic_search,

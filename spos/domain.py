@@ -1,0 +1,86 @@
+"""What a search may visit: a space, fixed choices, limits, and the exact sampler over all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from spos.constrained_sampling import ConstrainedSampler
+from spos.constraints import Constraints
+from spos.cost import CostTable, cost_table
+from spos.search_space import Architecture, SearchSpace
+
+MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The architectures a search may visit: a space, fixed choices if any, and constraints."""
+
+    space: SearchSpace
+    constraints: Constraints = Constraints()
+    fixed_block_choices: Optional[Tuple[int, ...]] = None
+    fixed_channel_choices: Optional[Tuple[int, ...]] = None
+
+    def __post_init__(self) -> None:
+        blank = (0,) * self.space.num_choice_blocks
+        blocks, channels = (
+            blank if fixed is None else fixed for fixed in (self.fixed_block_choices, self.fixed_channel_choices)
+        )
+        self.space.validate(Architecture(blocks, channels), "fixed choices")
+
+    @cached_property
+    def genes(self) -> Tuple[Tuple[int, ...], ...]:
+        """Values that each gene may take: block choices, then channel choices."""
+        space, count = self.space, self.space.num_choice_blocks
+        blocks = [tuple(range(space.num_block_choices))] * count
+        channels = [tuple(range(space.min_channel_choice, space.num_channel_choices))] * count
+        if self.fixed_block_choices is not None:
+            blocks = [(choice,) for choice in self.fixed_block_choices]
+        if self.fixed_channel_choices is not None:
+            channels = [(choice,) for choice in self.fixed_channel_choices]
+        return tuple(blocks + channels)
+
+    @cached_property
+    def table(self) -> CostTable:
+        return cost_table(self.space)
+
+    @cached_property
+    def _pairs(self) -> List[List[Tuple[int, int]]]:
+        """For every choice block the (block choice, channel choice) pairs that may be visited."""
+        count = self.space.num_choice_blocks
+        genes = zip(self.genes[:count], self.genes[count:])
+        return [[(b, c) for b in blocks for c in channels] for blocks, channels in genes]
+
+    @cached_property
+    def _sampler(self) -> ConstrainedSampler:
+        costs = [np.array([block[b][c] for b, c in pairs]) for block, pairs in zip(self.table.blocks, self._pairs)]
+        return ConstrainedSampler(self.table.fixed, costs, self.constraints.limits())
+
+    def check(self) -> None:
+        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
+        self.constraints.check_reachable(self.table, self._pairs)
+        self._sampler  # noqa: B018  raises if limits exclude each other
+
+    def from_genes(self, genes: Sequence[int]) -> Architecture:
+        count = self.space.num_choice_blocks
+        return Architecture(tuple(genes[:count]), tuple(genes[count:]))
+
+    def admits(self, architecture: Architecture) -> bool:
+        return self.constraints.admits(self.table.cost(architecture))
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Uniform over the architectures that keep the constraints."""
+        choices = [pairs[choice] for pairs, choice in zip(self._pairs, self._sampler.draw(rng))]
+        return Architecture(*zip(*choices))
+
+    def sample_new(self, rng: np.random.Generator, seen: Dict[Architecture, float]) -> Optional[Architecture]:
+        """A sample that has not been scored, or None if none comes up."""
+        for _ in range(MAX_TRIES_FOR_A_NEW_ONE):
+            architecture = self.sample(rng)
+            if architecture not in seen:
+                return architecture
+        return None
