@@ -13,7 +13,7 @@ from spos.batch_norm import BatchNorm
 from spos.compat import mx
 from spos.depthwise import DepthwiseConv2D, convolve_as_matrices, trains_as_matrices
 from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
-from spos.search_space import BlockKind, ChoiceBlockGeometry
+from spos.search_space import ChoiceBlockGeometry
 from spos.slicing import leading_corner
 
 nn = mx.gluon.nn
@@ -211,17 +211,19 @@ class ShuffleBlock(mx.gluon.HybridBlock):
     """One choice of one choice block: channel shuffle and split, or projection beside the main branch.
 
     Args:
-        main: description of the main branch; `mask` and `run_sliced` narrow its middle width.
+        main, projection: descriptions of the branches; `mask` and `run_sliced` narrow the middle width of the main one.
     """
 
-    def __init__(self, block: ChoiceBlockGeometry, kind: BlockKind, main: Specs, shuffle_by_conv: bool = False) -> None:
+    def __init__(
+        self, block: ChoiceBlockGeometry, main: Specs, projection: Specs, shuffle_by_conv: bool = False
+    ) -> None:
         super().__init__()
         self.projects = block.projects
         self.half = block.in_channels // 2
         with self.name_scope():
             self.main_branch = MainBranch(main)
             if block.projects:
-                self.proj_branch = build(layer_specs.projection_branch(block, kind))
+                self.proj_branch = build(projection)
             else:
                 self.shuffle = ChannelShuffle(block.in_channels, shuffle_by_conv)
 

@@ -32,8 +32,8 @@ class Subnet(mx.gluon.HybridBlock):
             self.features = nn.HybridSequential(prefix="")
             _add(self.features, layer_specs.stem(space))
             for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-                main, _ = layer_specs.choice_block(space, block.index, b, c)
-                self.features.add(ShuffleBlock(block, space.blocks[b], main, shuffle_by_conv))
+                branches = layer_specs.choice_block(space, block.index, b, c)
+                self.features.add(ShuffleBlock(block, *branches, shuffle_by_conv))
             _add(self.features, layer_specs.head(space))
             self.output = nn.HybridSequential(prefix="")
             _add(self.output, layer_specs.classifier(space))
@@ -55,8 +55,8 @@ class ChoiceBlock(mx.gluon.Block):
         self._choices: List[ShuffleBlock] = []
         with self.name_scope():
             for b, kind in enumerate(space.blocks):
-                main, _ = layer_specs.choice_block(space, index, b, space.max_channel_choice)
-                choice = ShuffleBlock(block, kind, main, shuffle_by_conv)
+                branches = layer_specs.choice_block(space, index, b, space.max_channel_choice)
+                choice = ShuffleBlock(block, *branches, shuffle_by_conv)
                 setattr(self, kind.attribute, choice)
                 self._choices.append(choice)
 
@@ -136,6 +136,11 @@ class Supernet(mx.gluon.Block):
                 x = layer(x)
         return self.output(x)
 
+    def corner(self, name: str, shape: Shape, ctx: mx.Context):
+        """The leading corner of a parameter or statistic, float32. Read only: it may be the parameter itself."""
+        value = self._parameters_by_name[name].data(ctx)
+        return leading_corner(value, shape).astype("float32", copy=False)
+
     def selected_parameters(self, architecture: Architecture) -> List[Tuple[mx.gluon.Parameter, Shape]]:
         """What one path trains: each parameter with the shape of the leading corner that the path uses.
 
@@ -168,21 +173,31 @@ class Supernet(mx.gluon.Block):
             if parameter.grad_req != "null":
                 parameter.grad_req = grad_req
             own, shape = values[name]
-            value = leading_corner(self._parameters_by_name[own].list_data()[0], shape).astype("float32", copy=False)
+            value = self.corner(own, shape, self._parameters_by_name[own].list_ctx()[0])
             parameter._load_init(value, ctx)  # as Gluon's load_parameters does, without computing initial values
         return subnet
 
     def _path(self, architecture: Architecture, use_all_blocks: bool) -> List[Tuple[str, str, Shape]]:
         """(name here, name in the subnet, selected shape) of everything that a path uses."""
-        first, space = self._first_choice_block, self.space
+        space = self.space
         rows = list(_fixed_parameters(space))
         for index, (b, c) in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
             for choice in range(space.num_block_choices) if use_all_blocks else (b,):
-                attribute = space.blocks[choice].attribute
-                for name, shape in _block_parameters(space, index, choice, c):
-                    prefix = f"features.{first + index}."
-                    rows.append((f"{prefix}{attribute}.{name}", f"{prefix}{name}", shape))
+                own, theirs = block_prefix(space, index, choice), f"features.{block_position(space, index)}."
+                rows += [
+                    (own + name, theirs + name, shape) for name, shape in _block_parameters(space, index, choice, c)
+                ]
         return rows
+
+
+def block_position(space: SearchSpace, index: int) -> int:
+    """Position of a choice block in `features`; that of the head for the index behind the last choice block."""
+    return num_layers(layer_specs.stem(space)) + index
+
+
+def block_prefix(space: SearchSpace, index: int, block_choice: int) -> str:
+    """What stands before the names of a choice's parameters in a supernet."""
+    return f"features.{block_position(space, index)}.{space.blocks[block_choice].attribute}."
 
 
 @lru_cache(maxsize=4096)
@@ -197,11 +212,9 @@ def _block_parameters(space: SearchSpace, index: int, block_choice: int, channel
 @lru_cache(maxsize=16)
 def _fixed_parameters(space: SearchSpace):
     """(name, name, shape) of stem, head and classifier, which every path uses whole."""
-    stem, head = layer_specs.stem(space), layer_specs.head(space)
-    first_of_head = num_layers(stem) + space.num_choice_blocks
     parts = (
-        ("features", parameter_shapes(stem)),
-        ("features", parameter_shapes(head, first_of_head)),
+        ("features", parameter_shapes(layer_specs.stem(space))),
+        ("features", parameter_shapes(layer_specs.head(space), block_position(space, space.num_choice_blocks))),
         ("output", parameter_shapes(layer_specs.classifier(space))),
     )
     return [(f"{part}.{name}",) * 2 + (shape,) for part, shapes in parts for name, shape in shapes.items()]

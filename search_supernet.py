@@ -19,7 +19,7 @@ from spos.checkpoint import load_parameters
 from spos.data_set import DataSet
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator
+from spos.execution import candidate_evaluator
 from spos.options import (
     SUPERNET,
     ConstraintOptions,
@@ -78,7 +78,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     }
     open_run(save_dir, config, run.resume)
     data = assembly.with_lists(data, data_options, supernet_lists(options.supernet_params, trained, save_dir))
-    evaluator = make_evaluator(net, data, data_options, options, ctx)
+    scored = "search_val" if options.search_on == "holdout" else "test"
+    evaluator = candidate_evaluator(net, data, data_options, save_dir, ctx, device_options.dtype, scored)
     target = Target(options.search_target, options.score_acc_ratio)
     searcher = Searcher(domain, target, evaluator, Journal(save_dir / HISTORY_FILE), report_iteration)
     rows = searcher.run(search)
@@ -122,16 +123,6 @@ def supernet_space(
         if trained_for != now:
             raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
     return space
-
-
-def make_evaluator(
-    net: Supernet, data: DataSet, data_options: DataOptions, options: SearchOptions, ctx: tuple
-) -> CandidateEvaluator:
-    """Scores on held-out training images, or with `--search-on val` on the validation images, as published."""
-    load = partial(assembly.make_cached_loader, data, options=data_options, num_devices=len(ctx))
-    return CandidateEvaluator(
-        net, load("bn"), load("search_val" if options.search_on == "holdout" else "test"), None, ctx
-    )
 
 
 def report_iteration(iteration: int, rows: List[Dict[str, Any]]) -> None:

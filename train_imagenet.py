@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -22,7 +22,7 @@ from spos.constrained_policy import CheckedPolicy, describe_sampling, make_polic
 from spos.cost import Cost
 from spos.data_set import DataSet
 from spos.errors import Stopped
-from spos.evaluation import CandidateEvaluator
+from spos.execution import candidate_evaluator
 from spos.flag_rules import check_training_flags
 from spos.losses import SMOOTHING, Mixup, Objective, Teacher
 from spos.options import (
@@ -221,15 +221,24 @@ def make_job(
         cluster=cluster,
     )
     if cluster.is_chief:
-        load = partial(assembly.make_cached_loader, data, options=flags.data, num_devices=len(ctx))
         if is_supernet:
-            evaluator = CandidateEvaluator(net, load("bn"), load("search_val"), None, ctx)
+            load = partial(candidate_evaluator, net, data, flags.data, save_dir, ctx)
             count = train.val_architectures
-            measure = partial(validate_supernet, evaluator, policy, count, loader.num_batches, flags.run.seed)
+            measure = partial(
+                validate_supernet, lru_cache(maxsize=1)(load), policy, count, loader.num_batches, flags.run.seed
+            )
         else:
-            measure = partial(validate_network, net, load("test"), ctx, dtype)
+            images = partial(assembly.load_images, data, "test", flags.data, save_dir)
+            measure = partial(
+                validate_network, net, lru_cache(maxsize=1)(images), flags.data.batch_size * len(ctx), ctx, dtype
+            )
         job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
     return job
+
+
+def once(load: Callable[[], Any]) -> Callable[[], Any]:
+    """`load`, called at most once, when it is first needed."""
+    return lru_cache(maxsize=1)(load)
 
 
 def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:

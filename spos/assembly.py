@@ -5,10 +5,12 @@ What every program does before it starts, so that the programs themselves stay s
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -16,16 +18,17 @@ import numpy as np
 from spos.architectures import space_of
 from spos.cluster import LOCAL, Cluster, open_cluster
 from spos.compat import mx
-from spos.data import CachedLoader, ImageLoader
+from spos.data import ImageLoader
 from spos.data_set import DataSet, hold_out
 from spos.datasets import open_dataset
 from spos.errors import InputError
 from spos.image_source import count_listed, summarize_list
 from spos.options import DataOptions, DeviceOptions, SpaceOptions, TrainDeviceOptions
+from spos.pixels import Pixels, load_pixels
 from spos.record_file import check_sizes
+from spos.records import PIXELS_FOLDER
 from spos.search_space import SearchSpace, parse_choices
 
-MAX_CACHED_BYTES = 2**30
 MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
 LISTS_SEED = 20190401  # the held-out lists are the same for every run on the same files
 
@@ -101,6 +104,8 @@ def make_loader(
     seed: int = 0,
     reduced_scale: int = 1,
     cluster: Cluster = LOCAL,
+    order_seed: Optional[int] = None,
+    as_pixels: bool = False,
 ) -> ImageLoader:
     """Batches of one split for all devices together; augmented, shuffled and without a short batch for training.
 
@@ -123,14 +128,21 @@ def make_loader(
         num_parts=cluster.num_workers,
         reduced_scale=reduced_scale,
         max_bad_images=options.max_bad_images,
+        order_seed=order_seed,
+        as_pixels=as_pixels,
     )
 
 
-def make_cached_loader(data: DataSet, split: str, options: DataOptions, num_devices: int = 1) -> Any:
-    """Batches of one split for repeated evaluation: kept in memory when they take less than MAX_CACHED_BYTES."""
-    loader = make_loader(data, split, options, num_devices)
-    num_bytes = loader.num_images * 3 * data.input_size**2 * 4
-    return CachedLoader(loader) if num_bytes <= MAX_CACHED_BYTES else loader
+def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, shared: bool = False) -> Pixels:
+    """The images of one split for repeated evaluation, in a random order that is the same for every run.
+
+    Args:
+        folder: for those that take too much memory, or that other processes of this machine use too (`shared`).
+    """
+    loader = make_loader(data, split, options, order_seed=LISTS_SEED, as_pixels=True)
+    look = json.dumps([summarize_list(data.splits[split]), data.input_size, data.crop_ratio, cv2.__version__])
+    name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
+    return load_pixels(loader, data.mean, data.std, folder / PIXELS_FOLDER, name, shared)
 
 
 def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:

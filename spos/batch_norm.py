@@ -24,8 +24,8 @@ _collector: Optional[List[_Row]] = None
 
 
 @contextmanager
-def _collect() -> Iterator[List[_Row]]:
-    """Let every `BatchNorm` called inside append its row."""
+def collect_moments() -> Iterator[List[_Row]]:
+    """Let every `BatchNorm` called inside append (layer, mean of its batch, 1/std of its batch)."""
     global _collector
     _collector = []
     try:
@@ -74,7 +74,7 @@ class _BatchMoments(mx.gluon.HybridBlock):
         self._note_layers = lambda rows: layers.__setitem__(slice(None), [layer for layer, _, _ in rows])
 
     def hybrid_forward(self, F, x):
-        with _collect() as rows:
+        with collect_moments() as rows:
             logits = self.net(x)
         self._note_layers(rows)
         return [logits] + [output for _, mean, inv_std in rows for output in (mean, inv_std)]

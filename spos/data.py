@@ -71,6 +71,9 @@ class ImageLoader:
             batches, and their k-th batches one after the other are the k-th batch of a loader without parts whose
             batches are num_parts times as large, augmentation included: what several workers train on is what one
             would. Without, a part is every num_parts-th image, and their sizes may differ by one.
+        order_seed: without augmentation, read in a random order that is a function of this alone: lists are in file
+            order, and files often class by class, so that a batch would not be like the whole. None: in order.
+        as_pixels: yield 8-bit pixels as decoded, without normalising.
         reduced_scale: read only the first num_batches // reduced_scale batches of each epoch's order (at least one).
         max_bad_images: more undecodable images than this are an error.
     Raises: InputError from here if the file does not hold what it should, from `epoch` naming the image if its label is
@@ -94,6 +97,8 @@ class ImageLoader:
         num_parts: int = 1,
         reduced_scale: int = 1,
         max_bad_images: int = MAX_BAD_IMAGES,
+        order_seed: Optional[int] = None,
+        as_pixels: bool = False,
     ) -> None:
         if min(batch_size, input_size, num_classes, num_workers, reduced_scale) < 1:
             raise ValueError("batch_size, input_size, num_classes, num_workers and reduced_scale must be at least 1")
@@ -103,6 +108,7 @@ class ImageLoader:
                 f"got {crop_ratio}, {part_index} of {num_parts}, {seed}"
             )
         self.batch_size = batch_size
+        self.input_size = input_size
         self.bad_images: List[str] = []
         self._max_bad_images = max_bad_images
         self._bad_positions: set = set()
@@ -110,6 +116,8 @@ class ImageLoader:
         self._seed = seed
         self._part = (part_index, num_parts)
         self._shuffle = augmentation is not None
+        self._order_seed = order_seed
+        self._dtype = np.uint8 if as_pixels else np.float32
         self._num_workers = num_workers
         self._source = open_source(images)
         self._local = threading.local()
@@ -130,7 +138,12 @@ class ImageLoader:
     def positions(self, epoch: int) -> np.ndarray:
         """Return which images (positions in the list) this pass reads, in order."""
         num_listed = len(self._source)
-        order = random_order(num_listed, self._seed, epoch) if self._shuffle else np.arange(num_listed)
+        if self._shuffle:
+            order = random_order(num_listed, self._seed, epoch)
+        elif self._order_seed is not None:
+            order = random_order(num_listed, self._order_seed)
+        else:
+            order = np.arange(num_listed)
         part, num_parts = self._part
         if not self._drop_last:
             return order[part::num_parts][: self.num_images]
@@ -140,8 +153,9 @@ class ImageLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[NDArray, NDArray]]:
         """Yield every image once, as (images, labels); a function of (seed, epoch) alone.
 
-        images: (N, 3, S, S) float32, (x - mean) / std, RGB, on cpu; labels: (N,) float32. The last batch may be
-        smaller. Batches are prepared ahead in threads, which end when the generator is exhausted or closed.
+        images: (N, 3, S, S), RGB, float32, (x - mean) / std, or uint8 with `as_pixels`, on cpu; labels: (N,) float32.
+        The last batch may be smaller. Batches are prepared ahead in threads, which end when the generator is exhausted
+        or closed.
 
         Args:
             start: batches of this epoch to leave out; those that follow are the same as in a whole pass.
@@ -170,7 +184,7 @@ class ImageLoader:
 
     def _begin(self, reader: Any, pool: ThreadPoolExecutor, batch: _Batch) -> _Pending:
         num_images, size = len(batch.positions), self._decoder.size
-        images = mx.nd.empty((num_images, 3, size, size))
+        images = mx.nd.empty((num_images, 3, size, size), dtype=self._dtype)
         pending = _Pending(batch, images, _memory_of(images), np.empty(num_images, np.float32), [])
         rng = np.random.Generator(np.random.PCG64(batch.seed))
         draws = rng.random((batch.first + num_images, NUM_DRAWS))[batch.first :].tolist()
@@ -212,7 +226,7 @@ class ImageLoader:
             return
         keep = np.setdiff1d(np.arange(len(pending.labels)), [place for place, _ in bad])
         if keep.size:
-            yield mx.nd.array(pending.pixels[keep]), mx.nd.array(pending.labels[keep])
+            yield mx.nd.array(pending.pixels[keep], dtype=self._dtype), mx.nd.array(pending.labels[keep])
 
     def _report(self, positions: Sequence[int]) -> None:
         for position in positions:
@@ -242,21 +256,8 @@ class ImageLoader:
 
 
 def _memory_of(array: NDArray) -> np.ndarray:
-    """The memory of a new float32 array on the CPU, to fill it without a copy before anything else uses it."""
+    """The memory of a new array on the CPU, to fill it without a copy before anything else uses it."""
     address = ctypes.c_void_p()
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
-    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), array.shape)
-
-
-class CachedLoader:
-    """The batches of a loader without augmentation, decoded once and kept in memory."""
-
-    def __init__(self, loader: ImageLoader) -> None:
-        self._batches = list(loader.epoch(0))
-        self.bad_images = loader.bad_images
-        self.num_batches = len(self._batches)
-        self.num_images = sum(images.shape[0] for images, _ in self._batches)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[NDArray, NDArray]]:
-        """The same batches for every `epoch`, from batch `start` on."""
-        return iter(self._batches[start:])
+    kind = np.ctypeslib.as_ctypes_type(array.dtype)
+    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(kind)), array.shape)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Optional, Tuple
 
 import numpy as np
 
-from spos.batch_norm import recalibrate_batch_norm
 from spos.compat import mx
+from spos.pixels import Pixels
+from spos.racing import Race
 from spos.search_space import Architecture
 
 CONFIDENCE_Z = 1.959963984540054  # two-sided 95 %
+MAX_IN_FLIGHT = 4  # batches whose hits nobody has waited for
 
 
 @dataclass(frozen=True)
@@ -67,49 +70,73 @@ def count_hits(logits, labels):
     return mx.nd.concat(is_number * (rank < 1), is_number * (rank < 5), dim=1).sum(axis=0)
 
 
-def evaluate(
-    net: mx.gluon.Block, batches: Iterable, ctx: Sequence[mx.Context] = (), dtype: str = "float32"
-) -> Accuracy:
+def evaluate(net: Callable, batches: Iterable) -> Accuracy:
     """Accuracy of a network in inference mode. Raises ValueError if `batches` is empty.
 
     Args:
-        batches: (images (N, 3, H, W), labels (N,)); each batch is shared among the devices.
+        net: images -> logits.
+        batches: each a list with (images (N, 3, H, W), labels (N,)) for every device.
     """
-    ctx = list(ctx) or [mx.cpu()]
-    hits: List[Any] = []
-    num_images = 0
-    for images, labels in batches:
-        for x, y in zip(*(mx.gluon.utils.split_and_load(part, ctx, even_split=False) for part in (images, labels))):
-            hits.append(count_hits(net(x.astype(dtype)), y))
-        num_images += images.shape[0]
-        if len(hits) > 2 * len(ctx):  # at most two batches in flight
-            hits = [mx.nd.array(sum(h.asnumpy() for h in hits), ctx=mx.cpu())]
-    if not num_images:
-        raise ValueError("there are no images to evaluate on")
-    top1, top5 = sum(h.asnumpy().astype(np.float64) for h in hits)
-    return Accuracy(int(top1), int(top5), num_images)
+    count = HitCount()
+    for batch in batches:
+        for images, labels in batch:
+            count.add(net(images), labels)
+    return count.accuracy()
+
+
+class HitCount:
+    """Adds up hits without waiting for every batch."""
+
+    def __init__(self) -> None:
+        self._hits = np.zeros(2)
+        self._pending: Deque[Any] = deque()
+        self.num_images = 0
+
+    def add(self, logits, labels) -> None:
+        self.num_images += labels.shape[0]
+        self._pending.append(count_hits(logits, labels))
+        while len(self._pending) > MAX_IN_FLIGHT:
+            self._hits += self._pending.popleft().asnumpy()
+
+    def accuracy(self) -> Accuracy:
+        """Hits so far; waits for them. Raises ValueError if there were no images."""
+        if not self.num_images:
+            raise ValueError("there are no images to evaluate on")
+        while self._pending:
+            self._hits += self._pending.popleft().asnumpy()
+        top1, top5 = self._hits.astype(int).tolist()
+        return Accuracy(top1, top5, self.num_images)
 
 
 @dataclass(frozen=True)
 class CandidateEvaluator:
-    """Scores an architecture with the weights of a supernet: extract, update BatchNorm, measure accuracy.
+    """Scores an architecture with the weights of a supernet: update BatchNorm statistics, then measure the accuracy.
 
     The supernet itself is never changed, so the order of evaluations does not matter.
 
     Args:
-        supernet: anything with `extract(architecture, ctx)`.
-        bn_loader, loader: `ImageLoader`s of the BatchNorm update and of the accuracy.
-        num_bn_images: images of the update (the paper uses 20 000); None: all that `bn_loader` gives.
+        path: an architecture's path through the supernet (`spos.execution.PathExecutor.path`).
+        bn_images: training images of the BatchNorm update (the paper uses 20 000).    images: those that score.
+        batch_size: images in each step of all devices together.
     """
 
-    supernet: Any
-    bn_loader: Any
-    loader: Any
-    num_bn_images: Optional[int]
+    path: Callable[[Architecture], Any]
+    bn_images: Pixels
+    images: Pixels
+    batch_size: int
     ctx: Tuple[mx.Context, ...]
 
-    def __call__(self, architecture: Architecture) -> Accuracy:
-        subnet = self.supernet.extract(architecture, list(self.ctx))
-        recalibrate_batch_norm(subnet, self.bn_loader.epoch(0), self.num_bn_images, self.ctx)
-        subnet.hybridize()
-        return evaluate(subnet, self.loader.epoch(0), self.ctx)
+    def __call__(self, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
+        """Accuracy on all images; with a `race` that is lost, on those that were seen until then."""
+        path = self.path(architecture)
+        path.update_batch_norm(self.bn_images.batches(self.batch_size, self.ctx))
+        count = HitCount()
+        start, total = 0, self.images.num_images
+        for stop in race.looks() if race else (total,):
+            for batch in self.images.batches(self.batch_size, self.ctx, start, stop):
+                for images, labels in batch:
+                    count.add(path.logits(images), labels)
+            if stop < total and race.is_lost(count.accuracy().top1_hits, stop):
+                break
+            start = stop
+        return count.accuracy()

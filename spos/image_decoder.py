@@ -52,13 +52,12 @@ class ImageDecoder:
         self.size = size
         self.augmentation = augmentation
         self._crop_ratio = crop_ratio
-        self._scale, self._shift = (
-            np.array(values, np.float32)[:, None, None]
-            for values in ([1 / s for s in std], [m / s for m, s in zip(mean, std)])
-        )
+        self._scale, self._shift = normalisation(mean, std)
 
     def decode(self, content: bytes, draws: Sequence[float], out: np.ndarray, scratch: Scratch) -> bool:
-        """Write the image to `out` (3, S, S), RGB, (x - mean) / std. Returns False if it is undecodable.
+        """Write the image to `out` (3, S, S), RGB: as it is if that is uint8, as (x - mean) / std if it is float32.
+
+        Returns False if it is undecodable.
 
         Args:
             draws: NUM_DRAWS uniform numbers; everything random about the image is a function of them.
@@ -76,8 +75,9 @@ class ImageDecoder:
             pixels = cv2.transform(pixels, color_matrix(self.augmentation, mean, draws), dst=scratch.pixels)
         cv2.split(pixels, scratch.bgr_planes)
         out[...] = scratch.planes
-        out *= self._scale
-        out -= self._shift
+        if out.dtype != np.uint8:
+            out *= self._scale
+            out -= self._shift
         return True
 
     def _cut(self, content: bytes, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
@@ -124,6 +124,15 @@ class ImageDecoder:
             top:bottom, left:right
         ]
         return scratch.pixels
+
+
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> Tuple[np.ndarray, np.ndarray]:
+    """(scale, shift), float32 and (3, 1, 1): pixels * scale - shift is (pixels - mean) / std."""
+    scale, shift = (
+        np.array(values, np.float32)[:, None, None]
+        for values in ([1 / s for s in std], [m / s for m, s in zip(mean, std)])
+    )
+    return scale, shift
 
 
 def _with_shorter_side(shape: Tuple[int, ...], size: int) -> Tuple[int, int]:

@@ -24,6 +24,7 @@ HISTORY_FILE = "history.jsonl"
 BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
 LISTS_FOLDER = "lists"
+PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
 _STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
 
 

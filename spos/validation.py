@@ -8,6 +8,7 @@ import numpy as np
 
 from spos.compat import mx
 from spos.evaluation import CandidateEvaluator, evaluate
+from spos.pixels import Pixels
 from spos.schedule import derive_rng
 
 
@@ -19,14 +20,20 @@ def validate_when_due(
     return measure(epoch) if due else {}
 
 
-def validate_network(net: mx.gluon.Block, loader: Any, ctx: tuple, dtype: str, epoch: int) -> Dict[str, Any]:
-    """Accuracy of a network without paths on the images of `loader`."""
-    accuracy = evaluate(net, loader.epoch(0), ctx, dtype)
+def validate_network(
+    net: mx.gluon.Block, load: Callable[[], Pixels], batch_size: int, ctx: tuple, dtype: str, epoch: int
+) -> Dict[str, Any]:
+    """Accuracy of a network without paths on images that are loaded when they are first needed.
+
+    Args:
+        batch_size: images in each step of all devices together.
+    """
+    accuracy = evaluate(lambda images: net(images.astype(dtype)), load().batches(batch_size, ctx))
     return {"val_top1": accuracy.top1, "val_top5": accuracy.top5, "val_images": accuracy.num_images}
 
 
 def validate_supernet(
-    evaluator: CandidateEvaluator,
+    load: Callable[[], CandidateEvaluator],
     sampler: Callable[[int, int, np.random.Generator], Any],
     num_architectures: int,
     num_steps: int,
@@ -35,9 +42,12 @@ def validate_supernet(
 ) -> Dict[str, Any]:
     """Mean accuracy of architectures sampled as in this epoch, each after a BatchNorm update, on held-out images.
 
-    They are those of steps spread evenly over the `num_steps` of the epoch.
+    Args:
+        load: gives the evaluator; called when it is first needed, and later.
+
+    The architectures are those of steps spread evenly over the `num_steps` of the epoch.
     """
-    rng = derive_rng(seed, "validation")
+    evaluator, rng = load(), derive_rng(seed, "validation")
     steps = (i * num_steps // num_architectures for i in range(num_architectures))
     scores = [evaluator(sampler(epoch, step, rng)) for step in steps]
     return {

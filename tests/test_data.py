@@ -11,7 +11,7 @@ from image_files import ONE, ZERO, loader, pack, png, random_images, read_pass, 
 
 from spos.augmentation import DIGITS_AUGMENTATION, IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION
 from spos.compat import mx
-from spos.data import CachedLoader, ImageLoader
+from spos.data import ImageLoader
 from spos.data_set import IMAGENET_MEAN, IMAGENET_STD, hold_out, open_record_dataset
 from spos.errors import InputError
 from spos.record_file import check, read_index
@@ -297,15 +297,14 @@ def test_an_epoch_begun_later_gives_the_batches_of_the_whole(noise_file, augment
         np.testing.assert_array_equal(pixels.asnumpy(), expected.asnumpy())
 
 
-def test_cached_batches_begin_where_asked(noise_file):
-    cached = CachedLoader(loader(noise_file))
-    assert [labels.shape[0] for _, labels in cached.epoch(0, 5)] == [8, 2]
-
-
-def test_cached_batches_count_what_was_decoded(tmp_path):
-    file = pack(tmp_path, [b"no picture"] + [png(image) for image in random_images(3)])
-    cached = CachedLoader(loader(file))
-    assert cached.num_images == 3 and len(cached.bad_images) == 1
+def test_a_fixed_order_is_random_and_the_same_in_every_pass(noise_file):
+    images = loader(noise_file, order_seed=3)
+    first, second = (read_pass(images, epoch) for epoch in (0, 1))
+    np.testing.assert_array_equal(first[0], second[0])
+    assert sorted(first[1]) == list(range(50)) and list(first[1]) != sorted(first[1])
+    in_order, _ = read_pass(loader(noise_file))
+    np.testing.assert_array_equal(first[0], in_order[first[1].astype(int)])
+    assert list(read_pass(loader(noise_file, order_seed=4))[1]) != list(first[1])
 
 
 def test_a_reduced_epoch_reads_another_part_each_time(noise_file):

@@ -20,11 +20,11 @@ LIBRARY = {
     # MXNet, but no network of ours
     1: """
         assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation image_decoder jpeg
-        losses meter path_trainer prepared slicing symbol_cost trainer validation zoo
+        losses meter path_trainer pixels prepared slicing symbol_cost trainer validation zoo
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
-LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3})
+LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3, "spos.execution": 3})
 PROGRAMS, TESTS = 4, 5
 
 

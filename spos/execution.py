@@ -1,0 +1,342 @@
+"""Fast evaluation of the paths of a supernet: what the extracted subnet computes, by graphs that are made once.
+
+A search evaluates a thousand architectures, but their choice blocks are of a few hundred kinds. Each kind is compiled
+once, with its parameters as inputs; a path runs stem, choice blocks and head one after the other, on corners of the
+supernet's parameters, which are never changed. Beyond that, three things make it faster than the subnet:
+
+- Middle widths are padded to a multiple of PAD_TO, which oneDNN's fast kernels need. The padding is the supernet's
+  next channels with gamma and beta 0: they are 0 behind their BatchNorm, so nothing of them reaches the next layer.
+- Taps of a kernel that meet no pixel of a small map, only its padding, are cut off: oneDNN has no fast kernel then.
+- Once the statistics are known, BatchNorm is folded into the convolution before it.
+
+Results differ from the subnet's by rounding only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from oneshot_nas_blocks import ShuffleBlock, build, layer_positions, parameter_shapes
+from oneshot_nas_network import Supernet, block_position, block_prefix
+from spos import layer_specs
+from spos.assembly import load_images
+from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments
+from spos.compat import mx
+from spos.data_set import DataSet
+from spos.evaluation import CandidateEvaluator
+from spos.layer_specs import Conv, GlobalPool, Specs
+from spos.options import DataOptions
+from spos.search_space import Architecture, SearchSpace, conv_size, round_up
+
+nn = mx.gluon.nn
+
+PAD_TO = 16  # channels
+BATCHES_IN_FLIGHT = 2
+
+Arrays = Dict[str, Any]  # by the names of the parameters in a graph
+
+
+def fold_batch_norm(specs: Specs) -> Specs:
+    """The chain with a bias in place of each BatchNorm."""
+    return tuple(replace(spec, bn=False, bias=True) if isinstance(spec, Conv) and spec.bn else spec for spec in specs)
+
+
+def cut_idle_taps(specs: Specs, size: int) -> Specs:
+    """The chain on `size` x `size` maps without the taps of its kernels that only ever meet padding."""
+    result: List[layer_specs.LayerSpec] = []
+    for spec in specs:
+        if isinstance(spec, Conv):
+            spec, size = replace(spec, kernel_size=min(spec.kernel_size, 2 * size - 1)), conv_size(size, spec.stride)
+        elif isinstance(spec, GlobalPool):
+            size = 1
+        result.append(spec)
+    return tuple(result)
+
+
+def pad_width(space: SearchSpace, index: int, channel_choice: int, multiple: int) -> int:
+    """Middle width at execution: the next multiple, if the supernet has as many channels."""
+    width = space.mid_channels(index, channel_choice)
+    padded = round_up(width, multiple)
+    return padded if padded <= space.mid_channels(index, space.max_channel_choice) else width
+
+
+class Graph:
+    """A compiled block whose parameters are inputs.
+
+    Args:
+        collects: also return, as one vector, the means and then the 1/std of all BatchNorm layers.
+    """
+
+    def __init__(self, block: mx.gluon.HybridBlock, collects: bool = False) -> None:
+        own_names = {parameter.name: own for own, parameter in block._collect_params_with_prefix().items()}
+        with collect_moments() as rows:
+            output = block(mx.sym.var("data"))
+        if rows and collects:
+            moments = [mean for _, mean, _ in rows] + [inv_std for _, _, inv_std in rows]
+            output = mx.sym.Group([output, mx.sym.concat(*moments, dim=0)])
+        #: names of the inputs in order; None is the images
+        self.inputs: List[Optional[str]] = [own_names.get(name) for name in output.list_inputs()]
+        #: BatchNorm layers in the order of the vector: the name that their parameters begin with
+        self.norms: List[str] = [own_names[layer.gamma.name][: -len("gamma")] for layer, _, _ in rows]
+        self._op = mx.nd.CachedOp(output)
+
+    def __call__(self, x, arrays: Arrays):
+        return self._op(*(x if name is None else arrays[name] for name in self.inputs))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A convolution with BatchNorm: what their names begin with for the update, and the convolution's for scoring."""
+
+    conv: str
+    norm: str
+    folded: str
+
+
+class Part:
+    """Stem, a kind of choice block, or head with classifier: compiled for the BatchNorm update and for scoring.
+
+    Args:
+        assemble: makes the layers from chains of descriptions.
+        names: what the parameters of each chain begin with, in those layers.
+        chains: descriptions with BatchNorm, as they are executed.
+    """
+
+    def __init__(
+        self, assemble: Callable[[Sequence[Specs]], mx.gluon.HybridBlock], names: Sequence[str], chains: Sequence[Specs]
+    ) -> None:
+        folded = [fold_batch_norm(chain) for chain in chains]
+        self.chains = tuple(chains)
+        self.names = tuple(names)
+        self.collect = Graph(assemble(chains), collects=True)
+        self.score = Graph(assemble(folded))
+        self._folds: List[Fold] = []
+        self._kept: List[Tuple[str, str]] = []  # parameters without BatchNorm: (name for the update, for scoring)
+        widths: Dict[str, int] = {}
+        for name, chain, other in zip(names, chains, folded):
+            for (position, spec), (place, twin) in zip(layer_positions(chain), layer_positions(other)):
+                if isinstance(spec, Conv) and spec.bn:
+                    norm = f"{name}{position + 1}."
+                    self._folds.append(Fold(f"{name}{position}.", norm, f"{name}{place}."))
+                    widths[norm] = spec.out_channels
+                else:
+                    pairs = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
+                    self._kept += [(name + own, name + theirs) for own, theirs in pairs]
+        ends = np.cumsum([0, *(widths[norm] for norm in self.collect.norms)]).tolist()
+        self._slices = {norm: slice(*ends[i : i + 2]) for i, norm in enumerate(self.collect.norms)}
+        self.num_channels = ends[-1]
+
+    def fold(self, arrays: Arrays, mean: np.ndarray, variance: np.ndarray, dtype: str) -> Arrays:
+        """Arrays for scoring from those for the update and the statistics of its `num_channels` normalised channels."""
+        result = {theirs: arrays[own] for own, theirs in self._kept}
+        for fold in self._folds:
+            weight, gamma, beta = arrays[fold.conv + "weight"], arrays[fold.norm + "gamma"], arrays[fold.norm + "beta"]
+            part = self._slices[fold.norm]
+            statistics = np.stack([(variance[part] + EPSILON) ** -0.5, mean[part]])
+            inv_std, centre = mx.nd.array(statistics, ctx=weight.context)
+            scale = gamma * inv_std
+            result[fold.folded + "weight"] = mx.nd.broadcast_mul(weight, scale.reshape((-1, 1, 1, 1)))
+            result[fold.folded + "bias"] = beta - scale * centre
+        return {name: value.astype(dtype, copy=False) for name, value in result.items()}
+
+
+class PathExecutor:
+    """Makes the paths of a supernet ready to run.
+
+    Args:
+        ctx: devices that hold the supernet's parameters; a batch is shared among them.
+        dtype: precision of scoring; statistics are always collected in float32.
+    """
+
+    def __init__(self, supernet: Supernet, ctx: Sequence[mx.Context], dtype: str = "float32") -> None:
+        self.supernet = supernet
+        self.ctx = tuple(ctx)
+        self.dtype = dtype
+        self._pad_to = PAD_TO if ctx[0].device_type == "cpu" else 1
+        space = supernet.space
+        self._stem = Part(
+            lambda chains: build(*chains), [""], [cut_idle_taps(layer_specs.stem(space), space.input_size)]
+        )
+        self._tail = Part(_in_a_row, ["0.", "1."], [layer_specs.head(space), layer_specs.classifier(space)])
+        self._blocks: Dict[Tuple, Part] = {}
+
+    def path(self, architecture: Architecture) -> WeightedPath:
+        """The path of an architecture, with the supernet's weights as they are now."""
+        space = self.supernet.space
+        space.validate(architecture)
+        steps = [self._step(self._stem, ["features."], [0], [layer_specs.stem(space)])]
+        for index, choices in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
+            steps.append(self._block_step(index, *choices))
+        tail = [layer_specs.head(space), layer_specs.classifier(space)]
+        first = block_position(space, space.num_choice_blocks)
+        steps.append(self._step(self._tail, ["features.", "output."], [first, 0], tail))
+        return WeightedPath(steps, self.dtype)
+
+    def _block_step(self, index: int, block_choice: int, channel_choice: int) -> Step:
+        space = self.supernet.space
+        block, kind = space.choice_blocks[index], space.blocks[block_choice]
+        width = pad_width(space, index, channel_choice, self._pad_to)
+        branches = layer_specs.main_branch(block, kind, width), layer_specs.projection_branch(block, kind)
+        key = replace(block, index=0), block_choice, width
+        if key not in self._blocks:
+            self._blocks[key] = Part(
+                lambda chains: ShuffleBlock(block, *chains),
+                ["main_branch.", "proj_branch."],
+                [cut_idle_taps(specs, block.in_size) for specs in branches],
+            )
+        prefix = block_prefix(space, index, block_choice)
+        sources = [f"{prefix}main_branch.", f"{prefix}proj_branch."]
+        return self._step(self._blocks[key], sources, [0, 0], branches, space.mid_channels(index, channel_choice))
+
+    def _step(
+        self,
+        part: Part,
+        sources: Sequence[str],
+        firsts: Sequence[int],
+        full: Sequence[Specs],
+        mid_channels: Optional[int] = None,
+    ) -> Step:
+        """The part with its arrays.
+
+        Args:
+            sources, firsts: where each chain stands in the supernet: beginning of the names, first position.
+            full: descriptions of the chains with all taps.    mid_channels: width without padding.
+        """
+        arrays: Dict[mx.Context, Arrays] = {ctx: {} for ctx in self.ctx}
+        for name, chain, source, first, whole in zip(part.names, part.chains, sources, firsts, full):
+            for (position, spec), (there, twin) in zip(layer_positions(chain), layer_positions(whole, first)):
+                pairs = zip(parameter_shapes((spec,), position).items(), parameter_shapes((twin,), there).items())
+                for (own, shape), (theirs, corner) in pairs:
+                    for ctx in self.ctx:
+                        arrays[ctx][name + own] = self._array(
+                            source + theirs,
+                            shape,
+                            corner,
+                            ctx,
+                            mid_channels if getattr(spec, "selects", False) else None,
+                        )
+        return Step(part, arrays)
+
+    def _array(self, name: str, shape: Tuple[int, ...], corner: Tuple[int, ...], ctx, mid_channels: Optional[int]):
+        """A parameter as it is executed: the corner of the supernet's, without idle taps, the padding silenced."""
+        if name.endswith(("running_mean", "running_var")):
+            return _zeros(shape, ctx)  # an input of the operator that it does not read while collecting
+        value = self.supernet.corner(name, corner, ctx)
+        for axis in (2, 3):
+            if shape != corner:
+                idle = (corner[axis] - shape[axis]) // 2
+                value = mx.nd.slice_axis(value, axis=axis, begin=idle, end=idle + shape[axis])
+        if mid_channels not in (None, shape[0]) and name.endswith(("gamma", "beta")):
+            value = value * _first_ones(mid_channels, shape[0], ctx)
+        return value
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a path with its arrays on every device."""
+
+    part: Part
+    arrays: Dict[mx.Context, Arrays]
+
+
+class WeightedPath:
+    """One architecture with its weights: first `update_batch_norm`, then `logits`."""
+
+    def __init__(self, steps: Sequence[Step], dtype: str) -> None:
+        self._steps = list(steps)
+        self._dtype = dtype
+        self._ready: List[Dict[mx.Context, Arrays]] = []
+
+    def update_batch_norm(self, batches: Iterable) -> None:
+        """Set the statistics to those of these images, pooled as in `recalibrate_batch_norm`.
+
+        Args:
+            batches: each a list with one (images (N, 3, H, W), labels) for every device; at least one.
+        """
+        pooled: Optional[Moments] = None
+        pending: Deque = deque()
+        for batch in batches:
+            pending.extend((images.shape[0], self._collect(images)) for images, _ in batch)
+            while len(pending) > BATCHES_IN_FLIGHT * len(batch):
+                pooled = _merge(pooled, *pending.popleft())
+        for one in pending:
+            pooled = _merge(pooled, *one)
+        if pooled is None:
+            raise ValueError("the BatchNorm update needs at least one image")
+        start = 0
+        for step in self._steps:
+            own = slice(start, start + step.part.num_channels)
+            start = own.stop
+            self._ready.append(
+                {
+                    ctx: step.part.fold(arrays, pooled.mean[own], pooled.variance[own], self._dtype)
+                    for ctx, arrays in step.arrays.items()
+                }
+            )
+
+    def logits(self, images):
+        """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
+        x = images.astype(self._dtype, copy=False)
+        for step, arrays in zip(self._steps, self._ready):
+            x = step.part.score(x, arrays[x.context])
+        return x.reshape((0, -1)).astype("float32", copy=False)
+
+    def _collect(self, x):
+        """Means of all normalised channels and then their 1/std, in order."""
+        means, inv_stds = [], []
+        with mx.autograd.train_mode():
+            for step in self._steps:
+                count = step.part.num_channels
+                if count:  # a head without BatchNorm has nothing to tell
+                    x, moments = step.part.collect(x, step.arrays[x.context])
+                    means.append(moments[:count])
+                    inv_stds.append(moments[count:])
+        return mx.nd.concat(*means, *inv_stds, dim=0)
+
+
+def candidate_evaluator(
+    supernet: Supernet,
+    data: DataSet,
+    options: DataOptions,
+    folder: Path,
+    ctx: Sequence[mx.Context],
+    dtype: str = "float32",
+    split: str = "search_val",
+    shared: bool = False,
+) -> CandidateEvaluator:
+    """What scores architectures by a supernet on the held-out images (or another split) of a run.
+
+    Args:
+        folder: of the run, where images are kept that take too much memory, or that other processes share (`shared`).
+    """
+    bn_images, images = (load_images(data, name, options, folder, shared) for name in ("bn", split))
+    path = PathExecutor(supernet, ctx, dtype).path
+    return CandidateEvaluator(path, bn_images, images, options.batch_size * len(ctx), tuple(ctx))
+
+
+def _merge(pooled: Optional[Moments], num_images: int, vector) -> Moments:
+    mean, inv_std = np.split(vector.asnumpy(), 2)
+    moments = batch_moments(num_images, mean, inv_std)
+    return moments if pooled is None else pooled.merge(moments)
+
+
+def _in_a_row(chains: Sequence[Specs]) -> mx.gluon.HybridBlock:
+    row = nn.HybridSequential(prefix="")
+    row.add(*(build(chain) for chain in chains))
+    return row
+
+
+@lru_cache(maxsize=None)
+def _zeros(shape: Tuple[int, ...], ctx: mx.Context):
+    return mx.nd.zeros(shape, ctx=ctx)
+
+
+@lru_cache(maxsize=None)
+def _first_ones(count: int, length: int, ctx: mx.Context):
+    return (mx.nd.arange(length, ctx=ctx) < count).astype("float32")
