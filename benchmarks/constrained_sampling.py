@@ -39,7 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     rng = np.random.default_rng(args.seed)
     fixed, blocks = costs_of(SPACE, rng)
     known = np.concatenate([uniform_costs(fixed, blocks, CHUNK, rng) for _ in range(args.tries // CHUNK)])
-    print("feasible  limits" + " " * 49 + "table    exact: many   one by one   NumPy      loop (per feasible draw)")
+    print("microseconds of a feasible draw: exact, many at once | one by one | NumPy rejection | rejection in a loop")
     for parts in (2, 3):
         for share in SHARES:
             box = make_box(known, share, parts)
@@ -93,9 +93,10 @@ class Box:
         many, single, numpy, loop = medians.values()
         limits = " and ".join(str(limit) for limit in self.limits)
         return (
-            f"{self.share:8.4%}  {limits:54s} {building:5.2f} s {many:8.0f} us {single:9.0f} us {numpy:9.1f} us "
-            f"{loop:9.0f} us   {numpy / many:.3g} x and {loop / many:.3g} x many, "
-            f"{numpy / single:.3g} x and {loop / single:.3g} x one by one"
+            f"{self.share:.4%} feasible ({limits}), table {building:.2f} s, "
+            f"{sampler.acceptance(rng):.0%} of tries kept: "
+            f"{many:.0f} | {single:.0f} | {numpy:.4g} | {loop:.0f}; many at once {numpy / many:.3g} x and "
+            f"{loop / many:.3g} x faster, one by one {numpy / single:.3g} x and {loop / single:.3g} x"
         )
 
     def reject(self, fixed: np.ndarray, blocks: Sequence[np.ndarray], rng: np.random.Generator) -> int:

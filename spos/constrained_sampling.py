@@ -262,4 +262,4 @@ def _pick(cumulative: np.ndarray, chances: np.ndarray) -> np.ndarray:
     drawn = chances * cumulative[:, -1]
     if len(cumulative) == 1:
         return np.searchsorted(cumulative[0], drawn, side="right")
-    return (cumulative <= drawn[:, None]).sum(1)
+    return (cumulative > drawn[:, None]).argmax(1)  # the first such: drawn is below the last
