@@ -47,9 +47,10 @@ class History:
 
     @property
     def ties(self) -> List[Mapping[str, Any]]:
-        """The other rows whose interval reaches the best's top-1: the images cannot tell them apart."""
+        """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
         best = self.best
-        return [row for row in self.scored if row is not best and row["top1_interval"][1] >= best["top1"]]
+        low = best["top1_interval"][0]
+        return [row for row in self.scored if row is not best and row["top1_interval"][1] >= low]
 
     def best_so_far(self) -> Tuple[List[int], List[float]]:
         """(evaluations done, highest top-1 of them), up to the last evaluation."""
@@ -156,13 +157,15 @@ def draw_one(figure: Figure, left: Any, right: Any, history: History, x: str) ->
     draw_front(right, history, x, ORANGE, "not dominated")
     ties = history.ties
     if ties:
-        ring = {"facecolors": "none", "edgecolors": GREY, "s": 45, "linewidths": 0.9, "zorder": 3}
+        ring = {"facecolors": "none", "edgecolors": GREY, "s": 34, "linewidths": 0.7, "zorder": 3}
         tops = [row["top1"] for row in ties]
-        right.scatter(history.costs(x, ties), tops, label=f"ties with the best ({len(ties)})", **ring)
+        right.scatter(history.costs(x, ties), tops, label=f"ties with it ({len(ties)})", **ring)
     (cost,) = history.costs(x, [best])
-    right.plot(cost, best["top1"], "*", color=ORANGE, markeredgecolor="black", markersize=13, label="best", zorder=5)
+    right.plot(
+        cost, best["top1"], "*", color=ORANGE, markeredgecolor="black", markersize=13, label="highest top-1", zorder=5
+    )
     low, high = best["top1_interval"]
-    right.axhspan(low, high, color=BLUE, alpha=0.1, linewidth=0, label="95% interval of the best", zorder=0)
+    right.axhspan(low, high, color=BLUE, alpha=0.1, linewidth=0, label="its 95% interval", zorder=0)
     bar = figure.colorbar(points, ax=right, label="iteration")
     bar.locator = MaxNLocator(integer=True)
     bar.update_ticks()
