@@ -232,7 +232,7 @@ class ConstrainedSampler:
             return choices
         cost = (self._fixed + self._flat_costs[self._offsets + choices].sum(1)).T
         kept = np.all([limit.keeps(cost) for limit in self._limits], axis=0)
-        if self._tilt.limits:
+        if self._tilt.weights:
             kept &= rng.random(count) < self._tilt.chance(cost)
         return choices[kept]
 

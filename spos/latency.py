@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.cost import NANOSECONDS_PER_MS
@@ -35,7 +34,8 @@ from spos.search_space import Architecture, SearchSpace
 
 KIND = "latency_table"
 DTYPES = ("float32", "float16", "int8")
-LONGEST_MS = 1e9  # of one entry; what is above is a mistake, and would not fit 64 bits of nanoseconds
+LONGEST_MS = 1e6  # of one entry; what is above is a mistake, and sums of nanoseconds must fit 64 bits
+LARGEST_SCALE = 1e3
 
 BlockTimes = Tuple[Tuple[Tuple[Optional[float], ...], ...], ...]
 
@@ -65,10 +65,8 @@ class LatencyTable:
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise InputError(f"batch_size must be an integer of at least 1, not {self.batch_size!r}")
         _check_number("fixed_ms", self.fixed_ms)
-        _check_number("scale", self.scale)
-        if not self.scale:
-            raise InputError("scale must be above 0")
-        _check_number("offset_ms", self.offset_ms, lowest=-LONGEST_MS)
+        _check_number("scale", self.scale, 1 / LARGEST_SCALE, LARGEST_SCALE)
+        _check_number("offset_ms", self.offset_ms, -LONGEST_MS)
         if self.held_out_error is not None:
             _check_number("held_out_error", self.held_out_error)
         _check_length("blocks_ms", self.blocks_ms, space.num_choice_blocks, "choice blocks")
@@ -199,9 +197,9 @@ KEYS = (
 )
 
 
-def _check_number(name: str, value: Any, lowest: float = 0) -> None:
-    if type(value) not in (int, float) or not isfinite(value) or not lowest <= value <= LONGEST_MS:
-        raise InputError(f"{name} must be a finite number of at least {lowest:g}, not {value!r}")
+def _check_number(name: str, value: Any, lowest: float = 0, highest: float = LONGEST_MS) -> None:
+    if type(value) not in (int, float) or not lowest <= value <= highest:  # NaN is not
+        raise InputError(f"{name} must be a number from {lowest:g} to {highest:g}, not {value!r}")
 
 
 def _check_length(name: str, value: Any, length: int, what: str) -> None:

@@ -24,11 +24,11 @@ MAX_EXPONENT = 600  # of a weight that matters; exp(-700) is still a normal numb
 
 @dataclass(frozen=True)
 class Tilt:
-    """Weights of choices by some limits; without limits there are none, and `keeps` all.
+    """Weights of choices by some limits.
 
     Attributes:
-        weights: for every choice block the weights of its choices, at most 1.
-        multipliers: of each limit; above 0 its upper bound is tight, below 0 its lower one.
+        multipliers: of each limit; above 0 its upper bound is tight, below 0 its lower one, at 0 neither.
+        weights: for every choice block the weights of its choices, at most 1; empty if no limit is tight.
     """
 
     limits: Tuple[Limit, ...]
@@ -44,12 +44,13 @@ class Tilt:
         Args:
             fixed, blocks: as `ConstrainedSampler` takes them.
         """
-        multipliers = _multipliers([*limits, *others], fixed, blocks)[: len(limits)] if limits else ()
+        multipliers = _multipliers([*limits, *others], fixed, blocks)[: len(limits)] if limits else []
+        if not any(multipliers):
+            return cls(tuple(limits), tuple(multipliers), ())
         exponents = [
-            sum((multiplier * limit.value(block.T) for limit, multiplier in zip(limits, multipliers)), np.zeros(1))
-            for block in blocks
+            sum(multiplier * limit.value(block.T) for limit, multiplier in zip(limits, multipliers)) for block in blocks
         ]
-        weights = tuple(np.exp(exponent.min() - exponent) for exponent in exponents) if limits else ()
+        weights = tuple(np.exp(exponent.min() - exponent) for exponent in exponents)
         return cls(tuple(limits), tuple(multipliers), weights)
 
     def chance(self, cost: Sequence[Any]) -> Any:
