@@ -73,6 +73,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "space": space.to_json(),
         "fingerprint": space.fingerprint,
         "supernet_sha256": file_digest(options.supernet_params),
+        **latency_digest(constraint_options.latency_table),
         "data": data.name,
         "versions": assembly.versions(),
     }
@@ -143,6 +144,11 @@ def file_digest(path: str) -> str:
         for block in iter(partial(file.read, 1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def latency_digest(path: str) -> Dict[str, str]:
+    """What `config.json` says of the latency table, if there is one."""
+    return {"latency_table_sha256": file_digest(path)} if path else {}
 
 
 def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[str, Any]:

@@ -87,8 +87,8 @@ class Cell:
 
     def limits(self) -> Tuple[Limit, Limit]:
         return (
-            Limit("FLOPs", "M", 1, 0, self.macs[1], self.macs[0], MILLION),
-            Limit("params", "M", 0, 1, self.params[1], self.params[0], MILLION),
+            Limit("FLOPs", "M", (1,), self.macs[1], self.macs[0], MILLION),
+            Limit("params", "M", (0, 1), self.params[1], self.params[0], MILLION),
         )
 
     def holds(self, cost: Cost) -> bool:
@@ -125,7 +125,7 @@ def _plane(reachable: Tuple[Cost, Cost], limits: Sequence[Limit]) -> Tuple[Range
     """What the limits leave of FLOPs and of params."""
     ends = [list(pair) for pair in zip(*reachable)]
     for limit in limits:
-        axis = ends[0 if limit.macs_weight else 1]
+        axis = ends[0 if limit.weights[0] else 1]
         axis[0] = axis[0] if limit.lower == float("-inf") else int(np.ceil(limit.lower))
         axis[1] = axis[1] if limit.upper == float("inf") else int(np.floor(limit.upper))
     return (ends[0][0], ends[0][1]), (ends[1][0], ends[1][1])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
-from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, Cost, CostTable, score
+import numpy as np
+
+from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, NANOSECONDS_PER_MS, AnyCost, score
 from spos.errors import InputError
 
 MILLION = 1e6
@@ -17,28 +19,27 @@ _BOUNDS = re.compile(rf"flops-{_NUMBER}(?:-params-{_NUMBER})?|params-{_NUMBER}")
 
 @dataclass(frozen=True)
 class Limit:
-    """Bounds on `macs_weight * macs + params_weight * params`, named as the user knows it.
+    """Bounds on a weighted sum of a cost's parts, named as the user knows it.
 
     Args:
+        weights: of MACs, params and nanoseconds, without the zeros at the end.
         scale: what a bound is divided by to be shown in `unit`.
     """
 
     name: str
     unit: str
-    macs_weight: float
-    params_weight: float
+    weights: Tuple[float, ...]
     upper: float = float("inf")
     lower: float = float("-inf")
     scale: float = 1.0
 
-    @property
-    def weights(self) -> Tuple[float, float]:
-        return self.macs_weight, self.params_weight
+    def value(self, cost: Sequence[Any]) -> Any:
+        """The weighted sum of a cost, or of an array of them for each part."""
+        if len(cost) < len(self.weights):
+            raise ValueError(f"{self.name} is limited, but a cost of {len(cost)} parts does not tell it")
+        return sum(weight * part for weight, part in zip(self.weights, cost))
 
-    def value(self, cost: Cost) -> float:
-        return self.macs_weight * cost.macs + self.params_weight * cost.params
-
-    def keeps(self, cost: Cost) -> bool:
+    def keeps(self, cost: Sequence[Any]) -> bool:
         """Whether a cost lies within the bounds, or on one."""
         value = self.value(cost)
         return (value >= self.lower) & (value <= self.upper)
@@ -57,7 +58,7 @@ class Limit:
 def limits_in_millions(upper: Bounds, lower: Bounds) -> Tuple[Limit, ...]:
     """Limits on FLOPs and params from (FLOPs, params) in millions, None for no bound. Raises InputError if crossed."""
     limits = []
-    for i, (name, weights) in enumerate((("FLOPs", (1, 0)), ("params", (0, 1)))):
+    for i, (name, weights) in enumerate((("FLOPs", (1,)), ("params", (0, 1)))):
         low, high = (None if bounds[i] is None else round(bounds[i] * MILLION, 3) for bounds in (lower, upper))
         if low is None and high is None:
             continue
@@ -65,7 +66,7 @@ def limits_in_millions(upper: Bounds, lower: Bounds) -> Tuple[Limit, ...]:
         high, low = infinity if high is None else high, -infinity if low is None else low
         if low > high:
             raise InputError(f"the lower limit of {name}, {lower[i]:g} M, is above the upper one, {upper[i]:g} M")
-        limits.append(Limit(name, "M", *weights, high, low, MILLION))
+        limits.append(Limit(name, "M", weights, high, low, MILLION))
     return tuple(limits)
 
 
@@ -85,7 +86,7 @@ def parse_bounds(text: str, flag: str) -> Bounds:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Upper limits on cost, relative to a comparison model or in millions. None is no limit."""
+    """Upper limits on cost: relative to a comparison model, in millions, in milliseconds. None is no limit."""
 
     comparison_model: str = DEFAULT_COMPARISON_MODEL
     flop_max: Optional[float] = None  # ratios to the comparison model
@@ -93,41 +94,45 @@ class Constraints:
     score_max: Optional[float] = 1.0  # 0.5 flop ratio + 0.5 param ratio
     flop_max_m: Optional[float] = None  # millions
     param_max_m: Optional[float] = None
+    latency_max_ms: Optional[float] = None  # by a latency table
 
     def limits(self) -> List[Limit]:
         """All limits that are set."""
         model = COMPARISON_MODELS[self.comparison_model]
         ratio = "x of " + self.comparison_model
         candidates = (
-            ("FLOPs", ratio, 1 / model.macs, 0.0, self.flop_max),
-            ("params", ratio, 0.0, 1 / model.params, self.param_max),
-            ("combined score", "", 0.5 / model.macs, 0.5 / model.params, self.score_max),
+            ("FLOPs", ratio, (1 / model.macs,), self.flop_max),
+            ("params", ratio, (0.0, 1 / model.params), self.param_max),
+            ("combined score", "", (0.5 / model.macs, 0.5 / model.params), self.score_max),
         )
         limits = [Limit(*values, upper=upper) for *values, upper in candidates if upper is not None]  # type: ignore
-        return [*limits, *limits_in_millions((self.flop_max_m, self.param_max_m), (None, None))]
+        limits += limits_in_millions((self.flop_max_m, self.param_max_m), (None, None))
+        if self.latency_max_ms is not None:
+            upper = round(self.latency_max_ms * NANOSECONDS_PER_MS, 3)
+            limits.append(Limit("latency", "ms", (0, 0, 1), upper, scale=NANOSECONDS_PER_MS))
+        return limits
 
-    def admits(self, cost: Cost) -> bool:
+    def admits(self, cost: AnyCost) -> bool:
         """Whether a cost keeps every limit. A cost that equals a limit keeps it."""
         return all(limit.keeps(cost) for limit in self.limits())
 
-    def check_reachable(self, table: CostTable, choices: Sequence[Sequence[Tuple[int, int]]]) -> None:
+    def check_reachable(self, fixed: Sequence[int], costs: Sequence[np.ndarray]) -> None:
         """Raise InputError if some limit is below the smallest reachable cost, naming that cost.
 
         Args:
-            choices: for every choice block the (block choice, channel choice) pairs that may be searched.
+            fixed: cost that every architecture has.
+            costs: for every choice block an array (choices, parts of a cost) of those that may be searched.
         """
         for limit in self.limits():
-            cheapest = (
-                min((costs[b][c] for b, c in allowed), key=limit.value) for costs, allowed in zip(table.blocks, choices)
-            )
-            smallest = limit.value(sum(cheapest, table.fixed))  # of integer sums, as `admits` computes it
+            cheapest = [block[np.argmin(limit.value(block.T))] for block in costs]
+            smallest = limit.value(np.add(fixed, np.sum(cheapest, axis=0)))  # of integer sums, as `admits` computes it
             if smallest > limit.upper:
                 raise InputError(
                     f"no architecture of this space has {limit}; the smallest reachable is "
                     + f"{smallest / limit.scale:.6g} {limit.unit}".rstrip()
                 )
 
-    def combined_score(self, cost: Cost) -> float:
+    def combined_score(self, cost: AnyCost) -> float:
         return score(cost, self.comparison_model).combined
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Dict, Mapping, NamedTuple, Tuple, Union
 
 from spos import layer_specs
 from spos.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite
 from spos.search_space import Architecture, SearchSpace, conv_size
+
+NANOSECONDS_PER_MS = 1_000_000
 
 
 class Cost(NamedTuple):
@@ -27,6 +29,21 @@ class Cost(NamedTuple):
 
 
 ZERO = Cost(0, 0)
+
+
+class TimedCost(NamedTuple):
+    """A cost with what a latency table says. The first two are those of `Cost`, so limits and scores read either."""
+
+    macs: int
+    params: int
+    nanoseconds: int
+
+    @property
+    def latency_ms(self) -> float:
+        return self.nanoseconds / NANOSECONDS_PER_MS
+
+
+AnyCost = Union[Cost, TimedCost]
 
 
 @dataclass(frozen=True)
@@ -183,7 +200,7 @@ class Score:
         }
 
 
-def score(cost: Cost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> Score:
+def score(cost: AnyCost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> Score:
     """Relate a cost to an entry of `COMPARISON_MODELS`."""
     other = COMPARISON_MODELS[comparison_model]
     return Score(comparison_model, cost.macs / other.macs, cost.params / other.params)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from spos.constrained_sampling import ConstrainedSampler
 from spos.constraints import Constraints
-from spos.cost import CostTable, cost_table
+from spos.cost import AnyCost, CostTable, TimedCost, cost_table, score
+from spos.errors import InputError
+from spos.latency import LatencyTable
 from spos.search_space import Architecture, SearchSpace
 
 MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
@@ -18,12 +20,17 @@ MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before
 
 @dataclass(frozen=True)
 class Domain:
-    """The architectures a search may visit: a space, fixed choices if any, and constraints."""
+    """The architectures a search may visit: a space, fixed choices if any, and constraints.
+
+    Args:
+        latency: makes latency a part of every cost. A limit on latency needs it.
+    """
 
     space: SearchSpace
     constraints: Constraints = Constraints()
     fixed_block_choices: Optional[Tuple[int, ...]] = None
     fixed_channel_choices: Optional[Tuple[int, ...]] = None
+    latency: Optional[LatencyTable] = None
 
     def __post_init__(self) -> None:
         blank = (0,) * self.space.num_choice_blocks
@@ -31,6 +38,10 @@ class Domain:
             blank if fixed is None else fixed for fixed in (self.fixed_block_choices, self.fixed_channel_choices)
         )
         self.space.validate(Architecture(blocks, channels), "fixed choices")
+        if self.latency is not None:
+            self.latency.check(self.space, self._pairs)
+        elif self.constraints.latency_max_ms is not None:
+            raise InputError("a limit on latency needs a latency table")
 
     @cached_property
     def genes(self) -> Tuple[Tuple[int, ...], ...]:
@@ -56,13 +67,28 @@ class Domain:
         return [[(b, c) for b in blocks for c in channels] for blocks, channels in genes]
 
     @cached_property
+    def _fixed_cost(self) -> np.ndarray:
+        latency = [] if self.latency is None else [self.latency.fixed_nanoseconds]
+        return np.array([*self.table.fixed, *latency], dtype=np.int64)
+
+    @cached_property
+    def _costs(self) -> List[np.ndarray]:
+        """For every choice block the costs of its pairs, (pairs, parts of a cost)."""
+        costs = []
+        for i, pairs in enumerate(self._pairs):
+            parts = (
+                [self.table.blocks[i]] if self.latency is None else [self.table.blocks[i], self.latency.nanoseconds[i]]
+            )
+            costs.append(np.column_stack([np.array([part[b][c] for b, c in pairs], dtype=np.int64) for part in parts]))
+        return costs
+
+    @cached_property
     def _sampler(self) -> ConstrainedSampler:
-        costs = [np.array([block[b][c] for b, c in pairs]) for block, pairs in zip(self.table.blocks, self._pairs)]
-        return ConstrainedSampler(self.table.fixed, costs, self.constraints.limits())
+        return ConstrainedSampler(self._fixed_cost, self._costs, self.constraints.limits())
 
     def check(self) -> None:
         """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
-        self.constraints.check_reachable(self.table, self._pairs)
+        self.constraints.check_reachable(self._fixed_cost, self._costs)
         self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
@@ -70,7 +96,25 @@ class Domain:
         return Architecture(tuple(genes[:count]), tuple(genes[count:]))
 
     def admits(self, architecture: Architecture) -> bool:
-        return self.constraints.admits(self.table.cost(architecture))
+        return self.constraints.admits(self.cost(architecture))
+
+    def cost(self, architecture: Architecture) -> AnyCost:
+        """FLOPs and params, and latency if there is a table: what limits take. Takes microseconds."""
+        cost = self.table.cost(architecture)
+        return cost if self.latency is None else TimedCost(*cost, self.latency.of(architecture))
+
+    def cost_fields(self, architecture: Architecture) -> Dict[str, Any]:
+        """What a row of a search's history says of the cost."""
+        cost = self.cost(architecture)
+        own_score = score(cost, self.constraints.comparison_model)
+        fields = {
+            "flops": cost.macs,
+            "params": cost.params,
+            "flop_ratio": own_score.flop_ratio,
+            "param_ratio": own_score.param_ratio,
+            "score": own_score.combined,
+        }
+        return {**fields, "latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else fields
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Uniform over the architectures that keep the constraints."""

@@ -60,6 +60,14 @@ def positive_number(text: str) -> float:
     return value
 
 
+def number(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    value = float(text)
+    if not float("-inf") < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {value}")
+    return value
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Where results lie, and what makes a run repeatable."""
@@ -276,11 +284,13 @@ class CountOptions:
 class ConstraintOptions(ComparisonOptions):
     """What a searched architecture may cost."""
 
-    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=float)
-    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=float)
-    score_max: float = flag(1.0, "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit)", type=float)
-    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=float)
-    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=float)
+    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
+    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
+    score_max: float = flag(1.0, "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit)", type=number)
+    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
+    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
+    latency_table: str = flag("", "file of latencies of this search space, with --latency-max")
+    latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,7 @@ NOT_PART_OF_A_RUN = (
 INPUTS_OF_A_RUN = {
     "supernet_sha256": "the content of --supernet-params",
     "architecture": "the architecture",
+    "latency_table_sha256": "the content of --latency-table",
     "data": "the data set",
     "workers": "the number of workers",
 }

@@ -12,7 +12,6 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
-from spos.cost import count_architecture, score
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import Search
@@ -82,19 +81,14 @@ class Searcher:
     def _row(self, iteration: int, architecture: Architecture) -> Dict[str, Any]:
         """Evaluate an architecture and describe it completely."""
         accuracy = self.evaluate(architecture).to_json()
-        cost = count_architecture(self.domain.space, architecture)
-        own_score = score(cost, self.domain.constraints.comparison_model)
+        cost = self.domain.cost_fields(architecture)
         return {
             "evaluation": len(self.history.rows),
             "iteration": iteration,
             "block_choices": list(architecture.block_choices),
             "channel_choices": list(architecture.channel_choices),
-            "flops": cost.macs,
-            "params": cost.params,
-            "flop_ratio": own_score.flop_ratio,
-            "param_ratio": own_score.param_ratio,
-            "score": own_score.combined,
-            "fitness": self.target.fitness(accuracy["top1"], own_score.combined),
+            **cost,
+            "fitness": self.target.fitness(accuracy["top1"], cost["score"]),
             **accuracy,
         }
 
@@ -128,6 +122,7 @@ def best_record(
         "name": name or "searched",
         "fitness": row["fitness"],
         "score": row["score"],
+        **{key: row[key] for key in ("latency_ms",) if key in row},
         "searched_accuracy": accuracy,
         "evaluation": row["evaluation"],
         "iteration": row["iteration"],

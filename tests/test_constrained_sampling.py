@@ -3,9 +3,11 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import product
+from statistics import NormalDist
 
 import numpy as np
 import pytest
+from test_latency import make_table
 
 from spos.constrained_policy import path_sampler
 from spos.constraints import Constraints, limits_in_millions
@@ -178,3 +180,91 @@ def test_one_missing_cost_is_found_missing():
     low, high = (macs[gap] + 1) / 1e6, (macs[gap + 1] - 1) / 1e6
     with pytest.raises(InputError, match="each limit alone can be kept"):
         path_sampler(TINY, 0, limits_in_millions((high, None), (low, None)))
+
+
+def with_latency(space, share, seed=0, **limits):
+    """A domain whose latency limit keeps a share of what the other limits leave, by a table of 0.85 correlation."""
+    table = make_table(space, seed)
+    others = Domain(space, Constraints(score_max=None, **limits), latency=table)
+    rng = np.random.default_rng(seed)
+    latencies = sorted(others.cost(others.sample(rng)).latency_ms for _ in range(2000))
+    z = NormalDist().inv_cdf(share)  # the rarest are not among 2,000, so the bound is that of a normal distribution
+    bound = np.mean(latencies) + z * np.std(latencies)
+    return Domain(space, replace(others.constraints, latency_max_ms=bound), latency=table)
+
+
+def samples_of(domain, sampler, count, rng):
+    """Many samples at once."""
+    drawn = sampler.draw_many(count, rng).tolist()
+    return [Architecture(*zip(*(pairs[choice] for pairs, choice in zip(domain._pairs, own)))) for own in drawn]
+
+
+@pytest.mark.parametrize("position", (0, 2, 40, 400, 1727))
+@pytest.mark.parametrize("bounds", ((1727, 1727), (900, 900)), ids=("latency alone", "with FLOPs and params"))
+def test_samples_are_uniform_below_a_limit_on_latency(position, bounds, rng):
+    costs, table = all_costs(TINY), make_table(TINY)
+    macs, params = (sorted(column)[bound] / 1e6 for column, bound in zip(zip(*costs.values()), bounds))
+    others = Constraints(score_max=None, flop_max_m=macs, param_max_m=params)
+    latencies = sorted(table.latency_ms(a) for a, cost in costs.items() if others.admits(cost))
+    constraints = replace(others, latency_max_ms=latencies[min(position, len(latencies) - 1)])
+    domain = Domain(TINY, constraints, latency=table)
+    feasible = [a for a in costs if domain.admits(a)]
+    assert len(feasible) == min(position + 1, len(latencies))
+    domain.check()
+    check_uniform(samples_of(domain, domain._sampler, 20 * len(feasible), rng), feasible)
+
+
+@pytest.mark.parametrize("limits", ({}, {"flop_max_m": 280, "param_max_m": 3.6}), ids=("alone", "with others"))
+@pytest.mark.parametrize("share", (0.5, 0.01, 0.0001))
+def test_a_tight_limit_on_latency_costs_few_tries(share, limits, rng):
+    domain = with_latency(SPACE, share, **limits)
+    samples = [domain.sample(rng) for _ in range(30)]
+    assert all(domain.admits(sample) for sample in samples) and len(set(samples)) == 30
+    assert domain._sampler.acceptance(rng) > 0.05
+
+
+def test_a_narrower_sampler_keeps_the_limit_on_latency(rng):
+    domain = with_latency(TINY, 0.2)
+    sampler = domain._sampler.within(limits_in_millions((0.5, None), (0.4, None)))
+    costs = {a: domain.cost(a) for a in all_architectures(TINY)}
+    feasible = {a for a, cost in costs.items() if domain.admits(a) and 400_000 <= cost.macs <= 500_000}
+    assert len(feasible) > 20
+    check_uniform(samples_of(domain, sampler, 30 * len(feasible), rng), feasible)
+
+
+def rejection(domain, count, rng):
+    """`count` architectures of a domain, (count, blocks) of indices of pairs, by drawing and rejecting."""
+    costs, fixed, limits = np.array(domain._costs), domain._fixed_cost, domain.constraints.limits()
+    blocks, kept = np.arange(len(costs)), []
+    for _ in range(200):
+        drawn = rng.integers(0, costs.shape[1], (20_000, len(costs)), dtype=np.int8)
+        cost = (fixed + sum(costs[i, drawn[:, i]] for i in blocks)).T
+        kept.append(drawn[np.all([limit.keeps(cost) for limit in limits], axis=0)])
+        if sum(map(len, kept)) >= count:
+            return np.concatenate(kept)[:count]
+    raise AssertionError(f"{sum(map(len, kept))} of 4,000,000 draws are feasible")
+
+
+BOXES = {
+    "FLOPs and params": Domain(SPACE, Constraints(score_max=None, flop_max_m=330, param_max_m=4.0)),
+    "ratios and combined score": Domain(STABLE, Constraints(score_max=1.05, flop_max=1.15, param_max=1.2)),
+    "latency, FLOPs and params": with_latency(SPACE, 0.15, flop_max_m=290, param_max_m=4.0),
+}
+
+
+@pytest.mark.parametrize("domain", BOXES.values(), ids=BOXES)
+def test_ten_thousand_draws_are_feasible_and_distributed_like_rejection(domain, rng):
+    """The choices of every block are compared by chi-square; all tests together fail wrongly once in 1,000 times."""
+    count = 10_000
+    drawn, rejected = domain._sampler.draw_many(count, rng), rejection(domain, count, rng)
+    architectures = [
+        Architecture(*zip(*(pairs[choice] for pairs, choice in zip(domain._pairs, choices)))) for choices in drawn
+    ]
+    assert all(domain.admits(domain.space.validate(a)) for a in architectures)
+    limit = NormalDist().inv_cdf(1 - 0.001 / len(BOXES) / drawn.shape[1])
+    for i, pairs in enumerate(domain._pairs):
+        own, other = (np.bincount(choices[:, i], minlength=len(pairs)) for choices in (drawn, rejected))
+        own, other = np.array([(a, b) for a, b in zip(own, other) if a + b >= 10]).T
+        degrees, chi_square = len(own) - 1, ((own - other) ** 2 / (own + other)).sum()
+        cube_root = (chi_square / degrees) ** (1 / 3)  # Wilson and Hilferty, 1931: nearly normal
+        assert (cube_root - 1 + 2 / (9 * degrees)) / np.sqrt(2 / (9 * degrees)) < limit

@@ -15,7 +15,7 @@ LIBRARY = {
     0: """
         architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set domain
         errors evolution flag_rules gpu image_folder image_source latency layer_specs options racing record_file records
-        reporting sampling schedule search_plan search_space searcher stopping strategies
+        reporting sampling schedule search_plan search_space searcher stopping strategies tilting
         """,
     # MXNet, but no network of ours
     1: """

@@ -12,6 +12,7 @@ from spos.errors import InputError
 from spos.options import run_program
 from spos.search_space import search_space
 from utils import plot
+from utils.search_figure import load_histories, load_history
 
 SE = ["--use-se", "--last-conv-after-pooling"]
 
@@ -113,12 +114,13 @@ def test_curves_have_the_rows_that_hold_a_value(make_run):
 @pytest.mark.parametrize(
     "argv, word",
     (
-        ([], "coverage or training"),
+        ([], "coverage, training, search"),
         (["accuracy"], "not 'accuracy'"),
         (["coverage", "--output", "figure.jpg"], ".png, .svg, .pdf"),
         (["coverage", "--train-upper-constraints", "330"], "flops-330-params-5.0"),
         (["coverage", "--train-upper-constraints", "flops-3"], "reachable"),
         (["training", "gone"], "gone"),
+        (["search", "gone"], "gone does not exist"),
     ),
 )
 def test_bad_input_is_one_line(argv, word, capsys):
@@ -138,3 +140,85 @@ def test_a_folder_that_is_no_training_run_is_refused(make_run):
 
 def test_the_figure_of_the_readme_is_small():
     assert (ROOT / "images" / "sampling_coverage.png").stat().st_size < 200_000
+
+
+@pytest.fixture
+def make_search(tmp_path):
+    """A run directory with a history of three iterations of four evaluations each; the seventh was dropped early."""
+
+    def make(name, changes=(), shift=0.0, **more):
+        tops = [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.7, 0.3, 0.64, 0.2, 0.65, 0.65]
+        rows = []
+        for i, top1 in enumerate(tops):
+            row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
+            row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
+            rows.append({**row, "dropped": True} if i == 6 else row)
+        for i, change in changes:
+            rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    return make
+
+
+def test_a_search_is_summed_up_without_what_was_dropped(make_search):
+    history = load_history(make_search("search"))
+    assert (history.name, len(history.rows), len(history.scored)) == ("search", 12, 11)
+    assert history.best["evaluation"] == 10
+    assert [row["evaluation"] for row in history.ties] == [8, 11]
+    assert history.best_so_far() == (
+        [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 12],
+        [0.5] * 4 + [0.6] * 3 + [0.64] * 2 + [0.65] * 3,
+    )
+    assert history.means() == [
+        (1, 4, pytest.approx(0.4625)),
+        (5, 8, pytest.approx(1.45 / 3)),
+        (9, 12, pytest.approx(0.535)),
+    ]
+
+
+def test_the_front_holds_what_nothing_cheaper_reaches(make_search):
+    """FLOPs of the evaluations are 1, 8, 3, 10, 5, 12, 7, 2, 9, 4, 11, 6 M."""
+    history = load_history(make_search("search"))
+    assert history.front("flops") == ([1, 5, 6], [0.5, 0.6, 0.65])
+    assert history.front("params") == ([1], [0.65])
+
+
+def test_searches_are_plotted_from_their_histories_alone(make_search, tmp_path, capsys):
+    runs = [make_search(name, shift=shift, latency_ms=3.5) for name, shift in (("one", 0.0), ("two", 0.1))]
+    cases = (([runs[0]], "flops", "png"), ([runs[1] / "history.jsonl"], "latency", "pdf"), (runs, "params", "svg"))
+    for paths, x, kind in cases:
+        output = tmp_path / f"search.{kind}"
+        assert run_program(plot.main, ["search", *map(str, paths), "--x", x, "--output", str(output)]) == 0
+        first = output.read_bytes()
+        if kind == "png":
+            run_program(plot.main, ["search", *map(str, paths), "--x", x, "--output", str(output)])
+            assert output.read_bytes() == first
+    assert all(label in first.decode() for label in ("one, best so far", "two, not dominated", "params (M)"))
+    printed = capsys.readouterr().out
+    assert "12 architectures (1 dropped early), best top-1 65.00% (95% interval 63.00% to 67.00%), 2 ties" in printed
+
+
+def test_searches_are_named_after_their_folders_where_that_tells_them_apart(make_search):
+    first, second = make_search("one"), make_search("two")
+    assert [history.name for history in load_histories([first, second])] == ["one", "two"]
+    assert [history.name for history in load_histories([first, first / "history.jsonl"])] == [
+        str(first),
+        str(first / "history.jsonl"),
+    ]
+
+
+BAD_HISTORIES = {
+    "no latency": ([], ["--x", "latency"], "tells no latency_ms; search with --latency-table"),
+    "another file": ([(3, {"top1_interval": None})], [], "line 4 is no row of a search: it lacks top1_interval"),
+    "nothing scored": ([(i, {"dropped": True}) for i in range(12)], [], "no evaluation that saw all images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_HISTORIES.values(), ids=BAD_HISTORIES)
+def test_a_history_that_cannot_be_plotted_is_one_line(case, make_search, capsys):
+    changes, flags, message = case
+    assert run_program(plot.main, ["search", str(make_search("search", changes)), *flags]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, data_flags, fails
+from test_latency import make_table
 
 import search_supernet
 import train_imagenet
@@ -19,7 +20,8 @@ from spos.checkpoint import load_arrays, save_arrays
 from spos.compat import mx
 from spos.options import run_program
 from spos.record_file import write_index_subset
-from spos.records import load_architecture, read_json
+from spos.records import load_architecture, read_json, write_json
+from spos.search_space import SearchSpace
 from utils import summarize
 
 SUPERNET_FLAGS = "--model ShuffleNas --use-se --last-conv-after-pooling --num-epochs 2 --val-architectures 1 --seed 5"
@@ -168,6 +170,25 @@ def test_killed_search_loses_and_repeats_nothing(work, supernet, search):
     assert (stopped / "best.json").read_bytes() == (search / "best.json").read_bytes()
 
 
+def test_search_within_a_latency_limit_and_only_by_the_same_table(work, supernet, tmp_path, capsys):
+    space = SearchSpace.from_json(read_json(supernet / "config.json")["space"])
+    table, file = make_table(space), tmp_path / "latency.json"
+    latencies = [table.latency_ms(space.sample(np.random.default_rng(seed))) for seed in range(50)]
+    bound = min(latencies)
+    write_json(file, table.to_json())
+    flags = "--score-max -1 --search-iters 1 --population-size 3 --retain-length 2 --topk 1 --latency-max"
+    paths = ("--supernet-params", supernet / "model.params", "--latency-table", file)
+    arguments = command("search_supernet.py", work, tmp_path / "run", *paths, flags, bound)
+    execute(arguments)
+    rows = without_speed(tmp_path / "run" / "history.jsonl")
+    assert len(rows) == 3 and all(0 < row["latency_ms"] <= bound for row in rows)
+    assert load_architecture(tmp_path / "run" / "best.json").more["latency_ms"] in [row["latency_ms"] for row in rows]
+    write_json(file, make_table(space, noise=0.2).to_json())
+    fails(search_supernet.main, arguments[2:], capsys, "the content of --latency-table has changed")
+    write_json(file, {**table.to_json(), "fingerprint": "other"})
+    fails(search_supernet.main, arguments[2:], capsys, "latency.json: fingerprint other")
+
+
 def test_same_seed_gives_the_same_files_in_another_process(work, supernet, search):
     """Contract C6, through all three programs."""
     execute(command("train_imagenet.py", work, work / "supernet-2", SUPERNET_FLAGS))
@@ -294,6 +315,7 @@ SEARCH_REFUSALS = {
     "missing supernet": (["--supernet-params", "gone.params"], ["gone.params"]),
     "constraint too small": (["--flop-max-m", "1"], ["FLOPs <= 1", "smallest reachable"]),
     "parameters too few": (["--param-max-m", "0.5"], ["params <= 0.5", "smallest reachable"]),
+    "latency without a table": (["--latency-max", "3"], ["--latency-max needs --latency-table"]),
     "ratio too small": (["--flop-max", "0.001"], ["FLOPs", "smallest reachable", "SinglePathOneShot"]),
     "retained more than there are": (["--retain-length", "60"], ["--retain-length"]),
     "another space": (["--channels-layout", "ShuffleNetV2+"], ["another space"]),

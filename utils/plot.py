@@ -1,14 +1,14 @@
-"""Figures: where sampling draws in the plane of FLOPs and params, and how training went.
+"""Figures: where sampling draws in the plane of FLOPs and params, how training went, and what searches found.
 
 python -m utils.plot coverage --use-se --last-conv-after-pooling --output coverage.png
 python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output training.png
+python -m utils.plot search runs/digits/search --x params --output search.png
 
 Each has its own --help. The figure is PNG, SVG or PDF by the name of --output.
 """
 
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,26 +27,17 @@ from spos.constraints import MILLION, Limit
 from spos.cost import Cost, cost_table, count_architecture
 from spos.errors import InputError
 from spos.options import OneLineParser, SpaceOptions, TrainConstraintOptions, not_negative, pick, positive, run_program
-from spos.records import (
-    CONFIG_FILE,
-    LOG_FILE,
-    Journal,
-    load_architecture,
-    published_architectures,
-    read_json,
-    write_atomic,
-)
+from spos.records import CONFIG_FILE, LOG_FILE, Journal, load_architecture, published_architectures, read_json
 from spos.reporting import table
 from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
+from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.search_figure import X_AXES, load_histories, plot_search
 
-WITHOUT_DATE: Dict[str, Dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-DPI = 110
 # Ranges that the published project's sampling walked through, in 7 strips of FLOPs.
 PUBLISHED = TrainConstraintOptions("flops-330-params-5.0", "flops-190-params-2.8")
 MARKERS = "*^sDPX"
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"
 LR_WARM_UP, FULL_WIDTH, CHANNEL_WARM_UP = "learning rate warm-up", "full width", "channel warm-up"
 SHADES = {
     LR_WARM_UP: {"facecolor": "none", "edgecolor": GREY, "hatch": "//", "linewidth": 0, "alpha": 0.5},
@@ -57,13 +48,13 @@ SHADES = {
 
 def main(argv: Optional[List[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    figures = {"coverage": coverage, "training": training}
+    figures = {"coverage": coverage, "training": training, "search": search}
     if argv and argv[0] in figures:
         return figures[argv[0]](argv[1:])
     if argv and argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0
-    raise InputError(f"say what to plot first: {' or '.join(figures)}, not '{argv[0] if argv else ''}'")
+    raise InputError(f"say what to plot first: {', '.join(figures)}, not '{argv[0] if argv else ''}'")
 
 
 def coverage(argv: List[str]) -> int:
@@ -275,16 +266,20 @@ def plot_training(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def check_format(output: str) -> None:
-    if Path(output).suffix.lstrip(".").lower() not in WITHOUT_DATE:
-        raise InputError(f"--output {output} must end in {', '.join('.' + name for name in WITHOUT_DATE)}")
-
-
-def save(figure: Figure, output: str) -> None:
-    """Write a figure at once, without the date, so that the same numbers give the same file."""
-    content, kind = io.BytesIO(), Path(output).suffix.lstrip(".").lower()
-    figure.savefig(content, format=kind, metadata=WITHOUT_DATE[kind])
-    write_atomic(output, content.getvalue())
+def search(argv: List[str]) -> int:
+    """Top-1 of every evaluation of one or more searches, in the order of evaluation and against cost."""
+    parser = OneLineParser(search.__doc__, ())
+    parser.add_argument(
+        "histories", nargs="+", type=Path, metavar="HISTORY_OR_RUN", help="history.jsonl, or the run directory of it"
+    )
+    parser.add_argument("--x", choices=tuple(X_AXES), default="flops", help="cost of the right panel [%(default)s]")
+    parser.add_argument("--output", default="search.png", help="file of the figure [%(default)s]")
+    args = parser.parse_args(argv)
+    check_format(args.output)
+    histories = load_histories(args.histories)
+    save(plot_search(histories, args.x), args.output)
+    print(table([*((history.name, history.text(args.x)) for history in histories), ("figure", args.output)]))
+    return 0
 
 
 if __name__ == "__main__":
