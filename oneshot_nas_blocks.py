@@ -78,6 +78,15 @@ class ChannelSelector(mx.gluon.HybridBlock):
         return F.broadcast_mul(x, mask)
 
 
+class PixelConv2D(nn.Conv2D):
+    """Pointwise convolution of (N, C, 1, 1), as a product of matrices: twice as fast in oneDNN."""
+
+    def hybrid_forward(self, F, x, weight, bias=None):
+        arguments = [F.reshape(weight, shape=(0, -1))] + ([] if bias is None else [bias])
+        y = F.FullyConnected(x, *arguments, num_hidden=self._channels, no_bias=bias is None)
+        return F.reshape(y, shape=(0, 0, 1, 1))  # (N, out_channels, 1, 1)
+
+
 ACTIVATIONS = {"relu": lambda: nn.Activation("relu"), "hard_swish": HardSwish}
 
 
@@ -93,7 +102,8 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     """The layers of one entry: a Conv gives up to three (convolution, BatchNorm, activation)."""
     if isinstance(spec, Conv):
         std = spec.init_std or 1.0 / spec.weight_shape[1]
-        conv = (DepthwiseConv2D if spec.is_depthwise else nn.Conv2D)(
+        kind = DepthwiseConv2D if spec.is_depthwise else PixelConv2D if spec.on_pixel else nn.Conv2D
+        conv = kind(
             spec.out_channels,
             spec.kernel_size,
             spec.stride,

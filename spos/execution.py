@@ -2,11 +2,12 @@
 
 A search evaluates a thousand architectures, but their choice blocks are of a few hundred kinds. Each kind is compiled
 once, with its parameters as inputs; a path runs stem, choice blocks and head one after the other, on corners of the
-supernet's parameters, which are never changed. Beyond that, three things make it faster than the subnet:
+supernet's parameters, which are never changed. Beyond that, four things make it faster than the subnet:
 
 - Middle widths are padded to a multiple of PAD_TO, which oneDNN's fast kernels need. The padding is the supernet's
   next channels with gamma and beta 0: they are 0 behind their BatchNorm, so nothing of them reaches the next layer.
 - Taps of a kernel that meet no pixel of a small map, only its padding, are cut off: oneDNN has no fast kernel then.
+- Pointwise convolutions of single pixels run as products of matrices.
 - Once the statistics are known, BatchNorm is folded into the convolution before it.
 
 Results differ from the subnet's by rounding only.
@@ -30,7 +31,7 @@ from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import CandidateEvaluator
-from spos.layer_specs import Conv, GlobalPool, Specs
+from spos.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite
 from spos.options import DataOptions
 from spos.search_space import Architecture, SearchSpace, conv_size, round_up
 
@@ -47,12 +48,17 @@ def fold_batch_norm(specs: Specs) -> Specs:
     return tuple(replace(spec, bn=False, bias=True) if isinstance(spec, Conv) and spec.bn else spec for spec in specs)
 
 
-def cut_idle_taps(specs: Specs, size: int) -> Specs:
-    """The chain on `size` x `size` maps without the taps of its kernels that only ever meet padding."""
+def fit_to_size(specs: Specs, size: int) -> Specs:
+    """The same function on `size` x `size` maps: kernels without the taps that only ever meet padding, and pointwise
+    convolutions of single pixels as products of matrices."""
     result: List[layer_specs.LayerSpec] = []
     for spec in specs:
         if isinstance(spec, Conv):
-            spec, size = replace(spec, kernel_size=min(spec.kernel_size, 2 * size - 1)), conv_size(size, spec.stride)
+            kernel_size = min(spec.kernel_size, 2 * size - 1)
+            on_pixel = size == kernel_size == spec.groups == 1
+            spec, size = replace(spec, kernel_size=kernel_size, on_pixel=on_pixel), conv_size(size, spec.stride)
+        elif isinstance(spec, SqueezeExcite):
+            spec = replace(spec, on_pixel=True)
         elif isinstance(spec, GlobalPool):
             size = 1
         result.append(spec)
@@ -128,21 +134,25 @@ class Part:
                 else:
                     pairs = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
                     self._kept += [(name + own, name + theirs) for own, theirs in pairs]
-        ends = np.cumsum([0, *(widths[norm] for norm in self.collect.norms)]).tolist()
-        self._slices = {norm: slice(*ends[i : i + 2]) for i, norm in enumerate(self.collect.norms)}
+        self._norms = self.collect.norms
+        ends = np.cumsum([0, *(widths[norm] for norm in self._norms)]).tolist()
+        self._slices = {norm: slice(*ends[i : i + 2]) for i, norm in enumerate(self._norms)}
         self.num_channels = ends[-1]
 
     def fold(self, arrays: Arrays, mean: np.ndarray, variance: np.ndarray, dtype: str) -> Arrays:
         """Arrays for scoring from those for the update and the statistics of its `num_channels` normalised channels."""
         result = {theirs: arrays[own] for own, theirs in self._kept}
-        for fold in self._folds:
-            weight, gamma, beta = arrays[fold.conv + "weight"], arrays[fold.norm + "gamma"], arrays[fold.norm + "beta"]
-            part = self._slices[fold.norm]
-            statistics = np.stack([(variance[part] + EPSILON) ** -0.5, mean[part]])
-            inv_std, centre = mx.nd.array(statistics, ctx=weight.context)
+        if self._folds:
+            ctx = arrays[self._folds[0].conv + "weight"].context
+            gamma, beta = (mx.nd.concat(*(arrays[n + name] for n in self._norms), dim=0) for name in ("gamma", "beta"))
+            inv_std, centre = mx.nd.array(np.stack([(variance + EPSILON) ** -0.5, mean]), ctx=ctx)
             scale = gamma * inv_std
-            result[fold.folded + "weight"] = mx.nd.broadcast_mul(weight, scale.reshape((-1, 1, 1, 1)))
-            result[fold.folded + "bias"] = beta - scale * centre
+            shift = beta - scale * centre
+            scale = scale.reshape((-1, 1, 1, 1))
+            for fold in self._folds:
+                own = self._slices[fold.norm]
+                result[fold.folded + "weight"] = mx.nd.broadcast_mul(arrays[fold.conv + "weight"], scale[own])
+                result[fold.folded + "bias"] = shift[own]
         return {name: value.astype(dtype, copy=False) for name, value in result.items()}
 
 
@@ -160,10 +170,9 @@ class PathExecutor:
         self.dtype = dtype
         self._pad_to = PAD_TO if ctx[0].device_type == "cpu" else 1
         space = supernet.space
-        self._stem = Part(
-            lambda chains: build(*chains), [""], [cut_idle_taps(layer_specs.stem(space), space.input_size)]
-        )
-        self._tail = Part(_in_a_row, ["0.", "1."], [layer_specs.head(space), layer_specs.classifier(space)])
+        self._stem = Part(lambda chains: build(*chains), [""], [fit_to_size(layer_specs.stem(space), space.input_size)])
+        tail = fit_to_size(layer_specs.head(space), space.out_size), fit_to_size(layer_specs.classifier(space), 1)
+        self._tail = Part(_in_a_row, ["0.", "1."], tail)
         self._blocks: Dict[Tuple, Part] = {}
 
     def path(self, architecture: Architecture) -> WeightedPath:
@@ -188,7 +197,7 @@ class PathExecutor:
             self._blocks[key] = Part(
                 lambda chains: ShuffleBlock(block, *chains),
                 ["main_branch.", "proj_branch."],
-                [cut_idle_taps(specs, block.in_size) for specs in branches],
+                [fit_to_size(specs, block.in_size) for specs in branches],
             )
         prefix = block_prefix(space, index, block_choice)
         sources = [f"{prefix}main_branch.", f"{prefix}proj_branch."]

@@ -7,7 +7,7 @@ the selected part of a supernet parameter is its leading corner with the describ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Optional, Tuple, Union
 
@@ -34,6 +34,7 @@ class Conv:
     act: Optional[str] = None  # "relu" or "hard_swish"
     selects: bool = False  # its output is the middle width, the one that the channel choice cuts
     init_std: Optional[float] = None
+    on_pixel: bool = False  # its maps are single pixels and it is pointwise: run as a product of matrices
 
     @property
     def is_depthwise(self) -> bool:
@@ -49,14 +50,14 @@ class SqueezeExcite:
     """Global pooling, two 1x1 convolutions, hard sigmoid, multiplied onto the input (arXiv:1709.01507)."""
 
     channels: int
+    on_pixel: bool = False  # as in `Conv`, for its convolutions
 
     @property
     def convs(self) -> Tuple[Conv, Conv]:
         squeezed = round_up(self.channels // SE_RATIO, SE_MULTIPLE)
-        return (
-            Conv(self.channels, squeezed, bn=False, bias=True, act="relu", init_std=SMALL_INIT_STD),
-            Conv(squeezed, self.channels, bn=False, bias=True, init_std=SMALL_INIT_STD),
-        )
+        squeeze = Conv(self.channels, squeezed, bn=False, bias=True, act="relu", init_std=SMALL_INIT_STD)
+        excite = Conv(squeezed, self.channels, bn=False, bias=True, init_std=SMALL_INIT_STD)
+        return replace(squeeze, on_pixel=self.on_pixel), replace(excite, on_pixel=self.on_pixel)
 
 
 @dataclass(frozen=True)

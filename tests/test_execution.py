@@ -11,7 +11,7 @@ from spos import execution
 from spos.batch_norm import recalibrate_batch_norm
 from spos.compat import mx
 from spos.evaluation import CandidateEvaluator, HitCount, evaluate
-from spos.execution import PathExecutor, cut_idle_taps, pad_width
+from spos.execution import PathExecutor, fit_to_size, pad_width
 from spos.layer_specs import Conv, GlobalPool, choice_block, depthwise
 from spos.pixels import Pixels
 from spos.racing import Race
@@ -132,7 +132,7 @@ def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
 @pytest.mark.parametrize("stride", (1, 2))
 def test_idle_taps_meet_no_pixel(size, kernel_size, stride):
     whole = depthwise(4, kernel_size, stride)
-    (cut,) = cut_idle_taps((whole,), size)
+    (cut,) = fit_to_size((whole,), size)
     rng = np.random.default_rng(size)
     x, weight = (mx.nd.array(rng.normal(size=s)) for s in ((2, 4, size, size), whole.weight_shape))
     border = (kernel_size - cut.kernel_size) // 2
@@ -157,8 +157,8 @@ def test_idle_taps_meet_no_pixel(size, kernel_size, stride):
 
 def test_only_kernels_wider_than_their_map_are_cut():
     chain = (Conv(4, 4, 3, 2), depthwise(4, 7, 2), GlobalPool(4), Conv(4, 8))
-    assert [getattr(spec, "kernel_size", None) for spec in cut_idle_taps(chain, 4)] == [3, 3, None, 1]
-    assert cut_idle_taps(chain, 16) == chain
+    assert [getattr(spec, "kernel_size", None) for spec in fit_to_size(chain, 4)] == [3, 3, None, 1]
+    assert fit_to_size(chain, 16) == chain
 
 
 def test_widths_are_padded_within_the_supernet(space):
