@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Container, Dict, List, Optional, Sequence, Tuple
+from typing import ClassVar, Container, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Domain:
     constraints: Constraints = Constraints()
     fixed_block_choices: Optional[Tuple[int, ...]] = None
     fixed_channel_choices: Optional[Tuple[int, ...]] = None
+    tries_before_repair: ClassVar[int] = 20  # children in a row that are no use, before one of them is repaired
 
     def __post_init__(self) -> None:
         blank = (0,) * self.space.num_choice_blocks

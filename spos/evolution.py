@@ -20,7 +20,6 @@ from spos.errors import InputError
 from spos.search_space import Architecture
 
 MAX_CHILD_TRIES = 200  # children in a row that are no use, before fresh samples take their place
-TRIES_BEFORE_REPAIR = 20  # children in a row that are no use, before one of them is repaired
 
 Search = Generator[List[Architecture], Sequence[float], None]
 Scores = Dict[Architecture, float]
@@ -168,7 +167,7 @@ def take_new(
 ) -> List[Architecture]:
     """`generation` and up to `count` different children that keep the constraints and have not been seen.
 
-    Every TRIES_BEFORE_REPAIR children in a row without a new one, the last is repaired; after MAX_CHILD_TRIES, or
+    After `domain.tries_before_repair` children in a row without a new one, one is repaired; after MAX_CHILD_TRIES, or
     when `children` ends, there are fewer.
     """
     taken = dict.fromkeys(generation)
@@ -180,7 +179,7 @@ def take_new(
         if child is None:
             break
         failures += 1
-        if failures % TRIES_BEFORE_REPAIR == 0:
+        if failures % domain.tries_before_repair == 0:
             child = domain.repair(child, rng, known)
         if child is not None and child not in known and domain.admits(child):
             taken[child] = None

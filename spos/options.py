@@ -292,7 +292,17 @@ class ConstraintOptions(ComparisonOptions):
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class EvolutionOptions:
+    """Sizes and chances of an evolution."""
+
+    population_size: int = flag(50, "architectures in a generation", type=positive)
+    retain_length: int = flag(10, "best architectures kept as parents", type=positive)
+    random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
+    mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
+
+
+@dataclass(frozen=True)
+class SearchOptions(EvolutionOptions):
     """How to search."""
 
     supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
@@ -317,10 +327,6 @@ class SearchOptions:
     score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
     search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
-    population_size: int = flag(50, "architectures in a generation", type=positive)
-    retain_length: int = flag(10, "best architectures kept as parents", type=positive)
-    random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
-    mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
     topk: int = flag(3, "architectures to report", type=positive)
     fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
     fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
