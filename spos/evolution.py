@@ -74,19 +74,18 @@ def genetic_search(
     """
     seen = {} if seen is None else seen
     population = [architecture for architecture in seen if contains(domain, architecture)]
-    first = new_initial(initial, domain, seen)
-    for iteration in range(settings.num_iterations):
+    children = new_initial(initial, domain, seen)
+    for _ in range(settings.num_iterations):
         parents = select_parents(population, seen, settings, rng)
         num_children = settings.population_size - len(parents)
-        children = first[:num_children]
-        if iteration > 0 and len(parents) > 1:
+        if len(parents) > 1:
             family = children_of_pairs(parents, domain, settings.mutate_chance, rng)
-            children = take_new(family, num_children, domain, rng, seen)
-        children = fill_up(children, num_children, domain, rng, seen)
+            children = take_new(family, num_children - len(children), domain, rng, seen, children)
+        children = fill_up(children[:num_children], num_children, domain, rng, seen)
         if not children:
             return
         seen.update(zip(children, (yield children)))
-        population = parents + children
+        population, children = parents + children, []
 
 
 def spos_search(
@@ -103,22 +102,27 @@ def spos_search(
     """
     seen = {} if seen is None else seen
     visited = [architecture for architecture in seen if contains(domain, architecture)]
-    size, half = settings.population_size, settings.population_size // 2
-    generation = new_initial(initial, domain, seen)[:size]
+    size = settings.population_size
+    generation = new_initial(initial, domain, seen)
     for iteration in range(settings.num_iterations):
         if iteration > 0:
             parents = sorted(visited, key=seen.__getitem__, reverse=True)[: settings.retain_length]
-            mutants = mutants_of(parents, domain, settings.mutate_chance, rng)
-            generation = take_new(mutants, half, domain, rng, seen, generation)
-            if len(parents) > 1:
-                crossovers = children_of_pairs(parents, domain, 0.0, rng)
-                generation = take_new(crossovers, half, domain, rng, seen, generation)
+            generation = _spos_children(parents, domain, settings, rng, seen)
         generation = fill_up(generation[:size], size, domain, rng, seen)
         if not generation:
             return
         seen.update(zip(generation, (yield generation)))
         visited += generation
-        generation = []
+
+
+def _spos_children(
+    parents: Sequence[Architecture], domain: Domain, settings: GeneticSettings, rng: np.random.Generator, seen: Scores
+) -> List[Architecture]:
+    half = settings.population_size // 2
+    mutants = take_new(mutants_of(parents, domain, settings.mutate_chance, rng), half, domain, rng, seen)
+    if len(parents) < 2:
+        return mutants
+    return take_new(children_of_pairs(parents, domain, 0.0, rng), half, domain, rng, seen, mutants)
 
 
 EVOLUTIONS: Mapping[str, Callable[..., Search]] = {"published": genetic_search, "spos": spos_search}

@@ -246,6 +246,8 @@ def test_the_first_generation_begins_with_what_it_is_given(make, rng):
     initial = [given[0], given[0], SPACE.widest((3,) * 20), elsewhere, TINY_SPACE.sample(rng), *given[1:]]
     first, *_ = run(make_with(make, domain, SMALL, initial), make_fitness())
     assert first[:4] == given and len(set(first)) == len(first) == 12
+    alone = Domain(SPACE, UNBOUNDED, ONESHOT.block_choices, ONESHOT.channel_choices)
+    assert run(make_with(make, alone, SMALL, [ONESHOT, ONESHOT]), make_fitness()) == [[ONESHOT]]
     many = domain.sample_many(30, rng)
     assert run(make_with(make, domain, SMALL, many), make_fitness())[0] == many[:12]
 

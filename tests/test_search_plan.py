@@ -2,16 +2,23 @@
 
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 from test_evolution import DOMAIN, SPACE, flat, make_fitness, run
 
 from spos.errors import InputError
 from spos.options import SEARCH_MODES, ConstraintOptions, OneLineParser, SearchOptions, pick
+from spos.records import Journal
 from spos.search_plan import make_domain, make_search
+from spos.searcher import Searcher, Target
 
 SMALL = SearchOptions(search_iters=4, population_size=12, retain_length=4)
 ZEROS = "0, " * 20
+
+MODES = pytest.mark.parametrize(
+    "mode, evolution", [*product(SEARCH_MODES, ["published"]), ("genetic", "spos"), ("two-stage", "spos")]
+)
 
 REFUSALS = {
     "evolution of random": ({"search_mode": "random", "evolution": "spos"}, "--evolution spos .* not for random"),
@@ -53,10 +60,41 @@ def test_a_first_generation_can_be_given(mode, evolution, rng):
     assert next(search)[:3] == initial
 
 
+@MODES
+def test_every_mode_goes_on_from_recorded_scores(mode, evolution, tmp_path):
+    """Contract C4: cut the history anywhere, and the same rows come again without scoring the old ones again."""
+    options = replace(SMALL, search_mode=mode, evolution=evolution)
+    path, fitness, scored = tmp_path / "history.jsonl", make_fitness(), []
+
+    def evaluate(architecture):
+        scored.append(architecture)
+        top1 = 1 + fitness(architecture) / 1000
+        return SimpleNamespace(to_json=lambda: {"top1": top1, "top1_interval": [top1, top1]})
+
+    def search():
+        scored.clear()
+        return Searcher(DOMAIN, Target(), evaluate, Journal(path)).run(make_search(DOMAIN, options, 0))
+
+    rows = search()
+    assert len(scored) == len(rows)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in (1, 17, len(lines) - 1):
+        path.write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
+        assert search() == rows
+        assert len(scored) == len(rows) - kept
+
+
 @pytest.mark.parametrize(
-    "mode, evolution",
-    [*product(SEARCH_MODES, ["published"]), ("genetic", "spos"), ("two-stage", "spos")],
+    "mode, evolution", (("random", "published"), ("genetic", "published"), ("genetic", "spos"), ("nsga2", "published"))
 )
+def test_more_iterations_go_on_where_fewer_end(mode, evolution):
+    """Not so with two stages, whose first one then is longer."""
+    options = replace(SMALL, search_mode=mode, evolution=evolution)
+    short, long = (run(make_search(DOMAIN, replace(options, search_iters=n), 0), make_fitness()) for n in (4, 7))
+    assert len(short) == 4 and len(long) == 7 and long[:4] == short
+
+
+@MODES
 def test_every_mode_is_repeatable(mode, evolution):
     options = replace(SMALL, search_mode=mode, evolution=evolution)
     first, second, other = (run(make_search(DOMAIN, options, seed), make_fitness()) for seed in (1, 1, 2))
