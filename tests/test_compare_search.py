@@ -193,13 +193,15 @@ def test_program_compares_on_a_history(tmp_path, capsys):
         for a, value in domain.scores.items()
     ]
     history.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert compare_search.main([*SMALL, "--history", str(history), "--json"]) == 0
+    assert compare_search.main([*SMALL[1:], "--history", str(history), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     best = max(domain.scores.values())
     for result in found["searches"].values():
         assert len(result["curve"]) == 40
         assert result["best"]["mean"] + result["regret"]["mean"] == pytest.approx(best)
-    fails(compare_search.main, [*SMALL, "--history", history, "--evaluations", "60"], capsys, "all 60 architectures")
+    fails(
+        compare_search.main, [*SMALL[1:], "--history", history, "--evaluations", "60"], capsys, "all 60 architectures"
+    )
     history.write_text('{"block_choices": [0]}\n')
     fails(compare_search.main, ["--history", history], capsys, "row 1 lacks")
     history.write_text("")
@@ -212,6 +214,7 @@ def test_program_compares_on_a_history(tmp_path, capsys):
         (["--seeds", "1"], ["--seeds must be at least 2"]),
         (["--output", "figure.bmp"], [".png"]),
         (["--history", "gone.jsonl"], ["gone.jsonl does not exist"]),
+        (["--history", "gone.jsonl", "--flop-max-m", "300"], ["--history says what can be visited"]),
         (["--flop-max-m", "1"], ["FLOPs <= 1 M", "smallest reachable"]),
         (["--retain-length", "50"], ["--retain-length"]),
     ),

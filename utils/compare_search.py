@@ -6,7 +6,8 @@ python -m utils.compare_search --history runs/search/history.jsonl --evaluations
 Without --history, fitness is additive: for every seed, each (choice block, block choice, channel choice) draws a
 utility, and so does each pair of block choices of neighbouring choice blocks; the fitness of an architecture is their
 sum. It is scaled so that uniformly drawn architectures have standard deviation 1. The optimum is known exactly by
-dynamic programming; under limits an upper bound of it is, so the regret shown is an upper bound too.
+dynamic programming; under limits an upper bound of it is, so the regret shown is an upper bound too. Only limits that
+are given hold.
 
 With --history, only the architectures of the file can be visited. Samples are uniform over them, a child is moved to
 the nearest one that is not visited yet, and the optimum is the best of the file.
@@ -101,6 +102,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         check_format(args.output)
     if args.seeds < 2:
         raise InputError("--seeds must be at least 2: an interval needs more than one")
+    if args.history and (space, limits) != (SpaceOptions(), ConstraintOptions()):
+        raise InputError("--history says what can be visited; leave out the flags of the space and of limits")
     settings = GeneticSettings(
         evolution.population_size,
         evolution.retain_length,
