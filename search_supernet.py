@@ -2,7 +2,8 @@
 
 Every candidate is cut from the supernet, its BatchNorm statistics are updated on training images, and its accuracy is
 measured on images held out from training. Results lie in --save-dir: history.jsonl (every evaluation), best.json and
-top-1.json, top-2.json ...  The same command continues a search that was stopped.
+top-1.json, top-2.json ..., of a Pareto search also front.json and front-1.json, front-2.json ...  The same command
+continues a search that was stopped.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from spos.options import (
     pick,
     run_program,
 )
+from spos.pareto import parse_objectives, write_front
 from spos.records import BEST_FILE, HISTORY_FILE, LISTS_FOLDER, Journal, find_config, open_run, write_json
 from spos.reporting import table, warn
 from spos.search_plan import make_domain, make_search
@@ -84,7 +86,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     target = Target(options.search_target, options.score_acc_ratio)
     searcher = Searcher(domain, target, evaluator, Journal(save_dir / HISTORY_FILE), report_iteration)
     rows = searcher.run(search)
-    write_results(save_dir, domain, rows, options.topk, origin(config, options, run.seed))
+    write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
     print_summary(save_dir, rows)
     return 0
 
@@ -156,6 +158,7 @@ def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[st
     return {
         "supernet_sha256": config["supernet_sha256"],
         "search_mode": options.search_mode,
+        "evolution": options.evolution,
         "search_target": options.search_target,
         "search_on": options.search_on,
         "seed": seed,
@@ -163,9 +166,13 @@ def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[st
     }
 
 
-def write_results(save_dir: Path, domain: Domain, rows: List[Dict[str, Any]], topk: int, origin: Dict) -> None:
-    """`best.json`, and `top-N.json` for each of the best."""
-    for rank, row in enumerate(best_rows(rows, topk), 1):
+def write_results(
+    save_dir: Path, domain: Domain, rows: List[Dict[str, Any]], options: SearchOptions, origin: Dict
+) -> None:
+    """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too."""
+    if options.search_mode == "nsga2":
+        write_front(save_dir, domain, rows, parse_objectives(options.objectives), origin)
+    for rank, row in enumerate(best_rows(rows, options.topk), 1):
         record = best_record(domain, row, origin).to_json()
         write_json(save_dir / f"top-{rank}.json", record)
         if rank == 1:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Container, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spos.constrained_sampling import ConstrainedSampler
-from spos.constraints import Constraints
+from spos.constrained_sampling import ConstrainedSampler, TooRare
+from spos.constraints import Constraints, Limit
 from spos.cost import AnyCost, CostTable, TimedCost, cost_table, score
 from spos.errors import InputError
 from spos.latency import LatencyTable
 from spos.search_space import Architecture, SearchSpace
 
 MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
+MAX_REPAIR_ROUNDS = 4  # over all choice blocks, one move in each at most
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Domain:
     fixed_block_choices: Optional[Tuple[int, ...]] = None
     fixed_channel_choices: Optional[Tuple[int, ...]] = None
     latency: Optional[LatencyTable] = None
+    tries_before_repair: ClassVar[int] = 20  # children in a row that are no use, before one of them is repaired
 
     def __post_init__(self) -> None:
         blank = (0,) * self.space.num_choice_blocks
@@ -118,13 +120,77 @@ class Domain:
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Uniform over the architectures that keep the constraints."""
-        choices = [pairs[choice] for pairs, choice in zip(self._pairs, self._sampler.draw(rng))]
-        return Architecture(*zip(*choices))
+        return self._from_pairs(self._sampler.draw(rng))
 
-    def sample_new(self, rng: np.random.Generator, seen: Dict[Architecture, float]) -> Optional[Architecture]:
-        """A sample that has not been scored, or None if none comes up."""
-        for _ in range(MAX_TRIES_FOR_A_NEW_ONE):
-            architecture = self.sample(rng)
-            if architecture not in seen:
-                return architecture
-        return None
+    def sample_many(self, count: int, rng: np.random.Generator) -> List[Architecture]:
+        """Independent samples; none if they are too rare to be met."""
+        try:
+            drawn = self._sampler.draw_many(count, rng)
+        except TooRare:
+            return []
+        return [self._from_pairs(choices) for choices in drawn.tolist()]
+
+    def sample_new(self, count: int, rng: np.random.Generator, seen: Container[Architecture]) -> List[Architecture]:
+        """Different samples that have not been seen; fewer than `count` if the domain seems used up."""
+        found: Dict[Architecture, None] = {}
+        failures = 0
+        while len(found) < count and failures < MAX_TRIES_FOR_A_NEW_ONE:
+            samples = self.sample_many(count - len(found), rng)
+            if not samples:
+                break
+            for architecture in samples:
+                is_new = architecture not in seen and architecture not in found
+                failures = 0 if is_new else failures + 1
+                if is_new:
+                    found[architecture] = None
+        return list(found)
+
+    @cached_property
+    def _shares(self) -> List[np.ndarray]:
+        """For every choice block what each pair adds to the value of each limit, (pairs, limits)."""
+        limits = self.constraints.limits()
+        return [np.column_stack([limit.value(block.T) for limit in limits]) for block in self._costs]
+
+    def repair(
+        self, architecture: Architecture, rng: np.random.Generator, seen: Container[Architecture] = ()
+    ) -> Optional[Architecture]:
+        """A near architecture that keeps the constraints, or None if none is met.
+
+        Choice blocks, in random order, move to a random one of the allowed pairs that break the limits less: by a
+        smaller sum of relative excesses. What is allowed already is returned as it is.
+
+        Args:
+            seen: what is of no use; a domain of recorded architectures steps aside from it, this one does not.
+        """
+        choices = [
+            pairs.index(pair) if pair in pairs else int(rng.integers(len(pairs)))
+            for pairs, pair in zip(self._pairs, zip(architecture.block_choices, architecture.channel_choices))
+        ]
+        repaired = self._from_pairs(choices)
+        for i in np.concatenate([rng.permutation(len(choices)) for _ in range(MAX_REPAIR_ROUNDS)]).tolist():
+            if self.admits(repaired):
+                return repaired
+            better = self._better_pairs(repaired, i, choices[i])
+            if len(better):
+                choices[i] = int(better[rng.integers(len(better))])
+                repaired = self._from_pairs(choices)
+        return repaired if self.admits(repaired) else None
+
+    def _from_pairs(self, choices: Sequence[int]) -> Architecture:
+        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self._pairs, choices))))
+
+    def _better_pairs(self, architecture: Architecture, index: int, choice: int) -> np.ndarray:
+        """Pairs of a choice block that would break the limits less than the one it has."""
+        limits, cost = self.constraints.limits(), self.cost(architecture)
+        now = np.array([limit.value(cost) for limit in limits])
+        others = now + self._shares[index] - self._shares[index][choice]
+        return np.flatnonzero(total_excess(others, limits) < total_excess(now, limits))
+
+
+def total_excess(values: np.ndarray, limits: Sequence[Limit]) -> np.ndarray:
+    """By how much values (..., limits) are outside the bounds, relative to the bound, summed over the limits."""
+    upper, lower = (np.array([getattr(limit, bound) for limit in limits]) for bound in ("upper", "lower"))
+    with np.errstate(invalid="ignore", divide="ignore"):  # the excess over an infinite bound is nan
+        above = np.fmax((values - upper) / np.abs(upper), 0)
+        below = np.fmax((lower - values) / np.abs(lower), 0)
+    return (above + below).sum(-1)

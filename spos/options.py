@@ -13,12 +13,16 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Type
 
 from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
 from spos.errors import InputError, Stopped
+from spos.evolution import EVOLUTIONS
+from spos.pareto import OBJECTIVES
 from spos.search_space import LAYOUTS
 
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 
 Group = TypeVar("Group")
 KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's names
+
+SEARCH_MODES = ("genetic", "random", "two-stage", "nsga2")
 
 MAX_BAD_IMAGES = 10
 
@@ -286,27 +290,53 @@ class ConstraintOptions(ComparisonOptions):
 
     flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
     param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
-    score_max: float = flag(1.0, "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit)", type=number)
+    score_max: Optional[float] = flag(
+        None,
+        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0, with --evolution spos no limit]",
+        type=number,
+    )
     flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
     param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
-    latency_table: str = flag("", "file of latencies of this search space, with --latency-max")
+    latency_table: str = flag("", "file of latencies of this search space; the history then says them")
     latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
 
 
 @dataclass(frozen=True)
-class SearchOptions:
-    """How to search."""
+class EvolutionOptions:
+    """Sizes and chances of an evolution."""
 
-    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
-    search_mode: str = flag("genetic", "strategy", choices=("genetic", "random"))
-    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
-    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
-    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
-    search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     population_size: int = flag(50, "architectures in a generation", type=positive)
     retain_length: int = flag(10, "best architectures kept as parents", type=positive)
     random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
     mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
+
+
+@dataclass(frozen=True)
+class SearchOptions(EvolutionOptions):
+    """How to search."""
+
+    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
+    search_mode: str = flag(
+        "genetic",
+        "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "
+        "--objectives",
+        choices=SEARCH_MODES,
+    )
+    evolution: str = flag(
+        "published",
+        "operators of genetic and two-stage; spos: those of Single Path One-Shot, whose FLOPs limit is --flop-max 1",
+        choices=tuple(EVOLUTIONS),
+    )
+    two_stage_blocks: int = flag(
+        1, "best block choices whose channels are searched in the second stage of two-stage", type=positive
+    )
+    objectives: str = flag(
+        "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
+    )
+    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
+    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
+    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
+    search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     topk: int = flag(3, "architectures to report", type=positive)
     fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
     fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")

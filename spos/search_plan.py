@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Iterator, Sequence
+
 from spos.constraints import Constraints, limit_or_none
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import GeneticSettings, Search, genetic_search, random_search
+from spos.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
 from spos.latency import LatencyTable
 from spos.options import ConstraintOptions, SearchOptions
+from spos.pareto import nsga2_search, parse_objectives
 from spos.schedule import derive_rng
-from spos.search_space import SearchSpace, parse_choices
+from spos.search_space import Architecture, SearchSpace, parse_choices
+from spos.two_stage import two_stage_search
+
+DEFAULT_SCORE_MAX = 1.0  # of the published project
+SPOS_FLOP_MAX = 1.0  # of the official code of Single Path One-Shot, which limits nothing else
 
 
 def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
-    """What may be visited. Raises InputError if flags contradict each other or the latency table does not fit."""
+    """What may be visited. With `--evolution spos` the default is a limit of FLOPs instead of one of the score.
+
+    Raises: InputError if flags contradict each other or the latency table does not fit.
+    """
     latency_max_ms = limit_or_none(limits.latency_max)
-    if (latency_max_ms is None) == bool(limits.latency_table):
-        given, missing = (
-            ("--latency-table", "--latency-max") if limits.latency_table else ("--latency-max", "--latency-table")
-        )
-        raise InputError(f"{given} needs {missing}")
+    if latency_max_ms is not None and not limits.latency_table:
+        raise InputError("--latency-max needs --latency-table")
+    flop_max, score_max = limits.flop_max, limits.score_max
+    is_spos = options.evolution == "spos"
+    if is_spos and limit_or_none(flop_max) is None and limit_or_none(limits.flop_max_m) is None:
+        flop_max = SPOS_FLOP_MAX
+    if score_max is None:
+        score_max = -1.0 if is_spos else DEFAULT_SCORE_MAX
     constraints = Constraints(
         limits.comparison_model,
-        flop_max=limit_or_none(limits.flop_max),
+        flop_max=limit_or_none(flop_max),
         param_max=limit_or_none(limits.param_max),
-        score_max=limit_or_none(limits.score_max),
+        score_max=limit_or_none(score_max),
         flop_max_m=limit_or_none(limits.flop_max_m),
         param_max_m=limit_or_none(limits.param_max_m),
         latency_max_ms=latency_max_ms,
@@ -40,8 +53,15 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
     return Domain(space, constraints, *fixed, latency)
 
 
-def make_search(domain: Domain, options: SearchOptions, seed: int) -> Search:
-    """The strategy, with all of its randomness."""
+def make_search(domain: Domain, options: SearchOptions, seed: int, initial: Sequence[Architecture] = ()) -> Search:
+    """The strategy, with all of its randomness.
+
+    Args:
+        initial: what to score first, as far as it lies in the domain.
+    Raises: InputError if flags contradict each other.
+    """
+    for message in contradictions(options, bool(initial)):
+        raise InputError(message)
     rng = derive_rng(seed, "search")
     if options.search_mode == "random":
         return random_search(domain, options.search_iters, options.population_size, rng)
@@ -52,4 +72,29 @@ def make_search(domain: Domain, options: SearchOptions, seed: int) -> Search:
         options.mutate_chance,
         options.search_iters,
     )
-    return genetic_search(domain, settings, rng)
+    evolve = EVOLUTIONS[options.evolution]
+    if options.search_mode == "two-stage":
+        return two_stage_search(domain, settings, rng, options.two_stage_blocks, evolve)
+    if options.search_mode == "nsga2":
+        return nsga2_search(domain, parse_objectives(options.objectives), settings, rng, initial)
+    return evolve(domain, settings, rng, initial)
+
+
+def contradictions(options: SearchOptions, is_seeded: bool = False) -> Iterator[str]:
+    """What is wrong with flags that cannot work together."""
+    mode, default = options.search_mode, SearchOptions()
+    if options.evolution != default.evolution and mode not in ("genetic", "two-stage"):
+        yield f"--evolution {options.evolution} is for --search-mode genetic or two-stage, not for {mode}"
+    if options.two_stage_blocks != default.two_stage_blocks and mode != "two-stage":
+        yield f"--two-stage-blocks is for --search-mode two-stage, not for {mode}"
+    if options.objectives != default.objectives and mode != "nsga2":
+        yield f"--objectives is for --search-mode nsga2, not for {mode}"
+    if mode == "two-stage" and options.fixed_block_choices:
+        yield "--search-mode two-stage searches block choices; leave out --fixed-block-choices"
+    if mode == "nsga2" and options.search_target != "acc":
+        yield (
+            f"--search-target {options.search_target} mixes accuracy and cost, --search-mode nsga2 keeps them apart; "
+            "use --search-target acc"
+        )
+    if is_seeded and mode not in ("genetic", "nsga2"):
+        yield f"--search-mode {mode} draws its first generation itself; seed a genetic or nsga2 search"

@@ -155,10 +155,10 @@ def test_idle_taps_meet_no_pixel(size, kernel_size, stride):
     assert cut.kernel_size <= 2 * size - 1
 
 
-def test_only_kernels_wider_than_their_map_are_cut():
+def test_only_kernels_wider_than_their_map_are_cut_and_only_single_pixels_are_matrices():
     chain = (Conv(4, 4, 3, 2), depthwise(4, 7, 2), GlobalPool(4), Conv(4, 8))
     assert [getattr(spec, "kernel_size", None) for spec in fit_to_size(chain, 4)] == [3, 3, None, 1]
-    assert fit_to_size(chain, 16) == chain
+    assert fit_to_size(chain, 16) == (*chain[:3], replace(chain[3], on_pixel=True))
 
 
 def test_widths_are_padded_within_the_supernet(space):

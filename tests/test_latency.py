@@ -196,12 +196,13 @@ def test_flags_make_a_domain_with_latency(table_file):
     domain = make_domain(TINY, SearchOptions(), limits)
     assert [str(limit) for limit in domain.constraints.limits()] == ["latency <= 1.5 ms"]
     assert domain.latency == make_table(TINY)
+    without_limit = make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=table_file(), score_max=-1))
+    assert without_limit.latency == domain.latency and without_limit.constraints.limits() == []
 
 
 @pytest.mark.parametrize(
     "changes, message",
     (
-        ({"latency_table": "latency.json"}, "--latency-table needs --latency-max"),
         ({"latency_max": 3.0}, "--latency-max needs --latency-table"),
         ({"latency_table": "gone.json", "latency_max": 3.0}, "gone.json does not exist"),
     ),

@@ -14,8 +14,9 @@ LIBRARY = {
     # pure Python and NumPy
     0: """
         architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set domain
-        errors evolution flag_rules gpu image_folder image_source latency layer_specs options racing record_file records
-        reporting sampling schedule search_plan search_space searcher stopping strategies tilting
+        errors evolution flag_rules gpu image_folder image_source latency layer_specs nsga2 options oracles pareto
+        racing record_file records reporting sampling schedule search_plan search_space searcher stopping strategies
+        tilting two_stage
         """,
     # MXNet, but no network of ours
     1: """
