@@ -14,7 +14,7 @@ LIBRARY = {
     # pure Python and NumPy
     0: """
         architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set domain
-        errors evolution flag_rules gpu image_folder image_source latency layer_specs options record_file records
+        errors evolution flag_rules gpu image_folder image_source latency layer_specs options racing record_file records
         reporting sampling schedule search_plan search_space searcher stopping strategies
         """,
     # MXNet, but no network of ours
