@@ -46,24 +46,37 @@ class GeneticSettings:
             )
 
 
-def random_search(domain: Domain, num_iterations: int, population_size: int, rng: np.random.Generator) -> Search:
-    """Rounds of fresh samples."""
+def random_search(
+    domain: Domain,
+    num_iterations: int,
+    population_size: int,
+    rng: np.random.Generator,
+    initial: Sequence[Architecture] = (),
+) -> Search:
+    """Rounds of fresh samples; the first starts with `initial`."""
     seen: Dict[Architecture, float] = {}
-    for _ in range(num_iterations):
-        generation = _fill([], population_size, domain, rng, seen)
+    for iteration in range(num_iterations):
+        generation = [] if iteration else list(initial)[:population_size]
+        generation = _fill(generation, population_size, domain, rng, seen)
         if not generation:
             return
         seen.update(zip(generation, (yield generation)))
 
 
-def genetic_search(domain: Domain, settings: GeneticSettings, rng: np.random.Generator) -> Search:
-    """Generations of survivors and their children; only the children are yielded, the survivors keep their score."""
+def genetic_search(
+    domain: Domain, settings: GeneticSettings, rng: np.random.Generator, initial: Sequence[Architecture] = ()
+) -> Search:
+    """Generations of survivors and their children; only the children are yielded, the survivors keep their score.
+
+    The first generation starts with `initial`.
+    """
     seen: Dict[Architecture, float] = {}
     population: List[Architecture] = []
     for _ in range(settings.num_iterations):
         parents = select_parents(population, seen, settings, rng)
         num_children = settings.population_size - len(parents)
         children = list(islice(breed(parents, domain, settings, rng, seen), num_children))
+        children = children if seen else list(initial)[:num_children]
         children = _fill(children, num_children, domain, rng, seen)
         if not children:
             return
