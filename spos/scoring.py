@@ -90,11 +90,14 @@ def make_job(
 
 
 def warn_of_short_lists(data: DataSet, search_on: str, batch_size: int) -> None:
-    """Say when a list holds fewer images than a batch: it works, as one smaller batch."""
-    for name in ("bn", SCORING_LISTS[search_on]):
-        count = count_listed(data.splits[name])
-        if count < batch_size:
-            warn(f"list '{name}' has {count} images, fewer than --batch-size {batch_size}: they make one smaller batch")
+    """Say when lists hold fewer images than a batch: they work, each as one smaller batch."""
+    counts = {name: count_listed(data.splits[name]) for name in ("bn", SCORING_LISTS[search_on])}
+    short = [name for name, count in counts.items() if count < batch_size]
+    if short:
+        warn(
+            f"the held-out lists {' and '.join(short)} have {' and '.join(str(counts[name]) for name in short)} "
+            f"images, fewer than --batch-size {batch_size}: each is one smaller batch"
+        )
 
 
 _lock = threading.Lock()  # a Dask worker may have several threads

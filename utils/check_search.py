@@ -10,6 +10,7 @@ that every architecture stands in the history once.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import numpy as np
 from spos.errors import InputError
 from spos.options import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.records import BEST_FILE, HISTORY_FILE, MODEL_FILE
+from spos.search_history import architecture_of
 from spos.search_space import parse_choices
 from utils.check_resume import ROOT, finish
 from utils.search_cluster import LocalCluster
@@ -68,9 +70,12 @@ class Check:
         return [sys.executable, str(ROOT / "search_supernet.py"), *self.options.recipe.split(), *own, *flags]
 
     def num_scored(self, name: str) -> int:
-        """Evaluations that are on disk."""
-        files = [self.folder / name / file for file in (HISTORY_FILE, ARRIVED_FILE)]
-        return sum(path.read_bytes().count(b"\n") for path in files if path.is_file())
+        """Evaluations that are on disk; one may stand in both files."""
+        found = set()
+        for path in (self.folder / name / file for file in (HISTORY_FILE, ARRIVED_FILE)):
+            lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+            found |= {architecture_of(json.loads(line)) for line in lines}
+        return len(found)
 
     def compare(self, name: str) -> str:
         """Raises InputError that names the first difference."""
