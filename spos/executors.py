@@ -15,7 +15,7 @@ import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from queue import SimpleQueue
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
@@ -76,7 +76,10 @@ class ProcessesExecutor(Executor):
     """
 
     def __init__(self, num_processes: int, num_threads: str) -> None:
-        os.environ["OMP_NUM_THREADS"] = num_threads  # read by the processes when they start
+        # Read by the processes when they start. joblib, part of scikit-learn, makes a semaphore while it loads, which a
+        # process that is ended just then would leave behind with a warning.
+        os.environ.update(OMP_NUM_THREADS=num_threads, JOBLIB_MULTIPROCESSING="0")
+        resource_tracker.ensure_running()  # if a pool starts it, it unblocks the signals of that thread
         self._calls: SimpleQueue = SimpleQueue()
         self._process_ids: Dict[int, int] = {}
         self._closed = False

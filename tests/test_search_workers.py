@@ -29,7 +29,8 @@ FOLDER = Path(__file__).parent
 
 @pytest.fixture
 def processes(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))  # puts it back
+    for name in ("OMP_NUM_THREADS", "JOBLIB_MULTIPROCESSING"):  # puts them back
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
     with open_executor(2, "1") as executor:
         yield executor
 
@@ -69,6 +70,7 @@ def test_a_call_that_always_ends_its_process_is_given_up_and_others_go_on(proces
 
 def test_shutting_down_does_not_wait_for_what_is_running(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("JOBLIB_MULTIPROCESSING", "1")
     executor = ProcessesExecutor(2, "1")
     pids = [executor.submit(who).result()[1] for _ in range(2)]
     for _ in range(4):
