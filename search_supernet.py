@@ -1,28 +1,36 @@
 """Search a trained supernet for the best architecture under constraints.
 
 Every candidate is cut from the supernet, its BatchNorm statistics are updated on training images, and its accuracy is
-measured on images held out from training. Results lie in --save-dir: history.jsonl (every evaluation), best.json and
-top-1.json, top-2.json ..., of a Pareto search also front.json and front-1.json, front-2.json ...  The same command
-continues a search that was stopped.
+measured on images held out from training. With --num-gpus N (or --num-cpus-ctx N) N processes score, with --scheduler
+the workers of a Dask scheduler; the result is the same. The same command continues a search that was stopped, also
+with other workers, or with more --search-iters.
+
+Results lie in --save-dir:
+  history.jsonl        every evaluation, in the order of the search (docs/history.md says what a row holds)
+  best.json, top-N.json    the best architectures, each with its accuracy and how many tie with it
+  front.json, front-N.json    of a Pareto search: what no other architecture beats
+  log.jsonl            an iteration a line: seconds, evaluations, candidates per hour, dropped early, best top-1
+  config.json          flags, search space, versions, and the checksum of the supernet
+  seed_history.jsonl   what --seed-history gave, so that the search does not depend on that file any more
+  arrived.jsonl        scores that wait for their turn in the history; there only while a search runs or was killed
+  pixels/              decoded images, if they take too much memory or are shared; removed at the end
+  lists/               held-out images, if the supernet does not lie in a run directory that has them
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from oneshot_nas_network import Supernet
 from spos import assembly
-from spos.checkpoint import load_parameters
-from spos.data_set import DataSet
-from spos.domain import Domain
+from spos.compat import threads_of_each
 from spos.errors import InputError
-from spos.execution import candidate_evaluator
+from spos.executors import open_executor
 from spos.options import (
-    SUPERNET,
     ConstraintOptions,
     DataOptions,
     DeviceOptions,
@@ -34,41 +42,38 @@ from spos.options import (
     pick,
     run_program,
 )
-from spos.pareto import parse_objectives, write_front
-from spos.records import BEST_FILE, HISTORY_FILE, LISTS_FOLDER, Journal, find_config, open_run, write_json
-from spos.reporting import table, warn
-from spos.search_plan import make_domain, make_search
-from spos.search_space import SearchSpace, format_choices
-from spos.searcher import Searcher, Target, best_record, best_rows, mean_of_random, num_ties
+from spos.racing import Racing
+from spos.records import HISTORY_FILE, LOG_FILE, PIXELS_FOLDER, Journal, check_run, find_config, open_run, write_atomic
+from spos.scoring import ScoringJob, load_job_images, load_supernet, make_job, score, warn_of_short_lists
+from spos.search_history import Row, architecture_of, best_architectures, check_history, is_complete, read_history
+from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_domain, make_search
+from spos.search_report import SearchLog, summarize_search, write_results
+from spos.searcher import Searcher, Target
+from spos.stopping import StopRequest
+from spos.supernet_file import file_digest, supernet_lists, supernet_space
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"
-FLAG_OF_FIELD = {
-    "layout": "channels_layout",
-    "use_se": "use_se",
-    "last_conv_after_pooling": "last_conv_after_pooling",
-    "min_channel_choice": "ignore_first_two_cs",
-}
+ARRIVED_FILE = "arrived.jsonl"
+SEED_FILE = "seed_history.jsonl"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    run, options, constraint_options, data_options, space_options, device_options = (pick(g, args) for g in GROUPS)
+    groups = [pick(group, args) for group in GROUPS]
+    run, options, constraint_options, data_options, space_options, device_options = groups
+    check_search_flags(options)
     save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR)
     if not Path(options.supernet_params).is_file():
         raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
     trained = find_config(options.supernet_params)
     data = assembly.open_data(data_options)
-    ctx = assembly.make_devices(device_options)
+    num_processes = 1 if options.scheduler else len(assembly.make_devices(device_options))
     space = supernet_space(space_options, data, trained, options.supernet_params)
     domain = make_domain(space, options, constraint_options)
     domain.check()
-    net = Supernet(space)
-    net.initialize(ctx=list(ctx))
-    load_parameters(options.supernet_params, net)
-    search = make_search(domain, options, run.seed)
+    load_supernet(options.supernet_params, space)  # refuses a file that does not fit before anything is written
 
-    groups = (run, options, constraint_options, data_options, space_options, device_options)
     config = {
         "program": "search_supernet.py",
         "options": as_json(*groups),
@@ -79,73 +84,70 @@ def main(argv: Optional[List[str]] = None) -> int:
         "data": data.name,
         "versions": assembly.versions(),
     }
-    open_run(save_dir, config, run.resume)
-    data = assembly.with_lists(data, data_options, supernet_lists(options.supernet_params, trained, save_dir))
-    scored = "search_val" if options.search_on == "holdout" else "test"
-    evaluator = candidate_evaluator(net, data, data_options, save_dir, ctx, device_options.dtype, scored)
+    may_change = flags_that_may_change(options)
+    check_not_shortened(check_run(save_dir, config, run.resume, may_change), options)
+    lists = supernet_lists(options.supernet_params, trained, save_dir)
+    data = assembly.with_lists(data, data_options, lists)
+    on_gpu = device_options.num_gpus > 0
+    shared = num_processes > 1 or bool(options.scheduler)
+    job = make_job(
+        options.supernet_params,
+        space,
+        data_options,
+        data,
+        lists,
+        options.search_on,
+        on_gpu,
+        device_options.dtype,
+        save_dir,
+        shared,
+    )
+    warn_of_short_lists(data, options.search_on, data_options.batch_size)
+    history = Journal(save_dir / HISTORY_FILE)
+    check_history(history.rows, job.identity, history.path)
+    seeds = read_seeds(save_dir, job, options)
     target = Target(options.search_target, options.score_acc_ratio)
-    searcher = Searcher(domain, target, evaluator, Journal(save_dir / HISTORY_FILE), report_iteration)
-    rows = searcher.run(search)
+    initial = best_architectures(
+        seeds, domain, lambda row: target.fitness(row["top1"], row["score"]), options.retain_length
+    )
+    search = make_search(domain, options, run.seed, initial)
+
+    open_run(save_dir, {**config, "images": job.identity["images"]}, run.resume, may_change)
+    if seeds:
+        write_atomic(save_dir / SEED_FILE, "".join(json.dumps(row) + "\n" for row in seeds))
+    if shared:
+        load_job_images(job)  # decoded once, before any worker needs them
+    num_threads = threads_of_each(num_processes)
+    with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler) as executor:
+        searcher = Searcher(
+            domain,
+            target,
+            partial(score, job),
+            history,
+            Journal(save_dir / ARRIVED_FILE),
+            executor,
+            job.identity,
+            Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
+            {architecture_of(row): row for row in seeds},
+            stop,
+            SearchLog(Journal(save_dir / LOG_FILE)),
+        )
+        rows = searcher.run(search)
+    shutil.rmtree(save_dir / PIXELS_FOLDER, ignore_errors=True)
     write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
-    print_summary(save_dir, rows)
+    print(summarize_search(save_dir, rows))
     return 0
 
 
-def supernet_lists(supernet_params: str, trained: Optional[Dict[str, Any]], save_dir: Path) -> Path:
-    """Folder of the held-out lists: the supernet's own, so that no candidate is scored on its training images."""
-    if trained is not None:
-        return Path(supernet_params).resolve().parent / LISTS_FOLDER
-    warn(
-        f"{supernet_params} does not lie in a run directory, so nothing says which images it was trained on; "
-        "accuracies may be too high"
-    )
-    return save_dir / LISTS_FOLDER
-
-
-def supernet_space(
-    options: SpaceOptions, data: DataSet, trained: Optional[Dict[str, Any]], supernet_params: str
-) -> SearchSpace:
-    """The space the supernet was trained in; that of the flags if its run is not known.
-
-    Raises: InputError if the flags or the data contradict the supernet's run.
-    """
-    asked = assembly.make_space(options, data)
-    if trained is None:
-        return asked
-    model = trained["options"]["model"]
-    if model != SUPERNET:
-        raise InputError(f"{supernet_params} was trained by --model {model}; a search needs a supernet ({SUPERNET})")
-    space = SearchSpace.from_json(trained["space"], source=supernet_params)
-    own = "leave the flag out to use the supernet's own"
-    for field, flag in FLAG_OF_FIELD.items():
-        given = getattr(options, flag) != getattr(SpaceOptions(), flag)
-        if given and getattr(asked, field) != getattr(space, field):
-            raise InputError(f"--{flag.replace('_', '-')}: {supernet_params} was trained in another space; {own}")
-    for field, what in (("num_classes", "classes"), ("input_size", "px"), ("strides", "as strides")):
-        trained_for, now = getattr(space, field), getattr(asked, field)
-        if trained_for != now:
-            raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
-    return space
-
-
-def report_iteration(iteration: int, rows: List[Dict[str, Any]]) -> None:
-    """One line for an iteration."""
-    best = best_rows(rows, 1)[0]
-    mean = sum(row["top1"] for row in rows) / len(rows)
-    print(
-        f"iteration {iteration:3d}  {len(rows)} scored  mean top-1 {mean:.2%}  best {best['top1']:.2%} "
-        f"({best['flops'] / 1e6:.1f}M FLOPs, {best['params'] / 1e6:.2f}M params)",
-        flush=True,
-    )
-
-
-def file_digest(path: str) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(partial(file.read, 1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+def read_seeds(save_dir: Path, job: ScoringJob, options: SearchOptions) -> List[Row]:
+    """The complete rows of --seed-history, from the copy in the run directory if there is one."""
+    if not options.seed_history:
+        return []
+    copy = save_dir / SEED_FILE
+    source = str(copy) if copy.is_file() else options.seed_history
+    rows = read_history(source)
+    check_history(rows, job.identity, source)
+    return [row for row in rows if is_complete(row)]
 
 
 def latency_digest(path: str) -> Dict[str, str]:
@@ -164,38 +166,6 @@ def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[st
         "seed": seed,
         "data": config["data"],
     }
-
-
-def write_results(
-    save_dir: Path, domain: Domain, rows: List[Dict[str, Any]], options: SearchOptions, origin: Dict
-) -> None:
-    """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too."""
-    if options.search_mode == "nsga2":
-        write_front(save_dir, domain, rows, parse_objectives(options.objectives), origin)
-    for rank, row in enumerate(best_rows(rows, options.topk), 1):
-        record = best_record(domain, row, origin).to_json()
-        write_json(save_dir / f"top-{rank}.json", record)
-        if rank == 1:
-            write_json(save_dir / BEST_FILE, record)
-
-
-def print_summary(save_dir: Path, rows: List[Dict[str, Any]]) -> None:
-    """What was found, beside what chance gives."""
-    best = best_rows(rows, 1)[0]
-    count, mean = mean_of_random(rows)
-    low, high = best["top1_interval"]
-    lines = [
-        ("architectures scored", len(rows)),
-        ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
-        ("mean of random ones", f"{mean:.2%} ({count} architectures)"),
-        ("ties within the interval", num_ties(rows, best)),
-        ("FLOPs", f"{best['flops'] / 1e6:.1f}M"),
-        ("params", f"{best['params'] / 1e6:.2f}M"),
-        ("block choices", format_choices(best["block_choices"])),
-        ("channel choices", format_choices(best["channel_choices"])),
-        ("written to", save_dir / BEST_FILE),
-    ]
-    print(table(lines))
 
 
 if __name__ == "__main__":

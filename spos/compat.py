@@ -27,6 +27,7 @@ __all__ = [
     "mx",
     "physical_cores",
     "read_compute_capabilities",
+    "threads_of_each",
 ]
 
 OLDEST_PYTHON = (3, 8)
@@ -113,6 +114,14 @@ def _cpu_quota() -> Optional[int]:
 
 def _read(path: str) -> str:
     return Path(path).read_text().strip()
+
+
+THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS")  # before `set_threads`, which fills it in
+
+
+def threads_of_each(num_processes: int) -> str:
+    """OMP_NUM_THREADS for each of several processes on this machine: the user's, or an equal part of the cores."""
+    return THREADS_OF_USER or str(max(1, physical_cores() // num_processes))
 
 
 def set_threads(environ: Any) -> None:

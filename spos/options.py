@@ -56,6 +56,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def confidence(text: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {value}")
+    return value
+
+
 def positive_number(text: str) -> float:
     """A finite number above 0."""
     value = float(text)
@@ -340,6 +348,10 @@ class SearchOptions(EvolutionOptions):
     topk: int = flag(3, "architectures to report", type=positive)
     fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
     fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
+    racing: bool = flag(False, "score in growing subsets of the images; drop what is confidently below the best so far")
+    confidence: float = flag(0.95, "of --racing: that the best are those of scoring everything fully", type=confidence)
+    scheduler: str = flag("", "score on the workers of this Dask scheduler, like tcp://host:8786 (empty: here)")
+    seed_history: str = flag("", "history or run directory of an older search: its scores are used, its best bred from")
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -11,8 +11,8 @@ from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import GeneticSettings, Search
 from spos.records import PathLike, write_json
+from spos.search_history import best_record
 from spos.search_space import Architecture
-from spos.searcher import best_record
 
 # Costs that accuracy may be weighed against: the key of a row of the history.
 OBJECTIVES: Mapping[str, str] = {"flops": "flops", "params": "params", "latency": "latency_ms"}

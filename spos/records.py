@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Match, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Match, Optional, Sequence, Union
 
 from spos.cost import count_architecture
 from spos.errors import InputError
@@ -85,7 +86,7 @@ def read_json(path: PathLike) -> Any:
 class Journal:
     """An append-only file of JSON rows. A row is on disk when `append` returns.
 
-    A last line cut short by a kill is dropped on opening; any other damaged line is an InputError.
+    A last line cut short by a kill is dropped on opening, with a warning; any other damaged line is an InputError.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -104,6 +105,11 @@ class Journal:
                 raise InputError(f"{self.path} line {number} is damaged; remove the line to go on")
             yield row
         if rest:
+            print(
+                f"warning: {self.path}: the last line was cut short when the program was killed; it is left out",
+                file=sys.stderr,
+                flush=True,
+            )
             write_atomic(self.path, b"".join(line + b"\n" for line in complete))
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -113,6 +119,12 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(dict(row))
+
+    def clear(self) -> None:
+        """Drop all rows, and the file."""
+        if self.path.exists():
+            self.path.unlink()
+        self.rows = []
 
     def keep(self, condition) -> None:
         """Drop the rows for which `condition(row)` is false, from the file too."""
@@ -209,29 +221,44 @@ INPUTS_OF_A_RUN = {
     "latency_table_sha256": "the content of --latency-table",
     "data": "the data set",
     "workers": "the number of workers",
+    "images": "the images that score candidates",
 }
 
 
-def open_run(directory: PathLike, config: Mapping[str, Any], must_resume: bool = False) -> Path:
+def open_run(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Path:
     """Make a run directory with its `config.json`, or enter the one of the same run.
 
     Args:
         config: `options` (flags by name) and whatever else describes the run; plain JSON values.
         must_resume: the user asked to continue, so the run has to be there.
+        may_change: flags with which this run may go on at another value; the config is then written anew.
     Raises: InputError if the directory holds another run, or nothing that could be resumed.
     """
+    path = Path(directory) / CONFIG_FILE
+    config = json.loads(json.dumps(config))
+    old = check_run(directory, config, must_resume, may_change)
+    if old is None or any(old["options"].get(name) != config["options"].get(name) for name in may_change):
+        write_json(path, config)
+    return Path(directory)
+
+
+def check_run(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Optional[Dict[str, Any]]:
+    """What `open_run` refuses, without writing anything. Returns the config of the run that is there, or None."""
     directory = Path(directory)
     path = directory / CONFIG_FILE
-    config = json.loads(json.dumps(config))
     if path.is_file():
-        _check_same_run(directory, read_json(path), config)
-        return directory
+        old = read_json(path)
+        _check_same_run(directory, old, json.loads(json.dumps(config)), may_change)
+        return old
     if must_resume:
         raise InputError(f"--resume: there is no run in {directory}")
     if directory.is_dir() and not all(_is_left_by_a_start(entry.name) for entry in directory.iterdir()):
         raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
-    write_json(path, config)
-    return directory
+    return None
 
 
 def _is_left_by_a_start(name: str) -> bool:
@@ -239,7 +266,7 @@ def _is_left_by_a_start(name: str) -> bool:
     return name == LISTS_FOLDER or name.startswith(f".{CONFIG_FILE}.")
 
 
-def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str]) -> None:
     if not isinstance(old, dict) or old.get("program") != new["program"]:
         raise InputError(f"{directory} holds a run of another program; give another --save-dir")
     if old.get("space") != new.get("space"):
@@ -247,7 +274,8 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     before, now = old.get("options", {}), new["options"]
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
-    names = [n for n in {**before, **now} if n not in NOT_PART_OF_A_RUN and before.get(n) != now.get(n)]
+    free = (*NOT_PART_OF_A_RUN, *may_change)
+    names = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
     if names:
         name = names[0]
         raise InputError(
@@ -255,7 +283,7 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
             f"{now.get(name)}. Give another --save-dir, or the same flags to go on with it"
         )
     for key, what in INPUTS_OF_A_RUN.items():
-        if old.get(key) != new.get(key):
+        if key in new and old.get(key) != new.get(key):
             raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
 
 

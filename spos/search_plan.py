@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
 from spos.constraints import Constraints, limit_or_none
 from spos.domain import Domain
@@ -17,6 +17,8 @@ from spos.two_stage import two_stage_search
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
 SPOS_FLOP_MAX = 1.0  # of the official code of Single Path One-Shot, which limits nothing else
+TWO_STAGE = "two-stage"  # of --search-mode
+DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 
 
 def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
@@ -58,10 +60,7 @@ def make_search(domain: Domain, options: SearchOptions, seed: int, initial: Sequ
 
     Args:
         initial: what to score first, as far as it lies in the domain.
-    Raises: InputError if flags contradict each other.
     """
-    for message in contradictions(options, bool(initial)):
-        raise InputError(message)
     rng = derive_rng(seed, "search")
     if options.search_mode == "random":
         return random_search(domain, options.search_iters, options.population_size, rng)
@@ -73,28 +72,61 @@ def make_search(domain: Domain, options: SearchOptions, seed: int, initial: Sequ
         options.search_iters,
     )
     evolve = EVOLUTIONS[options.evolution]
-    if options.search_mode == "two-stage":
+    if options.search_mode == TWO_STAGE:
         return two_stage_search(domain, settings, rng, options.two_stage_blocks, evolve)
     if options.search_mode == "nsga2":
         return nsga2_search(domain, parse_objectives(options.objectives), settings, rng, initial)
     return evolve(domain, settings, rng, initial)
 
 
-def contradictions(options: SearchOptions, is_seeded: bool = False) -> Iterator[str]:
+def check_search_flags(options: SearchOptions) -> None:
+    """Raise InputError for flags that cannot work together."""
+    for message in contradictions(options):
+        raise InputError(message)
+
+
+def contradictions(options: SearchOptions) -> Iterator[str]:
     """What is wrong with flags that cannot work together."""
     mode, default = options.search_mode, SearchOptions()
-    if options.evolution != default.evolution and mode not in ("genetic", "two-stage"):
+    if options.evolution != default.evolution and mode not in ("genetic", TWO_STAGE):
         yield f"--evolution {options.evolution} is for --search-mode genetic or two-stage, not for {mode}"
-    if options.two_stage_blocks != default.two_stage_blocks and mode != "two-stage":
+    if options.two_stage_blocks != default.two_stage_blocks and mode != TWO_STAGE:
         yield f"--two-stage-blocks is for --search-mode two-stage, not for {mode}"
     if options.objectives != default.objectives and mode != "nsga2":
         yield f"--objectives is for --search-mode nsga2, not for {mode}"
-    if mode == "two-stage" and options.fixed_block_choices:
+    if mode == TWO_STAGE and options.fixed_block_choices:
         yield "--search-mode two-stage searches block choices; leave out --fixed-block-choices"
     if mode == "nsga2" and options.search_target != "acc":
         yield (
             f"--search-target {options.search_target} mixes accuracy and cost, --search-mode nsga2 keeps them apart; "
             "use --search-target acc"
         )
-    if is_seeded and mode not in ("genetic", "nsga2"):
-        yield f"--search-mode {mode} draws its first generation itself; seed a genetic or nsga2 search"
+    if options.seed_history and mode not in ("genetic", "nsga2"):
+        yield f"--search-mode {mode} draws its first generation itself; --seed-history is for genetic and nsga2"
+    if options.racing and mode == "nsga2":
+        yield "--racing drops what is below the best in one number; --search-mode nsga2 has several"
+    if options.racing and mode == TWO_STAGE:
+        yield "--racing keeps one list of the best; --search-mode two-stage has one for each stage"
+    if options.confidence != default.confidence and not options.racing:
+        yield "--confidence is for --racing"
+
+
+def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions) -> None:
+    """Raise InputError if a search is to go on with fewer generations: it may have done more already.
+
+    Args:
+        old: `config.json` of the run that is to go on; None for a new one.
+    """
+    before = old["options"]["search_iters"] if old else 0
+    if options.search_iters < before:
+        raise InputError(
+            f"--search-iters {options.search_iters}: this search was begun with {before} and can only be made longer; "
+            "give another --save-dir for a shorter one"
+        )
+
+
+def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
+    """Flags with which a search may go on at another value: what computes, and how long it goes on."""
+    if options.search_mode == TWO_STAGE:  # its number of generations says where its second stage begins
+        return DEVICE_FLAGS
+    return (*DEVICE_FLAGS, "search_iters")

@@ -17,9 +17,13 @@ class StopRequest:
     """Notes a signal while it is entered (`with request:`); a second signal raises Stopped at once.
 
     Outside the main thread, where Python delivers no signals, entering changes nothing.
+
+    Args:
+        answer: shown when a signal was noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = "stopping after this batch; once more stops at once") -> None:
+        self.answer = answer
         self.signum: Optional[int] = None
         self._at_once = False
         self._handlers: Dict[int, Any] = {}
@@ -39,7 +43,8 @@ class StopRequest:
         self.signum = signum
         if again or self._at_once:
             raise Stopped(signum)
-        print("\nstopping after this batch; once more stops at once", file=sys.stderr, flush=True)
+        if self.answer:
+            print(f"\n{self.answer}", file=sys.stderr, flush=True)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -14,18 +14,18 @@ LIBRARY = {
     # pure Python and NumPy
     0: """
         architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set domain
-        errors evolution flag_rules gpu image_folder image_source latency layer_specs nsga2 options oracles pareto
-        racing record_file records reporting sampling schedule search_plan search_space searcher stopping strategies
-        tilting two_stage
+        errors evolution executors flag_rules gpu image_folder image_source latency layer_specs nsga2 options oracles
+        pareto racing record_file records reporting sampling schedule search_history search_plan search_report
+        search_space searcher stopping strategies tilting two_stage
         """,
     # MXNet, but no network of ours
     1: """
         assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation image_decoder jpeg
-        losses meter path_trainer pixels prepared slicing symbol_cost trainer validation zoo
+        losses meter path_trainer pixels prepared slicing supernet_file symbol_cost trainer validation zoo
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
-LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3, "spos.execution": 3})
+LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3, "spos.execution": 3, "spos.scoring": 3})
 PROGRAMS, TESTS = 4, 5
 
 

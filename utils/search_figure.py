@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos.errors import InputError
 from spos.records import HISTORY_FILE, Journal
+from spos.search_history import find_ties
 from utils.figures import BLUE, DPI, GREY, ORANGE
 
 X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
@@ -48,9 +49,7 @@ class History:
     @property
     def ties(self) -> List[Mapping[str, Any]]:
         """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
-        best = self.best
-        low = best["top1_interval"][0]
-        return [row for row in self.scored if row is not best and row["top1_interval"][1] >= low]
+        return find_ties(self.scored, self.best)
 
     def best_so_far(self) -> Tuple[List[int], List[float]]:
         """(evaluations done, highest top-1 of them), up to the last evaluation."""

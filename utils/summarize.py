@@ -13,8 +13,8 @@ from spos.errors import InputError
 from spos.options import OneLineParser, run_program
 from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, Journal, load_architecture, read_json
 from spos.reporting import table
+from spos.search_history import best_rows, mean_of_random
 from spos.search_space import format_choices
-from spos.searcher import best_rows, mean_of_random
 
 Rows = List[Tuple[str, str]]
 

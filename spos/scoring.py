@@ -1,0 +1,164 @@
+"""What a process that scores candidates runs: `score(job, architecture, race)`.
+
+A job names everything by value or by file, so that it can be sent to another process or machine. The evaluator is
+built once in each process. A worker that would score something else than the search asks for refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple
+
+from oneshot_nas_network import Supernet
+from spos import assembly
+from spos.checkpoint import load_parameters
+from spos.compat import mx
+from spos.data_set import DataSet
+from spos.errors import InputError
+from spos.evaluation import Accuracy, CandidateEvaluator
+from spos.execution import candidate_evaluator
+from spos.executors import device_index
+from spos.image_source import count_listed, summarize_list
+from spos.options import DataOptions
+from spos.racing import Race
+from spos.reporting import warn
+from spos.search_space import Architecture, SearchSpace
+from spos.supernet_file import file_digest
+
+PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")  # of DataOptions
+SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Everything that the accuracy of an architecture depends on.
+
+    Args:
+        lists: folder of the held-out lists.
+        images: what `summarize_list` says of the lists that update BatchNorm and that score, by name.
+        on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
+        run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
+    """
+
+    supernet_params: str
+    supernet_sha256: str
+    space: SearchSpace
+    data: DataOptions
+    lists: str
+    search_on: str
+    images: Tuple[Tuple[str, Tuple[int, ...]], ...]
+    on_gpu: bool
+    dtype: str
+    run: str
+    shared: bool
+
+    @property
+    def identity(self) -> Dict[str, str]:
+        """What two searches must have in common to share scores; a part of every row of the history."""
+        seen = [self.images, self.data.input_size, self.data.crop_ratio, self.data.batch_size]
+        return {
+            "fingerprint": self.space.fingerprint,
+            "supernet": self.supernet_sha256[:16],
+            "images": hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16],
+        }
+
+
+def make_job(
+    supernet_params: str,
+    space: SearchSpace,
+    options: DataOptions,
+    data: DataSet,
+    lists: Path,
+    search_on: str,
+    on_gpu: bool,
+    dtype: str,
+    run: Path,
+    shared: bool,
+) -> ScoringJob:
+    """The job of a search on `data`, which has its lists. Paths become absolute, for workers may run elsewhere."""
+    paths = {name: os.path.abspath(getattr(options, name)) for name in PATHS if getattr(options, name)}
+    sizes = {"input_size": data.input_size, "crop_ratio": data.crop_ratio}
+    return ScoringJob(
+        os.path.abspath(supernet_params),
+        file_digest(supernet_params),
+        space,
+        replace(options, **paths, **sizes),
+        os.path.abspath(lists),
+        search_on,
+        _summarize(data, search_on),
+        on_gpu,
+        dtype,
+        os.path.abspath(run),
+        shared,
+    )
+
+
+def warn_of_short_lists(data: DataSet, search_on: str, batch_size: int) -> None:
+    """Say when lists hold fewer images than a batch: they work, each as one smaller batch."""
+    counts = {name: count_listed(data.splits[name]) for name in ("bn", SCORING_LISTS[search_on])}
+    short = [name for name, count in counts.items() if count < batch_size]
+    if short:
+        warn(
+            f"the held-out lists {' and '.join(short)} have {' and '.join(str(counts[name]) for name in short)} "
+            f"images, fewer than --batch-size {batch_size}: each is one smaller batch"
+        )
+
+
+_lock = threading.Lock()  # a Dask worker may have several threads
+_evaluators: Dict[ScoringJob, CandidateEvaluator] = {}  # at most one
+
+
+def score(job: ScoringJob, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
+    """Accuracy of an architecture; on a part of the images if it lost its race."""
+    with _lock:
+        if job not in _evaluators:
+            _evaluators.clear()
+            _evaluators[job] = make_evaluator(job)
+        return _evaluators[job](architecture, race)
+
+
+def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
+    """Raises: InputError if the files of this machine are not those of the job."""
+    here = f"worker on {socket.gethostname()}"
+    if not Path(job.supernet_params).is_file():
+        raise InputError(f"{here}: {job.supernet_params} does not exist there; copy it")
+    if file_digest(job.supernet_params) != job.supernet_sha256:
+        raise InputError(f"{here}: {job.supernet_params} is not the supernet that the search began with; copy it there")
+    ctx = (mx.gpu(device_index()) if job.on_gpu else mx.cpu(),)
+    net = load_supernet(job.supernet_params, job.space, ctx)
+    data = assembly.with_lists(assembly.open_data(job.data), job.data, Path(job.lists))
+    for (name, expected), (_, found) in zip(job.images, _summarize(data, job.search_on)):
+        if expected != found:
+            raise InputError(
+                f"{here} has other images in its list '{name}' of {data.name} than the search: copy the images to all "
+                "machines"
+            )
+    return candidate_evaluator(
+        net, data, job.data, Path(job.run), ctx, job.dtype, SCORING_LISTS[job.search_on], job.shared
+    )
+
+
+def load_job_images(job: ScoringJob) -> None:
+    """Decode the images of a job into the files that its processes share, unless they are there."""
+    data = assembly.with_lists(assembly.open_data(job.data), job.data, Path(job.lists))
+    for name, _ in job.images:
+        assembly.load_images(data, name, job.data, Path(job.run), shared=True)
+
+
+def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context] = ()) -> Supernet:
+    """Raises: InputError if the file is no supernet of this space."""
+    net = Supernet(space)
+    net.initialize(ctx=list(ctx) or mx.cpu())
+    load_parameters(supernet_params, net)
+    return net
+
+
+def _summarize(data: DataSet, search_on: str) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
+    names = ("bn", SCORING_LISTS[search_on])
+    return tuple((name, tuple(summarize_list(data.splits[name]))) for name in names)

@@ -1,0 +1,135 @@
+"""Search with a Dask scheduler and workers on this machine, and end all of them with the search.
+
+    python -m utils.search_cluster --workers 2 -- scripts/search_supernet.sh --dataset digits
+
+What follows `--` is arguments of search_supernet.py, or a script or program with its arguments; `--scheduler` is
+added. For several machines, start both kinds by hand, in this folder, which is at the same place on all of them:
+`env/bin/python -m distributed.cli.dask_scheduler` and, on each, `env/bin/python -m distributed.cli.dask_worker
+tcp://HOST:8786 --nthreads 1`. Trusted networks only: Dask runs what it is sent.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+from spos.errors import InputError
+from spos.options import OneLineParser, flag, pick, positive, run_program
+from utils.launch_cluster import (
+    END_SECONDS,
+    POLL_SECONDS,
+    ROOT,
+    Host,
+    Member,
+    Task,
+    free_port,
+    kill,
+    send_stop,
+    start_member,
+)
+
+HERE = Host("localhost", 1)
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """What is started."""
+
+    workers: int = flag(2, "Dask workers on this machine, one thread each", type=positive)
+
+
+class LocalCluster:
+    """A scheduler and workers, which end with the `with` block, or when this process ends in any way."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        self.workers: List[Member] = []
+        self._num_workers = num_workers
+        self._folder = tempfile.mkdtemp(prefix="spos-dask-")
+
+    def __enter__(self) -> LocalCluster:
+        port = self.address.rpartition(":")[2]
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", port, "--dashboard-address", ":0")
+        for _ in range(self._num_workers):
+            self.add_worker()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        kill([*self.workers, self.scheduler])
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add_worker(self) -> None:
+        """Start one more. No nanny: a dead worker stays dead, and others take its work."""
+        flags = ("--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", "--local-directory")
+        self.workers.append(self._start("worker", self.address, *flags, self._folder))
+
+    def kill_worker(self, index: int) -> None:
+        """End one as kill -9 does."""
+        kill([self.workers[index]])
+
+    def _start(self, kind: str, *flags: str) -> Member:
+        name = f"worker {len(self.workers)}" if kind == "worker" else kind
+        command = (sys.executable, "-m", f"distributed.cli.dask_{kind}", *flags)
+        return start_member(Task(name, HERE, command, {"OMP_NUM_THREADS": "1", "DASK_LOGGING__DISTRIBUTED": "error"}))
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own, rest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    options = pick(ClusterOptions, OneLineParser(__doc__, (ClusterOptions,)).parse_args(own))
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"this needs Dask ({error}): run sh scripts/setup.sh --cluster") from None
+    signals: List[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.append(number))
+    with LocalCluster(options.workers) as cluster:
+        command = search_command(rest, cluster.address)
+        search = start_member(Task("search", HERE, command, {"SPOS_PYTHON": sys.executable}))
+        try:
+            return watch(search, cluster, signals)
+        finally:
+            kill([search])
+
+
+def search_command(rest: Sequence[str], address: str) -> Tuple[str, ...]:
+    """The command of the search from what follows `--`."""
+    if not rest:
+        raise InputError("nothing to run: give the arguments of search_supernet.py after --")
+    if rest[0].endswith(".sh"):
+        command = ["sh", *rest]
+    elif rest[0].endswith(".py"):
+        command = [sys.executable, *rest]
+    elif rest[0].startswith("-"):
+        command = [sys.executable, str(ROOT / "search_supernet.py"), *rest]
+    else:
+        raise InputError(f"{rest[0]} after -- is neither a flag of search_supernet.py nor a script (.sh, .py)")
+    return (*command, "--scheduler", address)
+
+
+def watch(search: Member, cluster: LocalCluster, signals: Sequence[int]) -> int:
+    """Wait until the search ends; its exit code. A signal is passed on to it; at the second, everything is ended."""
+    told, deadline = False, float("inf")
+    while search.process.poll() is None:
+        time.sleep(POLL_SECONDS)
+        if signals and not told:
+            told, deadline = True, time.monotonic() + END_SECONDS
+            send_stop(search)
+        if len(signals) > 1 or time.monotonic() > deadline:
+            return 128 + signals[0]
+        if all(worker.process.poll() is not None for worker in cluster.workers):
+            print("error: all workers have ended; the same command goes on", file=sys.stderr, flush=True)
+            return 1
+        if cluster.scheduler.process.poll() is not None:
+            deadline = min(deadline, time.monotonic() + END_SECONDS)  # the search notices
+    return search.process.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
