@@ -9,7 +9,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Match, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Match, Optional, Sequence, Union
 
 from spos.cost import count_architecture
 from spos.errors import InputError
@@ -83,6 +83,33 @@ def read_json(path: PathLike) -> Any:
         raise InputError(f"{path} is not a JSON file: {error}") from None
 
 
+def read_rows(path: PathLike) -> List[Dict[str, Any]]:
+    """The rows of a journal that another program may be writing: the file is left as it is. None if it is not there.
+
+    Raises: InputError if a line other than a last one that was cut short is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    *complete, rest = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(complete, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(f"{path} line {number} is damaged; remove the line to go on")
+        rows.append(row)
+    if rest:
+        print(
+            f"warning: {path}: the last line was cut short when the program was killed; it is left out",
+            file=sys.stderr,
+            flush=True,
+        )
+    return rows
+
+
 class Journal:
     """An append-only file of JSON rows. A row is on disk when `append` returns.
 
@@ -91,26 +118,10 @@ class Journal:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        self.rows: List[Dict[str, Any]] = list(self._read()) if self.path.exists() else []
-
-    def _read(self) -> Iterator[Dict[str, Any]]:
-        lines = self.path.read_bytes().split(b"\n")
-        complete, rest = lines[:-1], lines[-1]
-        for number, line in enumerate(complete, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise InputError(f"{self.path} line {number} is damaged; remove the line to go on")
-            yield row
-        if rest:
-            print(
-                f"warning: {self.path}: the last line was cut short when the program was killed; it is left out",
-                file=sys.stderr,
-                flush=True,
-            )
-            write_atomic(self.path, b"".join(line + b"\n" for line in complete))
+        self.rows: List[Dict[str, Any]] = read_rows(path)
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if not content.endswith(b"\n") and content:
+            write_atomic(self.path, content[: content.rfind(b"\n") + 1])
 
     def append(self, row: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.records import HISTORY_FILE, ArchitectureRecord, Journal, PathLike
+from spos.records import HISTORY_FILE, ArchitectureRecord, PathLike, read_rows
 from spos.search_space import Architecture
 
 Row = Dict[str, Any]
@@ -60,7 +60,7 @@ def read_history(file_or_run: str) -> List[Row]:
     path = path / HISTORY_FILE if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"--seed-history {path} does not exist")
-    rows = Journal(path).rows
+    rows = read_rows(path)
     if not rows or not all({"block_choices", "channel_choices", "top1_hits"} <= set(row) for row in rows):
         raise InputError(f"--seed-history {path} is no history of a search, or an empty one")
     return rows

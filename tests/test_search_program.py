@@ -19,6 +19,7 @@ from spos.compat import mx
 from spos.options import SUPERNET, run_program
 from spos.records import read_json, write_json
 from spos.search_space import search_space
+from utils import compare_search
 
 FLAGS = ("--search-iters", "2", "--population-size", "4", "--retain-length", "2", "--topk", "2", "--seed", "5")
 STOPPED = "stopped; run the same command again to go on"
@@ -238,3 +239,19 @@ def trained_on_digits(supernet, tmp_path):
     folder = shutil.copytree(supernet.parent, tmp_path / "supernet")
     shutil.rmtree(folder / "lists", ignore_errors=True)
     return folder / "model.params"
+
+
+def test_a_search_can_be_compared_on_its_supernet(finished, tmp_path, capsys):
+    run = copy_of(finished, tmp_path)
+    flags = ["--supernet", str(run), "--evaluations", "5", "--seeds", "2", "--population-size", "4"]
+    flags += ["--retain-length", "2", "--json"]
+    assert run_program(compare_search.main, flags) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first["searches"]) == {"genetic", "spos", "random"} and first["oracle"].endswith("run")
+    scored = rows_of(run, "comparison.jsonl")
+    assert 0 < len(scored) <= 30 and len({tuple(row["block_choices"] + row["channel_choices"]) for row in scored})
+    assert run_program(compare_search.main, flags) == 0  # from what was kept
+    assert json.loads(capsys.readouterr().out) == first
+    assert rows_of(run, "comparison.jsonl") == scored
+    fails(compare_search.main, ["--supernet", run, "--flop-max-m", "5"], capsys, "--supernet says what can be visited")
+    fails(compare_search.main, ["--supernet", tmp_path], capsys, "config.json")

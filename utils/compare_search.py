@@ -2,15 +2,19 @@
 
 python -m utils.compare_search --use-se --last-conv-after-pooling --output comparison.png
 python -m utils.compare_search --history runs/search/history.jsonl --evaluations 100
+python -m utils.compare_search --supernet runs/search --evaluations 100 --seeds 5
 
-Without --history, fitness is additive: for every seed, each (choice block, block choice, channel choice) draws a
-utility, and so does each pair of block choices of neighbouring choice blocks; the fitness of an architecture is their
-sum. It is scaled so that uniformly drawn architectures have standard deviation 1. The optimum is known exactly by
+Without a table or supernet, fitness is additive: for every seed, each (choice block, block choice, channel choice)
+draws a utility, and so does each pair of block choices of neighbouring choice blocks; the fitness of an architecture is
+their sum. It is scaled so that uniformly drawn architectures have standard deviation 1. The optimum is known exactly by
 dynamic programming; under limits an upper bound of it is, so the regret shown is an upper bound too. Only limits that
 are given hold.
 
 With --history, only the architectures of the file can be visited. Samples are uniform over them, a child is moved to
 the nearest one that is not visited yet, and the optimum is the best of the file.
+
+With --supernet, fitness is the accuracy by the supernet of a search, within its limits. Every score is kept in the run,
+so a comparison that was stopped goes on, and the optimum is not known.
 
 All intervals are 95% Student's t intervals of a mean over the seeds. Differences to random search are paired: both
 searches of a pair have the seed and the fitness in common.
@@ -45,7 +49,7 @@ from spos.options import (
     run_program,
 )
 from spos.oracles import AdditiveOracle, RecordedDomain
-from spos.records import Journal
+from spos.records import read_rows
 from spos.schedule import derive_rng
 from spos.search_plan import make_domain
 from spos.search_space import Architecture
@@ -92,6 +96,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     groups = (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions)
     parser = OneLineParser(__doc__, groups)
     parser.add_argument("--history", type=Path, help="history.jsonl of a search: the table to search in")
+    parser.add_argument("--supernet", type=Path, help="run of search_supernet.py: score by its supernet")
     parser.add_argument("--evaluations", type=positive, default=500, help="architectures a search scores [%(default)s]")
     parser.add_argument("--seeds", type=positive, default=20, help="seeds, at least 2 [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
@@ -102,8 +107,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         check_format(args.output)
     if args.seeds < 2:
         raise InputError("--seeds must be at least 2: an interval needs more than one")
-    if args.history and (space, limits) != (SpaceOptions(), ConstraintOptions()):
-        raise InputError("--history says what can be visited; leave out the flags of the space and of limits")
+    given = [flag for flag, value in (("--history", args.history), ("--supernet", args.supernet)) if value]
+    if len(given) > 1 or (given and (space, limits) != (SpaceOptions(), ConstraintOptions())):
+        raise InputError(
+            f"{given[0]} says what can be visited; leave out {', '.join(given[1:]) or 'flags of space and limits'}"
+        )
     settings = GeneticSettings(
         evolution.population_size,
         evolution.retain_length,
@@ -111,7 +119,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         evolution.mutate_chance,
         args.evaluations,
     )
-    make_task = recorded(args.history, args.evaluations) if args.history else additive(space, limits)
+    if args.history:
+        make_task = recorded(args.history, args.evaluations)
+    else:
+        make_task = by_supernet(args.supernet) if args.supernet else additive(space, limits)
     results = compare(make_task, settings, args.evaluations, range(args.seed, args.seed + args.seeds))
     if args.output:
         save(plot(results), args.output)
@@ -140,13 +151,21 @@ def recorded(history: Path, num_evaluations: int) -> Callable[[int], Task]:
     """The same table for every seed."""
     if not history.is_file():
         raise InputError(f"--history {history} does not exist")
-    domain = RecordedDomain.from_rows(Journal(history).rows, str(history))
+    domain = RecordedDomain.from_rows(read_rows(history), str(history))
     if len(domain.scores) <= num_evaluations:
         raise InputError(
             f"--evaluations {num_evaluations} would score all {len(domain.scores)} architectures of {history}"
         )
     task = Task(domain, domain, max(domain.scores.values()))
     return lambda seed: task
+
+
+def by_supernet(run: Path) -> Callable[[int], Task]:
+    """The same supernet for every seed."""
+    from utils.supernet_oracle import open_search  # MXNet takes seconds to load
+
+    domain, oracle = open_search(run)
+    return lambda seed: Task(domain, oracle, None)
 
 
 def searches(settings: GeneticSettings) -> Dict[str, Callable[[Any, np.random.Generator], Search]]:
@@ -220,9 +239,15 @@ def interval(values: np.ndarray) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def describe_oracle(args: Any) -> str:
+    if args.supernet:
+        return f"supernet of {args.supernet}"
+    return f"table {args.history}" if args.history else "additive"
+
+
 def settings_rows(args: Any) -> List[Tuple[str, Any]]:
     return [
-        ("oracle", f"table {args.history}" if args.history else "additive"),
+        ("oracle", describe_oracle(args)),
         ("evaluations", args.evaluations),
         ("seeds", f"{args.seed} to {args.seed + args.seeds - 1}"),
     ]

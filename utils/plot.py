@@ -27,7 +27,7 @@ from spos.constraints import MILLION, Limit
 from spos.cost import Cost, cost_table, count_architecture
 from spos.errors import InputError
 from spos.options import OneLineParser, SpaceOptions, TrainConstraintOptions, not_negative, pick, positive, run_program
-from spos.records import CONFIG_FILE, LOG_FILE, Journal, load_architecture, published_architectures, read_json
+from spos.records import CONFIG_FILE, LOG_FILE, load_architecture, published_architectures, read_json, read_rows
 from spos.reporting import table
 from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
@@ -217,7 +217,7 @@ def load_run(folder: Path) -> Run:
     config = read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict) or config.get("program") != "train_imagenet.py":
         raise InputError(f"{folder} is not a run of train_imagenet.py")
-    rows = Journal(folder / LOG_FILE).rows
+    rows = read_rows(folder / LOG_FILE)
     if not rows:
         raise InputError(f"no epoch of the run in {folder} is finished")
     return Run(folder.name, rows, phases(config, len(rows)))

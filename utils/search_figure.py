@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos.errors import InputError
-from spos.records import HISTORY_FILE, Journal
+from spos.records import HISTORY_FILE, read_rows
 from spos.search_history import find_ties
 from utils.figures import BLUE, DPI, GREY, ORANGE
 
@@ -97,7 +97,7 @@ def load_history(path: Path) -> History:
     file = path / HISTORY_FILE if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{file} does not exist; give a run directory of search_supernet.py or its {HISTORY_FILE}")
-    history = History(file.resolve().parent.name, Journal(file).rows)
+    history = History(file.resolve().parent.name, read_rows(file))
     for number, row in enumerate(history.rows, 1):
         missing = [key for key in NEEDED if key not in row]
         if missing:

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from spos.errors import InputError
 from spos.options import OneLineParser, run_program
-from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, Journal, load_architecture, read_json
+from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, load_architecture, read_json, read_rows
 from spos.reporting import table
 from spos.search_history import best_rows, mean_of_random
 from spos.search_space import format_choices
@@ -47,7 +47,7 @@ def supernet_rows(folder: Path) -> Rows:
 
 def search_rows(folder: Path) -> Rows:
     """The best architecture beside the random ones."""
-    history = Journal(folder / HISTORY_FILE).rows
+    history = read_rows(folder / HISTORY_FILE)
     record = load_architecture(folder / BEST_FILE)
     best = best_rows(history, 1)[0]
     count, mean = mean_of_random(history)
@@ -73,7 +73,7 @@ def subnet_rows(folder: Path) -> Rows:
 
 def last_validated(folder: Path) -> Dict[str, Any]:
     """The last row of a training log that has a validation. Raises InputError if the run is not finished."""
-    config, rows = read_json(folder / CONFIG_FILE), Journal(folder / LOG_FILE).rows
+    config, rows = read_json(folder / CONFIG_FILE), read_rows(folder / LOG_FILE)
     if not rows or rows[-1]["epoch"] + 1 < config["options"]["num_epochs"]:
         raise InputError(f"the run in {folder} is not finished")
     return rows[-1]
