@@ -164,7 +164,7 @@ def test_any_function_of_an_architecture_can_be_the_oracle():
 
 
 class FakeArguments:
-    history, evaluations, seed, seeds = None, 60, 0, 3
+    history, supernet, evaluations, seed, seeds = None, None, 60, 0, 3
 
 
 def test_the_interval_is_that_of_student():

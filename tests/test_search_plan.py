@@ -10,7 +10,7 @@ from test_evolution import DOMAIN, SPACE, flat, make_fitness, run
 from spos.errors import InputError
 from spos.options import SEARCH_MODES, ConstraintOptions, OneLineParser, SearchOptions, pick
 from spos.records import Journal
-from spos.search_plan import make_domain, make_search
+from spos.search_plan import check_search_flags, make_domain, make_search
 from spos.searcher import Searcher, Target
 
 SMALL = SearchOptions(search_iters=4, population_size=12, retain_length=4)
@@ -30,6 +30,17 @@ REFUSALS = {
         {"search_mode": "nsga2", "search_target": "balanced_flop_acc"},
         "--search-target balanced_flop_acc .* use --search-target acc",
     ),
+    "history for random": (
+        {"search_mode": "random", "seed_history": "runs/old"},
+        "--search-mode random draws its first generation itself",
+    ),
+    "history for two stages": (
+        {"search_mode": "two-stage", "seed_history": "runs/old"},
+        "--seed-history is for genetic",
+    ),
+    "race for a front": ({"search_mode": "nsga2", "racing": True}, "--racing drops .* nsga2 has several"),
+    "race in stages": ({"search_mode": "two-stage", "racing": True}, "--racing keeps one list .* two-stage"),
+    "confidence alone": ({"confidence": 0.9}, "--confidence is for --racing"),
     "unknown objective": ({"search_mode": "nsga2", "objectives": "flops,speed"}, "'flops,speed' .* flops, params"),
     "objective twice": ({"search_mode": "nsga2", "objectives": "flops,flops"}, "'flops,flops' .* each once"),
     "no objective": ({"search_mode": "nsga2", "objectives": ""}, "--objectives '' must name one or more"),
@@ -43,14 +54,9 @@ def test_flags_that_cannot_work_together_are_refused(case):
     changes, message = REFUSALS[case]
     options = replace(SMALL, **changes)
     with pytest.raises(InputError, match=message) as error:
+        check_search_flags(options)
         make_search(make_domain(SPACE, options, ConstraintOptions()), options, 0)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("mode", ("random", "two-stage"))
-def test_only_what_can_be_seeded_takes_a_first_generation(mode, rng):
-    with pytest.raises(InputError, match=f"--search-mode {mode} draws its first generation itself"):
-        make_search(DOMAIN, replace(SMALL, search_mode=mode), 0, [DOMAIN.sample(rng)])
 
 
 @pytest.mark.parametrize("mode, evolution", (("genetic", "published"), ("genetic", "spos"), ("nsga2", "published")))
@@ -66,14 +72,15 @@ def test_every_mode_goes_on_from_recorded_scores(mode, evolution, tmp_path):
     options = replace(SMALL, search_mode=mode, evolution=evolution)
     path, fitness, scored = tmp_path / "history.jsonl", make_fitness(), []
 
-    def evaluate(architecture):
+    def evaluate(architecture, race):
         scored.append(architecture)
         top1 = 1 + fitness(architecture) / 1000
-        return SimpleNamespace(to_json=lambda: {"top1": top1, "top1_interval": [top1, top1]})
+        return SimpleNamespace(to_json=lambda: {"top1": top1, "top1_interval": [top1, top1], "num_images": 9})
 
     def search():
         scored.clear()
-        return Searcher(DOMAIN, Target(), evaluate, Journal(path)).run(make_search(DOMAIN, options, 0))
+        searcher = Searcher(DOMAIN, Target(), evaluate, Journal(path), Journal(tmp_path / "arrived.jsonl"))
+        return searcher.run(make_search(DOMAIN, options, 0))
 
     rows = search()
     assert len(scored) == len(rows)

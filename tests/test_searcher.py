@@ -11,7 +11,7 @@ from conftest import TINY
 
 from spos.domain import Domain
 from spos.errors import InputError, Stopped
-from spos.evolution import GeneticSettings, genetic_search, random_search
+from spos.evolution import GeneticSettings, genetic_search, random_search, spos_search
 from spos.executors import EmbeddedExecutor
 from spos.options import SearchOptions
 from spos.racing import Racing
@@ -27,7 +27,7 @@ from spos.search_history import (
     mean_of_random,
     read_history,
 )
-from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_search
+from spos.search_plan import check_not_shortened, flags_that_may_change, make_search
 from spos.search_report import SearchLog, summarize_search
 from spos.searcher import WINDOW, Searcher, Target
 from spos.stopping import StopRequest
@@ -124,8 +124,15 @@ def genetic(num_iterations=5, seed=3, random_select=0.0):
     return genetic_search(DOMAIN, settings, np.random.default_rng(seed))
 
 
+def spos():
+    settings = GeneticSettings(20, 6, 0.0, 0.2, 5)
+    return spos_search(DOMAIN, settings, np.random.default_rng(3))
+
+
 STRATEGIES = {
     "genetic": genetic,
+    "with random survivors": lambda: genetic(random_select=0.3),
+    "spos": spos,
     "random": lambda: random_search(DOMAIN, 3, 20, np.random.default_rng(3)),
 }
 
@@ -247,19 +254,6 @@ def test_only_the_length_and_the_devices_of_a_search_may_change():
     check_not_shortened(None, SearchOptions(search_iters=1))
     with pytest.raises(InputError, match="--search-iters 4.*begun with 5"):
         check_not_shortened(old, SearchOptions(search_iters=4))
-
-
-@pytest.mark.parametrize(
-    "flags, words",
-    [
-        ({"racing": True, "search_mode": "nsga2"}, "--racing .*nsga2"),
-        ({"confidence": 0.9}, "--confidence is for --racing"),
-    ],
-    ids=["racing with nsga2", "confidence alone"],
-)
-def test_flags_that_cannot_work_together(flags, words):
-    with pytest.raises(InputError, match=words):
-        check_search_flags(SearchOptions(**flags))
 
 
 # --- Races ---
