@@ -20,7 +20,6 @@ Results lie in --save-dir:
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -43,7 +42,7 @@ from spos.options import (
     run_program,
 )
 from spos.racing import Racing
-from spos.records import HISTORY_FILE, LOG_FILE, PIXELS_FOLDER, Journal, check_run, find_config, open_run, write_atomic
+from spos.records import HISTORY_FILE, LOG_FILE, Journal, check_run, find_config, open_run, write_atomic
 from spos.scoring import ScoringJob, load_job_images, load_supernet, make_job, score, warn_of_short_lists
 from spos.search_history import Row, architecture_of, best_architectures, check_history, is_complete, read_history
 from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_domain, make_search
@@ -133,7 +132,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             SearchLog(Journal(save_dir / LOG_FILE)),
         )
         rows = searcher.run(search)
-    shutil.rmtree(save_dir / PIXELS_FOLDER, ignore_errors=True)
+    assembly.remove_images(save_dir)
     write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
     print(summarize_search(save_dir, rows))
     return 0

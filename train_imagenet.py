@@ -121,6 +121,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             trainer.train(job, progress)
         if cluster.is_chief:
             save_parameters(save_dir / MODEL_FILE, job.net)
+            assembly.remove_images(save_dir)
             log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
     except Stopped:
         cluster.finish()

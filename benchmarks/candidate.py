@@ -1,8 +1,8 @@
 """Time of scoring one candidate on the digits, and what racing saves.
 
     python -m benchmarks.candidate --supernet-params runs/digits/supernet/model.params
-    python -m benchmarks.candidate --part racing
-    python -m benchmarks.candidate --part memory
+    python -m benchmarks.candidate --part racing --score-on train_full --candidates 150
+    python -m benchmarks.candidate --part memory --candidates 1000
 
 scoring  four ways take turns on the same candidates, each from the supernet's weights to a count of hits:
          plain   all channels computed and masked, imperative, hard-swish as clip and divide, images decoded again,
@@ -11,7 +11,7 @@ scoring  four ways take turns on the same candidates, each from the supernet's w
          subnet  the extracted subnet, hybridized, images decoded once
          ours    what a search does (spos/execution.py)
 racing   the same candidates scored on all images and raced, in turns of one candidate
-memory   of the process while it scores 1,000 candidates
+memory   of the process while it scores candidates
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class BenchmarkOptions:
     supernet_params: str = flag("runs/digits/supernet/model.params", "supernet that was trained on the digits")
     data_dir: str = flag("data", "folder of the digits")
     candidates: int = flag(12, "architectures, drawn at random", type=positive)
+    seed: int = flag(0, "seed of the architectures")
     batch_size: int = flag(180, "images in a step", type=positive)
-    score_on: str = flag("search_val", "list of images that score: search_val has 180, train 1,077")
+    score_on: str = flag("search_val", "list of images that score: search_val has 180, train_full 1,437")
     top: int = flag(3, "the best that racing keeps", type=positive)
 
 
@@ -72,7 +73,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         dataset="digits", data_dir=options.data_dir, batch_size=options.batch_size, num_workers=1
     )
     data = assembly.open_data(data_options)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(options.seed)
     architectures = [space.sample(rng) for _ in range(options.candidates)]
     with tempfile.TemporaryDirectory() as folder:
         load = lambda split: assembly.load_images(data, split, data_options, Path(folder))  # noqa: E731

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,12 @@ def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, s
     look = json.dumps([summarize_list(data.splits[split]), data.input_size, data.crop_ratio, cv2.__version__])
     name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
     return load_pixels(loader, data.mean, data.std, folder / PIXELS_FOLDER, name, shared)
+
+
+def remove_images(folder: Path) -> None:
+    """Remove what `load_images` kept in a run that has ended; gigabytes for ImageNet."""
+    if (folder / PIXELS_FOLDER).is_dir():
+        shutil.rmtree(folder / PIXELS_FOLDER)
 
 
 def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:

@@ -41,6 +41,7 @@ RECIPE = (
 COMPARED = (HISTORY_FILE, BEST_FILE)
 ARRIVED_FILE = "arrived.jsonl"
 POLL_SECONDS = 0.002
+MOMENT, START_SECONDS = 0.1, 4.0  # an evaluation takes some 0.1 s, the start of the program some seconds
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,19 @@ def check_kills(check: Check) -> None:
     """Kill the program again and again, then let it end."""
     options, rng = check.options, np.random.default_rng(check.options.seed)
     arguments = check.command("killed", "--num-cpus-ctx", str(options.processes))
-    most = max(1, 2 * check.num_scored("whole") // (options.kills + 2))
+    total = check.num_scored("whole")
     for number in range(options.kills):
-        scored = kill(check, arguments, int(rng.integers(most)), rng.uniform(0, 2))
+        enough = int(total * (number + rng.random()) / (options.kills + 1))
+        scored = kill(check, arguments, enough, rng)
         print(f"kill {number + 1}: after {scored} evaluations", flush=True)
     finish(arguments)
     print(f"{check.compare('killed')}, after {options.kills} kills with {options.processes} process(es)", flush=True)
 
 
-def kill(check: Check, arguments: List[str], num_more: int, delay: float) -> int:
-    """Start the search, and kill it some seconds after so many more evaluations. Returns how many are on disk."""
-    enough = check.num_scored("killed") + num_more
+def kill(check: Check, arguments: List[str], enough: int, rng: np.random.Generator) -> int:
+    """Start the search, and kill it a moment after so many evaluations, or somewhere in its start if they are there
+    already. Returns how many are on disk then."""
+    delay = rng.uniform(0, MOMENT if check.num_scored("killed") < enough else START_SECONDS)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while check.num_scored("killed") < enough and process.poll() is None:
         time.sleep(POLL_SECONDS)
