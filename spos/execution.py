@@ -235,7 +235,7 @@ class PathExecutor:
     def _array(self, name: str, shape: Tuple[int, ...], corner: Tuple[int, ...], ctx, mid_channels: Optional[int]):
         """A parameter as it is executed: the corner of the supernet's, without idle taps, the padding silenced."""
         if name.endswith(("running_mean", "running_var")):
-            return _zeros(shape, ctx)  # an input of the operator that it does not read while collecting
+            return _unused(name.rpartition(".")[2], shape, ctx)
         value = self.supernet.corner(name, corner, ctx)
         for axis in (2, 3):
             if shape != corner:
@@ -278,7 +278,7 @@ class WeightedPath:
             pooled = _merge(pooled, *one)
         if pooled is None:
             raise ValueError("the BatchNorm update needs at least one image")
-        start = 0
+        start, self._ready = 0, []
         for step in self._steps:
             own = slice(start, start + step.part.num_channels)
             start = own.stop
@@ -342,7 +342,8 @@ def _in_a_row(chains: Sequence[Specs]) -> mx.gluon.HybridBlock:
 
 
 @lru_cache(maxsize=None)
-def _zeros(shape: Tuple[int, ...], ctx: mx.Context):
+def _unused(statistic: str, shape: Tuple[int, ...], ctx: mx.Context):
+    """A running statistic for an operator that does not read it while collecting; cuDNN writes to it."""
     return mx.nd.zeros(shape, ctx=ctx)
 
 

@@ -67,7 +67,7 @@ def test_a_path_gives_the_logits_of_the_extracted_subnet(variant, rng):
         assert_alike(got, wanted, 1e-4)  # random values through 60 layers: both are that far from the exact ones
 
 
-@pytest.mark.parametrize("width", range(10))
+@pytest.mark.parametrize("width", (0, 3, 6, 9))
 @pytest.mark.parametrize("choice", range(4))
 def test_every_choice_gives_the_logits_of_the_extracted_subnet(choice, width):
     net, bn_images, images = supernet(TINY), some_pixels(20, 16, 5), some_pixels(9, 16, 5, 1)
