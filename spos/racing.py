@@ -22,6 +22,8 @@ import numpy as np
 
 FIRST_LOOK = 32  # images; fewer tell too little to drop anything
 FIRST_SHARE = 32  # of a long list, the first look is after this part of it
+GROWTH = 1.5  # of the images from look to look; 2 needed a tenth more images in simulations, 1.25 hardly fewer
+LAST_SHARE = 0.8  # no look after more than this share of the images
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ class Racing:
 
 
 def look_sizes(num_images: int) -> Tuple[int, ...]:
-    """Doubling from a 32nd of the images, but at least 32, up to all of them."""
+    """Growing by half from a 32nd of the images, but at least 32, as long as something can be saved; then all."""
     sizes = [min(num_images, max(FIRST_LOOK, num_images // FIRST_SHARE))]
-    while sizes[-1] < num_images:
-        sizes.append(min(num_images, 2 * sizes[-1]))
-    return tuple(sizes)
+    while int(GROWTH * sizes[-1]) <= LAST_SHARE * num_images:
+        sizes.append(int(GROWTH * sizes[-1]))
+    return (*sizes, num_images) if sizes[-1] < num_images else tuple(sizes)
 
 
 def needed_hits(threshold: float, num_images: int, fitness_of: Callable[[float], float]) -> int:

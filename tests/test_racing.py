@@ -55,9 +55,15 @@ def test_nothing_is_lost_that_is_certain_and_everything_that_is_impossible():
 
 @pytest.mark.parametrize(
     "num_images, sizes",
-    [(1, (1,)), (32, (32,)), (33, (32, 33)), (180, (32, 64, 128, 180)), (2048, (64, 128, 256, 512, 1024, 2048))],
+    [
+        (1, (1,)),
+        (32, (32,)),
+        (33, (32, 33)),
+        (180, (32, 48, 72, 108, 180)),
+        (2048, (64, 96, 144, 216, 324, 486, 729, 1093, 2048)),
+    ],
 )
-def test_looks_double_up_to_all_images(num_images, sizes):
+def test_looks_grow_up_to_all_images(num_images, sizes):
     assert look_sizes(num_images) == sizes == Race(1, num_images, 0.1).looks()
 
 
@@ -82,7 +88,7 @@ def test_no_race_before_there_are_k_to_compare_with():
     assert racing.race([0.1, 0.2], 100, float) is None
     race = racing.race([0.1, 0.9, 0.2, 0.3], 100, float)
     assert (race.needed_hits, race.num_images) == (20, 100)
-    assert race.error == pytest.approx(0.05 / (3 * 2))  # looks after 32 and 64 images
+    assert race.error == pytest.approx(0.05 / (3 * 3))  # looks after 32, 48 and 72 images
 
 
 def is_dropped(race, correct):

@@ -184,7 +184,7 @@ def test_a_search_that_races_says_what_it_dropped(arguments, tmp_path, capsys, m
     flags = arguments(tmp_path / "run", "--racing", "--confidence", "0.1", "--population-size", "6")
     assert run_program(search_supernet.main, flags) == 0
     dropped = [row for row in rows_of(tmp_path / "run") if row.get("dropped")]
-    assert dropped and all(row["num_images"] in (8, 16) for row in dropped)
+    assert dropped and all(row["num_images"] in (8, 12, 18) for row in dropped)
     assert f"({len(dropped)} dropped early)" in capsys.readouterr().out
 
 
