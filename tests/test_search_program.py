@@ -86,7 +86,9 @@ def test_the_run_directory_is_complete(finished):
     assert best["ties"] <= len(rows_of(finished)) - 1
 
 
-@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "signum, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stopped_search_goes_on_with_other_workers(finished, arguments, tmp_path, capsys, signum, code):
     """Two processes until a signal reaches them all, as Ctrl-C does; then one."""
     command = [sys.executable, str(ROOT / "search_supernet.py"), *arguments(tmp_path / "run", "--num-cpus-ctx", "2")]
