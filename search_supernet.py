@@ -42,7 +42,7 @@ from spos.options import (
     run_program,
 )
 from spos.racing import Racing
-from spos.records import HISTORY_FILE, LOG_FILE, Journal, check_run, find_config, open_run, write_atomic
+from spos.records import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, Journal, check_run, find_config, open_run, write_atomic
 from spos.scoring import ScoringJob, load_job_images, load_supernet, make_job, score, warn_of_short_lists
 from spos.search_history import Row, architecture_of, best_architectures, check_history, is_complete, read_history
 from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_domain, make_search
@@ -53,7 +53,6 @@ from spos.supernet_file import file_digest, supernet_lists, supernet_space
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"
-ARRIVED_FILE = "arrived.jsonl"
 SEED_FILE = "seed_history.jsonl"
 
 

@@ -223,16 +223,12 @@ def make_job(
     )
     if cluster.is_chief:
         if is_supernet:
-            load = partial(candidate_evaluator, net, data, flags.data, save_dir, ctx)
+            load = once(partial(candidate_evaluator, net, data, flags.data, save_dir, ctx))
             count = train.val_architectures
-            measure = partial(
-                validate_supernet, lru_cache(maxsize=1)(load), policy, count, loader.num_batches, flags.run.seed
-            )
+            measure = partial(validate_supernet, load, policy, count, loader.num_batches, flags.run.seed)
         else:
-            images = partial(assembly.load_images, data, "test", flags.data, save_dir)
-            measure = partial(
-                validate_network, net, lru_cache(maxsize=1)(images), flags.data.batch_size * len(ctx), ctx, dtype
-            )
+            load = once(partial(assembly.load_images, data, "test", flags.data, save_dir))
+            measure = partial(validate_network, net, load, flags.data.batch_size * len(ctx), ctx, dtype)
         job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
     return job
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Searches with a Dask scheduler and N workers on this machine, which end with the search (README.md, "Several machines").
+# Searches with a Dask scheduler and N workers on this machine, which end with the search (README.md, "Searching").
 #
 #   sh scripts/search_cluster.sh --workers 2 -- scripts/search_supernet.sh --dataset digits
 #   sh scripts/search_cluster.sh --workers 2 -- ARGUMENTS OF search_supernet.py

@@ -31,7 +31,7 @@ from spos.records import PIXELS_FOLDER
 from spos.search_space import SearchSpace, parse_choices
 
 MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
-LISTS_SEED = 20190401  # the held-out lists are the same for every run on the same files
+LISTS_SEED = 20190401  # held-out lists and their order are the same for every run on the same files
 
 
 def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:

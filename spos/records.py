@@ -22,6 +22,7 @@ ARCHITECTURES = Path(__file__).resolve().parent.parent / "architectures"  # publ
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.jsonl"
 HISTORY_FILE = "history.jsonl"
+ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
 BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
 LISTS_FOLDER = "lists"
@@ -84,7 +85,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def read_rows(path: PathLike) -> List[Dict[str, Any]]:
-    """The rows of a journal that another program may be writing: the file is left as it is. None if it is not there.
+    """The rows of a journal that another program may be writing: the file is left as it is, and may be missing.
 
     Raises: InputError if a line other than a last one that was cut short is damaged.
     """

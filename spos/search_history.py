@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.domain import Domain
 from spos.errors import InputError
+from spos.evolution import contains
 from spos.records import HISTORY_FILE, ArchitectureRecord, PathLike, read_rows
 from spos.search_space import Architecture
 
@@ -76,12 +77,7 @@ def best_architectures(
 ) -> List[Architecture]:
     """The best of an older search that this one may visit, best first."""
     ranked = sorted(filter(is_complete, rows), key=fitness, reverse=True)
-    return [architecture for architecture in map(architecture_of, ranked) if _is_in(domain, architecture)][:count]
-
-
-def _is_in(domain: Domain, architecture: Architecture) -> bool:
-    allowed = all(gene in values for gene, values in zip(architecture.genes, domain.genes))
-    return allowed and domain.admits(architecture)
+    return [architecture for architecture in map(architecture_of, ranked) if contains(domain, architecture)][:count]
 
 
 def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from spos.errors import InputError
 from spos.options import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.records import BEST_FILE, HISTORY_FILE, MODEL_FILE
+from spos.records import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
 from spos.search_history import architecture_of
 from spos.search_space import parse_choices
 from utils.check_resume import ROOT, finish
@@ -39,7 +39,6 @@ RECIPE = (
     "--batch-size 180 -j 1 --seed 7"
 )
 COMPARED = (HISTORY_FILE, BEST_FILE)
-ARRIVED_FILE = "arrived.jsonl"
 POLL_SECONDS = 0.002
 MOMENT, START_SECONDS = 0.1, 4.0  # an evaluation takes some 0.1 s, the start of the program some seconds
 
