@@ -24,6 +24,7 @@ def space_of(options: SpaceOptions) -> SearchSpace:
         options.channels_layout,
         use_se=options.use_se,
         last_conv_after_pooling=options.last_conv_after_pooling,
+        width_multiple=options.width_multiple,
         min_channel_choice=STABLE_CHANNEL_CHOICE if options.ignore_first_two_cs else 0,
     )
 
@@ -52,8 +53,8 @@ def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Opt
         if any(choices):
             raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
         record = load_architecture(options.architecture)
-        for name in ("use_se", "last_conv_after_pooling"):
-            if getattr(space, name) and not getattr(record.space, name):
+        for name in ("use_se", "last_conv_after_pooling", "width_multiple"):
+            if getattr(space, name) not in (getattr(SpaceOptions(), name), getattr(record.space, name)):
                 raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{options.architecture}'")
         if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
             raise InputError(

@@ -11,7 +11,7 @@ from spos.options import SUBNET, SUPERNET, ArchitectureOptions, SpaceOptions, Te
 from spos.schedule import decay_epochs
 
 SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
-SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "strides")
+SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "width_multiple", "strides")
 
 
 def check_training_flags(

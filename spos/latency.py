@@ -13,6 +13,7 @@ A table is a JSON file:
      "scale": 1.0,               correction fitted on whole networks
      "offset_ms": 0.0,
      "held_out_error": 0.03,     median relative error on whole networks that were held out of the fit, or null
+     "details": {...},           how it was measured and how well it predicts; not compared with anything
      "versions": {...}}          software by name
 
     latency = offset_ms + scale * (fixed_ms + sum of the chosen blocks_ms)
@@ -56,6 +57,7 @@ class LatencyTable:
     scale: float = 1.0
     offset_ms: float = 0.0
     held_out_error: Optional[float] = None
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -100,8 +102,9 @@ class LatencyTable:
         for key in ("device", "fingerprint"):
             if not isinstance(values[key], str):
                 raise InputError(f"{key} must be text, not {values[key]!r}")
-        if not isinstance(values["versions"], dict):
-            raise InputError(f"versions must be an object, not {values['versions']!r}")
+        for key in ("details", "versions"):
+            if not isinstance(values[key], dict):
+                raise InputError(f"{key} must be an object, not {values[key]!r}")
         space = SearchSpace.from_json(values["space"])
         if values["fingerprint"] != space.fingerprint:
             raise InputError(f"fingerprint {values['fingerprint']} does not fit its space ({space.fingerprint})")
@@ -120,6 +123,7 @@ class LatencyTable:
             "fingerprint": self.space.fingerprint,
             "input_size": self.space.input_size,
             "blocks_ms": blocks,
+            "details": dict(self.details),
             "versions": dict(self.versions),
         }
         return {key: computed[key] if key in computed else getattr(self, key) for key in KEYS}
@@ -153,6 +157,19 @@ class LatencyTable:
             raise InputError(
                 f"the latency table gives {smallest / NANOSECONDS_PER_MS:.6g} ms to some architecture; its offset_ms "
                 f"{self.offset_ms:g} is too low"
+            )
+
+    def check_error(self, largest: Optional[float]) -> None:
+        """Raise InputError if the median error on held-out networks is larger, or not known; None admits everything."""
+        if largest is None:
+            return
+        tell = "--latency-error-max -1 takes it all the same"
+        if self.held_out_error is None:
+            raise InputError(f"the latency table does not say how far it is off on whole networks; {tell}")
+        if self.held_out_error > largest:
+            raise InputError(
+                f"the latency table is off by {self.held_out_error:.1%} on half of the networks that it was tried on, "
+                f"allowed are {largest:.1%}; {tell}"
             )
 
     @cached_property
@@ -193,6 +210,7 @@ KEYS = (
     "scale",
     "offset_ms",
     "held_out_error",
+    "details",
     "versions",
 )
 

@@ -25,6 +25,7 @@ KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's
 SEARCH_MODES = ("genetic", "random", "two-stage", "nsga2")
 
 MAX_BAD_IMAGES = 10
+DEFAULT_LATENCY_ERROR_MAX = 0.1
 
 
 def flag(default: Any, help: str, type: Optional[Callable] = None, short: str = "", **kwargs: Any) -> Any:
@@ -139,6 +140,9 @@ class SpaceOptions:
     use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
     last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
     ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")
+    width_multiple: int = flag(
+        1, "round middle widths up to a multiple of this (1: published widths; 8 or 16: fast kernels)", type=positive
+    )
     strides: str = flag("", "stride plan: stem, then each stage, e.g. 2,2,2,2,2 (empty: by input size)")
 
 
@@ -307,6 +311,11 @@ class ConstraintOptions(ComparisonOptions):
     param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
     latency_table: str = flag("", "file of latencies of this search space; the history then says them")
     latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
+    latency_error_max: float = flag(
+        DEFAULT_LATENCY_ERROR_MAX,
+        "refuse a --latency-table whose median relative error on held-out networks is larger, or unknown (-1: never)",
+        type=number,
+    )
 
 
 @dataclass(frozen=True)

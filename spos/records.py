@@ -234,6 +234,8 @@ INPUTS_OF_A_RUN = {
     "data": "the data set",
     "workers": "the number of workers",
     "images": "the images that score candidates",
+    "device": "the device, or its number of threads,",
+    "networks": "the way networks are drawn",
 }
 
 

@@ -51,8 +51,16 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
             (options.fixed_channel_choices, "--fixed-channel-choices"),
         )
     ]
-    latency = LatencyTable.read(limits.latency_table) if limits.latency_table else None
-    return Domain(space, constraints, *fixed, latency)
+    return Domain(space, constraints, *fixed, read_latency_table(limits))
+
+
+def read_latency_table(limits: ConstraintOptions) -> Optional[LatencyTable]:
+    """The table that the flags name, if any. Raises InputError if it is malformed or predicts too badly."""
+    if not limits.latency_table:
+        return None
+    table = LatencyTable.read(limits.latency_table)
+    table.check_error(limit_or_none(limits.latency_error_max))
+    return table
 
 
 def make_search(domain: Domain, options: SearchOptions, seed: int, initial: Sequence[Architecture] = ()) -> Search:

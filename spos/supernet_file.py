@@ -20,6 +20,7 @@ FLAG_OF_FIELD = {
     "use_se": "use_se",
     "last_conv_after_pooling": "last_conv_after_pooling",
     "min_channel_choice": "ignore_first_two_cs",
+    "width_multiple": "width_multiple",
 }
 
 

@@ -30,7 +30,9 @@ def make_table(space, seed=0, noise=0.3, **changes):
         tuple(tuple(round(cost.macs / 2e7 * rng.lognormal(0, noise) + 0.01, 6) for cost in kind) for kind in block)
         for block in costs.blocks
     )
-    return LatencyTable(**{"space": space, "fixed_ms": 0.5, "blocks_ms": times, "device": "made up", **changes})
+    return LatencyTable(
+        **{"space": space, "fixed_ms": 0.5, "blocks_ms": times, "device": "made up", "held_out_error": 0.03, **changes}
+    )
 
 
 @pytest.fixture
@@ -93,6 +95,7 @@ REFUSED = {
     "batch": ({"batch_size": 0}, "batch_size must be an integer of at least 1, not 0"),
     "dtype": ({"dtype": "float8"}, "dtype must be float32, float16, int8, not 'float8'"),
     "device": ({"device": None}, "device must be text"),
+    "details": ({"details": "none"}, "details must be an object"),
     "versions": ({"versions": []}, "versions must be an object"),
 }
 
@@ -210,6 +213,25 @@ def test_flags_make_a_domain_with_latency(table_file):
 def test_flags_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         make_domain(TINY, SearchOptions(), ConstraintOptions(**changes))
+
+
+@pytest.mark.parametrize(
+    "error, largest, message",
+    (
+        (0.101, 0.1, "off by 10.1% on half of the networks that it was tried on, allowed are 10.0%"),
+        (0.04, 0.03, "off by 4.0%"),
+        (None, 0.1, "does not say how far it is off"),
+    ),
+)
+def test_a_table_that_predicts_badly_is_refused_unless_told_otherwise(error, largest, message, table_file):
+    path = table_file(held_out_error=error)
+    with pytest.raises(InputError, match=f"{message}.*--latency-error-max -1 takes it"):
+        make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=path, latency_error_max=largest))
+    make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=path, latency_error_max=-1))
+
+
+def test_half_of_the_networks_may_be_off_by_a_tenth(table_file):
+    make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=table_file(held_out_error=0.1)))
 
 
 @pytest.mark.parametrize("flag", ("--latency-max", "--flop-max", "--score-max"))

@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set domain
-        errors evolution executors flag_rules gpu image_folder image_source latency layer_specs nsga2 options oracles
-        pareto racing record_file records reporting sampling schedule search_history search_plan search_report
-        search_space searcher stopping strategies tilting two_stage
+        " architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set
+        domain errors evolution executors flag_rules gpu image_folder image_source latency latency_fit latency_run
+        layer_specs nsga2 options oracles pareto racing record_file records reporting sampling schedule search_history
+        search_plan search_report search_space searcher stopping strategies tilting timing two_stage
         """,
     # MXNet, but no network of ours
     1: """
@@ -25,7 +25,8 @@ LIBRARY = {
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
-LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3, "spos.execution": 3, "spos.scoring": 3})
+LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3})
+LAYERS.update({f"spos.{name}": 3 for name in ("execution", "latency_graphs", "scoring")})
 PROGRAMS, TESTS = 4, 5
 
 

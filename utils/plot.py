@@ -3,6 +3,7 @@
 python -m utils.plot coverage --use-se --last-conv-after-pooling --output coverage.png
 python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output training.png
 python -m utils.plot search runs/digits/search --x params --output search.png
+python -m utils.plot latency runs/latency --output latency.png
 
 Each has its own --help. The figure is PNG, SVG or PDF by the name of --output.
 """
@@ -33,6 +34,7 @@ from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.latency_figure import plot_latency, read_tables
 from utils.search_figure import X_AXES, load_histories, plot_search
 
 # Ranges that the published project's sampling walked through, in 7 strips of FLOPs.
@@ -48,7 +50,7 @@ SHADES = {
 
 def main(argv: Optional[List[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    figures = {"coverage": coverage, "training": training, "search": search}
+    figures = {"coverage": coverage, "training": training, "search": search, "latency": latency}
     if argv and argv[0] in figures:
         return figures[argv[0]](argv[1:])
     if argv and argv[0] in ("-h", "--help"):
@@ -279,6 +281,19 @@ def search(argv: List[str]) -> int:
     histories = load_histories(args.histories)
     save(plot_search(histories, args.x), args.output)
     print(table([*((history.name, history.text(args.x)) for history in histories), ("figure", args.output)]))
+    return 0
+
+
+def latency(argv: List[str]) -> int:
+    """Predicted against measured latency, and latency against FLOPs, of one or more runs of build_latency_table."""
+    parser = OneLineParser(latency.__doc__, ())
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--output", default="latency.png", help="file of the figure [%(default)s]")
+    args = parser.parse_args(argv)
+    check_format(args.output)
+    tables = read_tables(args.runs)
+    save(plot_latency(tables), args.output)
+    print(table([*((own.name, own.agreement) for own in tables), ("figure", args.output)]))
     return 0
 
 

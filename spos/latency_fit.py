@@ -1,0 +1,77 @@
+"""From timed choice blocks and whole networks to a latency table with a correction, and how well it predicts.
+
+Sums of blocks that were timed alone miss what happens between them: calls that are paid once, maps that leave the
+cache, layouts that change. A factor and an offset, fitted on whole networks, take up what is common to all networks.
+What is left is the error, told by networks that the fit did not see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Sequence
+
+import numpy as np
+from scipy.stats import kendalltau
+
+FEWEST_TO_FIT = 3  # a factor and an offset, and something left over
+
+
+@dataclass(frozen=True)
+class Correction:
+    """latency = offset + scale * sum of the table."""
+
+    scale: float
+    offset: float
+
+    def apply(self, sums: np.ndarray) -> np.ndarray:
+        return self.offset + self.scale * np.asarray(sums)
+
+
+def fit_correction(sums: Sequence[float], measured: Sequence[float]) -> Correction:
+    """Least squares of relative errors; without an offset if the factor would not be positive.
+
+    Args:
+        sums, measured: milliseconds of the same networks, by the table and by the clock.
+    Raises: ValueError for fewer than 3 networks.
+    """
+    predicted, times = np.asarray(sums, dtype=float), np.asarray(measured, dtype=float)
+    if len(times) < FEWEST_TO_FIT or len(times) != len(predicted):
+        raise ValueError(f"a correction needs {FEWEST_TO_FIT} networks or more, not {len(times)}")
+    design = np.column_stack([predicted, np.ones(len(times))]) / times[:, None]
+    scale, offset = np.linalg.lstsq(design, np.ones(len(times)), rcond=None)[0]
+    if scale <= 0:
+        ratio = predicted / times
+        scale, offset = ratio.sum() / (ratio**2).sum(), 0.0
+    return Correction(float(scale), float(offset))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How predictions agree with measurements on networks.
+
+    Args:
+        median_error, p90_error, max_error: relative, of the absolute differences.
+        tau_b: Kendall's rank correlation; NaN if all measurements are equal.
+    """
+
+    networks: int
+    median_error: float
+    p90_error: float
+    max_error: float
+    tau_b: float
+
+    @classmethod
+    def of(cls, predicted: Sequence[float], measured: Sequence[float]) -> Agreement:
+        errors = np.abs(np.asarray(predicted) / np.asarray(measured) - 1)
+        median, p90 = np.percentile(errors, (50, 90))
+        tau = kendalltau(predicted, measured)[0]
+        return cls(len(errors), float(median), float(p90), float(errors.max()), float(tau))
+
+    def to_json(self) -> Dict[str, Any]:
+        return {name: getattr(self, name) for name in ("networks", "median_error", "p90_error", "max_error", "tau_b")}
+
+    def __str__(self) -> str:
+        return (
+            f"median error {self.median_error:.1%}, 90% below {self.p90_error:.1%}, largest {self.max_error:.1%}, "
+            f"Kendall tau-b {self.tau_b:.3f}, {self.networks} networks"
+        )

@@ -1,0 +1,107 @@
+"""From rows of timings to a latency table: what is shared, corrected, judged and refused."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import TINY, VARIANTS
+
+from spos.cost import cost_table
+from spos.errors import InputError
+from spos.latency import LatencyTable
+from spos.latency_run import FIT, HELD_OUT, Measurements, Plan, alike, as_row, draw_networks, read_measurements
+from spos.records import write_json
+from spos.timing import Timing
+
+SPACE = replace(TINY, min_channel_choice=2)
+COPIES, SCALE, OFFSET, REFERENCE = 3, 1.25, 0.5, 4.0
+PLAN = Plan(SPACE, COPIES, {FIT: draw_networks(SPACE, FIT, 6, 0), HELD_OUT: draw_networks(SPACE, HELD_OUT, 7, 0)})
+
+
+def true_ms(index, block_choice, channel_choice):
+    """Of a choice block alone: a function of what it computes."""
+    first = next(positions[0] for positions in alike(SPACE).values() if index in positions)
+    return cost_table(SPACE).blocks[first][block_choice][channel_choice].macs / 1e5
+
+
+def true_network_ms(architecture):
+    pairs = zip(architecture.block_choices, architecture.channel_choices)
+    return SCALE * (1.5 + sum(true_ms(i, b, c) for i, (b, c) in enumerate(pairs))) + OFFSET
+
+
+def rows(plan=PLAN, disturb=lambda ms: ms):
+    """What a machine would say on which whole networks take a factor and an offset more than their parts."""
+
+    def row(kind, key, times, speed):
+        timings = [Timing(time / REFERENCE, 0.01, 20, 1) for time in times]
+        return as_row(kind, key, timings, REFERENCE * speed / 1e3)
+
+    for number, (kind, key) in enumerate(plan.groups()):
+        if kind == "fixed":
+            times = [1.0, 0.5]
+        elif kind == "blocks":
+            times = [COPIES * true_ms(*key, c) for c in range(SPACE.min_channel_choice, SPACE.num_channel_choices)]
+        else:
+            times = [disturb(true_network_ms(network)) for network in plan.at_once(*key)]
+        yield row(kind, key, times, speed=(1, 0.8, 1.2)[number % 3])
+
+
+def make_table(**changes):
+    return Measurements.of(PLAN, list(rows(**changes))).table(device="made up")
+
+
+def test_networks_are_predicted_by_their_parts(rng):
+    table = make_table()
+    for _ in range(10):
+        architecture = SPACE.sample(rng)
+        assert table.latency_ms(architecture) == pytest.approx(true_network_ms(architecture), rel=1e-4)
+    assert (table.scale, table.offset_ms) == pytest.approx((SCALE, OFFSET), rel=1e-3)
+    assert table.held_out_error == pytest.approx(0, abs=1e-4)
+    assert table.details["held_out"]["networks"] == 7 and table.details["held_out"]["tau_b"] == 1
+
+
+def test_the_error_is_that_of_networks_the_fit_did_not_see(rng):
+    seen = {true_network_ms(network) for network in PLAN.networks[FIT]}
+    table = make_table(disturb=lambda ms: ms if ms in seen else 1.25 * ms)
+    assert table.held_out_error == pytest.approx(0.2, abs=1e-3)
+
+
+def test_choices_below_the_narrowest_are_not_measured():
+    table = make_table()
+    assert all(kind[:2] == (None, None) and None not in kind[2:] for block in table.blocks_ms for kind in block)
+    assert LatencyTable.from_json(table.to_json()) == table
+
+
+def test_blocks_of_one_geometry_are_measured_once():
+    keys = [key for kind, key in Plan(VARIANTS["se-last-conv"], 3, {}).groups() if kind == "blocks"]
+    assert len(keys) == len(set(keys)) == 8 * 4  # the first of each stage and the others, four block choices
+    assert list(alike(VARIANTS["se-last-conv"]).values())[:2] == [[0], [1, 2, 3]]
+
+
+def test_noise_is_told():
+    noise = Measurements.of(PLAN, list(rows())).noise()
+    assert noise["reference_ms"] == REFERENCE and noise["reference_ms_range"] == [0.8 * REFERENCE, 1.2 * REFERENCE]
+    assert noise["timings"] == 2 + 4 * 4 * 8 + len(PLAN.networks[FIT]) + len(PLAN.networks[HELD_OUT])
+    assert (noise["median_error"], noise["outliers"]) == (0.01, 0.05)
+
+
+def test_an_unfinished_measurement_gives_no_table():
+    with pytest.raises(InputError, match="not finished: 2 groups are missing; run it again"):
+        Measurements.of(PLAN, list(rows())[:-2])
+
+
+@pytest.mark.parametrize("space", (VARIANTS["se-last-conv"], SPACE), ids=("full", "tiny"))
+def test_networks_are_spread_over_the_flops_of_the_space(space):
+    low, high = (cost.macs for cost in cost_table(space).range())
+    networks = draw_networks(space, FIT, 10, seed=3)
+    macs = [cost_table(space).cost(network).macs for network in networks]
+    cells = [min(int((value - low) / (high - low) * 10), 9) for value in macs]
+    assert cells == sorted(set(cells)) and len(cells) >= 8
+    assert all(choice >= space.min_channel_choice for network in networks for choice in network.channel_choices)
+    assert draw_networks(space, FIT, 10, seed=3) == networks
+    assert not set(networks) & set(draw_networks(space, HELD_OUT, 10, seed=3))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    write_json(tmp_path / "config.json", {"program": "train_imagenet.py"})
+    with pytest.raises(InputError, match="is not a run of utils.build_latency_table"):
+        read_measurements(tmp_path)

@@ -1,0 +1,227 @@
+"""Measure how long every choice of every choice block takes on this machine, for `search_supernet.py --latency-table`.
+
+python -m utils.build_latency_table --use-se --last-conv-after-pooling --save-dir runs/latency
+python -m utils.build_latency_table --supernet-params runs/digits/supernet/model.params --dtype int8
+python -m utils.plot latency runs/latency --output latency.png
+
+Every (block choice, channel choice) is timed as a few copies of the choice block in one graph; copies of blocks that
+keep the shape of the map run one behind the other, as in a network. Stem, and head with classifier, are timed too, and
+then whole networks, spread over the FLOPs that the space can reach: on some of them the table's correction is fitted,
+on the others its error is told. Graphs are hybridized; weights and inputs are random numbers.
+
+What is compared takes turns and is divided by a reference call just before it, because the speed of a machine changes
+(spos/timing.py). --clock cpu takes the processor time of one thread, which other programs do not lengthen.
+
+Stop it at any time: the same command goes on. The result is latency.json in --save-dir.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from tqdm import tqdm
+
+from spos.architectures import fit, space_of
+from spos.assembly import versions
+from spos.compat import mx, read_compute_capabilities
+from spos.errors import InputError
+from spos.latency import LatencyTable
+from spos.latency_fit import Agreement
+from spos.latency_graphs import GraphMaker
+from spos.latency_run import (
+    FIT,
+    HELD_OUT,
+    MEASUREMENTS_FILE,
+    PROGRAM,
+    TABLE_FILE,
+    Key,
+    Measurements,
+    Plan,
+    as_row,
+    draw_networks,
+    searchable_channel_choices,
+)
+from spos.options import (
+    OneLineParser,
+    RunOptions,
+    SpaceOptions,
+    as_json,
+    flag,
+    pick,
+    positive,
+    positive_number,
+    run_program,
+)
+from spos.records import Journal, find_config, open_run, write_json
+from spos.reporting import table, warn
+from spos.schedule import derive_rng
+from spos.search_space import SearchSpace
+from spos.timing import CLOCKS, Rounds, Run, time_in_turns
+
+DEFAULT_SAVE_DIR = "runs/latency"
+LARGE_DRIFT = 1.5  # slowest to fastest reference, from which the machine is called busy
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What is measured, and how well."""
+
+    supernet_params: str = flag("", "measure the space of this supernet, for its images, instead of that of the flags")
+    input_size: Optional[int] = flag(None, "height and width of the images [224]", type=positive)
+    classes: Optional[int] = flag(None, "number of classes [1000]", type=positive)
+    batch_size: int = flag(1, "images in a call", type=positive)
+    device: str = flag("cpu", "cpu, or the first GPU", choices=("cpu", "gpu"))
+    dtype: str = flag("float32", "precision: float16 on a GPU, int8 on a CPU", choices=("float32", "float16", "int8"))
+    copies: int = flag(3, "of a choice block in one graph", type=positive)
+    fit_networks: int = flag(24, "whole networks that the correction is fitted on, at least 3", type=positive)
+    held_out_networks: int = flag(40, "whole networks that tell the error, at least 2", type=positive)
+    clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1 on a CPU", choices=tuple(CLOCKS))
+    error: float = flag(0.01, "relative standard error at which a call is timed no more", type=positive_number)
+    max_rounds: int = flag(60, "timings of a call at most, at least 10", type=positive)
+
+
+GROUPS = (RunOptions, MeasureOptions, SpaceOptions)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = OneLineParser(__doc__, GROUPS).parse_args(argv)
+    run, options, space_options = (pick(group, args) for group in GROUPS)
+    check_flags(options)
+    space = find_space(options, space_options)
+    counts = {FIT: options.fit_networks, HELD_OUT: options.held_out_networks}
+    networks = {part: draw_networks(space, part, count, run.seed) for part, count in counts.items()}
+    config = {
+        "program": PROGRAM,
+        "options": as_json(run, options, space_options),
+        "space": space.to_json(),
+        "networks": {part: [(one.block_choices, one.channel_choices) for one in own] for part, own in networks.items()},
+        "device": describe_device(options.device),
+        "versions": versions(),
+    }
+    plan = Plan(space, options.copies, networks)
+    save_dir = open_run(run.save_dir or DEFAULT_SAVE_DIR, config, run.resume)
+    measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE), run.seed)
+    result = measurements.table(
+        device=config["device"],
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        details={"clock": options.clock, "copies": options.copies},
+        versions={name: str(version) for name, version in config["versions"].items()},
+    )
+    write_json(save_dir / TABLE_FILE, result.to_json())
+    print(summary(result, measurements, save_dir))
+    return 0
+
+
+def check_flags(options: MeasureOptions) -> None:
+    """Raise InputError for flags that cannot work together, or on this machine."""
+    rounds = Rounds()
+    if options.fit_networks < 3 or options.held_out_networks < 2:
+        raise InputError("--fit-networks must be at least 3 and --held-out-networks at least 2")
+    if options.max_rounds < rounds.least:
+        raise InputError(f"--max-rounds must be at least {rounds.least}, not {options.max_rounds}")
+    if options.device == "gpu" and not mx.context.num_gpus():
+        raise InputError("--device gpu: MXNet sees no GPU here")
+    if options.dtype == "float16" and options.device == "cpu":
+        raise InputError("--dtype float16: MXNet has no float16 convolutions on a CPU; use --device gpu")
+    if options.dtype == "int8" and options.device == "gpu":
+        raise InputError("--dtype int8 is for --device cpu: its kernels are oneDNN's")
+    if options.clock == "cpu" and (options.device == "gpu" or num_threads() != 1):
+        raise InputError("--clock cpu adds up all threads of the processor; set OMP_NUM_THREADS=1, on a CPU")
+
+
+def find_space(options: MeasureOptions, space_options: SpaceOptions) -> SearchSpace:
+    """The space of the supernet's run, or of the flags. Raises InputError if both are given."""
+    if not options.supernet_params:
+        return fit(space_of(space_options), space_options, options.input_size, options.classes)
+    if space_options != SpaceOptions() or options.input_size or options.classes:
+        raise InputError("--supernet-params brings its own space and images; leave out flags of the space")
+    trained = find_config(options.supernet_params)
+    if trained is None:
+        raise InputError(f"{options.supernet_params} does not lie in a run of train_imagenet.py")
+    if not trained.get("space"):
+        raise InputError(f"{options.supernet_params} is not of a network with a search space")
+    return SearchSpace.from_json(trained["space"], options.supernet_params)
+
+
+def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) -> Measurements:
+    """Time what the journal does not have yet. Every row is on disk when the next begins."""
+    ctx = mx.gpu(0) if options.device == "gpu" else mx.cpu()
+    maker = GraphMaker(plan.space, ctx, options.dtype, options.batch_size)
+    rounds = Rounds(most=options.max_rounds, error=options.error)
+    groups = list(plan.groups())
+    done = {(row["kind"], tuple(row["key"])) for row in journal.rows}
+    missing = [group for group in groups if group not in done]
+    if missing:
+        reference = maker.block(reference_block(plan.space), 0, plan.space.max_channel_choice, plan.copies)
+    bar = tqdm(missing, total=len(groups), initial=len(done), unit="group", disable=not sys.stderr.isatty())
+    for kind, key in bar:
+        bar.set_description(kind)
+        runs = graphs(plan, maker, kind, key)
+        rng = derive_rng(seed, "turns", kind, *key)
+        timings, seconds = time_in_turns(reference, runs, options.clock, rounds, rng)
+        journal.append(as_row(kind, key, timings, seconds))
+    return Measurements.of(plan, journal.rows)
+
+
+def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
+    """What is timed in turns for one row."""
+    if kind == "fixed":
+        return [maker.stem(), maker.tail()]
+    if kind == "blocks":
+        return [maker.block(*key, choice, plan.copies) for choice in searchable_channel_choices(plan.space)]
+    return [maker.network(architecture) for architecture in plan.at_once(*key)]
+
+
+def reference_block(space: SearchSpace) -> int:
+    """The choice block nearest to the middle of the network that keeps the shape of the map."""
+    middle = space.num_choice_blocks / 2
+    return min((abs(block.index - middle), block.index) for block in space.choice_blocks if not block.projects)[1]
+
+
+def describe_device(device: str) -> str:
+    if device == "gpu":
+        major, minor = read_compute_capabilities()[0]
+        return f"GPU of compute capability {major}.{minor}"
+    return f"{processor_name()}, {num_threads()} thread{'s' if num_threads() > 1 else ''}"
+
+
+def processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def num_threads() -> int:
+    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])  # spos.compat sets it
+
+
+def summary(result: LatencyTable, measurements: Measurements, save_dir: Path) -> str:
+    """What the program prints at its end; a warning goes to standard error if the machine was busy."""
+    noise, parts = measurements.noise(), measurements.plan.networks
+    fastest, slowest = noise["reference_ms_range"]
+    if slowest / fastest > LARGE_DRIFT:
+        warn(f"the speed of this machine changed by {slowest / fastest:.1f} x while it was measured; is it busy?")
+    clock = result.details["clock"]
+    rows: List[Tuple[str, str]] = [
+        ("device", f"{result.device}, {result.dtype}, batch {result.batch_size}, {clock} clock"),
+        ("timings", f"{noise['timings']}, {noise['outliers']:.2%} of the rounds off by more than half"),
+        ("standard error", f"{noise['median_error']:.1%} (median), {noise['largest_error']:.1%} (largest)"),
+        ("reference call", f"{noise['reference_ms']:.2f} ms ({fastest:.2f} to {slowest:.2f})"),
+        ("correction", f"{result.scale:.3f} x sum {result.offset_ms:+.3f} ms, by {len(parts[FIT])} networks"),
+        ("held-out networks", str(Agreement.of(*measurements.compare(result, HELD_OUT)))),
+        ("table", str(save_dir / TABLE_FILE)),
+    ]
+    return table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
