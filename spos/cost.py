@@ -13,6 +13,7 @@ from typing import Dict, Mapping, NamedTuple, Tuple, Union
 
 from spos import layer_specs
 from spos.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite
+from spos.published import NETWORKS, PublishedNetwork
 from spos.search_space import Architecture, SearchSpace, conv_size
 
 NANOSECONDS_PER_MS = 1_000_000
@@ -46,19 +47,9 @@ class TimedCost(NamedTuple):
 AnyCost = Union[Cost, TimedCost]
 
 
-@dataclass(frozen=True)
-class ComparisonModel:
-    """A published network that constraints and scores are relative to; its size in units, not millions."""
-
-    macs: int
-    params: int
-
-
-COMPARISON_MODELS: Mapping[str, ComparisonModel] = {
-    "SinglePathOneShot": ComparisonModel(328_000_000, 3_400_000),
-    "MobileNetV3_large": ComparisonModel(217_000_000, 5_400_000),
-    "MobileNetV2_1.4": ComparisonModel(585_000_000, 6_900_000),
-    "ShuffleNetV2+_medium": ComparisonModel(222_000_000, 5_600_000),
+# Published networks that constraints and scores may be relative to, by the names that flags give them.
+COMPARISON_MODELS: Mapping[str, PublishedNetwork] = {
+    network.comparison_model: network for network in NETWORKS if network.comparison_model
 }
 DEFAULT_COMPARISON_MODEL = "SinglePathOneShot"
 
