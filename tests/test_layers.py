@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set domain
-        errors evolution executors flag_rules gpu image_folder image_source latency layer_specs nsga2 options oracles
-        pareto racing record_file records reporting sampling schedule search_history search_plan search_report
-        search_space searcher stopping strategies tilting two_stage
+        architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set
+        distribution domain errors evolution executors flag_rules gpu image_folder image_source latency layer_specs
+        nsga2 options oracles pareto racing record_file records reporting sampling schedule search_history search_plan
+        search_report search_space searcher stopping strategies tilting two_stage
         """,
     # MXNet, but no network of ours
     1: """
