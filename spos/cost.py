@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Mapping, NamedTuple, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
 
 from spos import layer_specs
 from spos.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite
@@ -122,6 +124,17 @@ class CostTable:
             macs += choice[0]
             params += choice[1]
         return Cost(macs, params)
+
+    def choice_costs(self, lowest: Optional[int] = None) -> List[np.ndarray]:
+        """For every choice block the (MACs, params) of its choices, (choices, 2) int64.
+
+        Choices are ordered by block choice, then by channel choice.
+
+        Args:
+            lowest: narrowest channel choice; the space's own by default.
+        """
+        low = self.space.min_channel_choice if lowest is None else lowest
+        return [np.array(block, dtype=np.int64)[:, low:].reshape(-1, 2) for block in self.blocks]
 
     def range(self) -> Tuple[Cost, Cost]:
         """Smallest and largest reachable (MACs, params), each taken alone, over the searchable choices."""

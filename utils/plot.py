@@ -1,5 +1,7 @@
-"""Figures: where sampling draws in the plane of FLOPs and params, how training went, and what searches found.
+"""Figures: what a space and its architectures cost, where sampling draws, how training went, what searches found.
 
+python -m utils.plot distribution --use-se --last-conv-after-pooling --output distribution.png
+python -m utils.plot stages --architecture oneshot --architecture oneshot-s+ --output stages.png
 python -m utils.plot coverage --use-se --last-conv-after-pooling --output coverage.png
 python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output training.png
 python -m utils.plot search runs/digits/search --x params --output search.png
@@ -24,20 +26,21 @@ from tqdm import tqdm
 from spos.architectures import fit, space_of
 from spos.constrained_policy import NUM_STRIPS, Cell, ConstrainedPolicy, cell_samplers, limits_of, split
 from spos.constraints import MILLION, Limit
-from spos.cost import Cost, cost_table, count_architecture
+from spos.cost import Cost, cost_table
 from spos.errors import InputError
 from spos.options import OneLineParser, SpaceOptions, TrainConstraintOptions, not_negative, pick, positive, run_program
-from spos.records import CONFIG_FILE, LOG_FILE, load_architecture, published_architectures, read_json, read_rows
+from spos.records import CONFIG_FILE, LOG_FILE, read_json, read_rows
 from spos.reporting import table
 from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
-from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.distribution_figure import distribution
+from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
 from utils.search_figure import X_AXES, load_histories, plot_search
+from utils.stages_figure import stages
 
 # Ranges that the published project's sampling walked through, in 7 strips of FLOPs.
 PUBLISHED = TrainConstraintOptions("flops-330-params-5.0", "flops-190-params-2.8")
-MARKERS = "*^sDPX"
 LR_WARM_UP, FULL_WIDTH, CHANNEL_WARM_UP = "learning rate warm-up", "full width", "channel warm-up"
 SHADES = {
     LR_WARM_UP: {"facecolor": "none", "edgecolor": GREY, "hatch": "//", "linewidth": 0, "alpha": 0.5},
@@ -48,7 +51,13 @@ SHADES = {
 
 def main(argv: Optional[List[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    figures = {"coverage": coverage, "training": training, "search": search}
+    figures = {
+        "distribution": distribution,
+        "stages": stages,
+        "coverage": coverage,
+        "training": training,
+        "search": search,
+    }
     if argv and argv[0] in figures:
         return figures[argv[0]](argv[1:])
     if argv and argv[0] in ("-h", "--help"):
@@ -165,25 +174,6 @@ def draw_cells(axes: Any, cells: Sequence[Cell]) -> Any:
         axes.add_patch(outline)
     outline.set_label("cells within the constraints")
     return outline
-
-
-def draw_published_architectures(axes: Any) -> List[Any]:
-    """The published architectures, each counted in its own space."""
-    points = []
-    for name, marker in zip(published_architectures(), MARKERS):
-        record = load_architecture(name)
-        cost = count_architecture(record.space, record.architecture)
-        points += axes.plot(
-            cost.macs / MILLION,
-            cost.params / MILLION,
-            marker,
-            color="black",
-            markeredgecolor="white",
-            markersize=10 if marker == "*" else 7,
-            label=f"{name} (published)",
-            zorder=4,
-        )
-    return points
 
 
 def training(argv: List[str]) -> int:
