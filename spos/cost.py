@@ -171,9 +171,13 @@ def count_supernet(space: SearchSpace) -> Cost:
     widest = [[kind[space.max_channel_choice] for kind in block] for block in table.blocks]
     macs = table.fixed.macs + sum(max(choice.macs for choice in block) for block in widest)
     params = table.fixed.params + sum(choice.params for block in widest for choice in block)
+    return Cost(macs, params - count_untrained(space))
+
+
+def count_untrained(space: SearchSpace) -> int:
+    """Gamma and beta of BatchNorm outside the choice blocks, which a supernet has but does not train."""
     shared = layer_specs.stem(space) + layer_specs.head(space)
-    untrained = sum(2 * spec.out_channels for spec in shared if isinstance(spec, Conv) and spec.bn)
-    return Cost(macs, params - untrained)
+    return sum(2 * spec.out_channels for spec in shared if isinstance(spec, Conv) and spec.bn)
 
 
 @dataclass(frozen=True)

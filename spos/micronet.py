@@ -14,6 +14,7 @@ from math import prod
 from typing import Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from spos import layer_specs
+from spos.cost import count
 from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite
 from spos.search_space import Architecture, SearchSpace, conv_size, round_up
 
@@ -30,7 +31,7 @@ class Operations(NamedTuple):
     adds: int
 
     @property
-    def total(self) -> int:
+    def operations(self) -> int:
         """Multiplies and adds."""
         return self.mults + self.adds
 
@@ -104,7 +105,7 @@ ELEMENTWISE: Mapping[str, Tuple[bool, int, int]] = {
 def profile(space: SearchSpace, architecture: Architecture) -> Profile:
     """The operators of an architecture. Raises InputError if it is not of this space."""
     space.validate(architecture)
-    rows = _outer_rows(layer_specs.stem(space), space.input_size)
+    rows = _outer_rows(layer_specs.stem(space), space.input_size, "stem ")
     for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
         main, projection = layer_specs.choice_block(space, block.index, b, c)
         operators = _chain(projection, block.in_size, "projection ")
@@ -113,18 +114,20 @@ def profile(space: SearchSpace, architecture: Architecture) -> Profile:
         operators += _chain(main, block.in_size)
         kind = space.blocks[b]
         rows.append(Row(kind.name, kind.kernel_size, block.in_channels, block.out_channels, tuple(operators)))
-    rows += _outer_rows(layer_specs.head(space) + layer_specs.classifier(space), space.out_size)
+    head = layer_specs.head(space)
+    rows += _outer_rows(head, space.out_size, "head ")
+    rows += _outer_rows(layer_specs.classifier(space), count(head, space.out_size)[1], "classifier ")
     return Profile(tuple(rows))
 
 
-def _outer_rows(specs: Specs, size: int) -> List[Row]:
+def _outer_rows(specs: Specs, size: int, prefix: str) -> List[Row]:
     """Stem or head: each operator is a row of its own, squeeze-and-excite one together."""
     rows = []
     for spec in specs:
         operators = _operators(spec, size)
         groups = [operators] if isinstance(spec, SqueezeExcite) else [[op] for op in operators]
         for group in groups:
-            name = "squeeze-and-excite" if len(group) > 1 else group[0].name
+            name = prefix + ("squeeze-and-excite" if len(group) > 1 else group[0].name)
             rows.append(Row(name, group[0].kernel_size, group[0].in_channels, group[-1].out_channels, tuple(group)))
         size = _out_size(spec, size)
     return rows
@@ -215,10 +218,10 @@ PRECISIONS: Tuple[Precision, ...] = (
         "quantizable operators at 8 bits, sums and the others at 32: a quantized network is granted nothing",
     ),
     Precision(
-        "int8 (as published)",
+        "int8, 8-bit sums",
         (8, 8, 8),
         (16, 16, 16),
-        "quantizable operators at 8 bits, sums too, the others at 16, which the rules do not grant",
+        "quantizable operators and their sums at 8 bits, the others at 16, which the rules do not grant",
     ),
 )
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from spos.errors import InputError
 
-WIDTH = 120  # of the notes below a table of text
+NOTE_WIDTH = 120  # of lines of text below a table
 NO_VALUE = "-"
 
 
@@ -19,28 +19,35 @@ class Column:
     """How the values of a column look.
 
     Args:
-        name: the header; in CSV the whole of it.
-        unit: stands in brackets behind the name, for eyes.
-        scale: what a number is divided by for eyes, so 1e6 where the unit is M. CSV has the number itself.
+        name: what machines call it: the header in CSV, the key in JSON.
+        title: what eyes see above it; the name by default.
+        unit: stands in brackets behind the title.
+        scale: what a number is divided by for eyes, so 1e6 where the unit is M. Machines get the number itself.
         spec: format of a number for eyes, as in an f-string: `.3f`, `,`, `.2%`.
     """
 
     name: str
+    title: str = ""
     unit: str = ""
     scale: float = 1
     spec: str = ""
 
     @property
     def header(self) -> str:
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        return (self.title or self.name) + (f" ({self.unit})" if self.unit else "")
 
     def text(self, value: Any) -> str:
         """A value for eyes. Texts stay as they are, None is a dash."""
-        if value is None or value == "":
+        if value is None:
             return NO_VALUE
         if isinstance(value, str):
             return value
         return format(value if self.scale == 1 else value / self.scale, self.spec)
+
+
+def millions(name: str, title: str, spec: str = ".3f") -> Column:
+    """A column of raw integers, shown in millions."""
+    return Column(name, title, "M", 1e6, spec)
 
 
 @dataclass(frozen=True)
@@ -49,42 +56,54 @@ class Table:
 
     Args:
         rows: as many values each as there are columns; a number, a text, or None.
-        notes: what the figures mean. They are left out of CSV, which is for machines.
+        notes: what the figures mean. They are left out of CSV.
+        totals: rows below the others, left out of `records`.
+        header: whether text shows the titles of the columns; Markdown and CSV always do.
     """
 
     title: str
     columns: Tuple[Column, ...]
     rows: Tuple[Tuple[Any, ...], ...]
     notes: Tuple[str, ...] = ()
+    totals: Tuple[Tuple[Any, ...], ...] = ()
+    header: bool = True
 
     def __post_init__(self) -> None:
-        for row in self.rows:
+        for row in self.all_rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"table '{self.title}' has {len(self.columns)} columns, but a row {row}")
 
+    @property
+    def all_rows(self) -> Tuple[Tuple[Any, ...], ...]:
+        return self.rows + self.totals
+
     def cells(self) -> List[List[str]]:
-        """The header and the rows as they are shown to eyes."""
+        """The titles and the rows as they are shown to eyes."""
         return [
             [column.header for column in self.columns],
-            *([column.text(value) for column, value in zip(self.columns, row)] for row in self.rows),
+            *([column.text(value) for column, value in zip(self.columns, row)] for row in self.all_rows),
         ]
 
     def is_number(self, index: int) -> bool:
-        """Whether a column is aligned to the right: it has a number and no text."""
-        values = [row[index] for row in self.rows if row[index] not in (None, "")]
+        """Whether a column has numbers and no text, and so is aligned to the right."""
+        values = [row[index] for row in self.all_rows if row[index] is not None]
         return bool(values) and not any(isinstance(value, str) for value in values)
+
+    def records(self) -> List[Dict[str, Any]]:
+        """The rows for JSON: raw values by the names of their columns."""
+        return [{column.name: value for column, value in zip(self.columns, row)} for row in self.rows]
 
 
 def as_text(table: Table) -> str:
     """Aligned columns, the title above, the notes below."""
-    cells = table.cells()
+    cells = table.cells()[0 if table.header else 1 :]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     right = [table.is_number(i) for i in range(len(table.columns))]
     lines = [table.title] if table.title else []
     for row in cells:
         padded = (cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(row, widths, right))
         lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines + [line for note in table.notes for line in textwrap.wrap(note, WIDTH)])
+    return "\n".join(lines + [line for note in table.notes for line in textwrap.wrap(note, NOTE_WIDTH)])
 
 
 def as_markdown(table: Table) -> str:
@@ -96,11 +115,11 @@ def as_markdown(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """The bare names, then the values unrounded and in units; no title and no notes. None is empty."""
+    """The names, then the values, unrounded and in units: for spreadsheets. None is empty; no title and no notes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in table.columns])
-    writer.writerows(table.rows)
+    writer.writerows(table.all_rows)
     return text.getvalue().rstrip("\n")
 
 
