@@ -107,10 +107,11 @@ def supernet_note() -> str:
     plain, own = search_space(), SUPERNET_SPACE
     blocks = sum(sum(kind[-1].params for kind in block) for block in cost_table(own).blocks)
     widest_xception = plain.widest((len(plain.blocks) - 1,) * plain.num_choice_blocks)
-    trained, without_se = (count_supernet(space) for space in (own, plain))
+    trained, without_se = count_supernet(own), count_supernet(plain)
+    xception = count_architecture(plain, widest_xception)
     return (
         f"OneShot+ Supernet: 15.4M params are printed; {trained.params:,} are trained, {blocks:,} of them in choice "
-        f"blocks ({without_se.params:,} without SE). The printed 841.9M FLOPs are those of SXB-3 at full width in every "
-        f"block without SE ({count_architecture(plain, widest_xception).macs:,}); the largest path has {trained.macs:,} "
+        f"blocks ({without_se.params:,} without SE). The printed 841.9M FLOPs are those of SXB-3 at full width in "
+        f"every block, without SE ({xception.macs:,}); the largest path has {trained.macs:,} "
         f"({without_se.macs:,} without SE)."
     )

@@ -37,7 +37,7 @@ class Operations(NamedTuple):
 
 
 def sum_of(parts: Iterable[Operations]) -> Operations:
-    params, mults, adds = zip(*parts)
+    params, mults, adds = zip((0, 0, 0), *parts)
     return Operations(sum(params), sum(mults), sum(adds))
 
 
