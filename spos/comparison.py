@@ -23,10 +23,10 @@ SUPERNET_SPACE = search_space(use_se=True, last_conv_after_pooling=True)  # of t
 COLUMNS = (
     Column("network"),
     millions("published_flops", "published FLOPs", "g"),
-    millions("published_params", "params", "g"),
+    millions("published_params", "published params", "g"),
     Column("published_top1_percent", "top-1", "%", spec="g"),
     Column("published_top5_percent", "top-5", "%", spec="g"),
-    Column("published_score", "score"),
+    Column("published_score", "published score"),
     Column("computed_score", "computed score", spec=".4f"),
     millions("counted_flops", "counted FLOPs"),
     millions("counted_params", "counted params"),

@@ -14,10 +14,10 @@ CONVENTION = (
     "elements of each global pooling. BatchNorm and activations are 0; gamma and beta are parameters."
 )
 SUPERNET_NOTE = (
-    "Trained are the parameters of all branches. The total has gamma and beta of BatchNorm in stem and head too, which a "
-    "supernet does not train; running statistics are no parameters. Smallest and largest are the FLOPs and parameters of "
-    "single paths, each taken alone. Published are 15.4M parameters and paths from 168M to 841M FLOPs: these are SNB-3 at "
-    "0.6 with SE and SXB-3 at 2.0 without SE in every block, not the ends."
+    "Trained are the parameters of all branches. The total has gamma and beta of BatchNorm in stem and head too, which "
+    "a supernet does not train; running statistics are no parameters. Smallest and largest are FLOPs and parameters of "
+    "single paths, each taken alone. Published are 15.4M parameters and paths from 168M to 841M FLOPs: these are "
+    "SNB-3 at 0.6 with SE and SXB-3 at 2.0 without SE in every block, not the ends."
 )
 
 LAYER_COLUMNS = (
@@ -58,7 +58,7 @@ def _summary(report: Mapping[str, Any]) -> List[Tuple[str, str]]:
     supernet = "range" in report
     rows = [
         ("architecture", report["architecture"]),
-        ("input", _input(report)),
+        ("input", describe_input(report)),
         ("FLOPs of the largest path" if supernet else "FLOPs", in_millions(report["flops"])),
         ("trainable params" if supernet else "params", in_millions(report["params"])),
     ]
@@ -142,8 +142,15 @@ def in_millions(value: int) -> str:
     return f"{value / 1e6:.3f} M ({value:,})"
 
 
-def _input(report: Mapping[str, Any]) -> str:
+def describe_input(report: Mapping[str, Any]) -> str:
+    """What is fed, and the search space where there is one. Args: report: with input_size, classes and space."""
     text = f"3 x {report['input_size']} x {report['input_size']}, {report['classes']} classes"
-    if report["space"]:
-        text += f", strides {format_choices(report['strides'])}, layout {report['space']['layout']}"
-    return text
+    space = report["space"]
+    if not space:
+        return text
+    parts = [f"strides {format_choices(space['strides'])}", f"layout {space['layout']}"]
+    parts += ["SE"] if space["use_se"] else []
+    parts += ["last conv after pooling"] if space["last_conv_after_pooling"] else []
+    if space["min_channel_choice"]:
+        parts.append(f"widths from {space['channel_scales'][space['min_channel_choice']]:g}")
+    return ", ".join([text, *parts])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Tuple
 
 from spos.constraints import Constraints, Limit, limits_in_millions, parse_bounds
-from spos.cost_report import CONVENTION
+from spos.cost_report import CONVENTION, describe_input
 from spos.distribution import Distribution, sample_costs
 from spos.published import SAMPLING_RANGES
 from spos.schedule import derive_rng
@@ -66,6 +66,4 @@ def distribution_table(report: Mapping[str, Any]) -> Table:
         f"ratio to {spreads[2]['comparison_model']}.",
         CONVENTION,
     )
-    size, classes = report["input_size"], report["classes"]
-    title = f"Costs in the space {report['space']['layout']}, 3 x {size} x {size}, {classes} classes"
-    return Table(title, COLUMNS, tuple(rows), notes)
+    return Table(f"Costs in a search space: {describe_input(report)}", COLUMNS, tuple(rows), notes)
