@@ -78,7 +78,7 @@ def _summary(report: Mapping[str, Any]) -> List[Tuple[str, str]]:
 
 
 def _flatten(report: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
-    """The plain values of a report and of what is nested in it; sentences, lists and the space are left out."""
+    """The values of a report and of what is nested in it, lists as text; sentences and the space are left out."""
     values: Dict[str, Any] = {}
     for name, value in report.items():
         if name in ("space", "note", "convention"):

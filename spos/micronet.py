@@ -1,9 +1,11 @@
 """Operators of an architecture by the rules of the MicroNet challenge: multiplies and adds apart, and their scores.
 
 The convention is the one that gives the published totals of oneshot-s+ (`spos.published.PROJECT`); it is not that of
-`spos.cost`, where a multiply-add is 1. BatchNorm is merged into the convolution before it and costs nothing.
+`spos.cost`, where a multiply-add is 1. BatchNorm is merged into the convolution before it and costs nothing, although a
+merged convolution has a bias: so did the published profile count.
 
-The rules of the scores: https://micronet-challenge.github.io/scoring_and_submission (NeurIPS 2019, ImageNet).
+The rules of the scores: https://micronet-challenge.github.io/scoring_and_submission (NeurIPS 2019, ImageNet). Networks
+without quantization may count params and multiplies at 16 bits, adds stay at 32; quantized ones count what they are.
 """
 
 from __future__ import annotations
