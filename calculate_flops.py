@@ -1,22 +1,28 @@
 """Count FLOPs (multiply-adds) and parameters of an architecture, of the supernet, or of any exported network.
 
 python calculate_flops.py --architecture oneshot-s+
-python calculate_flops.py --block-choices '0, 0, 3, ...' --channel-choices '6, 5, 3, ...' --use-se
+python calculate_flops.py --architecture oneshot-s+ --profile block --format markdown
+python calculate_flops.py --block-choices '0, 0, 3, ...' --channel-choices '6, 5, 3, ...' --use-se --layers
 python calculate_flops.py --supernet --use-se --last-conv-after-pooling
 python calculate_flops.py --symbol runs/subnet/model-symbol.json
+python calculate_flops.py --comparison
+python calculate_flops.py --distribution 100000 --use-se
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from typing import Any, Dict, List, Optional
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Optional, Tuple
 
 from spos.architectures import fit, named_architecture, space_of
-from spos.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, score
-from spos.cost_report import CONVENTION, SUPERNET_NOTE, as_table
-from spos.errors import InputError
+from spos.comparison import comparison_table
+from spos.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
+from spos.cost_report import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
+from spos.count_rules import check_count_flags, given_subjects
+from spos.distribution_report import distribution_json, distribution_table
+from spos.layer_table import LayerCost
 from spos.options import (
     ArchitectureOptions,
     ComparisonOptions,
@@ -24,83 +30,127 @@ from spos.options import (
     JsonOptions,
     OneLineParser,
     SpaceOptions,
-    as_json,
     pick,
     run_program,
 )
-from spos.search_space import SearchSpace
+from spos.profile_report import profile_json, profile_tables
+from spos.search_space import Architecture, SearchSpace
+from spos.tables import Table, render
 
 GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, JsonOptions)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is counted: a subnet (space and architecture), a supernet (space), or an exported network (layers)."""
+
+    report: Dict[str, Any]
+    space: Optional[SearchSpace] = None
+    architecture: Optional[Architecture] = None
+    layers: Tuple[LayerCost, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.report["architecture"]
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(self.report["flops"], self.report["params"])
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     named, options, space_options, comparison, output = (pick(group, args) for group in GROUPS)
-    check_one_way(named, options)
-    if options.symbol:
-        report = count_file(options, space_options)
-    elif options.supernet:
-        report = count_space(fit(space_of(space_options), space_options, options.input_size, options.classes))
+    check_count_flags(named, options, space_options, output)
+    model = comparison.comparison_model
+    if options.distribution:
+        space = fit(space_of(space_options), space_options, options.input_size, options.classes)
+        report = distribution_json(space, options.distribution, options.seed, model)
+        tables = [distribution_table(report)]
+    elif not given_subjects(named, options):
+        tables = [comparison_table(comparison_model=model)]
+        report = {"comparison": tables[0].records(), "notes": tables[0].notes}
     else:
-        report = count_named(named, options, space_options)
-    cost = Cost(report["flops"], report["params"])
-    report["scores"] = score(cost, comparison.comparison_model).to_json()
-    report["convention"] = CONVENTION
-    print(json.dumps(report) if output.json else as_table(report))
+        subject = find_subject(named, options, space_options)
+        report = {**subject.report, "scores": score(subject.cost, model).to_json(), "convention": CONVENTION}
+        tables = show(subject, report, options, model)
+    print(json.dumps(report) if output.json else render(tables, options.format))
     return 0
 
 
-def check_one_way(named: ArchitectureOptions, options: CountOptions) -> None:
-    """Refuse flags that name nothing to count, or two things."""
-    ways = {
-        "--architecture": named.architecture,
-        "--block-choices with --channel-choices": named.block_choices or named.channel_choices,
-        "--supernet": options.supernet,
-        "--symbol": options.symbol,
-    }
-    given = [way for way, value in ways.items() if value]
-    if len(given) != 1:
-        raise InputError(f"give one of {', '.join(ways)}; given: {' and '.join(given) or 'none'}")
-
-
-def count_named(named: ArchitectureOptions, options: CountOptions, space_options: SpaceOptions) -> Dict[str, Any]:
+def find_subject(named: ArchitectureOptions, options: CountOptions, space_options: SpaceOptions) -> Subject:
+    """Count what the flags name."""
+    if options.symbol:
+        return count_file(options)
+    if options.supernet:
+        space = fit(space_of(space_options), space_options, options.input_size, options.classes)
+        return Subject(count_space(space), space)
     record = named_architecture(named, space_options)
     space = fit(record.space, space_options, options.input_size, options.classes)
     cost = count_architecture(space, record.architecture)
     name = named.architecture or str(record.architecture)
-    return {"architecture": name, **asdict(record.architecture), **figures(space, cost)}
+    report = {"architecture": name, **asdict(record.architecture), **figures(space, cost)}
+    return Subject(report, space, record.architecture)
 
 
 def count_space(space: SearchSpace) -> Dict[str, Any]:
     extremes = zip(("smallest", "largest"), cost_table(space).range())
     reach = {name: {"flops": cost.macs, "params": cost.params} for name, cost in extremes}
-    return {"architecture": "supernet", **figures(space, count_supernet(space)), "range": reach, "note": SUPERNET_NOTE}
+    counted = count_supernet(space)
+    total = {"total_params": counted.params + count_untrained(space)}
+    return {"architecture": "supernet", **figures(space, counted), **total, "range": reach, "note": SUPERNET_NOTE}
 
 
 def figures(space: SearchSpace, cost: Cost) -> Dict[str, Any]:
-    own = {"input_size": space.input_size, "classes": space.num_classes, "strides": space.strides}
     return {
         "flops": cost.macs,
         "params": cost.params,
-        **own,
+        "input_size": space.input_size,
+        "classes": space.num_classes,
+        "strides": space.strides,
         "fingerprint": space.fingerprint,
         "space": space.to_json(),
     }
 
 
-def count_file(options: CountOptions, space_options: SpaceOptions) -> Dict[str, Any]:
-    """An exported network knows its own classes and structure, so flags about them are refused."""
-    unfit = [name for name, value in as_json(space_options).items() if value != getattr(SpaceOptions(), name)]
-    unfit += ["classes"] if options.classes else []
-    if unfit:
-        raise InputError(f"--{unfit[0].replace('_', '-')} has no effect on --symbol; leave it out")
+def count_file(options: CountOptions) -> Subject:
+    """An exported network knows its own classes and structure."""
     from spos.symbol_cost import count_nodes, load_symbol  # imports MXNet, which the other ways do not need
 
     size = options.input_size or SearchSpace.input_size
     nodes = count_nodes(load_symbol(options.symbol), (1, 3, size, size))
     macs, params = sum((node.cost for node in nodes), ZERO)
     own = {"input_size": size, "classes": nodes[-1].out_shape[-1], "space": None}
-    return {"architecture": options.symbol, "flops": macs, "params": params, **own}
+    layers = tuple(LayerCost(node.name, node.op, node.out_shape[1:], node.cost) for node in nodes)
+    return Subject({"architecture": options.symbol, "flops": macs, "params": params, **own}, layers=layers)
+
+
+def show(subject: Subject, report: Dict[str, Any], options: CountOptions, model: str) -> List[Table]:
+    """The tables that the flags ask for; their rows are added to the report."""
+    if options.profile:
+        report["profile"] = profile_json(subject.space, subject.architecture, options.profile)
+        return profile_tables(subject.name, subject.space, subject.architecture, options.profile)
+    if options.comparison:
+        table = comparison_table([(f"{subject.name}{other_images(report)}", subject.cost)], model)
+        report["comparison"] = table.records()
+    elif options.layers:
+        if subject.architecture:
+            table = layer_table(subject.name, subject.space, subject.architecture)
+        elif subject.space:
+            table = branch_table(subject.space)
+        else:
+            table = table_of_layers(f"Operators of {subject.name}", subject.layers)
+        report["layers"] = table.records()
+    else:
+        table = summary_table(report, for_machines=options.format == "csv")
+    return [table]
+
+
+def other_images(report: Dict[str, Any]) -> str:
+    """What to add to a name beside networks for ImageNet at 224 px, if it was counted for something else."""
+    size, classes = report["input_size"], report["classes"]
+    usual = (size, classes) == (SearchSpace.input_size, SearchSpace.num_classes)
+    return "" if usual else f" ({size} px, {classes} classes)"
 
 
 if __name__ == "__main__":

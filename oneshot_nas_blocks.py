@@ -5,13 +5,13 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Dict, List, Tuple
+from typing import List
 
 from spos import layer_specs
 from spos.batch_norm import BatchNorm
 from spos.compat import mx
 from spos.depthwise import DepthwiseConv2D, convolve_as_matrices, trains_as_matrices
+from spos.layer_names import layer_positions
 from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
 from spos.search_space import ChoiceBlockGeometry
 from spos.slicing import leading_corner
@@ -123,34 +123,6 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     if isinstance(spec, Dropout):
         return [nn.Dropout(spec.rate)]
     raise TypeError(f"no layer is known for {spec!r}")
-
-
-def num_layers(specs: Specs) -> int:
-    """How many positions of a chain `build(specs)` takes."""
-    return sum(1 + spec.bn + (spec.act is not None) if isinstance(spec, Conv) else 1 for spec in specs)
-
-
-@lru_cache(maxsize=None)
-def layer_positions(specs: Specs, first: int = 0) -> Tuple[Tuple[int, LayerSpec], ...]:
-    """(position of its first layer in the chain, entry) for every entry; the chain starts at `first`."""
-    return tuple((first + num_layers(specs[:i]), spec) for i, spec in enumerate(specs))
-
-
-def parameter_shapes(specs: Specs, first: int = 0) -> Dict[str, Tuple[int, ...]]:
-    """Shape of every parameter and statistic of `build(specs)`, by its name in the chain: `'1.gamma'`."""
-    shapes: Dict[str, Tuple[int, ...]] = {}
-    for position, spec in layer_positions(specs, first):
-        if isinstance(spec, Conv):
-            shapes[f"{position}.weight"] = spec.weight_shape
-            if spec.bias:
-                shapes[f"{position}.bias"] = (spec.out_channels,)
-            if spec.bn:
-                for name in ("gamma", "beta", "running_mean", "running_var"):
-                    shapes[f"{position + 1}.{name}"] = (spec.out_channels,)
-        elif isinstance(spec, layer_specs.SqueezeExcite):
-            inner = parameter_shapes((GlobalPool(spec.channels), *spec.convs))
-            shapes.update({f"{position}.channel_attention.{name}": shape for name, shape in inner.items()})
-    return shapes
 
 
 class MainBranch(nn.HybridSequential):

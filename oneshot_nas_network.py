@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-from oneshot_nas_blocks import ShuffleBlock, build_layers, num_layers, parameter_shapes
+from oneshot_nas_blocks import ShuffleBlock, build_layers
 from spos import layer_specs
 from spos.compat import mx
 from spos.errors import InputError
+from spos.layer_names import block_position, block_prefix, parameter_shapes
 from spos.search_space import Architecture, SearchSpace, search_space
 from spos.slicing import leading_corner
 
@@ -188,16 +189,6 @@ class Supernet(mx.gluon.Block):
                     (own + name, theirs + name, shape) for name, shape in _block_parameters(space, index, choice, c)
                 ]
         return rows
-
-
-def block_position(space: SearchSpace, index: int) -> int:
-    """Position of a choice block in `features`; that of the head for the index behind the last choice block."""
-    return num_layers(layer_specs.stem(space)) + index
-
-
-def block_prefix(space: SearchSpace, index: int, block_choice: int) -> str:
-    """What stands before the names of a choice's parameters in a supernet."""
-    return f"features.{block_position(space, index)}.{space.blocks[block_choice].attribute}."
 
 
 @lru_cache(maxsize=4096)

@@ -66,10 +66,8 @@ class PathSampler:
 def path_sampler(space: SearchSpace, lowest: int, limits: Sequence[Limit], window: Any = None) -> PathSampler:
     """Raises InputError if no architecture keeps the limits."""
     table = cost_table(space)
-    costs = [np.array(block)[:, lowest:].reshape(-1, 2) for block in table.blocks]
-    return PathSampler(
-        lowest, space.num_channel_choices - lowest, ConstrainedSampler(table.fixed, costs, limits, window)
-    )
+    choices = ConstrainedSampler(table.fixed, table.choice_costs(lowest), limits, window)
+    return PathSampler(lowest, space.num_channel_choices - lowest, choices)
 
 
 @lru_cache(maxsize=2)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Mapping, NamedTuple, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
 
 from spos import layer_specs
 from spos.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite
+from spos.published import NETWORKS, PublishedNetwork
 from spos.search_space import Architecture, SearchSpace, conv_size
 
 NANOSECONDS_PER_MS = 1_000_000
@@ -46,19 +49,9 @@ class TimedCost(NamedTuple):
 AnyCost = Union[Cost, TimedCost]
 
 
-@dataclass(frozen=True)
-class ComparisonModel:
-    """A published network that constraints and scores are relative to; its size in units, not millions."""
-
-    macs: int
-    params: int
-
-
-COMPARISON_MODELS: Mapping[str, ComparisonModel] = {
-    "SinglePathOneShot": ComparisonModel(328_000_000, 3_400_000),
-    "MobileNetV3_large": ComparisonModel(217_000_000, 5_400_000),
-    "MobileNetV2_1.4": ComparisonModel(585_000_000, 6_900_000),
-    "ShuffleNetV2+_medium": ComparisonModel(222_000_000, 5_600_000),
+# Published networks that constraints and scores may be relative to, by the names that flags give them.
+COMPARISON_MODELS: Mapping[str, PublishedNetwork] = {
+    network.comparison_model: network for network in NETWORKS if network.comparison_model
 }
 DEFAULT_COMPARISON_MODEL = "SinglePathOneShot"
 
@@ -132,6 +125,17 @@ class CostTable:
             params += choice[1]
         return Cost(macs, params)
 
+    def choice_costs(self, lowest: Optional[int] = None) -> List[np.ndarray]:
+        """For every choice block the (MACs, params) of its choices, (choices, 2) int64.
+
+        Choices are ordered by block choice, then by channel choice.
+
+        Args:
+            lowest: narrowest channel choice; the space's own by default.
+        """
+        low = self.space.min_channel_choice if lowest is None else lowest
+        return [np.array(block, dtype=np.int64)[:, low:].reshape(-1, 2) for block in self.blocks]
+
     def range(self) -> Tuple[Cost, Cost]:
         """Smallest and largest reachable (MACs, params), each taken alone, over the searchable choices."""
         low = self.space.min_channel_choice
@@ -167,9 +171,13 @@ def count_supernet(space: SearchSpace) -> Cost:
     widest = [[kind[space.max_channel_choice] for kind in block] for block in table.blocks]
     macs = table.fixed.macs + sum(max(choice.macs for choice in block) for block in widest)
     params = table.fixed.params + sum(choice.params for block in widest for choice in block)
+    return Cost(macs, params - count_untrained(space))
+
+
+def count_untrained(space: SearchSpace) -> int:
+    """Gamma and beta of BatchNorm outside the choice blocks, which a supernet has but does not train."""
     shared = layer_specs.stem(space) + layer_specs.head(space)
-    untrained = sum(2 * spec.out_channels for spec in shared if isinstance(spec, Conv) and spec.bn)
-    return Cost(macs, params - untrained)
+    return sum(2 * spec.out_channels for spec in shared if isinstance(spec, Conv) and spec.bn)
 
 
 @dataclass(frozen=True)

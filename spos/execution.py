@@ -23,14 +23,15 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 
 import numpy as np
 
-from oneshot_nas_blocks import ShuffleBlock, build, layer_positions, parameter_shapes
-from oneshot_nas_network import Supernet, block_position, block_prefix
+from oneshot_nas_blocks import ShuffleBlock, build
+from oneshot_nas_network import Supernet
 from spos import layer_specs
 from spos.assembly import load_images
 from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import CandidateEvaluator
+from spos.layer_names import block_position, block_prefix, layer_positions, parameter_shapes
 from spos.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite
 from spos.options import DataOptions
 from spos.search_space import Architecture, SearchSpace, conv_size, round_up

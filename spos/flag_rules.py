@@ -24,7 +24,7 @@ def check_training_flags(
             raise InputError(message)
 
 
-def _changed(options: Any, names: Any = None) -> List[str]:
+def changed_flags(options: Any, names: Any = None) -> List[str]:
     """Flags of a group that differ from their default, as the user writes them."""
     return [
         f"--{item.name.replace('_', '-')}"
@@ -34,23 +34,23 @@ def _changed(options: Any, names: Any = None) -> List[str]:
 
 
 def _model_rules(train: TrainOptions, zoo: ZooOptions, _: Any, space: SpaceOptions, named: Any) -> Iterator[str]:
-    model, architecture = train.model, _changed(named)
+    model, architecture = train.model, changed_flags(named)
     if model == SUBNET and not architecture:
         yield f"--model {SUBNET} needs --architecture, or --block-choices with --channel-choices"
     if model == SUPERNET and architecture:
         yield f"--model {SUPERNET} trains all architectures; leave out {' '.join(architecture)}"
     if model in (SUPERNET, SUBNET):
-        for flag in _changed(zoo):
+        for flag in changed_flags(zoo):
             yield f"{flag} is for models of GluonCV's zoo, not for --model {model}"
     else:
-        for flag in architecture + _changed(space, SPACE_FLAGS):
+        for flag in architecture + changed_flags(space, SPACE_FLAGS):
             yield f"{flag} is for --model {SUPERNET} or {SUBNET}, not for {model}"
         if space.use_se and "resnext" not in model:
             yield f"--use-se: of GluonCV's models only resnext has it, not {model}"
         if zoo.batch_norm and "vgg" not in model:
             yield f"--batch-norm is for vgg, not for {model}"
     if model != SUPERNET:
-        for flag in _changed(train, SUPERNET_FLAGS):
+        for flag in changed_flags(train, SUPERNET_FLAGS):
             yield f"{flag} is for a supernet (--model {SUPERNET}), not for {model}"
 
 
@@ -80,8 +80,8 @@ def _schedule_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
 def _loss_rules(train: TrainOptions, _zoo: Any, teacher: TeacherOptions, *_: Any) -> Iterator[str]:
     if train.mixup and train.mixup_off_epoch >= train.num_epochs:
         yield f"--mixup-off-epoch {train.mixup_off_epoch} leaves no epoch of {train.num_epochs} to --mixup"
-    if not teacher.teacher and _changed(teacher):
-        yield f"{_changed(teacher)[0]} needs --teacher"
+    if not teacher.teacher and changed_flags(teacher):
+        yield f"{changed_flags(teacher)[0]} needs --teacher"
     if teacher.teacher and teacher.hard_weight == 1:
         yield "--hard-weight 1 gives the teacher no weight; leave out --teacher, or lower it"
 

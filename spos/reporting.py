@@ -7,6 +7,7 @@ from typing import Any, Dict
 
 from spos.errors import InputError
 from spos.records import Journal, PathLike
+from spos.tables import Column, Table, as_text
 
 
 class RunLog:
@@ -76,9 +77,8 @@ def progress_line(epoch: int, step: int, num_steps: int, loss: float, rate: floa
 
 def table(rows) -> str:
     """Rows of (label, value) in two aligned columns."""
-    rows = [(str(label), str(value)) for label, value in rows]
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+    cells = tuple((str(label), str(value)) for label, value in rows)
+    return as_text(Table("", (Column("label"), Column("value")), cells, header=False))
 
 
 def warn(text: str) -> None:

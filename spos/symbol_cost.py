@@ -12,7 +12,6 @@ import ast
 import contextlib
 import io
 import json
-import re
 import warnings
 from dataclasses import dataclass
 from math import prod
@@ -154,13 +153,12 @@ def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape) -> List[NodeCost]:
         data_shape: shape of the input `data` for one image, (1, 3, H, W).
     Raises: InputError for an unknown operator, a graph without the input `data`, or a shape that does not fit.
     """
-    graph = json.loads(symbol.tojson())
-    nodes = graph["nodes"]
+    nodes = json.loads(symbol.tojson())["nodes"]
     for node in nodes:
         if node["op"] != "null" and node["op"] not in FREE and node["op"] not in COUNTED:
             _refuse(node)
     _check_inputs(nodes)
-    shapes = _infer_shapes(graph, data_shape)
+    shapes = _infer_shapes(symbol, nodes, data_shape)
     uncounted = _parameters(symbol, nodes)
     result = []
     for i, node in enumerate(nodes):
@@ -200,28 +198,43 @@ def _check_inputs(nodes: List[Dict[str, Any]]) -> None:
         raise InputError(f"the network has no input '{INPUT}'; its inputs are: {', '.join(free) or 'none'}")
 
 
-def _infer_shapes(graph: Mapping[str, Any], data_shape: Shape) -> List[List[Shape]]:
-    """Shape of every output of every node.
-
-    A layer used twice gives two nodes of one name, so operators are renamed by their position first.
-    """
-    nodes = [
-        {**node, "name": f"@{i}" if node["op"] != "null" else node["name"]} for i, node in enumerate(graph["nodes"])
-    ]
-    internals = mx.sym.load_json(json.dumps({**graph, "nodes": nodes})).get_internals()
+def _infer_shapes(symbol: mx.sym.Symbol, nodes: List[Dict[str, Any]], data_shape: Shape) -> List[List[Shape]]:
+    """Shape of every output of every node."""
+    internals = symbol.get_internals()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # MXNet prints its arguments
             warnings.simplefilter("ignore")
             _, shapes, _ = internals.infer_shape(**{INPUT: data_shape})
     except mx.base.MXNetError as error:
-        reason = re.sub(r"@(\d+)", lambda match: graph["nodes"][int(match[1])]["name"], _reason(error))
-        raise InputError(f"the network does not fit an input of shape {data_shape}: {reason}") from None
+        raise InputError(f"the network does not fit an input of shape {data_shape}: {_reason(error)}") from None
     if shapes is None:
         raise InputError(f"the shapes inside the network do not follow from its input '{INPUT}'; has it other inputs?")
-    of_node: Dict[str, List[Shape]] = {}
-    for name, shape in zip(internals.list_outputs(), shapes):
-        of_node.setdefault(name.split("_")[0] if name.startswith("@") else name, []).append(tuple(shape))
-    return [of_node[node["name"]] for node in nodes]
+    ends = _output_ends(nodes, internals.list_outputs())
+    return [[tuple(shape) for shape in shapes[start:end]] for start, end in zip([0, *ends], ends)]
+
+
+def _output_ends(nodes: List[Dict[str, Any]], outputs: List[str]) -> List[int]:
+    """Where the outputs of every node end in the list of all, which has the order of the nodes.
+
+    An operator's outputs are its name with one of several endings; a layer used twice gives two nodes of one name,
+    and the endings begin anew.
+    """
+    variables = {node["name"] for node in nodes if node["op"] == "null"}
+    ends, end = [], 0
+    for node in nodes:
+        name, seen = node["name"], set()
+        while end < len(outputs) and outputs[end] not in seen:
+            is_own = outputs[end] == name if node["op"] == "null" else outputs[end].rpartition("_")[0] == name
+            if not is_own or (seen and outputs[end] in variables):
+                break
+            seen.add(outputs[end])
+            end += 1
+        if not seen:
+            raise RuntimeError(f"node '{name}' has no output in MXNet's list of them")
+        ends.append(end)
+    if end < len(outputs):
+        raise RuntimeError(f"output '{outputs[end]}' belongs to no node")
+    return ends
 
 
 def _parameters(symbol: mx.sym.Symbol, nodes: List[Dict[str, Any]]) -> Set[int]:

@@ -13,10 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures augmentation constrained_policy constrained_sampling constraints cost cost_report data_set
-        domain errors evolution executors flag_rules gpu image_folder image_source latency latency_fit latency_run
-        layer_specs nsga2 options oracles pareto racing record_file records reporting sampling schedule search_history
-        search_plan search_report search_space searcher stopping strategies tilting timing two_stage
+        architectures augmentation comparison constrained_policy constrained_sampling constraints cost cost_report
+        count_rules data_set distribution distribution_report domain errors evolution executors flag_rules gpu
+        image_folder image_source latency latency_fit latency_run layer_names layer_specs layer_table micronet nsga2
+        options oracles pareto profile_report published racing record_file records reporting sampling schedule
+        search_history search_plan search_report search_space searcher stopping strategies tables tilting timing
+        two_stage
         """,
     # MXNet, but no network of ours
     1: """

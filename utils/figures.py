@@ -1,19 +1,22 @@
-"""What all figures share: resolution, colours, and files that depend on the numbers alone."""
+"""What figures share: resolution, colours, files that depend on the numbers alone, the published architectures."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict, List
 
 from matplotlib.figure import Figure
 
+from spos.constraints import MILLION
+from spos.cost import count_architecture
 from spos.errors import InputError
-from spos.records import write_atomic
+from spos.records import load_architecture, published_architectures, write_atomic
 
 WITHOUT_DATE: Dict[str, Dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 DPI = 110
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"
+MARKERS = "*^sDPX"
 
 
 def check_format(output: str) -> None:
@@ -26,3 +29,22 @@ def save(figure: Figure, output: str) -> None:
     content, kind = io.BytesIO(), Path(output).suffix.lstrip(".").lower()
     figure.savefig(content, format=kind, metadata=WITHOUT_DATE[kind])
     write_atomic(output, content.getvalue())
+
+
+def draw_published_architectures(axes: Any) -> List[Any]:
+    """The published architectures, each counted in its own space."""
+    points = []
+    for name, marker in zip(published_architectures(), MARKERS):
+        record = load_architecture(name)
+        cost = count_architecture(record.space, record.architecture)
+        points += axes.plot(
+            cost.macs / MILLION,
+            cost.params / MILLION,
+            marker,
+            color="black",
+            markeredgecolor="white",
+            markersize=10 if marker == "*" else 7,
+            label=f"{name} (published)",
+            zorder=4,
+        )
+    return points

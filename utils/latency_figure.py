@@ -15,8 +15,10 @@ from spos.errors import InputError
 from spos.latency import LatencyTable
 from spos.latency_fit import Agreement
 from spos.latency_run import FIT, HELD_OUT, read_measurements
+from spos.options import OneLineParser
+from spos.reporting import table
 from spos.schedule import derive_rng
-from utils.figures import BLUE, DPI, GREY, ORANGE
+from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
 
 COLORS = (BLUE, ORANGE, "#009e73", "#cc79a7")
 BAND = 0.05  # shown around a perfect prediction
@@ -61,6 +63,19 @@ class MeasuredTable:
         drawn = [self.table.space.sample(rng) for _ in range(num_samples)]
         flops = [count_architecture(self.table.space, one).macs for one in drawn]
         return np.array(flops), np.array([self.table.latency_ms(one) for one in drawn])
+
+
+def latency(argv: List[str]) -> int:
+    """Predicted against measured latency, and latency against FLOPs, of one or more runs of build_latency_table."""
+    parser = OneLineParser(latency.__doc__, ())
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--output", default="latency.png", help="file of the figure [%(default)s]")
+    args = parser.parse_args(argv)
+    check_format(args.output)
+    tables = read_tables(args.runs)
+    save(plot_latency(tables), args.output)
+    print(table([*((own.name, own.agreement) for own in tables), ("figure", args.output)]))
+    return 0
 
 
 def read_tables(folders: Sequence[Path]) -> List[MeasuredTable]:

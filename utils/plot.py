@@ -1,5 +1,7 @@
-"""Figures: where sampling draws in the plane of FLOPs and params, how training went, and what searches found.
+"""Figures: what a space and its architectures cost, where sampling draws, how training went, what searches found.
 
+python -m utils.plot distribution --use-se --last-conv-after-pooling --output distribution.png
+python -m utils.plot stages --architecture oneshot --architecture oneshot-s+ --output stages.png
 python -m utils.plot coverage --use-se --last-conv-after-pooling --output coverage.png
 python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output training.png
 python -m utils.plot search runs/digits/search --x params --output search.png
@@ -25,21 +27,22 @@ from tqdm import tqdm
 from spos.architectures import fit, space_of
 from spos.constrained_policy import NUM_STRIPS, Cell, ConstrainedPolicy, cell_samplers, limits_of, split
 from spos.constraints import MILLION, Limit
-from spos.cost import Cost, cost_table, count_architecture
+from spos.cost import Cost, cost_table
 from spos.errors import InputError
 from spos.options import OneLineParser, SpaceOptions, TrainConstraintOptions, not_negative, pick, positive, run_program
-from spos.records import CONFIG_FILE, LOG_FILE, load_architecture, published_architectures, read_json, read_rows
+from spos.records import CONFIG_FILE, LOG_FILE, read_json, read_rows
 from spos.reporting import table
 from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
-from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
-from utils.latency_figure import plot_latency, read_tables
+from utils.distribution_figure import distribution
+from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
+from utils.latency_figure import latency
 from utils.search_figure import X_AXES, load_histories, plot_search
+from utils.stages_figure import stages
 
 # Ranges that the published project's sampling walked through, in 7 strips of FLOPs.
 PUBLISHED = TrainConstraintOptions("flops-330-params-5.0", "flops-190-params-2.8")
-MARKERS = "*^sDPX"
 LR_WARM_UP, FULL_WIDTH, CHANNEL_WARM_UP = "learning rate warm-up", "full width", "channel warm-up"
 SHADES = {
     LR_WARM_UP: {"facecolor": "none", "edgecolor": GREY, "hatch": "//", "linewidth": 0, "alpha": 0.5},
@@ -50,7 +53,14 @@ SHADES = {
 
 def main(argv: Optional[List[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    figures = {"coverage": coverage, "training": training, "search": search, "latency": latency}
+    figures = {
+        "distribution": distribution,
+        "stages": stages,
+        "coverage": coverage,
+        "training": training,
+        "search": search,
+        "latency": latency,
+    }
     if argv and argv[0] in figures:
         return figures[argv[0]](argv[1:])
     if argv and argv[0] in ("-h", "--help"):
@@ -169,25 +179,6 @@ def draw_cells(axes: Any, cells: Sequence[Cell]) -> Any:
     return outline
 
 
-def draw_published_architectures(axes: Any) -> List[Any]:
-    """The published architectures, each counted in its own space."""
-    points = []
-    for name, marker in zip(published_architectures(), MARKERS):
-        record = load_architecture(name)
-        cost = count_architecture(record.space, record.architecture)
-        points += axes.plot(
-            cost.macs / MILLION,
-            cost.params / MILLION,
-            marker,
-            color="black",
-            markeredgecolor="white",
-            markersize=10 if marker == "*" else 7,
-            label=f"{name} (published)",
-            zorder=4,
-        )
-    return points
-
-
 def training(argv: List[str]) -> int:
     """Loss and top-1 of one or more runs of train_imagenet.py, with their warm-ups."""
     parser = OneLineParser(training.__doc__, ())
@@ -281,19 +272,6 @@ def search(argv: List[str]) -> int:
     histories = load_histories(args.histories)
     save(plot_search(histories, args.x), args.output)
     print(table([*((history.name, history.text(args.x)) for history in histories), ("figure", args.output)]))
-    return 0
-
-
-def latency(argv: List[str]) -> int:
-    """Predicted against measured latency, and latency against FLOPs, of one or more runs of build_latency_table."""
-    parser = OneLineParser(latency.__doc__, ())
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("--output", default="latency.png", help="file of the figure [%(default)s]")
-    args = parser.parse_args(argv)
-    check_format(args.output)
-    tables = read_tables(args.runs)
-    save(plot_latency(tables), args.output)
-    print(table([*((own.name, own.agreement) for own in tables), ("figure", args.output)]))
     return 0
 
 

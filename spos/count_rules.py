@@ -1,0 +1,80 @@
+"""Flags of `calculate_flops.py` that cannot work together, found before anything is counted."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, List
+
+from spos.errors import InputError
+from spos.flag_rules import changed_flags
+from spos.options import ArchitectureOptions, CountOptions, JsonOptions, SpaceOptions
+
+DEFAULT_FORMAT = CountOptions().format
+
+
+def check_count_flags(
+    named: ArchitectureOptions, options: CountOptions, space: SpaceOptions, output: JsonOptions
+) -> None:
+    """Raise InputError for the first combination of flags that cannot work, saying which and why."""
+    for rule in (_view_rules, _subject_rules, _other_rules):
+        for message in rule(named, options, space, output):
+            raise InputError(message)
+
+
+def given_subjects(named: ArchitectureOptions, options: CountOptions) -> List[str]:
+    """The flags that say what to count."""
+    ways = {
+        "--architecture": named.architecture,
+        "--block-choices with --channel-choices": named.block_choices or named.channel_choices,
+        "--supernet": options.supernet,
+        "--symbol": options.symbol,
+    }
+    return [way for way, value in ways.items() if value]
+
+
+def given_views(options: CountOptions) -> List[str]:
+    """The flags that say what to show in place of the summary."""
+    views = {
+        "--layers": options.layers,
+        "--profile": options.profile,
+        "--comparison": options.comparison,
+        "--distribution": options.distribution,
+    }
+    return [view for view, value in views.items() if value]
+
+
+def _view_rules(named: Any, options: CountOptions, space: Any, output: JsonOptions) -> Iterator[str]:
+    views = given_views(options)
+    if len(views) > 1:
+        yield f"give one of --layers, --profile, --comparison and --distribution; given: {' and '.join(views)}"
+    if output.json and options.format != DEFAULT_FORMAT:
+        yield f"--json and --format {options.format} are two outputs; give one of them"
+    if options.seed != CountOptions().seed and not options.distribution:
+        yield "--seed has no effect without --distribution; leave it out"
+
+
+def _subject_rules(named: ArchitectureOptions, options: CountOptions, space: Any, output: Any) -> Iterator[str]:
+    given = given_subjects(named, options)
+    if options.distribution:
+        wrong = [way for way in given if way != "--supernet"]
+        if wrong:
+            yield f"--distribution draws from the search space that flags describe; leave out {wrong[0]}"
+    elif len(given) > 1 or (not given and not options.comparison):
+        yield (
+            "give one of --architecture, --block-choices with --channel-choices, --supernet, --symbol; "
+            f"given: {' and '.join(given) or 'none'} (only --comparison and --distribution need none)"
+        )
+    if options.profile and (options.supernet or options.symbol):
+        yield f"--profile shows the operators of one architecture; leave out {given[0]}"
+
+
+def _other_rules(named: Any, options: CountOptions, space: SpaceOptions, output: Any) -> Iterator[str]:
+    """Flags about a network of which nothing is shown, or that an exported network has decided already."""
+    changed = changed_flags(space) + [
+        flag for flag, value in (("--input-size", options.input_size), ("--classes", options.classes)) if value
+    ]
+    if options.symbol:
+        unfit = [flag for flag in changed if flag != "--input-size"]
+        if unfit:
+            yield f"{unfit[0]} has no effect on --symbol; leave it out"
+    if changed and options.comparison and not given_subjects(named, options):
+        yield f"{changed[0]} has no effect on the published networks of --comparison; leave it out"
