@@ -151,6 +151,8 @@ def describe_input(report: Mapping[str, Any]) -> str:
     parts = [f"strides {format_choices(space['strides'])}", f"layout {space['layout']}"]
     parts += ["SE"] if space["use_se"] else []
     parts += ["last conv after pooling"] if space["last_conv_after_pooling"] else []
+    if space["width_multiple"] > 1:
+        parts.append(f"widths in multiples of {space['width_multiple']}")
     if space["min_channel_choice"]:
         parts.append(f"widths from {space['channel_scales'][space['min_channel_choice']]:g}")
     return ", ".join([text, *parts])

@@ -6,9 +6,10 @@ A group is a frozen dataclass: its field names are the flags, its defaults the d
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import asdict, dataclass, field, fields
-from signal import SIGINT
+from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Type, TypeVar
 
 from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
@@ -418,9 +419,14 @@ def as_json(*groups: Any) -> Dict[str, Any]:
 def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
     """Run a program's `main`; bad input and a failing disk become one line on standard error and exit code 2."""
     try:
-        return main(argv)
+        code = main(argv)
+        sys.stdout.flush()  # here, where a broken pipe or a full disk can be told
+        return code
     except InputError as error:
         message = str(error)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
+        return 128 + SIGPIPE
     except OSError as error:
         message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     except (KeyboardInterrupt, Stopped) as stop:

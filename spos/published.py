@@ -65,7 +65,7 @@ NETWORKS: Tuple[PublishedNetwork, ...] = (
 )
 
 
-SAMPLING_RANGES = ("flops-190-params-2.8", "flops-330-params-5.0")  # a supernet was trained between these costs
+SAMPLING_RANGES = ("flops-190-params-2.8", "flops-330-params-5.0")  # lower and upper costs in a supernet's training
 
 
 class PublishedMicroNetScore(NamedTuple):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -421,3 +422,14 @@ def test_the_program_runs_without_mxnet_unless_a_symbol_is_counted(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["flops"] == 327_909_096
+
+
+@pytest.mark.parametrize("view", ((), ("--layers",)), ids=("short", "long"))
+def test_output_that_nobody_reads_is_no_error(view):
+    """As in `calculate_flops.py ... | head -1`: the reader has gone before everything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "calculate_flops.py"), "--architecture", "oneshot", *view]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

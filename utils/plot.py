@@ -30,6 +30,7 @@ from spos.constraints import MILLION, Limit
 from spos.cost import Cost, cost_table
 from spos.errors import InputError
 from spos.options import OneLineParser, SpaceOptions, TrainConstraintOptions, not_negative, pick, positive, run_program
+from spos.published import SAMPLING_RANGES
 from spos.records import CONFIG_FILE, LOG_FILE, read_json, read_rows
 from spos.reporting import table
 from spos.sampling import SamplingPolicy
@@ -41,8 +42,7 @@ from utils.latency_figure import latency
 from utils.search_figure import X_AXES, load_histories, plot_search
 from utils.stages_figure import stages
 
-# Ranges that the published project's sampling walked through, in 7 strips of FLOPs.
-PUBLISHED = TrainConstraintOptions("flops-330-params-5.0", "flops-190-params-2.8")
+PUBLISHED = TrainConstraintOptions(*reversed(SAMPLING_RANGES))  # walked through in 7 strips of FLOPs
 LR_WARM_UP, FULL_WIDTH, CHANNEL_WARM_UP = "learning rate warm-up", "full width", "channel warm-up"
 SHADES = {
     LR_WARM_UP: {"facecolor": "none", "edgecolor": GREY, "hatch": "//", "linewidth": 0, "alpha": 0.5},
