@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from spos.compat import mx
-from spos.errors import InputError
+from spos.errors import InputError, engine_reason
 from spos.records import MODEL_FILE, PathLike, read_json, sync_directory, write_json
 
 STATES_FILE = "optimizer.states"
@@ -35,7 +35,7 @@ def save_arrays(path: PathLike, arrays: Mapping[str, Any]) -> None:
         mx.nd.load(str(temporary))  # MXNet does not see that the last bytes found no room on a full disk
         os.replace(temporary, path)
     except mx.base.MXNetError as error:
-        raise OSError(f"cannot write {path}: {_first_line(error)}") from None
+        raise OSError(f"cannot write {path}: {engine_reason(error)}") from None
     finally:
         if temporary.exists():
             temporary.unlink()
@@ -56,7 +56,7 @@ def load_arrays(path: PathLike) -> Dict[str, Any]:
     try:
         arrays = mx.nd.load(str(path))
     except mx.base.MXNetError as error:
-        raise InputError(f"{path} is damaged or no MXNet parameter file: {_first_line(error)}") from None
+        raise InputError(f"{path} is damaged or no MXNet parameter file: {engine_reason(error)}") from None
     if not isinstance(arrays, dict):
         raise InputError(f"{path} holds arrays without names, so it is no parameter file")
     return {re.sub(r"^(arg|aux):", "", name): value for name, value in arrays.items()}
@@ -220,9 +220,3 @@ def _sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _first_line(error: Exception) -> str:
-    """MXNet's errors carry a stack trace; the sentence stands in the first line that says something."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Stack trace" not in line]
-    return lines[-1] if lines else type(error).__name__

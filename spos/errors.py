@@ -1,4 +1,4 @@
-"""The one exception that stands for bad input."""
+"""The one exception that stands for bad input, and what the engine's exceptions say."""
 
 
 class InputError(ValueError):
@@ -14,3 +14,9 @@ class Stopped(Exception):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
+
+
+def engine_reason(error: Exception) -> str:
+    """The sentence of an MXNet error, which stands below a stack trace or in front of it."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Stack trace" not in line]
+    return lines[-1].replace("MXNetError: ", "") if lines else type(error).__name__

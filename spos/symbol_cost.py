@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Set,
 
 from spos.compat import mx
 from spos.cost import ZERO, Cost
-from spos.errors import InputError
+from spos.errors import InputError, engine_reason
 from spos.records import PathLike, read_json
 
 Shape = Tuple[int, ...]
@@ -143,7 +143,7 @@ def load_symbol(path: PathLike) -> mx.sym.Symbol:
     try:
         return mx.sym.load_json(json.dumps(graph))
     except mx.base.MXNetError as error:
-        raise InputError(f"{path} is damaged, or not of this MXNet: {_reason(error)}") from None
+        raise InputError(f"{path} is damaged, or not of this MXNet: {engine_reason(error)}") from None
 
 
 def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape) -> List[NodeCost]:
@@ -206,7 +206,7 @@ def _infer_shapes(symbol: mx.sym.Symbol, nodes: List[Dict[str, Any]], data_shape
             warnings.simplefilter("ignore")
             _, shapes, _ = internals.infer_shape(**{INPUT: data_shape})
     except mx.base.MXNetError as error:
-        raise InputError(f"the network does not fit an input of shape {data_shape}: {_reason(error)}") from None
+        raise InputError(f"the network does not fit an input of shape {data_shape}: {engine_reason(error)}") from None
     if shapes is None:
         raise InputError(f"the shapes inside the network do not follow from its input '{INPUT}'; has it other inputs?")
     ends = _output_ends(nodes, internals.list_outputs())
@@ -260,9 +260,3 @@ def _integers(text: str) -> Shape:
     """`'(2, 3)'`, `'[2, 3]'`, `'2'` and `'None'` as a tuple."""
     value = ast.literal_eval(text)
     return tuple(value) if isinstance(value, (tuple, list)) else () if value is None else (value,)
-
-
-def _reason(error: Exception) -> str:
-    """The sentence of an MXNet error without its stack trace."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Stack trace" not in line]
-    return lines[-1].replace("MXNetError: ", "")

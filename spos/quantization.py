@@ -1,0 +1,179 @@
+"""INT8 on a CPU: any float32 block as a graph of oneDNN's 8-bit kernels, by the quantization of MXNet.
+
+A convolution, the BatchNorm behind it and a ReLU become one 8-bit operator. Hard-swish, the scaling of
+squeeze-and-excite, pooling, the channel shuffle and concatenation stay in float32, between a dequantize and a quantize.
+Weights are rounded for each output channel, activations for each tensor, by the range that calibration images gave.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from spos.checkpoint import save_arrays
+from spos.compat import mx
+from spos.errors import InputError, engine_reason
+from spos.records import PathLike, write_atomic
+
+CALIBRATIONS = ("naive", "entropy")
+# Its 8-bit kernel takes signed inputs only, and MXNet hands it unsigned ones: the process of inferring ends there.
+FLOAT_OPERATORS = ("elemwise_mul",)
+BACKEND = "MKLDNN_QUANTIZE"  # fuses before quantization and after it
+DATA = "data"
+
+Arrays = Dict[str, Any]
+
+
+class QuantizedBlock:
+    """An INT8 graph with its weights: called with float32 (N, C, H, W) on the CPU, returns float32.
+
+    The first call at a new shape prepares kernels; it takes longer than the following ones.
+
+    Args:
+        symbol: a calibrated graph whose only input beside `arrays` is `data`.
+        arrays: every parameter and statistic, by its name in the graph. Float32: MXNet rounds them at the first call.
+    """
+
+    def __init__(self, symbol: mx.sym.Symbol, arrays: Mapping[str, Any]) -> None:
+        self.symbol = symbol
+        names = symbol.list_inputs()
+        self.arrays = {name: arrays[name] for name in names if name != DATA}
+        self._inputs = [None if name == DATA else arrays[name] for name in names]
+        self._op = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
+
+    def __call__(self, x):
+        return self._op(*(x if value is None else value for value in self._inputs))
+
+    @property
+    def operators(self) -> Dict[str, int]:
+        """How often every operator stands in the graph."""
+        return dict(Counter(node["op"] for node in json.loads(self.symbol.tojson())["nodes"] if node["op"] != "null"))
+
+    def export(self, path: PathLike) -> Tuple[Path, Path]:
+        """Write `path-symbol.json` and `path-0000.params`, which `gluon.SymbolBlock.imports` reads.
+
+        The parameters are stored as float32, so the file is as large as that of the float32 network.
+        """
+        statistics = set(self.symbol.list_auxiliary_states())
+        files = Path(f"{path}-symbol.json"), Path(f"{path}-0000.params")
+        write_atomic(files[0], self.symbol.tojson())
+        named = {f"{'aux' if name in statistics else 'arg'}:{name}": value for name, value in self.arrays.items()}
+        save_arrays(files[1], named)
+        return files
+
+
+def quantize(
+    block: mx.gluon.HybridBlock, batches: Iterable, calibration: str = "naive", exclude: Sequence[str] = ()
+) -> QuantizedBlock:
+    """The INT8 version of a block. `block` is not changed, and later changes of its parameters are not followed.
+
+    Args:
+        batches: calibration images (N, C, H, W), normalised, float32, on the CPU; at least one batch.
+        calibration: 'naive' takes the smallest and largest value of every tensor, 'entropy' the range that loses the
+            least information (much slower; NumPy histograms of 8,001 bins).
+        exclude: convolutions that stay in float32, by the beginning of their parameters' names: `output.0`.
+    Raises: InputError if parameters or images are not float32 on the CPU, if there are no batches, if their shape does
+        not fit the block, if a value is not finite, or if `exclude` names nothing.
+    """
+    if calibration not in CALIBRATIONS:
+        raise InputError(f"calibration {calibration!r} is not known: {', '.join(CALIBRATIONS)}")
+    arrays = _float_arrays(block)
+    # A reshape to the same shape, because it gives MXNet's own layout: the quantize operator would keep the layout of
+    # its first input (a convolution gives a blocked one), and silently misread every later one that has another.
+    symbol = block(mx.sym.reshape(mx.sym.var(DATA), shape=(-2,))).get_backend_symbol(BACKEND)
+    arguments = {name: arrays[name] for name in symbol.list_arguments() if name != DATA}
+    statistics = {name: arrays[name] for name in symbol.list_auxiliary_states()}
+    library = mx.contrib.quantization
+    graph, _, _, collector = library.quantize_graph(
+        symbol,
+        arguments,
+        statistics,
+        excluded_sym_names=_excluded_nodes(symbol, block, exclude),
+        excluded_op_names=list(FLOAT_OPERATORS),
+        calib_mode=calibration,
+        quantized_dtype="auto",
+        quantize_mode="smart",
+        logger=None,
+    )
+    _collect_ranges(symbol, arguments, statistics, batches, collector)
+    graph, arguments, statistics = library.calib_graph(
+        graph, arguments, statistics, collector, calib_mode=calibration, quantized_dtype="auto", logger=None
+    )
+    return QuantizedBlock(graph.get_backend_symbol(BACKEND), {**arguments, **statistics})
+
+
+def _float_arrays(block: mx.gluon.HybridBlock) -> Arrays:
+    """A copy of every parameter and statistic by its name in graphs."""
+    arrays = {}
+    for own, parameter in block._collect_params_with_prefix().items():
+        value = parameter.data(parameter.list_ctx()[0])
+        if value.context.device_type != "cpu" or value.dtype != np.float32:
+            raise InputError(
+                f"{own} is {value.dtype.__name__} on {value.context}: INT8 is made from float32 parameters on the CPU "
+                "(cast('float32') and collect_params().reset_ctx(mx.cpu()))"
+            )
+        arrays[parameter.name] = value.copy()
+    return arrays
+
+
+def _excluded_nodes(symbol: mx.sym.Symbol, block: mx.gluon.HybridBlock, exclude: Sequence[str]) -> List[str]:
+    """Names of the fused nodes that read a parameter of an excluded layer."""
+    own_names = {parameter.name: own for own, parameter in block._collect_params_with_prefix().items()}
+    nodes = json.loads(symbol.tojson())["nodes"]
+    excluded: List[str] = []
+    for prefix in exclude:
+        layer = prefix.rstrip(".") + "."
+        found = [
+            node["name"]
+            for node in nodes
+            if any(own_names.get(nodes[i]["name"], "").startswith(layer) for i, *_ in node["inputs"])
+        ]
+        if not found:
+            raise InputError(f"no layer of the block is called {prefix!r}; layers are named as in .params files")
+        excluded += found
+    return excluded
+
+
+def _collect_ranges(symbol: mx.sym.Symbol, arguments: Arrays, statistics: Arrays, batches: Iterable, collector) -> None:
+    """Run the float32 graph on all batches and let the collector see every tensor."""
+    num_batches = 0
+    for images in batches:
+        _check_images(images)
+        try:
+            executor = symbol.bind(mx.cpu(), {**arguments, DATA: images}, aux_states=statistics, grad_req="null")
+            executor.set_monitor_callback(_observer(collector), monitor_all=True)
+            executor.forward(is_train=False)
+            executor.outputs[0].wait_to_read()
+        except mx.base.MXNetError as error:
+            raise InputError(
+                f"calibration images of shape {images.shape} do not fit the block: {engine_reason(error)}"
+            ) from None
+        num_batches += 1
+    if not num_batches:
+        raise InputError("INT8 needs at least one batch of calibration images")
+
+
+def _observer(collector) -> Callable[[bytes, int], None]:
+    """A callback that keeps nothing alive: MXNet leaves freeing to it, and the collector frees only what it reads."""
+
+    def observe(name: bytes, handle: int) -> None:
+        if mx.base.py_str(name) in collector.include_layer:
+            collector.collect(name, handle)
+        else:
+            mx.nd.NDArray(ctypes.cast(handle, mx.base.NDArrayHandle), writable=False)  # frees itself
+
+    return observe
+
+
+def _check_images(images) -> None:
+    if images.context.device_type != "cpu" or images.dtype != np.float32:
+        raise InputError(
+            f"calibration images are {images.dtype.__name__} on {images.context}, INT8 needs float32 on the CPU"
+        )
+    if not bool(mx.nd.contrib.isfinite(images).min().asscalar()):
+        raise InputError("calibration images hold values that are not finite")
