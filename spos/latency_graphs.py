@@ -12,6 +12,7 @@ from oneshot_nas_network import Subnet
 from spos import layer_specs
 from spos.compat import mx
 from spos.layer_specs import Specs
+from spos.quantization import quantize
 from spos.search_space import Architecture, ChoiceBlockGeometry, SearchSpace
 from spos.timing import Run
 
@@ -93,7 +94,9 @@ class GraphMaker:
         return run
 
     def _compile(self, net: mx.gluon.HybridBlock, x) -> Callable:
-        net.cast("float32" if self.dtype == "int8" else self.dtype)
+        if self.dtype == "int8":
+            return quantize(net, [x])
+        net.cast(self.dtype)
         net.hybridize(static_alloc=True, static_shape=True)
         return net
 

@@ -85,7 +85,8 @@ def quantize(
     arrays = _float_arrays(block)
     # A reshape to the same shape, because it gives MXNet's own layout: the quantize operator would keep the layout of
     # its first input (a convolution gives a blocked one), and silently misread every later one that has another.
-    symbol = block(mx.sym.reshape(mx.sym.var(DATA), shape=(-2,))).get_backend_symbol(BACKEND)
+    output = block(mx.sym.reshape(mx.sym.var(DATA), shape=(-2,)))
+    symbol = (mx.sym.Group(output) if isinstance(output, list) else output).get_backend_symbol(BACKEND)
     arguments = {name: arrays[name] for name in symbol.list_arguments() if name != DATA}
     statistics = {name: arrays[name] for name in symbol.list_auxiliary_states()}
     library = mx.contrib.quantization
