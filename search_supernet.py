@@ -43,7 +43,7 @@ from spos.options import (
 )
 from spos.racing import Racing
 from spos.records import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, Journal, check_run, find_config, open_run, write_atomic
-from spos.scoring import ScoringJob, load_job_images, load_supernet, make_job, score, warn_of_short_lists
+from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score, warn_of_short_lists
 from spos.search_history import Row, architecture_of, best_architectures, check_history, is_complete, read_history
 from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_domain, make_search
 from spos.search_report import SearchLog, summarize_search, write_results
@@ -70,7 +70,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     space = supernet_space(space_options, data, trained, options.supernet_params)
     domain = make_domain(space, options, constraint_options)
     domain.check()
-    load_supernet(options.supernet_params, space)  # refuses a file that does not fit before anything is written
+    check_supernet(options.supernet_params, space)  # before anything is written
 
     config = {
         "program": "search_supernet.py",

@@ -158,7 +158,8 @@ def make_net(flags: Flags, data: DataSet, space: Optional[SearchSpace], record: 
         net.initialize(mx.init.MSRAPrelu() if not space else mx.init.Uniform(), ctx=list(ctx))
     if not space:
         complete_shapes(net, data.input_size, ctx)
-    net.cast(dtype)
+    if dtype != "float32" or not space:  # a network of ours has float32; of the zoo, a cast undoes layouts of oneDNN
+        net.cast(dtype)
     if train.resume_params:
         load_parameters(train.resume_params, net)
     if isinstance(net, Supernet):

@@ -7,7 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -72,10 +72,26 @@ def save_parameters(path: PathLike, net: mx.gluon.Block) -> None:
     save_arrays(path, parameters_of(net))
 
 
-def load_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "output.0.weight") -> None:
+def load_parameters(path: PathLike, net: mx.gluon.Block, ctx: Sequence[mx.Context] = ()) -> None:
     """Set a network's parameters from a file, after checking all names and shapes.
 
+    Args:
+        ctx: where to put the parameters of a network without values, which is faster than initializing it first.
     Raises: InputError that says what kind of other network the file belongs to; `net` is unchanged then.
+    """
+    arrays = read_parameters(path, net)
+    for name, parameter in net._collect_params_with_prefix().items():
+        value = arrays[name].astype(parameter.dtype, copy=False)
+        if ctx:
+            parameter._load_init(value, list(ctx))  # as Gluon's own load_parameters does
+        else:
+            parameter.set_data(value)
+
+
+def read_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "output.0.weight") -> Dict[str, Any]:
+    """The arrays of a network's file. `net` needs no values.
+
+    Raises: InputError that says what kind of other network the file belongs to.
     """
     arrays, own = load_arrays(path), net._collect_params_with_prefix()
     if classifier in own and classifier in arrays and arrays[classifier].shape[0] != own[classifier].shape[0]:
@@ -93,8 +109,7 @@ def load_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "outp
             f"{path} belongs to another network: {len(differing)} parameters differ, the first is {name} "
             f"(file: {there}; network: {here}). Was it trained in another space?"
         )
-    for name, parameter in own.items():
-        parameter.set_data(arrays[name].astype(parameter.dtype))
+    return arrays
 
 
 @dataclass(frozen=True)

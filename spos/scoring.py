@@ -17,7 +17,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 from oneshot_nas_network import Supernet
 from spos import assembly
-from spos.checkpoint import load_parameters
+from spos.checkpoint import load_parameters, read_parameters
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.errors import InputError
@@ -151,12 +151,17 @@ def load_job_images(job: ScoringJob) -> None:
         assembly.load_images(data, name, job.data, Path(job.run), shared=True)
 
 
-def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context] = ()) -> Supernet:
-    """Raises: InputError if the file is no supernet of this space."""
+def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context]) -> Supernet:
+    """Without gradients. Raises: InputError if the file is no supernet of this space."""
     net = Supernet(space)
-    net.initialize(ctx=list(ctx) or mx.cpu())
-    load_parameters(supernet_params, net)
+    net.collect_params().setattr("grad_req", "null")
+    load_parameters(supernet_params, net, ctx)
     return net
+
+
+def check_supernet(supernet_params: str, space: SearchSpace) -> None:
+    """Raises: InputError if the file is no supernet of this space."""
+    read_parameters(supernet_params, Supernet(space))
 
 
 def _summarize(data: DataSet, search_on: str) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:

@@ -70,10 +70,14 @@ def reference():
     return folder
 
 
-def fill_parameters(net, name_in_file=lambda name: name):
-    """Fill every parameter from its name, as the reference implementation did (large values, all channels alive)."""
+def fill_parameters(net, name_in_file=lambda name: name, ctx=None):
+    """Fill every parameter from its name, as the reference implementation did (large values, all channels alive).
+
+    A network without values gets them on `ctx` (the CPU), which is faster than initializing it first.
+    """
     for name, parameter in net._collect_params_with_prefix().items():
-        parameter.set_data(mx.nd.array(reference_value(name_in_file(name), parameter.shape)))
+        value = mx.nd.array(reference_value(name_in_file(name), parameter.shape))
+        parameter._load_init(value, (ctx or [mx.cpu()]) if parameter._data is None else parameter.list_ctx())
 
 
 def reference_value(name, shape):

@@ -247,6 +247,14 @@ def test_a_layer_used_twice_computes_twice_with_one_set_of_parameters():
     assert count_symbol(small_net(conv, conv), (1, 6, 8, 8)) == (2 * 36 * 64, 36)
 
 
+def test_names_that_contain_each_other_are_told_apart():
+    """Outputs are known by name: `a` has `a_output`, and beside it stands a variable `a_weight`."""
+    x = mx.sym.relu(mx.sym.var("data"), name="a")
+    first, second = mx.sym.split(mx.sym.relu(x, name="a_b"), 2, name="a_b_c")
+    x = mx.sym.FullyConnected(first + second, weight=mx.sym.var("a_weight"), num_hidden=5, no_bias=True, name="a_b_c_d")
+    assert count_symbol(x, (1, 6, 8, 8)) == (5 * 192, 5 * 192)
+
+
 def test_symbols_written_by_hand_are_counted_too():
     """Variables of the Module API have no declared shape; the label of a loss is no parameter."""
     x = mx.sym.FullyConnected(mx.sym.flatten(mx.sym.BatchNorm(mx.sym.var("data"))), num_hidden=5)

@@ -24,8 +24,7 @@ MEAN, STD = (120.0, 115.0, 100.0), (60.0, 61.0, 62.0)
 
 def supernet(space, ctx=CPU):
     net = Supernet(space)
-    net.initialize(ctx=ctx)
-    fill_parameters(net)
+    fill_parameters(net, ctx=ctx)
     return net
 
 

@@ -52,8 +52,8 @@ def teacher(tmp_path_factory):
         f"{FIXED} --mode imperative --mixup --mixup-alpha 0.4 --label-smoothing",
         f"{FIXED} --teacher cifar_resnet20_v1 --teacher-params TEACHER --temperature 4 --lr-mode step --lr-decay 0.5",
         "--model cifar_resnet20_v1 --num-epochs 2 --mixup --mixup-off-epoch 1",
-        "--num-epochs 1 --val-architectures 1 --sampling fair --use-se",
-        "--num-epochs 1 --val-architectures 1 --sampling sandwich",
+        "--num-epochs 1 --val-architectures 1 --sampling fair --use-se --reduced-dataset-scale 3",
+        "--num-epochs 1 --val-architectures 1 --sampling sandwich --reduced-dataset-scale 3",
         "--num-epochs 1 --val-architectures 1 --use-all-blocks --use-all-channels --num-cpus-ctx 2",
     ],
     ids=["symbolic", "mixup", "teacher", "zoo", "fair", "sandwich", "all-blocks"],
@@ -92,8 +92,13 @@ def scalars(path):
         position += length + 16
 
 
-@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    "signum, code",
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+    ids=["ctrl-c", "sigterm"],
+)
 def test_a_signal_ends_a_program_with_a_checkpoint_inside_the_epoch(work, tmp_path, signum, code):
+    """SIGTERM in the quick suite: test_training_steps.py, and its exit code in test_stopping.py."""
     save_dir = tmp_path / "run"
     line = "--num-epochs 3 --val-architectures 1 --save-steps 1"
     flags = arguments(work, save_dir, line, **{"batch-size": 8})
@@ -157,9 +162,12 @@ def test_training_refuses(work, tmp_path, teacher, capsys, case):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("devices, kills", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("devices, kills", [(2, 2), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_killed_runs_end_with_the_same_bits(tmp_path, devices, kills, capsys):
-    """Contract C4; `python -m utils.check_resume --kills 10` is the full count."""
+    """Contract C4; `python -m utils.check_resume --kills 10` is the full count.
+
+    On one device in the quick suite: test_killed_training_ends_like_an_uninterrupted_one in test_programs.py.
+    """
     flags = f"--kills {kills} --devices {devices} --folder {tmp_path / 'check'} --recipe".split()
     recipe = check_resume.RECIPE.replace("--num-epochs 4", "--num-epochs 2").replace("scale 4", "scale 6")
     recipe += f" --data-dir {tmp_path}"

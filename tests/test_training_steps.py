@@ -145,8 +145,9 @@ def test_a_run_stopped_inside_an_epoch_ends_with_the_same_bits(tmp_path, ctx, st
     job = several_passes_job(tmp_path / "stopped", strategy, ctx, num_epochs=3, log=rows.append)
     job.loader = ListLoader(num_batches=3)
     train(job, resume(job, newest_checkpoint(tmp_path / "stopped")))
+    ended = values(job.net)
     for name, value in values(whole.net).items():
-        assert np.array_equal(values(job.net)[name], value), name
+        assert np.array_equal(ended[name], value), name
     ends = [newest_checkpoint(tmp_path / run) for run in ("whole", "stopped")]
     for file in ("model_file", "states_file"):
         one, other = (load_arrays(getattr(end, file)) for end in ends)

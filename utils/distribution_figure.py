@@ -83,7 +83,7 @@ def plot_distribution(space: SearchSpace, costs: np.ndarray, summary: Distributi
     plane = figure.add_subplot(grid[1, 0])
     cells = plane.hexbin(*(costs.T / MILLION), gridsize=NUM_BINS, mincnt=1, bins="log", cmap="Blues", linewidths=0.1)
     hull = reachable_hull(space) / MILLION
-    plane.add_patch(Polygon(hull, fill=False, edgecolor=GREY, label="around all architectures (exact)"))
+    plane.add_patch(Polygon(hull, fill=False, edgecolor=GREY, label="around all architectures"))
     draw_published_architectures(plane)
     plane.margins(0.06)
     draw_comparison_models(plane, summary.comparison_model)
