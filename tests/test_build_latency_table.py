@@ -164,3 +164,12 @@ def test_activations_neither_vanish_nor_explode(variant, monkeypatch, rng):
     GraphMaker(space, mx.cpu()).network(space.sample(rng))
     ((net, x),) = calls
     assert 1e-3 < np.abs(net(x).asnumpy()).mean() < 1e6
+
+
+@pytest.mark.parametrize("dtype", ("float32", "int8"))
+def test_everything_runs_in_every_precision(dtype, rng):
+    maker = GraphMaker(SPACE, mx.cpu(), dtype, batch_size=2)
+    runs = [maker.stem(), maker.tail(), maker.network(SPACE.sample(rng))]
+    runs += [maker.block(index, block_choice, 7, copies=2) for index in (0, 3) for block_choice in (1, 3)]
+    for run in runs:
+        run()
