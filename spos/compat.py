@@ -204,6 +204,7 @@ def _import_mxnet() -> types.ModuleType:
     check_python(sys.version_info)
     keep_freed_memory()
     set_threads(os.environ)  # before NumPy: its OpenBLAS reads the same variable
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line of log for every executor
     try:
         import numpy
 
