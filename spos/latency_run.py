@@ -1,15 +1,16 @@
 """What the builder of latency tables writes while it measures, and the table that follows from it.
 
-`measurements.jsonl` of its run directory has one row for each group of calls that were timed in turns:
+`measurements.jsonl` of its run directory has one row for each pass over each group of calls that are timed in turns:
 
-    {"kind": "fixed" | "blocks" | "networks",
+    {"pass": 0, "kind": "fixed" | "blocks" | "networks",
      "key": ...,                  which group of its kind
      "timings": [{"ratio": ..., "error": ..., "rounds": ..., "outliers": ...}, ...],
      "reference_ms": 4.1}         median time of the reference call meanwhile
 
-Ratios are times relative to the reference call (`spos/timing.py`). `fixed` times the stem, then head and classifier;
-`blocks` copies of one choice block under one block choice, key [choice block, block choice], at every searchable
-channel choice; `networks` whole networks, key [part, number of the first], as `draw_networks` gives them.
+Ratios are times relative to a reference call (`spos/timing.py`): a choice block, or for `networks` a network. `fixed`
+times the stem, then head and classifier; `blocks` copies of one choice block under one block choice, key [choice block,
+block choice], at every searchable channel choice; `networks` whole networks, key [part, number of the first], as
+`draw_networks` gives them.
 """
 
 from __future__ import annotations
@@ -78,15 +79,22 @@ class Plan:
 
     Args:
         copies: of a choice block, that are timed together.
+        passes: how often everything is measured.
         networks: architectures by part, to fit the correction and to judge the table.
     """
 
     space: SearchSpace
     copies: int
+    passes: int
     networks: Mapping[str, Sequence[Architecture]]
 
+    def rows(self) -> Iterator[Tuple[int, str, Key]]:
+        """(pass, kind, key) of every row, in order."""
+        for number in range(self.passes):
+            yield from ((number, kind, key) for kind, key in self.groups())
+
     def groups(self) -> Iterator[Tuple[str, Key]]:
-        """(kind, key) of every row, in order."""
+        """(kind, key) of every group, in order."""
         yield "fixed", ()
         for positions in alike(self.space).values():
             for block_choice in range(self.space.num_block_choices):
@@ -98,9 +106,22 @@ class Plan:
     def at_once(self, part: str, first: int) -> Sequence[Architecture]:
         return self.networks[part][first : first + NETWORKS_AT_ONCE]
 
+    @property
+    def reference_block(self) -> int:
+        """The choice block nearest to the middle that keeps the shape of the map: at full width, the reference call."""
+        middle = self.space.num_choice_blocks / 2
+        blocks = (block for block in self.space.choice_blocks if not block.projects)
+        return min((abs(block.index - middle), block.index) for block in blocks)[1]
 
-def as_row(kind: str, key: Key, timings: Sequence[Timing], reference_seconds: float) -> Dict[str, Any]:
+    @property
+    def reference_network(self) -> Architecture:
+        """The one of middling FLOPs that the correction is fitted on: the reference call of networks."""
+        return self.networks[FIT][len(self.networks[FIT]) // 2]
+
+
+def as_row(number: int, kind: str, key: Key, timings: Sequence[Timing], reference_seconds: float) -> Dict[str, Any]:
     return {
+        "pass": number,
         "kind": kind,
         "key": list(key),
         "timings": [asdict(timing) for timing in timings],
@@ -113,19 +134,31 @@ class Measurements:
     """All rows of a plan. Raises InputError if one is missing."""
 
     plan: Plan
-    rows: Mapping[Tuple[str, Key], Mapping[str, Any]]
+    rows: Mapping[Tuple[int, str, Key], Mapping[str, Any]]
 
     @classmethod
     def of(cls, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Measurements:
-        by_key = {(row["kind"], tuple(row["key"])): row for row in rows}
-        missing = [group for group in plan.groups() if group not in by_key]
+        by_place = {place_of(row): row for row in rows}
+        missing = [place for place in plan.rows() if place not in by_place]
         if missing:
             raise InputError(f"the measurement is not finished: {len(missing)} groups are missing; run it again")
-        return cls(plan, by_key)
+        return cls(plan, by_place)
 
     @cached_property
-    def reference_ms(self) -> float:
-        return float(np.median([row["reference_ms"] for row in self.rows.values()]))
+    def timings(self) -> Dict[Tuple[str, Key], List[Timing]]:
+        """Of every group, pooled over the passes."""
+        pooled = {}
+        for kind, key in self.plan.groups():
+            passes = [self.rows[number, kind, key]["timings"] for number in range(self.plan.passes)]
+            pooled[kind, key] = [Timing.pool([Timing(**one) for one in same]) for same in zip(*passes)]
+        return pooled
+
+    def reference_ms(self, kind: str) -> float:
+        """The usual time of the reference call of a kind."""
+        name = _reference_of(kind)
+        return float(
+            np.median([row["reference_ms"] for row in self.rows.values() if _reference_of(row["kind"]) == name])
+        )
 
     def table(self, **fields: Any) -> LatencyTable:
         """The table with its correction and the error on held-out networks.
@@ -149,16 +182,16 @@ class Measurements:
 
     def noise(self) -> Dict[str, Any]:
         """How sure the times are, and how much the speed of the machine changed."""
-        timings = [timing for row in self.rows.values() for timing in row["timings"]]
-        errors = [timing["error"] for timing in timings]
-        speeds = [row["reference_ms"] for row in self.rows.values()]
+        timings = [timing for group in self.timings.values() for timing in group]
+        errors = [timing.error for timing in timings]
+        speeds = [row["reference_ms"] / self.reference_ms(row["kind"]) for row in self.rows.values()]
         return {
-            "timings": len(timings),
+            "calls": len(timings),
+            "rounds": sum(timing.rounds for timing in timings),
             "median_error": float(np.median(errors)),
             "largest_error": max(errors),
-            "outliers": sum(timing["outliers"] for timing in timings) / sum(timing["rounds"] for timing in timings),
-            "reference_ms": self.reference_ms,
-            "reference_ms_range": [min(speeds), max(speeds)],
+            "outliers": sum(timing.outliers for timing in timings) / sum(timing.rounds for timing in timings),
+            "drift": max(speeds) / min(speeds),
         }
 
     def _fixed_ms(self) -> float:
@@ -181,7 +214,16 @@ class Measurements:
 
     def _times(self, kind: str, key: Key) -> List[float]:
         """Milliseconds, at the usual speed of the machine."""
-        return [timing["ratio"] * self.reference_ms for timing in self.rows[kind, key]["timings"]]
+        unit = self.reference_ms(kind)
+        return [timing.ratio * unit for timing in self.timings[kind, key]]
+
+
+def place_of(row: Mapping[str, Any]) -> Tuple[int, str, Key]:
+    return row["pass"], row["kind"], tuple(row["key"])
+
+
+def _reference_of(kind: str) -> str:
+    return "network" if kind == "networks" else "block"
 
 
 def read_measurements(folder: Path) -> Tuple[LatencyTable, Measurements]:
@@ -195,6 +237,7 @@ def read_measurements(folder: Path) -> Tuple[LatencyTable, Measurements]:
     space = SearchSpace.from_json(config["space"], CONFIG_FILE)
     networks = {part: [Architecture(*choices) for choices in drawn] for part, drawn in config["networks"].items()}
     measurements = Measurements.of(
-        Plan(space, config["options"]["copies"], networks), read_rows(folder / MEASUREMENTS_FILE)
+        Plan(space, config["options"]["copies"], config["options"]["passes"], networks),
+        read_rows(folder / MEASUREMENTS_FILE),
     )
     return LatencyTable.read(folder / TABLE_FILE), measurements

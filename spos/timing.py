@@ -1,8 +1,10 @@
 """How long calls take beside a reference call, on a machine whose speed changes while they are timed.
 
 The speed of a shared machine moves by half within seconds, and everything that runs there moves with it. So each timed
-call is divided by a call of one fixed reference just before it, what is compared takes turns in random order, and the
-median of these ratios is taken: over as many rounds as its standard error asks for.
+call is divided by the mean of one fixed reference call just before and one just after it, what is compared takes turns
+in random order, and the median of these ratios is taken: over as many rounds as its standard error asks for. A machine
+also has moods that last for minutes and slow some calls more than others; against these only time helps, so a
+measurement may be done in passes, whose mean counts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Timing:
 
     Args:
         ratio: median over the rounds of its time to that of the reference.
-        error: relative standard error of the ratio, from the median absolute deviation.
+        error: relative standard error of the ratio, from the median absolute deviation of the rounds, or from the
+            spread of several passes.
         outliers: rounds whose ratio is off by more than half of the median.
     """
 
@@ -43,10 +46,18 @@ class Timing:
         sigma = 1.4826 * float(np.median(distances))  # of a normal distribution with this deviation
         return cls(median, 1.2533 * sigma / len(values) ** 0.5, len(values), int((distances > OUTLIER).sum()))
 
+    @classmethod
+    def pool(cls, passes: Sequence[Timing]) -> Timing:
+        """Of one call in several passes: the mean ratio, with the standard error that the passes' spread tells."""
+        ratios = np.array([one.ratio for one in passes])
+        mean = float(ratios.mean())
+        error = passes[0].error if len(passes) == 1 else float(ratios.std(ddof=1)) / mean / len(passes) ** 0.5
+        return cls(mean, error, sum(one.rounds for one in passes), sum(one.outliers for one in passes))
+
 
 @dataclass(frozen=True)
 class Rounds:
-    """How long to go on.
+    """How long a pass goes on.
 
     Args:
         least, most: rounds of each call.
@@ -54,7 +65,7 @@ class Rounds:
     """
 
     least: int = 10
-    most: int = 100
+    most: int = 30
     error: float = 0.01
 
 
@@ -69,12 +80,13 @@ def time_in_turns(
     """
     now = CLOCKS[clock]
     ratios: List[List[float]] = [[] for _ in runs]
-    of_reference: List[float] = []
+    of_reference = [_time_warm(reference, now)]
     unsure = list(range(len(runs)))
     while unsure:
         for i in rng.permutation(unsure):
+            seconds = _time_warm(runs[i], now)
             of_reference.append(_time_warm(reference, now))
-            ratios[i].append(_time_warm(runs[i], now) / of_reference[-1])
+            ratios[i].append(seconds / (0.5 * (of_reference[-2] + of_reference[-1])))
         unsure = [i for i in unsure if not _is_enough(ratios[i], rounds)]
     return [Timing.of(own) for own in ratios], float(np.median(of_reference))
 

@@ -12,12 +12,13 @@ from spos.compat import mx
 from spos.domain import Domain
 from spos.latency import LatencyTable
 from spos.latency_graphs import GraphMaker, fill, repeated_block
+from spos.latency_run import place_of
 from spos.options import run_program
 from spos.records import write_json
 from utils import build_latency_table, plot
 
 SPACE = replace(TINY, min_channel_choice=7)
-QUICK = ("--max-rounds", 10, "--copies", 2, "--fit-networks", 3, "--held-out-networks", 4)
+QUICK = ("--max-rounds", 10, "--passes", 2, "--copies", 2, "--fit-networks", 3, "--held-out-networks", 4)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,8 @@ def test_a_stopped_measurement_goes_on(run):
     text = (folder / "measurements.jsonl").read_text()
     assert [len(part.splitlines()) for part in lines] == [1, 6]
     assert text.startswith(lines[1]) and lines[1].startswith(lines[0])
-    keys = [(row["kind"], tuple(row["key"])) for row in map(json.loads, text.splitlines())]
-    assert len(keys) == len(set(keys)) == 1 + 4 * 4 + 1 + 1
+    places = [place_of(row) for row in map(json.loads, text.splitlines())]
+    assert len(places) == len(set(places)) == 2 * (1 + 4 * 4 + 1 + 1)
 
 
 def test_a_finished_measurement_is_not_repeated(run, supernet, monkeypatch, capsys):

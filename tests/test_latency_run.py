@@ -1,6 +1,7 @@
 """From rows of timings to a latency table: what is shared, corrected, judged and refused."""
 
 from dataclasses import replace
+from itertools import cycle, repeat
 
 import pytest
 from conftest import TINY, VARIANTS
@@ -14,7 +15,10 @@ from spos.timing import Timing
 
 SPACE = replace(TINY, min_channel_choice=2)
 COPIES, SCALE, OFFSET, REFERENCE = 3, 1.25, 0.5, 4.0
-PLAN = Plan(SPACE, COPIES, {FIT: draw_networks(SPACE, FIT, 6, 0), HELD_OUT: draw_networks(SPACE, HELD_OUT, 7, 0)})
+PASSES = 2
+PLAN = Plan(
+    SPACE, COPIES, PASSES, {FIT: draw_networks(SPACE, FIT, 6, 0), HELD_OUT: draw_networks(SPACE, HELD_OUT, 7, 0)}
+)
 
 
 def true_ms(index, block_choice, channel_choice):
@@ -31,18 +35,20 @@ def true_network_ms(architecture):
 def rows(plan=PLAN, disturb=lambda ms: ms):
     """What a machine would say on which whole networks take a factor and an offset more than their parts."""
 
-    def row(kind, key, times, speed):
-        timings = [Timing(time / REFERENCE, 0.01, 20, 1) for time in times]
-        return as_row(kind, key, timings, REFERENCE * speed / 1e3)
+    def row(place, times, speed):
+        unit = 30 if place[1] == "networks" else REFERENCE
+        off = 1 + 0.01 * (-1) ** place[0]  # one pass finds all times too long, the other too short
+        return as_row(*place, [Timing(off * time / unit, 0.01, 20, 1) for time in times], unit * speed / 1e3)
 
-    for number, (kind, key) in enumerate(plan.groups()):
+    speeds = {"networks": cycle((1, 0.8, 1, 1.2)), "blocks": cycle((1, 0.8, 1, 1.2)), "fixed": repeat(1)}
+    for of_pass, kind, key in plan.rows():
         if kind == "fixed":
             times = [1.0, 0.5]
         elif kind == "blocks":
             times = [COPIES * true_ms(*key, c) for c in range(SPACE.min_channel_choice, SPACE.num_channel_choices)]
         else:
             times = [disturb(true_network_ms(network)) for network in plan.at_once(*key)]
-        yield row(kind, key, times, speed=(1, 0.8, 1.2)[number % 3])
+        yield row((of_pass, kind, key), times, next(speeds[kind]))
 
 
 def make_table(**changes):
@@ -72,16 +78,17 @@ def test_choices_below_the_narrowest_are_not_measured():
 
 
 def test_blocks_of_one_geometry_are_measured_once():
-    keys = [key for kind, key in Plan(VARIANTS["se-last-conv"], 3, {}).groups() if kind == "blocks"]
+    keys = [key for kind, key in Plan(VARIANTS["se-last-conv"], 3, 1, {}).groups() if kind == "blocks"]
     assert len(keys) == len(set(keys)) == 8 * 4  # the first of each stage and the others, four block choices
     assert list(alike(VARIANTS["se-last-conv"]).values())[:2] == [[0], [1, 2, 3]]
 
 
 def test_noise_is_told():
     noise = Measurements.of(PLAN, list(rows())).noise()
-    assert noise["reference_ms"] == REFERENCE and noise["reference_ms_range"] == [0.8 * REFERENCE, 1.2 * REFERENCE]
-    assert noise["timings"] == 2 + 4 * 4 * 8 + len(PLAN.networks[FIT]) + len(PLAN.networks[HELD_OUT])
-    assert (noise["median_error"], noise["outliers"]) == (0.01, 0.05)
+    assert noise["calls"] == 2 + 4 * 4 * 8 + len(PLAN.networks[FIT]) + len(PLAN.networks[HELD_OUT])
+    assert (noise["rounds"], noise["outliers"]) == (PASSES * 20 * noise["calls"], 0.05)
+    assert noise["median_error"] == pytest.approx(noise["largest_error"]) == pytest.approx(0.01)
+    assert noise["drift"] == pytest.approx(1.2 / 0.8)
 
 
 def test_an_unfinished_measurement_gives_no_table():

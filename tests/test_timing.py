@@ -51,12 +51,19 @@ def test_a_drifting_machine_does_not_change_them(time_on):
     assert [timing.ratio for timing in timings] == pytest.approx(works, rel=0.05)
 
 
-def test_each_call_is_warm_and_has_its_reference_just_before_it(time_on):
+def test_each_call_is_warm_and_lies_between_two_of_the_reference(time_on):
     machine = Machine()
     time_on(machine, (1, 1), Rounds(2, 2))
-    called = [tuple(machine.called[i : i + 4]) for i in range(0, len(machine.called), 4)]
-    assert set(called) == {("reference", "reference", 0, 0), ("reference", "reference", 1, 1)}
-    assert [sorted(names[2] for names in called[i : i + 2]) for i in (0, 2)] == [[0, 1], [0, 1]]
+    called = [tuple(machine.called[i : i + 2]) for i in range(0, len(machine.called), 2)]
+    assert called[::2] == [("reference", "reference")] * 5
+    assert [set(called[i : i + 3 : 2]) for i in (1, 5)] == [{(0, 0), (1, 1)}] * 2
+
+
+def test_passes_are_pooled():
+    assert Timing.pool([Timing(2.0, 0.03, 10, 1)]) == Timing(2.0, 0.03, 10, 1)
+    pooled = Timing.pool([Timing(1.9, 0.01, 10, 1), Timing(2.0, 0.01, 12, 0), Timing(2.1, 0.01, 11, 2)])
+    assert (pooled.ratio, pooled.rounds, pooled.outliers) == (pytest.approx(2.0), 33, 3)
+    assert pooled.error == pytest.approx(0.1 / 2 / 3**0.5)
 
 
 def test_calls_are_timed_until_they_are_sure(time_on):

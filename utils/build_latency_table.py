@@ -9,8 +9,9 @@ keep the shape of the map run one behind the other, as in a network. Stem, and h
 then whole networks, spread over the FLOPs that the space can reach: on some of them the table's correction is fitted,
 on the others its error is told. Graphs are hybridized; weights and inputs are random numbers.
 
-What is compared takes turns and is divided by a reference call just before it, because the speed of a machine changes
-(spos/timing.py). --clock cpu takes the processor time of one thread, which other programs do not lengthen.
+What is compared takes turns and is divided by reference calls just before and after it, in passes spread over the whole
+measurement, because the speed of a machine changes (spos/timing.py). --clock cpu takes the processor time of one
+thread, which other programs do not lengthen.
 
 Stop it at any time: the same command goes on. The result is latency.json in --save-dir.
 """
@@ -22,7 +23,7 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
@@ -44,6 +45,7 @@ from spos.latency_run import (
     Plan,
     as_row,
     draw_networks,
+    place_of,
     searchable_channel_choices,
 )
 from spos.options import (
@@ -64,7 +66,7 @@ from spos.search_space import SearchSpace
 from spos.timing import CLOCKS, Rounds, Run, time_in_turns
 
 DEFAULT_SAVE_DIR = "runs/latency"
-LARGE_DRIFT = 1.5  # slowest to fastest reference, from which the machine is called busy
+LARGE_DRIFT = 1.5  # of the slowest reference call to the fastest, from which the machine is called busy
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ class MeasureOptions:
     fit_networks: int = flag(24, "whole networks that the correction is fitted on, at least 3", type=positive)
     held_out_networks: int = flag(40, "whole networks that tell the error, at least 2", type=positive)
     clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1 on a CPU", choices=tuple(CLOCKS))
-    error: float = flag(0.01, "relative standard error at which a call is timed no more", type=positive_number)
-    max_rounds: int = flag(60, "timings of a call at most, at least 10", type=positive)
+    passes: int = flag(3, "times that everything is measured", type=positive)
+    error: float = flag(0.01, "relative standard error at which a pass times a call no more", type=positive_number)
+    max_rounds: int = flag(Rounds.most, "timings of a call in a pass at most, at least 10", type=positive)
 
 
 GROUPS = (RunOptions, MeasureOptions, SpaceOptions)
@@ -103,7 +106,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "device": describe_device(options.device),
         "versions": versions(),
     }
-    plan = Plan(space, options.copies, networks)
+    plan = Plan(space, options.copies, options.passes, networks)
     save_dir = open_run(run.save_dir or DEFAULT_SAVE_DIR, config, run.resume)
     measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE), run.seed)
     result = measurements.table(
@@ -154,19 +157,26 @@ def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) ->
     ctx = mx.gpu(0) if options.device == "gpu" else mx.cpu()
     maker = GraphMaker(plan.space, ctx, options.dtype, options.batch_size)
     rounds = Rounds(most=options.max_rounds, error=options.error)
-    groups = list(plan.groups())
-    done = {(row["kind"], tuple(row["key"])) for row in journal.rows}
-    missing = [group for group in groups if group not in done]
-    if missing:
-        reference = maker.block(reference_block(plan.space), 0, plan.space.max_channel_choice, plan.copies)
-    bar = tqdm(missing, total=len(groups), initial=len(done), unit="group", disable=not sys.stderr.isatty())
-    for kind, key in bar:
-        bar.set_description(kind)
+    places = list(plan.rows())
+    done = {place_of(row) for row in journal.rows}
+    missing = [place for place in places if place not in done]
+    references: Dict[str, Run] = {}
+    bar = tqdm(missing, total=len(places), initial=len(done), unit="group", disable=not sys.stderr.isatty())
+    for number, kind, key in bar:
+        bar.set_description(f"pass {number + 1}, {kind}")
+        if kind not in references:
+            references[kind] = reference(plan, maker, kind)
         runs = graphs(plan, maker, kind, key)
-        rng = derive_rng(seed, "turns", kind, *key)
-        timings, seconds = time_in_turns(reference, runs, options.clock, rounds, rng)
-        journal.append(as_row(kind, key, timings, seconds))
+        rng = derive_rng(seed, "turns", number, kind, *key)
+        timings, seconds = time_in_turns(references[kind], runs, options.clock, rounds, rng)
+        journal.append(as_row(number, kind, key, timings, seconds))
     return Measurements.of(plan, journal.rows)
+
+
+def reference(plan: Plan, maker: GraphMaker, kind: str) -> Run:
+    if kind == "networks":
+        return maker.network(plan.reference_network)
+    return maker.block(plan.reference_block, 0, plan.space.max_channel_choice, plan.copies)
 
 
 def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
@@ -176,12 +186,6 @@ def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
     if kind == "blocks":
         return [maker.block(*key, choice, plan.copies) for choice in searchable_channel_choices(plan.space)]
     return [maker.network(architecture) for architecture in plan.at_once(*key)]
-
-
-def reference_block(space: SearchSpace) -> int:
-    """The choice block nearest to the middle of the network that keeps the shape of the map."""
-    middle = space.num_choice_blocks / 2
-    return min((abs(block.index - middle), block.index) for block in space.choice_blocks if not block.projects)[1]
 
 
 def describe_device(device: str) -> str:
@@ -207,15 +211,14 @@ def num_threads() -> int:
 def summary(result: LatencyTable, measurements: Measurements, save_dir: Path) -> str:
     """What the program prints at its end; a warning goes to standard error if the machine was busy."""
     noise, parts = measurements.noise(), measurements.plan.networks
-    fastest, slowest = noise["reference_ms_range"]
-    if slowest / fastest > LARGE_DRIFT:
-        warn(f"the speed of this machine changed by {slowest / fastest:.1f} x while it was measured; is it busy?")
-    clock = result.details["clock"]
+    if noise["drift"] > LARGE_DRIFT:
+        warn(f"the speed of this machine changed by {noise['drift']:.1f} x while it was measured; is it busy?")
+    clock, passes = result.details["clock"], measurements.plan.passes
     rows: List[Tuple[str, str]] = [
         ("device", f"{result.device}, {result.dtype}, batch {result.batch_size}, {clock} clock"),
-        ("timings", f"{noise['timings']}, {noise['outliers']:.2%} of the rounds off by more than half"),
+        ("timed", f"{noise['calls']} calls, {noise['rounds']} times in {passes} passes"),
         ("standard error", f"{noise['median_error']:.1%} (median), {noise['largest_error']:.1%} (largest)"),
-        ("reference call", f"{noise['reference_ms']:.2f} ms ({fastest:.2f} to {slowest:.2f})"),
+        ("noise", f"{noise['outliers']:.2%} of the times off by more than half, drift {noise['drift']:.2f} x"),
         ("correction", f"{result.scale:.3f} x sum {result.offset_ms:+.3f} ms, by {len(parts[FIT])} networks"),
         ("held-out networks", str(Agreement.of(*measurements.compare(result, HELD_OUT)))),
         ("table", str(save_dir / TABLE_FILE)),
