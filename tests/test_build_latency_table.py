@@ -89,6 +89,16 @@ def test_its_figure(run, tmp_path, capsys):
     assert "Kendall tau-b" in capsys.readouterr().out
 
 
+def test_its_held_out_networks(run, tmp_path, capsys):
+    argv = ["latency", run[0], "--networks", "csv", "--output", tmp_path / "latency.png"]
+    assert run_program(plot.main, [str(item) for item in argv]) == 0
+    header, *rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert header == "flops,measured_ms,predicted_ms,error" and len(rows) == 4
+    for row in rows:
+        flops, measured, predicted, error = map(float, row.split(","))
+        assert flops > 1e4 and measured > 0 and error == pytest.approx(predicted / measured - 1)
+
+
 def test_a_figure_of_no_run_is_refused(run, supernet, tmp_path, capsys):
     fails(plot.main, ["latency", supernet.parent], capsys, "is not a run of utils.build_latency_table")
     fails(plot.main, ["latency", *[run[0]] * 5], capsys, "at most 4 latency tables")

@@ -4,11 +4,12 @@ from dataclasses import replace
 from itertools import cycle, repeat
 
 import pytest
-from conftest import TINY, VARIANTS
+from conftest import ROOT, TINY, VARIANTS
 
 from spos.cost import cost_table
 from spos.errors import InputError
 from spos.latency import LatencyTable
+from spos.latency_fit import Agreement
 from spos.latency_run import FIT, HELD_OUT, Measurements, Plan, alike, as_row, draw_networks, read_measurements
 from spos.records import write_json
 from spos.timing import Timing
@@ -112,3 +113,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     write_json(tmp_path / "config.json", {"program": "train_imagenet.py"})
     with pytest.raises(InputError, match="is not a run of utils.build_latency_table"):
         read_measurements(tmp_path)
+
+
+@pytest.mark.parametrize("name", ("latency-float32", "latency-int8"))
+def test_the_runs_of_the_documentation_say_what_it_says(name):
+    """docs/latency.md: the tables follow from their measurements, and predict what was held out."""
+    table, measurements = read_measurements(ROOT / "logs" / name)
+    own = measurements.table(device=table.device, dtype=table.dtype)
+    assert own.fixed_ms == pytest.approx(table.fixed_ms) and own.blocks_ms[1][2][9] == table.blocks_ms[1][2][9]
+    assert (own.scale, own.offset_ms) == pytest.approx((table.scale, table.offset_ms))
+    agreement = Agreement.of(*measurements.compare(table, HELD_OUT))
+    assert agreement.networks >= 30 and agreement.median_error <= 0.05 and agreement.tau_b >= 0.9
+    text = (ROOT / "docs" / "latency.md").read_text()
+    assert f"{table.device}, {table.dtype}, batch {table.batch_size}, cpu clock" in text and str(agreement) in text

@@ -18,8 +18,15 @@ from spos.latency_run import FIT, HELD_OUT, read_measurements
 from spos.options import OneLineParser
 from spos.reporting import table
 from spos.schedule import derive_rng
+from spos.tables import FORMATS, Column, Table, millions, render
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
 
+NETWORK_COLUMNS = (
+    millions("flops", "FLOPs"),
+    Column("measured_ms", "measured", "ms", spec=".2f"),
+    Column("predicted_ms", "predicted", "ms", spec=".2f"),
+    Column("error", spec="+.1%"),
+)
 COLORS = (BLUE, ORANGE, "#009e73", "#cc79a7")
 BAND = 0.05  # shown around a perfect prediction
 NUM_SAMPLES = 2000
@@ -57,6 +64,16 @@ class MeasuredTable:
     def agreement(self) -> Agreement:
         return Agreement.of(*self.times[HELD_OUT])
 
+    def network_table(self) -> Table:
+        """Every held-out network, in the order of its FLOPs."""
+        times = (part.tolist() for part in self.times[HELD_OUT])
+        rows = [
+            (flops, measured, predicted, predicted / measured - 1)
+            for flops, predicted, measured in sorted(zip(self.flops[HELD_OUT].tolist(), *times))
+        ]
+        note = f"{self.table.device}, {self.table.dtype}, batch {self.table.batch_size}: {self.agreement}."
+        return Table(f"Held-out networks of {self.name}", NETWORK_COLUMNS, tuple(rows), (note,))
+
     def sample(self, num_samples: int) -> Tuple[np.ndarray, np.ndarray]:
         """(FLOPs, predicted milliseconds) of uniformly drawn architectures."""
         rng = derive_rng(0, "latency figure")
@@ -69,11 +86,14 @@ def latency(argv: List[str]) -> int:
     """Predicted against measured latency, and latency against FLOPs, of one or more runs of build_latency_table."""
     parser = OneLineParser(latency.__doc__, ())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--networks", choices=tuple(FORMATS), help="also list the held-out networks, in this format")
     parser.add_argument("--output", default="latency.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
     check_format(args.output)
     tables = read_tables(args.runs)
     save(plot_latency(tables), args.output)
+    if args.networks:
+        print(render([own.network_table() for own in tables], args.networks), end="\n\n")
     print(table([*((own.name, own.agreement) for own in tables), ("figure", args.output)]))
     return 0
 
