@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 FEWEST_TO_FIT = 3  # a factor and an offset, and something left over
+FEWEST_TO_JUDGE = 2  # for an order
 
 
 @dataclass(frozen=True)

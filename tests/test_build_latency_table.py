@@ -134,6 +134,12 @@ def test_bad_flags_are_one_line(argv, words, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_space_of_too_few_networks_is_refused(supernet, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(build_latency_table, "draw_networks", lambda *_: [SPACE.widest((0,) * 4)] * 2)
+    argv = ["--supernet-params", supernet, "--save-dir", tmp_path / "run"]
+    fails(build_latency_table.main, argv, capsys, "too few networks for 'fit': 2, not 3")
+
+
 def test_processor_time_is_for_one_thread(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     fails(build_latency_table.main, ["--clock", "cpu", "--save-dir", tmp_path], capsys, "set OMP_NUM_THREADS=1")

@@ -32,7 +32,7 @@ from spos.assembly import versions
 from spos.compat import mx, read_compute_capabilities
 from spos.errors import InputError
 from spos.latency import LatencyTable
-from spos.latency_fit import Agreement
+from spos.latency_fit import FEWEST_TO_FIT, FEWEST_TO_JUDGE, Agreement
 from spos.latency_graphs import GraphMaker
 from spos.latency_run import (
     FIT,
@@ -65,6 +65,7 @@ from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
 from spos.timing import CLOCKS, Rounds, Run, time_in_turns
 
+FEWEST = {FIT: FEWEST_TO_FIT, HELD_OUT: FEWEST_TO_JUDGE}
 DEFAULT_SAVE_DIR = "runs/latency"
 LARGE_DRIFT = 1.5  # of the slowest reference call to the fastest, from which the machine is called busy
 
@@ -80,8 +81,8 @@ class MeasureOptions:
     device: str = flag("cpu", "cpu, or the first GPU", choices=("cpu", "gpu"))
     dtype: str = flag("float32", "precision: float16 on a GPU, int8 on a CPU", choices=("float32", "float16", "int8"))
     copies: int = flag(3, "of a choice block in one graph", type=positive)
-    fit_networks: int = flag(24, "whole networks that the correction is fitted on, at least 3", type=positive)
-    held_out_networks: int = flag(40, "whole networks that tell the error, at least 2", type=positive)
+    fit_networks: int = flag(24, "whole networks that the correction is fitted on", type=positive)
+    held_out_networks: int = flag(40, "whole networks that tell the error", type=positive)
     clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1 on a CPU", choices=tuple(CLOCKS))
     passes: int = flag(3, "times that everything is measured", type=positive)
     error: float = flag(0.01, "relative standard error at which a pass times a call no more", type=positive_number)
@@ -98,6 +99,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     space = find_space(options, space_options)
     counts = {FIT: options.fit_networks, HELD_OUT: options.held_out_networks}
     networks = {part: draw_networks(space, part, count, run.seed) for part, count in counts.items()}
+    for part, fewest in FEWEST.items():
+        if len(networks[part]) < fewest:
+            raise InputError(
+                f"the space has too few networks: {len(networks[part])} for the part '{part}', not {fewest}"
+            )
     config = {
         "program": PROGRAM,
         "options": as_json(run, options, space_options),
@@ -124,8 +130,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 def check_flags(options: MeasureOptions) -> None:
     """Raise InputError for flags that cannot work together, or on this machine."""
     rounds = Rounds()
-    if options.fit_networks < 3 or options.held_out_networks < 2:
-        raise InputError("--fit-networks must be at least 3 and --held-out-networks at least 2")
+    if options.fit_networks < FEWEST[FIT] or options.held_out_networks < FEWEST[HELD_OUT]:
+        raise InputError(
+            f"--fit-networks must be at least {FEWEST[FIT]} and --held-out-networks at least {FEWEST[HELD_OUT]}"
+        )
     if options.max_rounds < rounds.least:
         raise InputError(f"--max-rounds must be at least {rounds.least}, not {options.max_rounds}")
     if options.device == "gpu" and not mx.context.num_gpus():
