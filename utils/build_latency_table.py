@@ -101,9 +101,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     networks = {part: draw_networks(space, part, count, run.seed) for part, count in counts.items()}
     for part, fewest in FEWEST.items():
         if len(networks[part]) < fewest:
-            raise InputError(
-                f"the space has too few networks: {len(networks[part])} for the part '{part}', not {fewest}"
-            )
+            raise InputError(f"the space has too few networks for '{part}': {len(networks[part])}, not {fewest}")
     config = {
         "program": PROGRAM,
         "options": as_json(run, options, space_options),
