@@ -106,6 +106,12 @@ def test_small_images_have_the_stride_plan_of_training(flags, strides, as_json):
     assert figures(report) == count_architecture(search_space(input_size=32, strides=strides), ONESHOT)
 
 
+@pytest.mark.parametrize("multiple", (1, 8, 16))
+def test_widths_in_multiples(multiple, as_json):
+    space = search_space(width_multiple=multiple)
+    assert figures(as_json(*CHOICES, "--width-multiple", str(multiple))) == count_architecture(space, ONESHOT)
+
+
 def test_an_architecture_file_brings_its_own_space(as_json, tmp_path, rng):
     space = search_space("ShuffleNetV2+", use_se=True, num_classes=10, input_size=64, strides=(1, 2, 2, 2, 2))
     record = ArchitectureRecord(space, space.sample(rng), {})
@@ -383,6 +389,8 @@ BAD_INPUT = (
     (("--symbol", "x-symbol.json", "--supernet"), "given: --supernet and --symbol"),
     (("--architecture", "oneshot-xl"), "no architecture 'oneshot-xl'"),
     (("--architecture", "oneshot", "--use-se"), "--use-se contradicts architecture 'oneshot'"),
+    (("--architecture", "oneshot", "--width-multiple", "8"), "--width-multiple contradicts architecture 'oneshot'"),
+    (("--supernet", "--width-multiple", "0"), "--width-multiple: must be at least 1, not 0"),
     (("--architecture", "oneshot", "--channels-layout", "ShuffleNetV2+"), "contradicts"),
     (CHOICES[:2], "--block-choices and --channel-choices must be given together"),
     (("--block-choices", "0, " * 19, "--channel-choices", "0, " * 20), "19 block choices"),
