@@ -80,6 +80,7 @@ def summarize_search(save_dir: Path, rows: List[Row]) -> str:
         ("ties with the best", _describe_ties(find_ties(rows, best))),
         ("FLOPs", f"{best['flops'] / 1e6:.1f}M"),
         ("params", f"{best['params'] / 1e6:.2f}M"),
+        *([("latency", f"{best['latency_ms']:.2f} ms by the table")] if "latency_ms" in best else []),
         ("block choices", format_choices(best["block_choices"])),
         ("channel choices", format_choices(best["channel_choices"])),
         ("written to", save_dir / BEST_FILE),

@@ -347,6 +347,13 @@ def test_the_summary_names_the_cheapest_tie(tmp_path):
     assert best_record(DOMAIN, best, {}, ties=len(ties)).to_json()["ties"] == len(ties)
 
 
+def test_the_summary_names_a_latency_if_there_is_one(tmp_path):
+    rows = make_searcher(tmp_path, Evaluator()).run(genetic(1))
+    assert "latency" not in summarize_search(tmp_path, rows)
+    timed = [{**row, "latency_ms": 12.345} for row in rows]
+    assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed)
+
+
 # --- A search seeded from an old one ---
 
 
