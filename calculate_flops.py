@@ -5,6 +5,7 @@ python calculate_flops.py --architecture oneshot-s+ --profile block --format mar
 python calculate_flops.py --block-choices '0, 0, 3, ...' --channel-choices '6, 5, 3, ...' --use-se --layers
 python calculate_flops.py --supernet --use-se --last-conv-after-pooling
 python calculate_flops.py --symbol runs/subnet/model-symbol.json
+python calculate_flops.py --architecture runs/search/best.json --latency-table runs/latency/latency.json
 python calculate_flops.py --comparison
 python calculate_flops.py --distribution 100000 --use-se
 """
@@ -22,12 +23,14 @@ from spos.cost import ZERO, Cost, cost_table, count_architecture, count_supernet
 from spos.cost_report import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
 from spos.count_rules import check_count_flags, given_subjects
 from spos.distribution_report import distribution_json, distribution_table
+from spos.latency import LatencyTable
 from spos.layer_table import LayerCost
 from spos.options import (
     ArchitectureOptions,
     ComparisonOptions,
     CountOptions,
     JsonOptions,
+    LatencyTableOptions,
     OneLineParser,
     SpaceOptions,
     pick,
@@ -37,7 +40,7 @@ from spos.profile_report import profile_json, profile_tables
 from spos.search_space import Architecture, SearchSpace
 from spos.tables import Table, render
 
-GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, JsonOptions)
+GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, LatencyTableOptions, JsonOptions)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Subject:
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    named, options, space_options, comparison, output = (pick(group, args) for group in GROUPS)
-    check_count_flags(named, options, space_options, output)
+    named, options, space_options, comparison, latency, output = (pick(group, args) for group in GROUPS)
+    check_count_flags(named, options, space_options, output, latency)
     model = comparison.comparison_model
     if options.distribution:
         space = fit(space_of(space_options), space_options, options.input_size, options.classes)
@@ -73,6 +76,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     else:
         subject = find_subject(named, options, space_options)
         report = {**subject.report, "scores": score(subject.cost, model).to_json(), "convention": CONVENTION}
+        if latency.latency_table:
+            table = LatencyTable.read(latency.latency_table)
+            report["latency"] = table.predict(subject.space, subject.architecture)
         tables = show(subject, report, options, model)
     print(json.dumps(report) if output.json else render(tables, options.format))
     return 0

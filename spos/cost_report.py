@@ -67,6 +67,8 @@ def _summary(report: Mapping[str, Any]) -> List[Tuple[str, str]]:
         for name, cost in report["range"].items():
             text = f"FLOPs {in_millions(cost['flops'])}, params {in_millions(cost['params'])}"
             rows.append((f"{name} subnet", text))
+    if "latency" in report:
+        rows.append(("latency", describe_latency(report["latency"])))
     compared = f"{scores['comparison_model']}: {model.macs / 1e6:g} M FLOPs, {model.params / 1e6:g} M params"
     return rows + [
         ("compared with", compared),
@@ -140,6 +142,13 @@ def by_size(shape: Sequence[int]) -> str:
 
 def in_millions(value: int) -> str:
     return f"{value / 1e6:.3f} M ({value:,})"
+
+
+def describe_latency(latency: Mapping[str, Any]) -> str:
+    """What `LatencyTable.predict` gives, in one line."""
+    error = latency["held_out_error"]
+    quality = "error not known" if error is None else f"median error {error:.1%}"
+    return f"{latency['ms']:.2f} ms ({latency['device']}, {latency['dtype']}, batch {latency['batch_size']}; {quality})"
 
 
 def describe_input(report: Mapping[str, Any]) -> str:

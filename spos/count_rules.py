@@ -6,18 +6,25 @@ from typing import Any, Iterator, List
 
 from spos.errors import InputError
 from spos.flag_rules import changed_flags
-from spos.options import ArchitectureOptions, CountOptions, JsonOptions, SpaceOptions
+from spos.options import ArchitectureOptions, CountOptions, JsonOptions, LatencyTableOptions, SpaceOptions
 
 DEFAULT_FORMAT = CountOptions().format
 
 
 def check_count_flags(
-    named: ArchitectureOptions, options: CountOptions, space: SpaceOptions, output: JsonOptions
+    named: ArchitectureOptions,
+    options: CountOptions,
+    space: SpaceOptions,
+    output: JsonOptions,
+    latency: LatencyTableOptions,
 ) -> None:
     """Raise InputError for the first combination of flags that cannot work, saying which and why."""
     for rule in (_view_rules, _subject_rules, _other_rules):
         for message in rule(named, options, space, output):
             raise InputError(message)
+    unfit = given_views(options) or [way for way in given_subjects(named, options) if way in ("--supernet", "--symbol")]
+    if latency.latency_table and unfit:
+        raise InputError(f"--latency-table says the latency of one architecture in its summary; leave out {unfit[0]}")
 
 
 def given_subjects(named: ArchitectureOptions, options: CountOptions) -> List[str]:

@@ -142,13 +142,13 @@ class LatencyTable:
         for name, what in (("strides", "as strides"), ("input_size", "px"), ("num_classes", "classes")):
             own, here = getattr(self.space, name), getattr(space, name)
             if own != here:
-                raise InputError(f"the latency table was measured with {own} {what}, the search has {here}")
+                raise InputError(f"the latency table was measured with {own} {what}, here it is {here}")
         for i, pairs in enumerate(visited):
             for b, c in pairs:
                 if self.blocks_ms[i][b][c] is None:
                     raise InputError(
                         f"the latency table has no time for choice block {i} with block choice {b} and channel choice "
-                        f"{c}, which the search may visit"
+                        f"{c}, which is asked for"
                     )
         smallest = self.fixed_nanoseconds + sum(
             min(self.nanoseconds[i][b][c] for b, c in pairs) for i, pairs in enumerate(visited)
@@ -194,6 +194,13 @@ class LatencyTable:
 
     def latency_ms(self, architecture: Architecture) -> float:
         return self.of(architecture) / NANOSECONDS_PER_MS
+
+    def predict(self, space: SearchSpace, architecture: Architecture) -> Dict[str, Any]:
+        """The latency of an architecture and what it holds for. Raises InputError if the table does not fit it."""
+        choices = zip(architecture.block_choices, architecture.channel_choices)
+        self.check(space, [[pair] for pair in choices])
+        holds_for = {name: getattr(self, name) for name in ("device", "dtype", "batch_size", "held_out_error")}
+        return {"ms": self.latency_ms(architecture), **holds_for}
 
 
 KEYS = (

@@ -311,7 +311,16 @@ class CountOptions:
 
 
 @dataclass(frozen=True)
-class ConstraintOptions(ComparisonOptions):
+class LatencyTableOptions:
+    """Latencies that were measured."""
+
+    latency_table: str = flag(
+        "", "file of latencies of the search space (utils.build_latency_table); latencies are then said too"
+    )
+
+
+@dataclass(frozen=True)
+class ConstraintOptions(ComparisonOptions, LatencyTableOptions):
     """What a searched architecture may cost."""
 
     flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
@@ -323,7 +332,6 @@ class ConstraintOptions(ComparisonOptions):
     )
     flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
     param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
-    latency_table: str = flag("", "file of latencies of this search space; the history then says them")
     latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
     latency_error_max: float = flag(
         DEFAULT_LATENCY_ERROR_MAX,

@@ -18,6 +18,7 @@ from oneshot_nas_network import Subnet, Supernet
 from spos.compat import import_gluoncv, mx
 from spos.cost import COMPARISON_MODELS, count_architecture
 from spos.cost_report import CONVENTION
+from spos.latency import LatencyTable
 from spos.options import run_program
 from spos.records import ArchitectureRecord, load_architecture, write_json
 from spos.search_space import format_choices, search_space
@@ -363,7 +364,26 @@ def test_networks_of_the_zoo_have_no_unknown_operator(name, gflops, params):
         assert cost.params == params
 
 
+TABLE = str(ROOT / "logs" / "latency-float32" / "latency.json")
+
+
+def test_the_latency_of_an_architecture(as_json, capsys):
+    latency = as_json("--architecture", "oneshot-s+", "--latency-table", TABLE)["latency"]
+    assert latency["ms"] == LatencyTable.read(TABLE).latency_ms(load_architecture("oneshot-s+").architecture)
+    assert latency["dtype"] == "float32" and latency["batch_size"] == 1 and 0 < latency["held_out_error"] < 0.05
+    assert run_program(calculate_flops.main, ["--architecture", "oneshot-s+", "--latency-table", TABLE]) == 0
+    expected = (
+        f"{latency['ms']:.2f} ms ({latency['device']}, float32, batch 1; median error {latency['held_out_error']:.1%})"
+    )
+    assert expected in capsys.readouterr().out
+
+
 BAD_INPUT = (
+    (("--architecture", "oneshot", "--latency-table", TABLE), "the latency table is of another search space"),
+    (("--architecture", "oneshot-s+", "--latency-table", TABLE, "--input-size", "160"), "with 224 px, here it is 160"),
+    (("--architecture", "oneshot-s+", "--latency-table", TABLE, "--layers"), "leave out --layers"),
+    (("--supernet", "--latency-table", TABLE), "latency of one architecture in its summary; leave out --supernet"),
+    (("--architecture", "oneshot-s+", "--latency-table", "gone.json"), "gone.json does not exist"),
     ((), "given: none"),
     (("--comparison", "--layers"), "given: --layers and --comparison"),
     (("--architecture", "oneshot", "--layers", "--profile", "block"), "given: --layers and --profile"),

@@ -113,15 +113,15 @@ def test_a_malformed_table_is_refused(case, table_file):
     (
         ({"use_se": False}, "another search space"),
         ({"width_multiple": 8}, "another search space"),
-        ({"strides": (1, 2, 2)}, "measured with (2, 2, 2) as strides, the search has (1, 2, 2) as strides"),
-        ({"input_size": 32}, "measured with 16 px, the search has 32 px"),
-        ({"num_classes": 10}, "measured with 5 classes, the search has 10 classes"),
+        ({"strides": (1, 2, 2)}, "measured with (2, 2, 2) as strides, here it is (1, 2, 2)"),
+        ({"input_size": 32}, "measured with 16 px, here it is 32"),
+        ({"num_classes": 10}, "measured with 5 classes, here it is 10"),
     ),
 )
 def test_a_table_of_another_space_is_refused(changes, message):
     with pytest.raises(InputError) as error:
         Domain(replace(TINY, **changes), latency=make_table(TINY))
-    assert message.split(", the search")[0] in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_table_serves_searches_that_leave_out_narrow_widths():
