@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from spos.architectures import fit, named_architecture, space_of
+from spos.command_line import OneLineParser, pick, run_program
 from spos.comparison import comparison_table
 from spos.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
 from spos.cost_report import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
@@ -31,10 +32,7 @@ from spos.options import (
     CountOptions,
     JsonOptions,
     LatencyTableOptions,
-    OneLineParser,
     SpaceOptions,
-    pick,
-    run_program,
 )
 from spos.profile_report import profile_json, profile_tables
 from spos.search_space import Architecture, SearchSpace

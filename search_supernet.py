@@ -26,21 +26,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from spos import assembly
+from spos.command_line import OneLineParser, as_json, pick, run_program
 from spos.compat import threads_of_each
 from spos.errors import InputError
 from spos.executors import open_executor
-from spos.options import (
-    ConstraintOptions,
-    DataOptions,
-    DeviceOptions,
-    OneLineParser,
-    RunOptions,
-    SearchOptions,
-    SpaceOptions,
-    as_json,
-    pick,
-    run_program,
-)
+from spos.options import ConstraintOptions, DataOptions, DeviceOptions, RunOptions, SearchOptions, SpaceOptions
 from spos.racing import Racing
 from spos.records import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, Journal, check_run, find_config, open_run, write_atomic
 from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score, warn_of_short_lists

@@ -17,6 +17,7 @@ from spos import assembly, trainer
 from spos.architectures import named_architecture
 from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
 from spos.cluster import Cluster
+from spos.command_line import OneLineParser, as_json, pick, run_program
 from spos.compat import mx
 from spos.constrained_policy import CheckedPolicy, describe_sampling, make_policy
 from spos.cost import Cost
@@ -30,16 +31,12 @@ from spos.options import (
     SUPERNET,
     ArchitectureOptions,
     DataOptions,
-    OneLineParser,
     RunOptions,
     SpaceOptions,
     TeacherOptions,
     TrainDeviceOptions,
     TrainOptions,
     ZooOptions,
-    as_json,
-    pick,
-    run_program,
 )
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, Journal, open_run

@@ -33,12 +33,13 @@ from oneshot_nas_network import Supernet
 from spos import assembly
 from spos.batch_norm import BatchNorm, Moments, batch_moments, collect_moments, recalibrate_batch_norm
 from spos.checkpoint import load_parameters
+from spos.command_line import OneLineParser, flag, pick, positive, run_program
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.errors import InputError
 from spos.evaluation import Accuracy, CandidateEvaluator, HitCount, evaluate
 from spos.execution import PathExecutor
-from spos.options import DataOptions, OneLineParser, flag, pick, positive, run_program
+from spos.options import DataOptions
 from spos.racing import Racing
 from spos.records import find_config
 from spos.search_space import Architecture, SearchSpace

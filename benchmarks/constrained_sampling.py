@@ -15,10 +15,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
+from spos.command_line import OneLineParser, not_negative, positive, run_program
 from spos.constrained_sampling import ConstrainedSampler
 from spos.constraints import MILLION, Limit
 from spos.cost import NANOSECONDS_PER_MS, cost_table
-from spos.options import OneLineParser, not_negative, positive, run_program
 from spos.search_space import SearchSpace, search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True)

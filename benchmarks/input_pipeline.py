@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 
 from spos.augmentation import augmentation_for
+from spos.command_line import OneLineParser, positive, run_program
 from spos.compat import mx, physical_cores
 from spos.data import ImageLoader
 from spos.data_set import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
-from spos.options import OneLineParser, positive, run_program
 from spos.record_file import Index, RecordFile, RecordReader, read_index
 
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from oneshot_nas_network import Supernet
 from spos import depthwise, trainer
+from spos.command_line import OneLineParser, positive, run_program
 from spos.compat import mx
 from spos.losses import Objective
-from spos.options import OneLineParser, positive, run_program
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.search_space import Architecture, SearchSpace, search_space
 from spos.strategies import UniformStrategy

@@ -15,10 +15,10 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.compat import mx
 from spos.cost import count_architecture
 from spos.latency_graphs import GraphMaker
-from spos.options import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.search_space import LAYOUTS, STABLE_CHANNEL_CHOICE, SearchSpace, search_space
 from spos.timing import CLOCKS, Rounds, Timing, time_in_turns
 

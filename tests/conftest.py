@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spos.command_line import run_program
 from spos.compat import mx
 from spos.digits import prepare_digits
-from spos.options import run_program
 from spos.record_file import write_index_subset
 from spos.search_space import Stage, search_space
 

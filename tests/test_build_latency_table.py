@@ -8,12 +8,12 @@ import pytest
 from conftest import TINY, VARIANTS, fails
 
 from spos import latency_graphs
+from spos.command_line import run_program
 from spos.compat import mx
 from spos.domain import Domain
 from spos.latency import LatencyTable
 from spos.latency_graphs import GraphMaker, fill, repeated_block
 from spos.latency_run import place_of
-from spos.options import run_program
 from spos.records import write_json
 from utils import build_latency_table, plot
 

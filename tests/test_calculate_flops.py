@@ -15,11 +15,11 @@ import pytest
 
 import calculate_flops
 from oneshot_nas_network import Subnet, Supernet
+from spos.command_line import run_program
 from spos.compat import import_gluoncv, mx
 from spos.cost import COMPARISON_MODELS, count_architecture
 from spos.cost_report import CONVENTION
 from spos.latency import LatencyTable
-from spos.options import run_program
 from spos.records import ArchitectureRecord, load_architecture, write_json
 from spos.search_space import format_choices, search_space
 from spos.symbol_cost import count_symbol

@@ -66,7 +66,7 @@ import resource, signal, sys
 sys.path.insert(0, {root!r})
 from spos.compat import mx
 from spos.checkpoint import save_checkpoint
-from spos.options import run_program
+from spos.command_line import run_program
 net = mx.gluon.nn.Dense(300, in_units=400)
 net.initialize()
 save_checkpoint({run!r}, 1, 0, net, {{}}, {{}}, 1)

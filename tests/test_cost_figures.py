@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY
 
+from spos.command_line import run_program
 from spos.cost import ZERO, cost_table, count_architecture
 from spos.distribution import sample_costs
-from spos.options import run_program
 from spos.records import ArchitectureRecord, load_architecture, published_architectures, write_json
 from utils import plot
 from utils.distribution_figure import reachable_hull

@@ -5,18 +5,10 @@ import re
 import pytest
 
 import train_imagenet
+from spos.command_line import OneLineParser, pick
 from spos.errors import InputError
 from spos.flag_rules import check_training_flags
-from spos.options import (
-    SUBNET,
-    ArchitectureOptions,
-    OneLineParser,
-    SpaceOptions,
-    TeacherOptions,
-    TrainOptions,
-    ZooOptions,
-    pick,
-)
+from spos.options import SUBNET, ArchitectureOptions, SpaceOptions, TeacherOptions, TrainOptions, ZooOptions
 
 GROUPS = (TrainOptions, ZooOptions, TeacherOptions, SpaceOptions, ArchitectureOptions)
 FIXED = f"--model {SUBNET} --architecture oneshot"

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from conftest import TINY, VARIANTS
 
+from spos.command_line import OneLineParser
 from spos.constraints import Constraints
 from spos.cost import Cost, TimedCost, cost_table
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.latency import LatencyTable
-from spos.options import ConstraintOptions, OneLineParser, SearchOptions
+from spos.options import ConstraintOptions, SearchOptions
 from spos.records import load_architecture, write_json
 from spos.search_plan import make_domain
 from spos.search_space import Architecture

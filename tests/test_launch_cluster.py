@@ -10,8 +10,8 @@ import time
 import pytest
 from conftest import ROOT
 
+from spos.command_line import run_program
 from spos.errors import InputError
-from spos.options import run_program
 from utils import launch_cluster
 from utils.launch_cluster import Host, LaunchOptions, find_hosts, free_port, plan, start_command, worker_command
 

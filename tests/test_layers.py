@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures augmentation comparison constrained_policy constrained_sampling constraints cost cost_report
-        count_rules data_set distribution distribution_report domain errors evolution executors flag_rules gpu
-        image_folder image_source latency latency_fit latency_run layer_names layer_specs layer_table micronet nsga2
-        options oracles pareto profile_report published racing record_file records reporting sampling schedule
+        architectures augmentation command_line comparison constrained_policy constrained_sampling constraints cost
+        cost_report count_rules data_set distribution distribution_report domain errors evolution executors flag_rules
+        gpu image_folder image_source latency latency_fit latency_run layer_names layer_specs layer_table micronet
+        nsga2 options oracles pareto profile_report published racing record_file records reporting sampling schedule
         search_history search_plan search_report search_space searcher stopping strategies tables tilting timing
         two_stage
         """,

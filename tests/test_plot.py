@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, VARIANTS
 
+from spos.command_line import run_program
 from spos.constrained_policy import Cell
 from spos.errors import InputError
-from spos.options import run_program
 from spos.search_space import search_space
 from utils import plot
 from utils.search_figure import load_histories, load_history

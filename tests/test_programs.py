@@ -17,8 +17,8 @@ from test_latency import make_table
 import search_supernet
 import train_imagenet
 from spos.checkpoint import load_arrays, save_arrays
+from spos.command_line import run_program
 from spos.compat import mx
-from spos.options import run_program
 from spos.record_file import write_index_subset
 from spos.records import load_architecture, read_json, write_json
 from spos.search_space import SearchSpace

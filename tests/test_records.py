@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from spos import records
+from spos.command_line import run_program
 from spos.errors import InputError
-from spos.options import run_program
 from spos.records import (
     ARCHITECTURES,
     CONFIG_FILE,

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 from test_evolution import DOMAIN, SPACE, flat, make_fitness, run
 
+from spos.command_line import OneLineParser, pick
 from spos.errors import InputError
-from spos.options import SEARCH_MODES, ConstraintOptions, OneLineParser, SearchOptions, pick
+from spos.options import SEARCH_MODES, ConstraintOptions, SearchOptions
 from spos.records import Journal
 from spos.search_plan import check_search_flags, make_domain, make_search
 from spos.searcher import Searcher, Target

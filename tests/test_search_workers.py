@@ -16,10 +16,11 @@ from conftest import ROOT, TINY, data_flags
 from oneshot_nas_network import Supernet
 from spos import assembly, executors, scoring
 from spos.checkpoint import load_parameters
+from spos.command_line import OneLineParser, pick
 from spos.compat import threads_of_each
 from spos.errors import InputError
 from spos.executors import DaskExecutor, EmbeddedExecutor, ProcessesExecutor, open_executor
-from spos.options import DataOptions, OneLineParser, pick
+from spos.options import DataOptions
 from spos.racing import Race
 from spos.scoring import make_job, score
 from spos.search_space import search_space

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from spos.command_line import run_program
 from spos.errors import Stopped
-from spos.options import run_program
 from spos.stopping import StopRequest
 
 

@@ -13,8 +13,8 @@ from conftest import ROOT, data_flags, fails
 
 import train_imagenet
 from spos.checkpoint import load_arrays, newest_checkpoint, save_parameters
+from spos.command_line import run_program
 from spos.compat import mx
-from spos.options import run_program
 from spos.records import read_json
 from spos.zoo import complete_shapes, zoo_model
 from utils import check_resume

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from spos.architectures import fit, space_of
 from spos.assembly import versions
+from spos.command_line import OneLineParser, as_json, flag, pick, positive, positive_number, run_program
 from spos.compat import mx, read_compute_capabilities
 from spos.errors import InputError
 from spos.latency import LatencyTable
@@ -48,17 +49,7 @@ from spos.latency_run import (
     place_of,
     searchable_channel_choices,
 )
-from spos.options import (
-    OneLineParser,
-    RunOptions,
-    SpaceOptions,
-    as_json,
-    flag,
-    pick,
-    positive,
-    positive_number,
-    run_program,
-)
+from spos.options import RunOptions, SpaceOptions
 from spos.records import Journal, find_config, open_run, write_json
 from spos.reporting import table, warn
 from spos.schedule import derive_rng

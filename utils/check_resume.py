@@ -22,8 +22,8 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from spos.checkpoint import CHECKPOINTS, load_arrays, newest_checkpoint
+from spos.command_line import OneLineParser, flag, pick, positive, run_program
 from spos.errors import InputError
-from spos.options import OneLineParser, flag, pick, positive, run_program
 from spos.records import LOG_FILE, MODEL_FILE
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,8 +22,8 @@ from typing import List, Optional
 
 import numpy as np
 
+from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.errors import InputError
-from spos.options import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.records import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
 from spos.search_history import architecture_of
 from spos.search_space import parse_choices

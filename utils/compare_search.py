@@ -34,20 +34,10 @@ from scipy.special import stdtrit
 from tqdm import tqdm
 
 from spos.architectures import fit, space_of
+from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
 from spos.errors import InputError
 from spos.evolution import GeneticSettings, Search, genetic_search, random_search, spos_search
-from spos.options import (
-    ConstraintOptions,
-    EvolutionOptions,
-    JsonOptions,
-    OneLineParser,
-    SearchOptions,
-    SpaceOptions,
-    not_negative,
-    pick,
-    positive,
-    run_program,
-)
+from spos.options import ConstraintOptions, EvolutionOptions, JsonOptions, SearchOptions, SpaceOptions
 from spos.oracles import AdditiveOracle, RecordedDomain
 from spos.records import read_rows
 from spos.schedule import derive_rng

@@ -15,8 +15,8 @@ from bisect import bisect_left
 from typing import Dict, List, Optional
 
 from spos.checkpoint import load_arrays, save_arrays
+from spos.command_line import run_program
 from spos.errors import InputError
-from spos.options import run_program
 
 SELECTOR_POSITIONS = {"sn": (1,), "sx": (3, 9)}  # in the chain that has them
 _MAIN_BRANCH = re.compile(r"^(features\.\d+\.block_(sn|sx)_\w+\.main_branch\.)(\d+)(\..+)$")

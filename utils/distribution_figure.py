@@ -10,10 +10,11 @@ from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
 from spos.architectures import fit, space_of
+from spos.command_line import OneLineParser, not_negative, pick, positive
 from spos.constraints import MILLION
 from spos.cost import COMPARISON_MODELS, cost_table
 from spos.distribution import PERCENTS, Distribution, Spread, sample_costs
-from spos.options import ComparisonOptions, OneLineParser, SpaceOptions, not_negative, pick, positive
+from spos.options import ComparisonOptions, SpaceOptions
 from spos.reporting import table
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace

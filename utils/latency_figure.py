@@ -9,13 +9,13 @@ from typing import Any, List, Mapping, Sequence, Tuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from spos.command_line import OneLineParser
 from spos.constraints import MILLION
 from spos.cost import count_architecture
 from spos.errors import InputError
 from spos.latency import LatencyTable
 from spos.latency_fit import Agreement
 from spos.latency_run import FIT, HELD_OUT, read_measurements
-from spos.options import OneLineParser
 from spos.reporting import table
 from spos.schedule import derive_rng
 from spos.tables import FORMATS, Column, Table, millions, render

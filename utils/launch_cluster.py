@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.errors import InputError
-from spos.options import OneLineParser, flag, not_negative, pick, positive, run_program
 from utils import cluster_agent
 
 ROOT = Path(__file__).resolve().parent.parent

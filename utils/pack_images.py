@@ -19,11 +19,12 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from spos.command_line import OneLineParser, fraction, not_negative, positive, run_program
 from spos.compat import physical_cores
 from spos.datasets import imagenet_synsets
 from spos.errors import InputError
 from spos.image_folder import ImageFolder, class_folders, list_folder, open_folders, split_by_class
-from spos.options import MAX_BAD_IMAGES, OneLineParser, fraction, not_negative, positive, run_program
+from spos.options import MAX_BAD_IMAGES
 from spos.record_file import RecordFile, open_index
 from spos.records import write_atomic
 from spos.reporting import warn

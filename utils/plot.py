@@ -25,11 +25,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from tqdm import tqdm
 
 from spos.architectures import fit, space_of
+from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
 from spos.constrained_policy import NUM_STRIPS, Cell, ConstrainedPolicy, cell_samplers, limits_of, split
 from spos.constraints import MILLION, Limit
 from spos.cost import Cost, cost_table
 from spos.errors import InputError
-from spos.options import OneLineParser, SpaceOptions, TrainConstraintOptions, not_negative, pick, positive, run_program
+from spos.options import SpaceOptions, TrainConstraintOptions
 from spos.published import SAMPLING_RANGES
 from spos.records import CONFIG_FILE, LOG_FILE, read_json, read_rows
 from spos.reporting import table

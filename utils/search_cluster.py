@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
+from spos.command_line import OneLineParser, flag, pick, positive, run_program
 from spos.errors import InputError
-from spos.options import OneLineParser, flag, pick, positive, run_program
 from utils.launch_cluster import (
     END_SECONDS,
     POLL_SECONDS,

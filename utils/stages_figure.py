@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spos import layer_specs
+from spos.command_line import OneLineParser
 from spos.constraints import MILLION
 from spos.cost import ZERO, Cost, count, count_choice_block
 from spos.errors import InputError
-from spos.options import OneLineParser
 from spos.records import ArchitectureRecord, load_architecture, published_architectures
 from spos.reporting import table
 from utils.figures import DPI, check_format, save

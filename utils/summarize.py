@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from spos.command_line import OneLineParser, run_program
 from spos.errors import InputError
-from spos.options import OneLineParser, run_program
 from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, load_architecture, read_json, read_rows
 from spos.reporting import table
 from spos.search_history import best_rows, mean_of_random
