@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python -m benchmarks.width_multiple --layout OneShot --architectures 12
 
 Every architecture runs with the published widths and with each multiple, hybridized, on random numbers; times are
-relative to the published widths just before (spos/timing.py).
+relative to the published widths just before and after (spos/timing.py).
 """
 
 from __future__ import annotations
