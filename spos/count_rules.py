@@ -19,12 +19,9 @@ def check_count_flags(
     latency: LatencyTableOptions,
 ) -> None:
     """Raise InputError for the first combination of flags that cannot work, saying which and why."""
-    for rule in (_view_rules, _subject_rules, _other_rules):
-        for message in rule(named, options, space, output):
+    for rule in (_view_rules, _subject_rules, _other_rules, _latency_rules):
+        for message in rule(named, options, space, output, latency):
             raise InputError(message)
-    unfit = given_views(options) or [way for way in given_subjects(named, options) if way in ("--supernet", "--symbol")]
-    if latency.latency_table and unfit:
-        raise InputError(f"--latency-table says the latency of one architecture in its summary; leave out {unfit[0]}")
 
 
 def given_subjects(named: ArchitectureOptions, options: CountOptions) -> List[str]:
@@ -49,7 +46,7 @@ def given_views(options: CountOptions) -> List[str]:
     return [view for view, value in views.items() if value]
 
 
-def _view_rules(named: Any, options: CountOptions, space: Any, output: JsonOptions) -> Iterator[str]:
+def _view_rules(named: Any, options: CountOptions, space: Any, output: JsonOptions, *_: Any) -> Iterator[str]:
     views = given_views(options)
     if len(views) > 1:
         yield f"give one of --layers, --profile, --comparison and --distribution; given: {' and '.join(views)}"
@@ -59,7 +56,7 @@ def _view_rules(named: Any, options: CountOptions, space: Any, output: JsonOptio
         yield "--seed has no effect without --distribution; leave it out"
 
 
-def _subject_rules(named: ArchitectureOptions, options: CountOptions, space: Any, output: Any) -> Iterator[str]:
+def _subject_rules(named: ArchitectureOptions, options: CountOptions, *_: Any) -> Iterator[str]:
     given = given_subjects(named, options)
     if options.distribution:
         wrong = [way for way in given if way != "--supernet"]
@@ -74,7 +71,7 @@ def _subject_rules(named: ArchitectureOptions, options: CountOptions, space: Any
         yield f"--profile shows the operators of one architecture; leave out {given[0]}"
 
 
-def _other_rules(named: Any, options: CountOptions, space: SpaceOptions, output: Any) -> Iterator[str]:
+def _other_rules(named: Any, options: CountOptions, space: SpaceOptions, *_: Any) -> Iterator[str]:
     """Flags about a network of which nothing is shown, or that an exported network has decided already."""
     changed = changed_flags(space) + [
         flag for flag, value in (("--input-size", options.input_size), ("--classes", options.classes)) if value
@@ -85,3 +82,12 @@ def _other_rules(named: Any, options: CountOptions, space: SpaceOptions, output:
             yield f"{unfit[0]} has no effect on --symbol; leave it out"
     if changed and options.comparison and not given_subjects(named, options):
         yield f"{changed[0]} has no effect on the published networks of --comparison; leave it out"
+
+
+def _latency_rules(
+    named: Any, options: CountOptions, space: Any, output: Any, latency: LatencyTableOptions
+) -> Iterator[str]:
+    subjects = [way for way in given_subjects(named, options) if way in ("--supernet", "--symbol")]
+    unfit = given_views(options) or subjects
+    if latency.latency_table and unfit:
+        yield f"--latency-table says the latency of one architecture in its summary; leave out {unfit[0]}"

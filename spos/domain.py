@@ -50,7 +50,7 @@ class Domain:
         """Values that each gene may take: block choices, then channel choices."""
         space, count = self.space, self.space.num_choice_blocks
         blocks = [tuple(range(space.num_block_choices))] * count
-        channels = [tuple(range(space.min_channel_choice, space.num_channel_choices))] * count
+        channels = [tuple(space.searchable_channel_choices)] * count
         if self.fixed_block_choices is not None:
             blocks = [(choice,) for choice in self.fixed_block_choices]
         if self.fixed_channel_choices is not None:

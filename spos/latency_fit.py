@@ -7,7 +7,7 @@ What is left is the error, told by networks that the fit did not see.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Dict, Sequence
 
 import numpy as np
@@ -69,7 +69,7 @@ class Agreement:
         return cls(len(errors), float(median), float(p90), float(errors.max()), float(tau))
 
     def to_json(self) -> Dict[str, Any]:
-        return {name: getattr(self, name) for name in ("networks", "median_error", "p90_error", "max_error", "tau_b")}
+        return asdict(self)
 
     def __str__(self) -> str:
         return (

@@ -51,10 +51,6 @@ def alike(space: SearchSpace) -> Dict[ChoiceBlockGeometry, List[int]]:
     return groups
 
 
-def searchable_channel_choices(space: SearchSpace) -> range:
-    return range(space.min_channel_choice, space.num_channel_choices)
-
-
 def draw_networks(space: SearchSpace, part: str, count: int, seed: int) -> List[Architecture]:
     """Architectures spread over the FLOPs that the space can reach: uniformly drawn from each of `count` equal ranges.
 

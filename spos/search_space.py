@@ -227,6 +227,11 @@ class SearchSpace:
         return self.num_channel_choices - 1
 
     @property
+    def searchable_channel_choices(self) -> range:
+        """The channel choices that are sampled and searched."""
+        return range(self.min_channel_choice, self.num_channel_choices)
+
+    @property
     def out_channels(self) -> int:
         """Channels that enter the head."""
         return self.stages[-1].out_channels

@@ -32,7 +32,7 @@ from spos.assembly import versions
 from spos.command_line import OneLineParser, as_json, flag, pick, positive, positive_number, run_program
 from spos.compat import mx, read_compute_capabilities
 from spos.errors import InputError
-from spos.latency import LatencyTable
+from spos.latency import DTYPES, LatencyTable
 from spos.latency_fit import FEWEST_TO_FIT, FEWEST_TO_JUDGE, Agreement
 from spos.latency_graphs import GraphMaker
 from spos.latency_run import (
@@ -47,7 +47,6 @@ from spos.latency_run import (
     as_row,
     draw_networks,
     place_of,
-    searchable_channel_choices,
 )
 from spos.options import RunOptions, SpaceOptions
 from spos.records import Journal, find_config, open_run, write_json
@@ -70,14 +69,14 @@ class MeasureOptions:
     classes: Optional[int] = flag(None, "number of classes [1000]", type=positive)
     batch_size: int = flag(1, "images in a call", type=positive)
     device: str = flag("cpu", "cpu, or the first GPU", choices=("cpu", "gpu"))
-    dtype: str = flag("float32", "precision: float16 on a GPU, int8 on a CPU", choices=("float32", "float16", "int8"))
+    dtype: str = flag("float32", "precision: float16 on a GPU, int8 on a CPU", choices=DTYPES)
     copies: int = flag(3, "of a choice block in one graph", type=positive)
     fit_networks: int = flag(24, "whole networks that the correction is fitted on", type=positive)
     held_out_networks: int = flag(40, "whole networks that tell the error", type=positive)
     clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1 on a CPU", choices=tuple(CLOCKS))
     passes: int = flag(3, "times that everything is measured", type=positive)
     error: float = flag(0.01, "relative standard error at which a pass times a call no more", type=positive_number)
-    max_rounds: int = flag(Rounds.most, "timings of a call in a pass at most, at least 10", type=positive)
+    max_rounds: int = flag(Rounds.most, f"timings of a call in a pass at most, at least {Rounds.least}", type=positive)
 
 
 GROUPS = (RunOptions, MeasureOptions, SpaceOptions)
@@ -118,13 +117,12 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def check_flags(options: MeasureOptions) -> None:
     """Raise InputError for flags that cannot work together, or on this machine."""
-    rounds = Rounds()
     if options.fit_networks < FEWEST[FIT] or options.held_out_networks < FEWEST[HELD_OUT]:
         raise InputError(
             f"--fit-networks must be at least {FEWEST[FIT]} and --held-out-networks at least {FEWEST[HELD_OUT]}"
         )
-    if options.max_rounds < rounds.least:
-        raise InputError(f"--max-rounds must be at least {rounds.least}, not {options.max_rounds}")
+    if options.max_rounds < Rounds.least:
+        raise InputError(f"--max-rounds must be at least {Rounds.least}, not {options.max_rounds}")
     if options.device == "gpu" and not mx.context.num_gpus():
         raise InputError("--device gpu: MXNet sees no GPU here")
     if options.dtype == "float16" and options.device == "cpu":
@@ -181,7 +179,7 @@ def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
     if kind == "fixed":
         return [maker.stem(), maker.tail()]
     if kind == "blocks":
-        return [maker.block(*key, choice, plan.copies) for choice in searchable_channel_choices(plan.space)]
+        return [maker.block(*key, choice, plan.copies) for choice in plan.space.searchable_channel_choices]
     return [maker.network(architecture) for architecture in plan.at_once(*key)]
 
 
