@@ -5,7 +5,7 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Sequence
 
 from spos import layer_specs
 from spos.batch_norm import BatchNorm
@@ -46,6 +46,11 @@ class SqueezeExcite(mx.gluon.HybridBlock):
         return F.broadcast_mul(x, self.channel_attention(x))
 
 
+def shuffled_channels(channels: int) -> List[int]:
+    """Where each channel of a shuffle comes from: 0, C/2, 1, C/2 + 1, ..."""
+    return [half * (channels // 2) + i for i in range(channels // 2) for half in (0, 1)]
+
+
 class ChannelShuffle(mx.gluon.HybridBlock):
     """Interleave the two halves of the channels: 0, C/2, 1, C/2 + 1, ...
 
@@ -58,10 +63,9 @@ class ChannelShuffle(mx.gluon.HybridBlock):
         self.channels = channels
         self.by_conv = by_conv
         if by_conv:
-            source = mx.nd.arange(channels).reshape((2, channels // 2)).transpose().reshape((-1,))
             with self.name_scope():
-                permutation = mx.nd.one_hot(source, channels).reshape((channels, channels, 1, 1))
-                self.weight = self.params.get_constant("weight", permutation)
+                permutation = mx.nd.one_hot(mx.nd.array(shuffled_channels(channels)), channels)
+                self.weight = self.params.get_constant("weight", permutation.reshape((channels, channels, 1, 1)))
 
     def hybrid_forward(self, F, x, weight=None):
         if self.by_conv:
@@ -69,6 +73,18 @@ class ChannelShuffle(mx.gluon.HybridBlock):
         half = self.channels // 2
         x = F.reshape(x, shape=(-1, 2, half, 0, 0), reverse=True)  # (N, 2, C/2, H, W); no codes ONNX lacks
         return F.reshape(F.swapaxes(x, 1, 2), shape=(-1, self.channels, 0, 0), reverse=True)  # (N, C, H, W)
+
+
+class ChannelGather(mx.gluon.HybridBlock):
+    """The named channels, in this order: one operator of ONNX, where a reshape of unknown sizes becomes dozens."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.channels = self.params.get_constant("channels", mx.nd.array(channels, dtype="int64"))
+
+    def hybrid_forward(self, F, x, channels):
+        return F.take(x, channels, axis=1, mode="raise")
 
 
 class ChannelSelector(mx.gluon.HybridBlock):
@@ -194,18 +210,28 @@ class ShuffleBlock(mx.gluon.HybridBlock):
 
     Args:
         main, projection: descriptions of the branches; `mask` and `run_sliced` narrow the middle width of the main one.
+        shuffle_by_conv, shuffle_by_gather: other forms of the shuffle, for deployment. The function is the same.
     """
 
     def __init__(
-        self, block: ChoiceBlockGeometry, main: Specs, projection: Specs, shuffle_by_conv: bool = False
+        self,
+        block: ChoiceBlockGeometry,
+        main: Specs,
+        projection: Specs,
+        shuffle_by_conv: bool = False,
+        shuffle_by_gather: bool = False,
     ) -> None:
         super().__init__()
         self.projects = block.projects
+        self.gathers = shuffle_by_gather
         self.half = block.in_channels // 2
         with self.name_scope():
             self.main_branch = MainBranch(main)
             if block.projects:
                 self.proj_branch = build(projection)
+            elif shuffle_by_gather:
+                sources = shuffled_channels(block.in_channels)
+                self.keep, self.read = ChannelGather(sources[: self.half]), ChannelGather(sources[self.half :])
             else:
                 self.shuffle = ChannelShuffle(block.in_channels, shuffle_by_conv)
 
@@ -213,6 +239,8 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         """(what passes by, what the main branch reads)."""
         if self.projects:
             return self.proj_branch(x), x
+        if self.gathers:
+            return self.keep(x), self.read(x)
         x = self.shuffle(x)
         kept = F.slice_axis(x, axis=1, begin=0, end=self.half)  # (N, C/2, H, W)
         return kept, F.slice_axis(x, axis=1, begin=self.half, end=None)

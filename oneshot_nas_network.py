@@ -23,21 +23,34 @@ EXECUTIONS = ("slice", "mask")
 
 
 class Subnet(mx.gluon.HybridBlock):
-    """The network of one architecture. (N, 3, H, W) -> (N, num_classes); any H and W above the total stride."""
+    """The network of one architecture. (N, 3, H, W) -> (N, num_classes); any H and W above the total stride.
 
-    def __init__(self, space: SearchSpace, architecture: Architecture, shuffle_by_conv: bool = False) -> None:
+    Args:
+        shuffle_by_conv, shuffle_by_gather: other forms of the channel shuffle, for deployment; the same function.
+        bn: False for the network after its BatchNorm layers were merged into convolutions (`spos.deployment`).
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        shuffle_by_conv: bool = False,
+        bn: bool = True,
+        shuffle_by_gather: bool = False,
+    ) -> None:
         super().__init__()
         self.space = space
         self.architecture = space.validate(architecture)
+        kept = (lambda specs: specs) if bn else layer_specs.fold_batch_norm
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
-            _add(self.features, layer_specs.stem(space))
+            _add(self.features, kept(layer_specs.stem(space)))
             for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-                branches = layer_specs.choice_block(space, block.index, b, c)
-                self.features.add(ShuffleBlock(block, *branches, shuffle_by_conv))
-            _add(self.features, layer_specs.head(space))
+                branches = map(kept, layer_specs.choice_block(space, block.index, b, c))
+                self.features.add(ShuffleBlock(block, *branches, shuffle_by_conv, shuffle_by_gather))
+            _add(self.features, kept(layer_specs.head(space)))
             self.output = nn.HybridSequential(prefix="")
-            _add(self.output, layer_specs.classifier(space))
+            _add(self.output, kept(layer_specs.classifier(space)))
             self.output.add(nn.Flatten())
 
     def hybrid_forward(self, F, x):

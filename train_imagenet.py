@@ -39,7 +39,7 @@ from spos.options import (
     ZooOptions,
 )
 from spos.path_trainer import PathTrainer, make_optimizer
-from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, Journal, open_run
+from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, Journal, open_run
 from spos.reporting import RunLog
 from spos.schedule import decay_epochs, derive_seed
 from spos.search_space import Architecture, SearchSpace
@@ -94,6 +94,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "fingerprint": space.fingerprint if space else None,
         "architecture": record.to_json() if record else None,
         "data": data.name,
+        PREPROCESSING: data.preprocessing.to_json(),
         "workers": cluster.num_workers if cluster.is_distributed else None,
         "versions": assembly.versions(),
     }

@@ -61,6 +61,15 @@ class BatchNorm(mx.gluon.nn.BatchNorm):
         return dict(self._kwargs)
 
 
+def scale_and_shift(gamma, beta, mean, inv_std):
+    """BatchNorm with known statistics is `scale * x + shift`, so a convolution before it can take it in.
+
+    Args: (C,) each, NumPy or MXNet arrays; `inv_std` is 1 / sqrt(variance + EPSILON).
+    """
+    scale = gamma * inv_std
+    return scale, beta - scale * mean
+
+
 class _BatchMoments(mx.gluon.HybridBlock):
     """`net` returning, behind its logits, the batch mean and 1/std of all its BatchNorm layers; hybridizes.
 

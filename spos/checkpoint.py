@@ -7,7 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ STATE_FILE = "state.json"
 CHECKPOINTS = "checkpoints"
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
 STATISTICS = ("running_mean", "running_var")  # ends of parameter names
+Shapes = Mapping[str, Tuple[int, ...]]  # by name
+
 _CHECKPOINT_FOLDER = re.compile(r"^epoch-(\d+)(?:-step-(\d+))?$")
 
 
@@ -93,23 +95,25 @@ def read_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "outp
 
     Raises: InputError that says what kind of other network the file belongs to.
     """
-    arrays, own = load_arrays(path), net._collect_params_with_prefix()
-    if classifier in own and classifier in arrays and arrays[classifier].shape[0] != own[classifier].shape[0]:
-        raise InputError(
-            f"{path} has {arrays[classifier].shape[0]} classes, the network has {own[classifier].shape[0]} (--classes)"
-        )
-    differing = sorted(set(own) ^ set(arrays)) + [
-        name for name in own if name in arrays and own[name].shape != arrays[name].shape
-    ]
+    arrays = load_arrays(path)
+    own = {name: parameter.shape for name, parameter in net._collect_params_with_prefix().items()}
+    check_shapes(path, {name: array.shape for name, array in arrays.items()}, own, classifier)
+    return arrays
+
+
+def check_shapes(path: PathLike, given: Shapes, own: Shapes, classifier: str = "output.0.weight") -> None:
+    """Raise InputError unless a file's shapes are a network's `own`, saying what kind of other network it is of."""
+    if classifier in own and classifier in given and given[classifier][0] != own[classifier][0]:
+        raise InputError(f"{path} has {given[classifier][0]} classes, the network has {own[classifier][0]} (--classes)")
+    differing = sorted(set(own) ^ set(given)) + [name for name in own if name in given and own[name] != given[name]]
     if differing:
         name = differing[0]
-        here = f"shape {own[name].shape}" if name in own else "no such parameter"
-        there = f"shape {arrays[name].shape}" if name in arrays else "no such parameter"
+        here = f"shape {own[name]}" if name in own else "no such parameter"
+        there = f"shape {given[name]}" if name in given else "no such parameter"
         raise InputError(
             f"{path} belongs to another network: {len(differing)} parameters differ, the first is {name} "
             f"(file: {there}; network: {here}). Was it trained in another space?"
         )
-    return arrays
 
 
 @dataclass(frozen=True)

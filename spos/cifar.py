@@ -11,8 +11,9 @@ import numpy as np
 
 from spos.augmentation import augmentation_for
 from spos.compat import mx
-from spos.data_set import DataSet, Triple
+from spos.data_set import DataSet
 from spos.errors import InputError
+from spos.model_info import Triple
 from spos.prepared import is_complete, pack_images, write_prepared
 from spos.record_file import RecordFile
 from spos.search_space import stride_plan
@@ -21,6 +22,10 @@ IMAGE_SIZE = 32
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 MEAN = {"cifar10": (125.3, 123.0, 113.9), "cifar100": (129.3, 124.1, 112.4)}  # RGB of the training images, 0..255
 STD = {"cifar10": (63.0, 62.1, 66.7), "cifar100": (68.2, 65.4, 70.4)}
+CLASS_NAMES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "cifar100": (),  # a hundred names that stand in the original archive only
+}
 
 _FILES = ("train.rec", "train.idx", "val.rec", "val.idx")
 
@@ -83,6 +88,7 @@ def describe_cifar(name: str, train: RecordFile, test: RecordFile, input_size: i
         augmentation=augmentation_for(size),
         crop_ratio=1.0,
         splits={"train_full": train, "test": test},
+        class_names=CLASS_NAMES[name],
     )
 
 

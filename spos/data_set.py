@@ -10,10 +10,9 @@ from spos.augmentation import Augmentation, augmentation_for
 from spos.errors import InputError
 from spos.image_folder import ImageFolder, open_folders, record_folder_list, split_folder
 from spos.image_source import ImageList
+from spos.model_info import Preprocessing, Triple
 from spos.record_file import RecordFile, open_index, record_list, split_index
 from spos.search_space import stride_plan
-
-Triple = Tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (123.68, 116.779, 103.939)  # RGB, 0..255
 IMAGENET_STD: Triple = (58.393, 57.12, 57.375)
@@ -28,6 +27,7 @@ class DataSet:
         first three, for training the final network. A list of size 0 is absent.
     strides: of the stem and the four stages, for networks on these images.
     augmentation: for training.    mean, std: RGB, 0..255.
+    class_names: by label; empty if nothing says them.
     """
 
     name: str
@@ -39,6 +39,12 @@ class DataSet:
     augmentation: Augmentation
     crop_ratio: float
     splits: Mapping[str, ImageList]
+    class_names: Tuple[str, ...] = ()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What inference has to know of these images."""
+        return Preprocessing(self.input_size, self.crop_ratio, self.mean, self.std, self.class_names)
 
 
 def open_record_dataset(
@@ -73,7 +79,8 @@ def open_folder_dataset(
     train_images, test_images, names = open_folders(train, val, classes)
     check_num_classes(num_classes, len(names), train)
     name = Path(train).resolve().parent.name
-    return make_dataset(name, train_images, test_images, num_classes or len(names), input_size, crop_ratio)
+    data = make_dataset(name, train_images, test_images, num_classes or len(names), input_size, crop_ratio)
+    return replace(data, class_names=names) if data.num_classes == len(names) else data
 
 
 def check_num_classes(given: int, found: int, where: str) -> None:

@@ -9,11 +9,20 @@ from typing import Callable, Dict, Optional, Tuple
 from spos.augmentation import LARGE_IMAGE
 from spos.cifar import IMAGE_SIZE, NUM_CLASSES, describe_cifar, prepare_cifar
 from spos.compat import import_gluoncv
-from spos.data_set import IMAGENET_CROP_RATIO, DataSet, check_num_classes, open_folder_dataset, open_record_dataset
+from spos.data_set import (
+    IMAGENET_CROP_RATIO,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataSet,
+    check_num_classes,
+    open_folder_dataset,
+    open_record_dataset,
+)
 from spos.digits import prepare_digits
 from spos.errors import InputError
 from spos.image_folder import class_folders
 from spos.image_source import find_labels
+from spos.model_info import Preprocessing
 from spos.options import DataOptions
 from spos.record_file import RecordFile
 
@@ -35,6 +44,21 @@ def imagenet_synsets() -> Tuple[str, ...]:
     return tuple(ImageNet1kAttr().synset)
 
 
+def imagenet_class_names() -> Tuple[str, ...]:
+    """What the 1000 classes are called in English, by label."""
+    import_gluoncv()
+    from gluoncv.data import ImageNet1kAttr
+
+    return tuple(ImageNet1kAttr().classes)
+
+
+def imagenet_preprocessing(options: DataOptions) -> Preprocessing:
+    """What the flags say about ImageNet's images when none of them are there."""
+    return Preprocessing(
+        _input_size(options), _crop_ratio(options), IMAGENET_MEAN, IMAGENET_STD, imagenet_class_names()
+    )
+
+
 def _open_imagenet(options: DataOptions) -> DataSet:
     """Record files if they are named or there; else raw folders."""
     folders = (Path(options.data_dir) / "imagenet", Path(options.data_dir))
@@ -42,9 +66,10 @@ def _open_imagenet(options: DataOptions) -> DataSet:
     if rec is None:
         rec = next(filter(None, map(_record_files_in, folders)), None)
     if rec is not None:
-        return open_record_dataset(
+        data = open_record_dataset(
             *_four(rec), options.classes or IMAGENET_CLASSES, _input_size(options), _crop_ratio(options)
         )
+        return replace(data, class_names=imagenet_class_names() if data.num_classes == IMAGENET_CLASSES else ())
     folder = next((folder for folder in folders if _is_raw(folder)), None)
     if options.use_rec or folder is None:
         raise InputError(
@@ -52,7 +77,7 @@ def _open_imagenet(options: DataOptions) -> DataSet:
             + ("" if options.use_rec else f", and neither do the raw folders {folders[1] / 'train'} and val")
             + f". Give --rec-train and --rec-val, or a --data-dir with such files or with raw folders. {_ADVICE}"
         )
-    return _open_folders(folder, options, imagenet_synsets())
+    return replace(_open_folders(folder, options, imagenet_synsets()), class_names=imagenet_class_names())
 
 
 def _open_folder(options: DataOptions) -> DataSet:

@@ -26,7 +26,7 @@ SPLIT_SIZES = {"train": 1077, "bn": 180, "search_val": 180, "test": 360}
 FULL_TRAINING_SPLITS = ("train", "bn", "search_val")
 
 _SEED = 20190401
-_CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def prepare_digits(directory: str) -> DataSet:
@@ -45,7 +45,7 @@ def prepare_digits(directory: str) -> DataSet:
             raise InputError(f"{directory}: cannot write the digits here ({error})") from error
     splits = {name: RecordFile(str(folder / "digits.rec"), str(folder / f"{name}.idx")) for name in SPLIT_SIZES}
     splits["train_full"] = RecordFile(str(folder / "digits.rec"), str(folder / "train_full.idx"))
-    return DataSet("digits", NUM_CLASSES, IMAGE_SIZE, STRIDES, MEAN, STD, DIGITS_AUGMENTATION, 1.0, splits)
+    return DataSet("digits", NUM_CLASSES, IMAGE_SIZE, STRIDES, MEAN, STD, DIGITS_AUGMENTATION, 1.0, splits, CLASS_NAMES)
 
 
 def load_images() -> Tuple[np.ndarray, np.ndarray]:
@@ -89,7 +89,7 @@ def _write(folder: Path) -> None:
     lists = split_positions(labels)
     lists["train_full"] = np.concatenate([lists[name] for name in FULL_TRAINING_SPLITS])
     files.update({f"{name}.idx": index.take(positions).to_bytes() for name, positions in lists.items()})
-    rows = [f"{label}\t{name}\n" for label, name in enumerate(_CLASS_NAMES)]
+    rows = [f"{label}\t{name}\n" for label, name in enumerate(CLASS_NAMES)]
     files["classes.tsv"] = ("label\tname\n" + "".join(rows)).encode("ascii")
     description = {
         "source": "sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits)",

@@ -27,12 +27,12 @@ from oneshot_nas_blocks import ShuffleBlock, build
 from oneshot_nas_network import Supernet
 from spos import layer_specs
 from spos.assembly import load_images
-from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments
+from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments, scale_and_shift
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import CandidateEvaluator
-from spos.layer_names import block_position, block_prefix, layer_positions, parameter_shapes
-from spos.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite
+from spos.layer_names import Chain, Fold, block_position, block_prefix, fold_names, layer_positions, parameter_shapes
+from spos.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite, fold_batch_norm
 from spos.options import DataOptions
 from spos.search_space import Architecture, SearchSpace, conv_size, round_up
 
@@ -42,11 +42,6 @@ PAD_TO = 16  # channels
 BATCHES_IN_FLIGHT = 2
 
 Arrays = Dict[str, Any]  # by the names of the parameters in a graph
-
-
-def fold_batch_norm(specs: Specs) -> Specs:
-    """The chain with a bias in place of each BatchNorm."""
-    return tuple(replace(spec, bn=False, bias=True) if isinstance(spec, Conv) and spec.bn else spec for spec in specs)
 
 
 def fit_to_size(specs: Specs, size: int) -> Specs:
@@ -97,15 +92,6 @@ class Graph:
         return self._op(*(x if name is None else arrays[name] for name in self.inputs))
 
 
-@dataclass(frozen=True)
-class Fold:
-    """A convolution with BatchNorm: what their names begin with for the update, and the convolution's for scoring."""
-
-    conv: str
-    norm: str
-    folded: str
-
-
 class Part:
     """Stem, a kind of choice block, or head with classifier: compiled for the BatchNorm update and for scoring.
 
@@ -118,23 +104,17 @@ class Part:
     def __init__(
         self, assemble: Callable[[Sequence[Specs]], mx.gluon.HybridBlock], names: Sequence[str], chains: Sequence[Specs]
     ) -> None:
-        folded = [fold_batch_norm(chain) for chain in chains]
         self.chains = tuple(chains)
         self.names = tuple(names)
         self.collect = Graph(assemble(chains), collects=True)
-        self.score = Graph(assemble(folded))
+        self.score = Graph(assemble([fold_batch_norm(chain) for chain in chains]))
         self._folds: List[Fold] = []
-        self._kept: List[Tuple[str, str]] = []  # parameters without BatchNorm: (name for the update, for scoring)
-        widths: Dict[str, int] = {}
-        for name, chain, other in zip(names, chains, folded):
-            for (position, spec), (place, twin) in zip(layer_positions(chain), layer_positions(other)):
-                if isinstance(spec, Conv) and spec.bn:
-                    norm = f"{name}{position + 1}."
-                    self._folds.append(Fold(f"{name}{position}.", norm, f"{name}{place}."))
-                    widths[norm] = spec.out_channels
-                else:
-                    pairs = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
-                    self._kept += [(name + own, name + theirs) for own, theirs in pairs]
+        self._kept: List[Tuple[str, str]] = []
+        for name, chain in zip(names, chains):
+            folds, kept = fold_names(Chain(name, 0, chain), Chain(name, 0, fold_batch_norm(chain)))
+            self._folds += folds
+            self._kept += kept
+        widths = {fold.norm: fold.channels for fold in self._folds}
         self._norms = self.collect.norms
         ends = np.cumsum([0, *(widths[norm] for norm in self._norms)]).tolist()
         self._slices = {norm: slice(*ends[i : i + 2]) for i, norm in enumerate(self._norms)}
@@ -147,8 +127,7 @@ class Part:
             ctx = arrays[self._folds[0].conv + "weight"].context
             gamma, beta = (mx.nd.concat(*(arrays[n + name] for n in self._norms), dim=0) for name in ("gamma", "beta"))
             inv_std, centre = mx.nd.array(np.stack([(variance + EPSILON) ** -0.5, mean]), ctx=ctx)
-            scale = gamma * inv_std
-            shift = beta - scale * centre
+            scale, shift = scale_and_shift(gamma, beta, centre, inv_std)
             scale = scale.reshape((-1, 1, 1, 1))
             for fold in self._folds:
                 own = self._slices[fold.norm]

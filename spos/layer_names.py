@@ -6,12 +6,13 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 from spos import layer_specs
-from spos.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite
-from spos.search_space import SearchSpace
+from spos.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, fold_batch_norm
+from spos.search_space import Architecture, SearchSpace
 
 
 def num_layers(specs: Specs) -> int:
@@ -50,3 +51,55 @@ def block_position(space: SearchSpace, index: int) -> int:
 def block_prefix(space: SearchSpace, index: int, block_choice: int) -> str:
     """What stands before the names of a choice's parameters in a supernet."""
     return f"features.{block_position(space, index)}.{space.blocks[block_choice].attribute}."
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers one behind the other, what their names begin with, and the position of the first."""
+
+    prefix: str
+    first: int
+    specs: Specs
+
+
+def subnet_chains(space: SearchSpace, architecture: Architecture, bn: bool = True) -> Tuple[Chain, ...]:
+    """Every chain of a subnet in the order of execution; without `bn`, of the subnet whose BatchNorm is merged."""
+    kept = (lambda specs: specs) if bn else fold_batch_norm
+    stem, head = kept(layer_specs.stem(space)), kept(layer_specs.head(space))
+    chains = [Chain("features.", 0, stem)]
+    for index, choices in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
+        main, projection = layer_specs.choice_block(space, index, *choices)
+        block = f"features.{num_layers(stem) + index}."
+        chains += [Chain(f"{block}main_branch.", 0, kept(main)), Chain(f"{block}proj_branch.", 0, kept(projection))]
+    chains += [
+        Chain("features.", num_layers(stem) + space.num_choice_blocks, head),
+        Chain("output.", 0, kept(layer_specs.classifier(space))),
+    ]
+    return tuple(chain for chain in chains if chain.specs)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A convolution with BatchNorm: what their names begin with, and the name of the convolution that replaces both."""
+
+    conv: str
+    norm: str
+    folded: str
+    channels: int
+
+
+def fold_names(chain: Chain, folded: Chain) -> Tuple[List[Fold], List[Tuple[str, str]]]:
+    """What becomes of the parameters of a chain in the same one without BatchNorm.
+
+    Returns: convolutions with BatchNorm; (name, name there) of everything else, whose values stay.
+    """
+    folds, kept = [], []
+    pairs = zip(layer_positions(chain.specs, chain.first), layer_positions(folded.specs, folded.first))
+    for (position, spec), (place, twin) in pairs:
+        if isinstance(spec, Conv) and spec.bn:
+            names = (f"{chain.prefix}{position}.", f"{chain.prefix}{position + 1}.", f"{folded.prefix}{place}.")
+            folds.append(Fold(*names, spec.out_channels))
+        else:
+            own_names = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
+            kept += [(chain.prefix + own, folded.prefix + theirs) for own, theirs in own_names]
+    return folds, kept

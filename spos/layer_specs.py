@@ -168,6 +168,11 @@ def choice_block(space: SearchSpace, index: int, block_choice: int, channel_choi
     return main_branch(block, kind, space.mid_channels(index, channel_choice)), projection_branch(block, kind)
 
 
+def fold_batch_norm(specs: Specs) -> Specs:
+    """The chain with a bias in place of each BatchNorm."""
+    return tuple(replace(spec, bn=False, bias=True) if isinstance(spec, Conv) and spec.bn else spec for spec in specs)
+
+
 def subnet(space: SearchSpace, architecture: Architecture) -> Specs:
     """All layers of a subnet in one flat tuple: for counting, where the wiring does not matter."""
     blocks = (

@@ -27,6 +27,7 @@ BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
+PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
 _STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
 
 
@@ -48,6 +49,19 @@ def write_atomic(path: PathLike, content: Union[str, bytes]) -> None:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def check_output(path: PathLike) -> None:
+    """Raise InputError if no file can be written there; before work that takes long. Makes the folder."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(path.parent)):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}: {error.filename})") from None
 
 
 def sync_directory(path: PathLike) -> None:
@@ -187,24 +201,31 @@ def load_architecture(name_or_file: PathLike) -> ArchitectureRecord:
             f"no architecture '{name_or_file}': not a file, and the published ones are "
             f"{', '.join(published_architectures())}"
         )
-    record = read_json(path)
+    return architecture_from_json(read_json(path), str(path))
+
+
+def architecture_from_json(record: Any, source: str) -> ArchitectureRecord:
+    """The inverse of `ArchitectureRecord.to_json`.
+
+    Raises: InputError that names `source` if the parts contradict each other.
+    """
     own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
     if missing:
-        raise InputError(f"{path} is not an architecture file: it lacks {', '.join(missing)}")
+        raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")
     if record["schema"] != SCHEMA:
-        raise InputError(f"{path} has schema {record['schema']}, this version reads {SCHEMA}")
-    space = SearchSpace.from_json(record["space"], source=str(path))
+        raise InputError(f"{source} has schema {record['schema']}, this version reads {SCHEMA}")
+    space = SearchSpace.from_json(record["space"], source=source)
     if space.fingerprint != record["fingerprint"]:
-        raise InputError(f"{path}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
+        raise InputError(f"{source}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
     for key in ("block_choices", "channel_choices"):
         if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
-            raise InputError(f"{path}: {key} must be a list of integers")
+            raise InputError(f"{source}: {key} must be a list of integers")
     architecture = Architecture(tuple(record["block_choices"]), tuple(record["channel_choices"]))
-    cost = count_architecture(space, space.validate(architecture, source=str(path)))
+    cost = count_architecture(space, space.validate(architecture, source=source))
     if (record["flops"], record["params"]) != tuple(cost):
         raise InputError(
-            f"{path} states {record['flops']} FLOPs and {record['params']} params, its choices give "
+            f"{source} states {record['flops']} FLOPs and {record['params']} params, its choices give "
             f"{cost.macs} and {cost.params}"
         )
     return ArchitectureRecord(space, architecture, {key: value for key, value in record.items() if key not in own})

@@ -16,9 +16,9 @@ LIBRARY = {
         architectures augmentation command_line comparison constrained_policy constrained_sampling constraints cost
         cost_report count_rules data_set distribution distribution_report domain errors evolution executors flag_rules
         gpu image_folder image_source latency latency_fit latency_run layer_names layer_specs layer_table micronet
-        nsga2 options oracles pareto profile_report published racing record_file records reporting sampling schedule
-        search_history search_plan search_report search_space searcher stopping strategies tables tilting timing
-        two_stage
+        model_info nsga2 options oracles pareto parity profile_report published racing record_file records reporting
+        sampling schedule search_history search_plan search_report search_space searcher stopping strategies tables
+        tilting timing two_stage
         """,
     # MXNet, but no network of ours
     1: """
@@ -28,7 +28,9 @@ LIBRARY = {
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
 LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3})
-LAYERS.update({f"spos.{name}": 3 for name in ("execution", "latency_graphs", "scoring")})
+LAYERS.update(
+    {f"spos.{name}": 3 for name in ("deployment", "execution", "latency_graphs", "scoring", "trained_subnet")}
+)
 PROGRAMS, TESTS = 4, 5
 
 

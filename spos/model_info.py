@@ -1,0 +1,86 @@
+"""What an exported network says about itself, so that whoever has the file needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, Mapping, Tuple
+
+from spos.errors import InputError
+
+Triple = Tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image file to what the network reads, and from its classes to their names.
+
+    Args:
+        input_size: height and width of the input.
+        crop_ratio: input size / shorter side of the image before the centre crop.
+        mean, std: RGB, 0..255; the input is (RGB - mean) / std.
+        class_names: by label; empty if nothing says them.
+    """
+
+    input_size: int
+    crop_ratio: float
+    mean: Triple
+    std: Triple
+    class_names: Tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], source: str) -> Preprocessing:
+        """Raises: InputError that names `source` if a value is missing or of another kind."""
+        try:
+            names = tuple(str(name) for name in record["class_names"])
+            mean, std = (_triple(record[key]) for key in ("mean", "std"))
+            return cls(int(record["input_size"]), float(record["crop_ratio"]), mean, std, names)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{source} does not say how images are prepared ({error!r})") from None
+
+    def to_json(self) -> Dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The metadata of an exported file.
+
+    Args:
+        architecture: as in an architecture file, with its search space.
+        dtype: precision of the convolutions, float32 or int8.
+        pad_to: middle widths were padded with zeros to a multiple of this; 1 for the published ones.
+    """
+
+    preprocessing: Preprocessing
+    architecture: Mapping[str, Any]
+    dtype: str = "float32"
+    pad_to: int = 1
+
+    def to_strings(self) -> Dict[str, str]:
+        """Each value as JSON, by its name: `class_names`, `mean`, `std`, `input_size`, `architecture`, ..."""
+        record = {**self.preprocessing.to_json(), "architecture": self.architecture, "pad_to": self.pad_to}
+        return {name: json.dumps(value) for name, value in {**record, "dtype": self.dtype}.items()}
+
+    @classmethod
+    def from_strings(cls, strings: Mapping[str, str], source: str) -> ModelInfo:
+        """The inverse of `to_strings`. Raises: InputError, naming `source`, if this project did not write it."""
+        try:
+            record = {name: json.loads(strings[name]) for name in METADATA}
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{source} has no metadata of this project ({error!r}): export it anew") from None
+        preprocessing = Preprocessing.from_json(record, source)
+        return cls(preprocessing, record["architecture"], record["dtype"], record["pad_to"])
+
+    def name_of(self, label: int) -> str:
+        """What a class is called; its number if nothing says it."""
+        names = self.preprocessing.class_names
+        return names[label] if names else str(label)
+
+
+METADATA = (*(item.name for item in fields(Preprocessing)), "architecture", "dtype", "pad_to")
+
+
+def _triple(values: Any) -> Triple:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,127 @@
+"""A trained subnet as the tools of deployment are given it: a file, and what the run it lies in says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+from spos import assembly
+from spos.architectures import fit, named_architecture
+from spos.command_line import flag
+from spos.data_set import DataSet
+from spos.datasets import imagenet_preprocessing
+from spos.deployment import DeployedSubnet, read_subnet
+from spos.errors import InputError
+from spos.flag_rules import changed_flags
+from spos.model_info import Preprocessing
+from spos.options import SUBNET, ArchitectureOptions, DataOptions, SpaceOptions
+from spos.records import LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, architecture_from_json, find_config
+from spos.reporting import warn
+
+
+@dataclass(frozen=True)
+class TrainedOptions:
+    """The trained subnet. If it lies in a run directory, the run says of which architecture it is."""
+
+    params: str = flag("runs/oneshot/model.params", "its parameters: of a run, of a checkpoint, or merged ones")
+
+
+@dataclass(frozen=True)
+class TrainedSubnet:
+    """What the flags name.
+
+    Args:
+        record: the architecture, in the space that fits the images.
+        config: that of the run; None if the file does not lie in one.
+    """
+
+    path: Path
+    subnet: DeployedSubnet
+    record: ArchitectureRecord
+    config: Optional[Mapping[str, Any]]
+
+    def data_options(self, given: DataOptions) -> DataOptions:
+        """Where the images are: flags that are given now, then those of the run."""
+        of_run = self.config["options"] if self.config else {}
+        now, default = vars(given), vars(DataOptions())
+        return DataOptions(
+            **{
+                item.name: of_run.get(item.name, now[item.name])
+                if now[item.name] == default[item.name]
+                else now[item.name]
+                for item in fields(DataOptions)
+            }
+        )
+
+    def open_data(self, options: DataOptions, save_dir: Path) -> DataSet:
+        """The images of the run, in its own lists.
+
+        Args:
+            options: as `data_options` gives them.    save_dir: for the lists, if the subnet does not lie in a run.
+        Raises: InputError if the images are not there, or do not fit the network.
+        """
+        data = assembly.open_data(options)
+        space = self.subnet.space
+        sizes = (
+            ("classes", space.num_classes, data.num_classes),
+            ("px", space.input_size, data.input_size),
+        )
+        for what, own, there in sizes:
+            if own != there:
+                raise InputError(f"{self.path} is for {own} {what}, the images of {data.name} have {there}")
+        if self.config is None:
+            warn(f"{self.path} does not lie in a run directory, so nothing says which images it was trained on")
+        return assembly.with_lists(data, options, (self.path.parent if self.config else save_dir) / LISTS_FOLDER)
+
+    def preprocessing(self, options: DataOptions) -> Preprocessing:
+        """How images are prepared: as the run says; as the data flags say, if it does not.
+
+        Raises: InputError if the flags name images that are not there.
+        """
+        if self.config and PREPROCESSING in self.config:
+            return Preprocessing.from_json(self.config[PREPROCESSING], str(self.path.parent))
+        if self.config is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
+            size = options.input_size or self.subnet.space.input_size
+            found = imagenet_preprocessing(replace(options, input_size=size))
+        else:
+            found = assembly.open_data(options).preprocessing
+        return found if len(found.class_names) == self.subnet.space.num_classes else replace(found, class_names=())
+
+
+def open_trained(trained: TrainedOptions, named: ArchitectureOptions, options: SpaceOptions) -> TrainedSubnet:
+    """Read the parameters and find out of which architecture they are.
+
+    Raises: InputError if that is not known, if the flags contradict the run, or as `read_subnet`.
+    """
+    path = Path(trained.params)
+    if not path.is_file():
+        raise InputError(f"--params {path} does not exist")
+    config = find_run(path)
+    record = named_architecture(named, options)
+    if config is not None:
+        own = _record_of(config, path)
+        if record and record.architecture != own.architecture:
+            raise InputError(f"{' '.join(changed_flags(named))}: {path} lies in a run of another architecture")
+        record = own
+    elif record is None:
+        raise InputError(
+            f"{path} does not lie in a run directory: name its architecture by --architecture, or by --block-choices "
+            "and --channel-choices with the flags of its space"
+        )
+    elif options.strides:
+        record = replace(record, space=fit(record.space, options))
+    subnet = read_subnet(path, record.space, record.architecture)
+    return TrainedSubnet(path, subnet, replace(record, space=subnet.space), config)
+
+
+def find_run(path: Path) -> Optional[Dict[str, Any]]:
+    """The config of the run that a parameter file lies in, directly or in one of its checkpoints."""
+    return find_config(path) or find_config(path.resolve().parent.parent)
+
+
+def _record_of(config: Mapping[str, Any], path: Path) -> ArchitectureRecord:
+    if not config.get("architecture"):
+        model = config.get("options", {}).get("model", config.get("program"))
+        raise InputError(f"{path} lies in a run of {model}; what is deployed is a subnet (--model {SUBNET})")
+    return architecture_from_json(config["architecture"], str(path.parent))
