@@ -28,6 +28,11 @@ def relative_difference(expected: np.ndarray, given: np.ndarray) -> float:
     return float(np.abs(expected - given).max() / np.abs(expected).max())
 
 
+def rms_error(expected: np.ndarray, given: np.ndarray) -> float:
+    """Root mean square of the differences, relative to that of the expected values."""
+    return float(np.sqrt(np.square(expected - given, dtype=float).mean() / np.square(expected, dtype=float).mean()))
+
+
 def tolerance_of(network: Logits, images: np.ndarray, wanted: float) -> float:
     """`wanted`, or what the network itself makes of a change in the last bit of its input, if that is more.
 
@@ -50,3 +55,14 @@ def check_equal(expected: np.ndarray, given: np.ndarray, tolerance: float, what:
     if not difference <= tolerance:
         raise InputError(f"{what} differ by {difference:.1e} of the largest, above {tolerance:.1e}; nothing is written")
     return difference
+
+
+def check_int8(expected: np.ndarray, given: np.ndarray, error_max: float) -> float:
+    """The error of INT8 logits. Raises InputError if it is too large: rounding has left nothing of the function."""
+    error = rms_error(expected, given)
+    if not error <= error_max:
+        raise InputError(
+            f"INT8 changes the logits by {error:.1%} of themselves (RMS), above --int8-error-max {error_max}; "
+            "nothing is written. Try another --calibration, --float-first-conv or --float-se"
+        )
+    return error

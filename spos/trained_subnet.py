@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from spos import assembly
 from spos.architectures import fit, named_architecture
-from spos.command_line import flag
 from spos.data_set import DataSet
 from spos.datasets import imagenet_preprocessing
 from spos.deployment import DeployedSubnet, read_subnet
+from spos.deployment_options import TrainedOptions
 from spos.errors import InputError
 from spos.flag_rules import changed_flags
 from spos.model_info import Preprocessing
 from spos.options import SUBNET, ArchitectureOptions, DataOptions, SpaceOptions
 from spos.records import LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, architecture_from_json, find_config
 from spos.reporting import warn
-
-
-@dataclass(frozen=True)
-class TrainedOptions:
-    """The trained subnet. If it lies in a run directory, the run says of which architecture it is."""
-
-    params: str = flag("runs/oneshot/model.params", "its parameters: of a run, of a checkpoint, or merged ones")
 
 
 @dataclass(frozen=True)
@@ -74,19 +67,40 @@ class TrainedSubnet:
             warn(f"{self.path} does not lie in a run directory, so nothing says which images it was trained on")
         return assembly.with_lists(data, options, (self.path.parent if self.config else save_dir) / LISTS_FOLDER)
 
-    def preprocessing(self, options: DataOptions) -> Preprocessing:
+    def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
         """How images are prepared: as the run says; as the data flags say, if it does not.
 
-        Raises: InputError if the flags name images that are not there.
+        Args:
+            class_names: text file with a name in each line; empty for those of the data set, if it has any.
+        Raises: InputError if the file does not fit, or if the flags name images that are not there.
         """
+        found = self._known_preprocessing(options)
+        if class_names:
+            return replace(found, class_names=self._read_names(class_names))
+        if len(found.class_names) != self.subnet.space.num_classes:
+            warn("the names of the classes are not known, only their numbers; --class-names gives them")
+            return replace(found, class_names=())
+        return found
+
+    def _read_names(self, path: str) -> Tuple[str, ...]:
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--class-names {path} cannot be read: {error}") from None
+        names = tuple(line.strip() for line in lines if line.strip())
+        if len(names) != self.subnet.space.num_classes:
+            raise InputError(
+                f"--class-names {path} has {len(names)} names, {self.path} has {self.subnet.space.num_classes} classes"
+            )
+        return names
+
+    def _known_preprocessing(self, options: DataOptions) -> Preprocessing:
         if self.config and PREPROCESSING in self.config:
             return Preprocessing.from_json(self.config[PREPROCESSING], str(self.path.parent))
         if self.config is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
             size = options.input_size or self.subnet.space.input_size
-            found = imagenet_preprocessing(replace(options, input_size=size))
-        else:
-            found = assembly.open_data(options).preprocessing
-        return found if len(found.class_names) == self.subnet.space.num_classes else replace(found, class_names=())
+            return imagenet_preprocessing(replace(options, input_size=size))
+        return assembly.open_data(options).preprocessing
 
 
 def open_trained(trained: TrainedOptions, named: ArchitectureOptions, options: SpaceOptions) -> TrainedSubnet:

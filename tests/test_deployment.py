@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import VARIANTS, fails, reference_value
+from conftest import VARIANTS, fails
+from deployed_subnets import initial_subnet, published_subnet, random_subnet
 
 from oneshot_nas_network import Subnet
 from spos.checkpoint import load_parameters, save_parameters
@@ -24,26 +25,6 @@ from spos.search_space import Architecture
 from utils import merge_bn
 
 
-def initial_subnet(space, architecture, rng):
-    """With the weights that training begins with, and any BatchNorm."""
-
-    def value(name, shape):
-        if name.endswith(("gamma", "running_var")):
-            return rng.uniform(0.5, 1.5, shape)
-        return rng.normal(0, 1 / shape[1] if name.endswith("weight") else 0.1, shape)
-
-    shapes = DeployedSubnet(space, architecture, {}).shapes()
-    return DeployedSubnet(space, architecture, {n: value(n, shape).astype(np.float32) for n, shape in shapes.items()})
-
-
-def published_subnet(name):
-    """With the weights of the reference cases, which multiply rounding."""
-    record = load_architecture(name)
-    shapes = DeployedSubnet(record.space, record.architecture, {}).shapes()
-    arrays = {name: reference_value(name, shape) for name, shape in shapes.items()}
-    return DeployedSubnet(record.space, record.architecture, arrays)
-
-
 def difference(subnet, other, size=32, **form):
     images = random_images(size, 2)
     return relative_difference(as_function(subnet.network())(images), as_function(other.network(**form))(images))
@@ -52,9 +33,8 @@ def difference(subnet, other, size=32, **form):
 @pytest.mark.parametrize("num_random", (2, pytest.param(20, marks=pytest.mark.slow)))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_merged_and_padded_networks_give_the_same_logits(variant, num_random, rng):
-    space = replace(VARIANTS[variant], num_classes=10)
     for _ in range(num_random):
-        subnet = initial_subnet(space, space.sample(rng), rng)
+        subnet = random_subnet(variant, rng)
         merged = merge_batch_norm(subnet)
         assert difference(subnet, merged) < MERGED_TOLERANCE, subnet.architecture
         assert difference(subnet, pad_widths(merged, 8)) < MERGED_TOLERANCE, subnet.architecture
@@ -78,14 +58,12 @@ def test_published_networks_merged_padded_and_shuffled_otherwise_give_the_same_l
 
 @pytest.mark.parametrize("form", ("shuffle_by_conv", "shuffle_by_gather"))
 def test_another_shuffle_is_the_same_bit_by_bit(form, rng):
-    space = replace(VARIANTS["se"], num_classes=10)
-    subnet = initial_subnet(space, space.sample(rng), rng)
+    subnet = random_subnet("se", rng)
     assert difference(subnet, subnet, **{form: True}) == 0
 
 
 def test_a_merged_network_has_no_batch_norm_and_the_weights_of_float64(rng):
-    space = replace(VARIANTS["se-last-conv"], num_classes=10)
-    subnet = initial_subnet(space, space.sample(rng), rng)
+    subnet = random_subnet("se-last-conv", rng)
     merged = merge_batch_norm(subnet)
     assert not [name for name in merged.arrays if name.endswith(("gamma", "beta", "running_mean", "running_var"))]
     assert set(merged.arrays) == set(merged.network()._collect_params_with_prefix())
@@ -99,8 +77,7 @@ def test_a_merged_network_has_no_batch_norm_and_the_weights_of_float64(rng):
 
 
 def test_padding_rounds_middle_widths_up_and_adds_zeros(rng):
-    space = replace(VARIANTS["plain"], num_classes=10)
-    subnet = merge_batch_norm(initial_subnet(space, space.sample(rng), rng))
+    subnet = merge_batch_norm(random_subnet("plain", rng))
     padded = pad_widths(subnet, 16)
     for index, choice in enumerate(subnet.architecture.channel_choices):
         own, there = (one.space.mid_channels(index, choice) for one in (subnet, padded))
@@ -134,19 +111,17 @@ def test_other_logits_are_refused(given, words):
 
 
 def test_files_with_a_constant_shuffle_and_half_precision_are_read(rng, tmp_path):
-    space = replace(VARIANTS["small-images"], num_classes=7)
-    subnet = initial_subnet(space, space.sample(rng), rng)
+    subnet = random_subnet("small-images", rng, num_classes=7)
     save_parameters(tmp_path / "conv.params", subnet.network(shuffle_by_conv=True))
-    read = read_subnet(tmp_path / "conv.params", replace(space, num_classes=1000), subnet.architecture)
-    assert read.space == space  # the file says the number of classes
+    read = read_subnet(tmp_path / "conv.params", replace(subnet.space, num_classes=1000), subnet.architecture)
+    assert read.space == subnet.space  # the file says the number of classes
     for name, value in subnet.arrays.items():
         np.testing.assert_array_equal(read.arrays[name], value)
     half = subnet.network()
     half.cast("float16")
     save_parameters(tmp_path / "half.params", half)
-    assert (
-        read_subnet(tmp_path / "half.params", space, subnet.architecture).arrays["output.0.weight"].dtype == "float32"
-    )
+    read = read_subnet(tmp_path / "half.params", subnet.space, subnet.architecture)
+    assert read.arrays["output.0.weight"].dtype == "float32"
 
 
 @pytest.fixture

@@ -14,23 +14,25 @@ LIBRARY = {
     # pure Python and NumPy
     0: """
         architectures augmentation command_line comparison constrained_policy constrained_sampling constraints cost
-        cost_report count_rules data_set distribution distribution_report domain errors evolution executors flag_rules
-        gpu image_folder image_source latency latency_fit latency_run layer_names layer_specs layer_table micronet
-        model_info nsga2 options oracles pareto parity profile_report published racing record_file records reporting
-        sampling schedule search_history search_plan search_report search_space searcher stopping strategies tables
-        tilting timing two_stage
+        cost_report count_rules data_set deployment_options distribution distribution_report domain errors evolution
+        executors flag_rules gpu image_folder image_source latency latency_fit latency_run layer_names layer_specs
+        layer_table micronet model_info nsga2 options oracles pareto parity profile_report published racing record_file
+        records reporting sampling schedule search_history search_plan search_report search_space searcher stopping
+        strategies tables tilting timing two_stage
         """,
     # MXNet, but no network of ours
     1: """
         assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation image_decoder jpeg
-        losses meter path_trainer pixels prepared quantization slicing supernet_file symbol_cost trainer validation zoo
+        losses meter onnx_model path_trainer pixels prepared quantization slicing supernet_file symbol_cost trainer
+        validation zoo
+        """,
+    # networks of ours
+    3: """
+        deployment execution exporting formats int8 latency_graphs scoring trained_subnet
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
 LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3})
-LAYERS.update(
-    {f"spos.{name}": 3 for name in ("deployment", "execution", "latency_graphs", "scoring", "trained_subnet")}
-)
 PROGRAMS, TESTS = 4, 5
 
 

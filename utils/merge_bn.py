@@ -16,12 +16,13 @@ from typing import List, Optional
 from spos.checkpoint import save_parameters
 from spos.command_line import OneLineParser, flag, pick, run_program
 from spos.deployment import as_function, merge_batch_norm
+from spos.deployment_options import TrainedOptions
 from spos.errors import InputError
 from spos.options import ArchitectureOptions, SpaceOptions
 from spos.parity import MERGED_TOLERANCE, check_equal, random_images, tolerance_of
 from spos.records import check_output
 from spos.reporting import table
-from spos.trained_subnet import TrainedOptions, open_trained
+from spos.trained_subnet import open_trained
 
 
 @dataclass(frozen=True)
