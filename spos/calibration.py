@@ -23,6 +23,9 @@ Ranges = Dict[str, Tuple[float, float]]  # (smallest, largest) by the name of th
 DROPPED_BITS = 15
 NUM_BINS = 2 ** (31 - DROPPED_BITS)
 
+ENTROPY_BINS = 8001  # MXNet's number, from the smallest to the largest value of the first images
+MOST_BINS = 4 * ENTROPY_BINS  # when later images have larger values; MXNet has no limit
+
 
 class Collector:
     """Smallest and largest value of every tensor: 'naive'."""
@@ -32,10 +35,10 @@ class Collector:
 
     def observe(self, name: str, values: np.ndarray) -> None:
         """Take notice of float32 values of any shape. Nothing is raised: MXNet could not pass it on."""
-        low, high = float(values.min()), float(values.max())
+        low, high = values.min(), values.max()
         if name in self._ends:
-            low, high = min(low, self._ends[name][0]), max(high, self._ends[name][1])
-        self._ends[name] = low, high
+            low, high = np.minimum(low, self._ends[name][0]), np.maximum(high, self._ends[name][1])  # NaN stays
+        self._ends[name] = float(low), float(high)
 
     def ranges(self) -> Ranges:
         """A range for every tensor that was seen.    Raises: InputError if a value was not finite."""
@@ -96,12 +99,18 @@ class EntropyCollector(Collector):
         super().observe(name, values)
         low, high = values.min(), values.max()
         threshold = max(abs(low), abs(high))
-        if name in self._histograms:
-            library = mx.contrib.quantization
-            self._histograms[name] = library.combine_histogram(self._histograms[name], values, low, high, threshold)
-        else:
-            counts, edges = np.histogram(values, bins=8001, range=(-threshold, threshold))
-            self._histograms[name] = counts, edges, low, high, threshold
+        if not np.isfinite(threshold):
+            return
+        old = self._histograms.get(name)
+        if old is not None and threshold * len(old[0]) <= old[-1] * MOST_BINS:
+            self._histograms[name] = mx.contrib.quantization.combine_histogram(old, values, low, high, threshold)
+            return
+        counts, edges = np.histogram(values, ENTROPY_BINS, (-threshold, threshold))
+        if old is not None:  # in the finer bins it would need more and more of them
+            middles = (old[1][1:] + old[1][:-1]) / 2
+            counts += np.histogram(middles, edges, weights=old[0])[0].astype(counts.dtype)
+            low, high = min(low, old[2]), max(high, old[3])
+        self._histograms[name] = counts, edges, low, high, threshold
 
     def _progress(self):
         return tqdm(self._ends, desc="entropy", unit="tensor", disable=not sys.stderr.isatty(), leave=False)
