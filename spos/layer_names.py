@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, List, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 from spos import layer_specs
 from spos.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, fold_batch_norm
 from spos.search_space import Architecture, SearchSpace
+
+SQUEEZE_EXCITE = "channel_attention"  # the attribute that holds the layers of squeeze-and-excite
 
 
 def num_layers(specs: Specs) -> int:
@@ -39,7 +41,7 @@ def parameter_shapes(specs: Specs, first: int = 0) -> Dict[str, Tuple[int, ...]]
                     shapes[f"{position + 1}.{name}"] = (spec.out_channels,)
         elif isinstance(spec, SqueezeExcite):
             inner = parameter_shapes((GlobalPool(spec.channels), *spec.convs))
-            shapes.update({f"{position}.channel_attention.{name}": shape for name, shape in inner.items()})
+            shapes.update({f"{position}.{SQUEEZE_EXCITE}.{name}": shape for name, shape in inner.items()})
     return shapes
 
 
@@ -103,3 +105,15 @@ def fold_names(chain: Chain, folded: Chain) -> Tuple[List[Fold], List[Tuple[str,
             own_names = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
             kept += [(chain.prefix + own, folded.prefix + theirs) for own, theirs in own_names]
     return folds, kept
+
+
+def float_layers(names: Iterable[str], first_conv: bool = True, se: bool = True) -> List[str]:
+    """Layers of a subnet that suffer most from 8 bits, by what their parameters' names begin with.
+
+    Args:
+        names: of all parameters, as in `.params` files; with BatchNorm or merged.
+        first_conv: the convolution that reads the image.    se: every squeeze-and-excite, if there are any.
+    """
+    first = ["features.0"] if first_conv else []
+    gates = {name.partition(f".{SQUEEZE_EXCITE}.")[0] for name in names if f".{SQUEEZE_EXCITE}." in name}
+    return first + [f"{gate}.{SQUEEZE_EXCITE}" for gate in sorted(gates)] if se else first

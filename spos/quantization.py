@@ -1,40 +1,42 @@
 """INT8 on a CPU: any float32 block as a graph of oneDNN's 8-bit kernels, by the quantization of MXNet.
 
-A convolution, the BatchNorm behind it and a ReLU become one 8-bit operator. Hard-swish, the scaling of
+A convolution, the BatchNorm behind it and a ReLU become one 8-bit operator. The rest of hard-swish, the scaling of
 squeeze-and-excite, the channel shuffle, and most pooling and concatenation stay in float32, between a dequantize and a
-quantize. Weights are rounded for each output channel, activations for each tensor, by the range that calibration images
-gave. What was measured about it stands in `docs/mxnet.md`.
+quantize, by the fastest operators (`spos.graph_rewrites`). Weights are rounded for each output channel, activations for
+each tensor, by the range that calibration images gave (`spos.calibration`). There is no choice: what is measured and
+read about it stands in `docs/mxnet.md`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import io
+import itertools
 import json
+import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from types import SimpleNamespace
+from typing import Any, Callable, Container, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
+from tqdm import tqdm
 
+from spos.calibration import NAIVE, Calibration, Collector
 from spos.checkpoint import save_arrays
 from spos.compat import mx
 from spos.errors import InputError, engine_reason
+from spos.graph_rewrites import Arrays, Shapes, output_shapes, rewrite, shape_of
 from spos.records import PathLike, write_atomic
 
-CALIBRATIONS = ("naive", "entropy")
 # Hard-swish in 8 bits doubles the time of a block and adds half of its error again; with unsigned inputs it fails.
 # Matrix products saturate without VNNI, signed or not: weights between 0.5 and 1 gave a relative error of 1.
 FLOAT_OPERATORS = ("elemwise_mul", "_sg_mkldnn_fully_connected", "FullyConnected")
 # Signed, although that leaves a bit unused where nothing is negative: without VNNI, two products of unsigned inputs are
 # added in 16 bits, which saturate (an error of 15% in a convolution of positive numbers).
 DTYPE = "int8"
-RANGES = "auto"  # entropy: from 0 where nothing is negative, which a fused ReLU needs, as it gives unsigned values
 BACKEND = "MKLDNN_QUANTIZE"  # fuses before quantization and after it
 DATA = "data"
-
-Arrays = Dict[str, Any]
 
 
 class QuantizedBlock:
@@ -83,47 +85,82 @@ class QuantizedBlock:
 
 
 def quantize(
-    block: mx.gluon.HybridBlock, batches: Iterable, calibration: str = "naive", exclude: Sequence[str] = ()
+    block: mx.gluon.HybridBlock,
+    batches: Iterable,
+    calibration: Calibration = NAIVE,
+    exclude: Sequence[str] = (),
 ) -> QuantizedBlock:
     """The INT8 version of a block. `block` is not changed, and later changes of its parameters are not followed.
 
     Args:
-        batches: calibration images (N, C, H, W), normalised, float32, on the CPU; at least one batch.
-        calibration: 'naive' takes the smallest and largest value of every tensor, 'entropy' the range that loses the
-            least information (about a second for every tensor).
+        batches: calibration images (N, C, H, W), normalised, float32, on the CPU; at least one batch. One after the
+            other: memory does not grow with their number.
         exclude: convolutions that stay in float32, by the beginning of their parameters' names: `output.0`.
     Raises: InputError if parameters or images are not float32 on the CPU, if there are no batches, if their shape does
         not fit the block, if a value is not finite, or if `exclude` names nothing.
     """
-    if calibration not in CALIBRATIONS:
-        raise InputError(f"calibration {calibration!r} is not known: {', '.join(CALIBRATIONS)}")
     arrays = _float_arrays(block)
-    # A reshape to the same shape, because it gives MXNet's own layout: the quantize operator would keep the layout of
-    # its first input (a convolution gives a blocked one), and silently misread every later one that has another.
-    output = block(mx.sym.reshape(mx.sym.var(DATA), shape=(-2,)))
-    symbol = (mx.sym.Group(output) if isinstance(output, list) else output).get_backend_symbol(BACKEND)
-    arguments = {name: arrays[name] for name in symbol.list_arguments() if name != DATA}
-    statistics = {name: arrays[name] for name in symbol.list_auxiliary_states()}
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise InputError("INT8 needs at least one batch of calibration images")
+    graph = FloatGraph.of(block, arrays, first)
     library = mx.contrib.quantization
-    graph, _, _, collector = library.quantize_graph(
-        symbol,
-        arguments,
-        statistics,
-        excluded_sym_names=_excluded_nodes(symbol, block, exclude),
+    quantized, _, _, layers = library.quantize_graph(
+        graph.symbol,
+        graph.arguments,
+        graph.statistics,
+        excluded_sym_names=_excluded_nodes(graph.symbol, block, exclude),
         excluded_op_names=list(FLOAT_OPERATORS),
-        calib_mode=calibration,
+        calib_mode="naive",
         quantized_dtype=DTYPE,
         quantize_mode="smart",
         logger=None,
     )
-    channels = _collect_ranges(symbol, arguments, statistics, batches, collector)
-    try:
-        graph, arguments, statistics = library.calib_graph(
-            graph, arguments, statistics, collector, calib_mode=calibration, quantized_dtype=RANGES, logger=None
-        )
-    except mx.base.MXNetError as error:
-        raise InputError(f"the block cannot be quantized by these images: {engine_reason(error)}") from None
-    return QuantizedBlock(graph.get_backend_symbol(BACKEND), {**arguments, **statistics}, channels)
+    collector = calibration.collector()
+    graph.observe(itertools.chain([first], batches), collector, layers.include_layer)
+    found = SimpleNamespace(min_max_dict=collector.ranges())
+    quantized, arguments, statistics = library.calib_graph(
+        quantized, graph.arguments, graph.statistics, found, calib_mode="customize", logger=None
+    )
+    symbol = quantized.get_backend_symbol(BACKEND)
+    return QuantizedBlock(symbol, {**arguments, **statistics}, first.shape[1])
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """A block's graph in float32, as it will be quantized: fused, with its arrays."""
+
+    symbol: mx.sym.Symbol
+    arguments: Arrays
+    statistics: Arrays
+
+    @classmethod
+    def of(cls, block: mx.gluon.HybridBlock, arrays: Arrays, images) -> FloatGraph:
+        """Args: images: one batch, to know which tensors are of the same shape."""
+        # A reshape to the same shape, because it gives MXNet's own layout: the quantize operator would keep the layout
+        # of its first input (a convolution gives a blocked one), and silently misread every later one that has another.
+        output = block(mx.sym.reshape(mx.sym.var(DATA), shape=(-2,)))
+        symbol = mx.sym.Group(output) if isinstance(output, list) else output
+        symbol, arrays = rewrite(symbol, arrays, _fitting_shapes(symbol, arrays, images))
+        symbol = symbol.get_backend_symbol(BACKEND)
+        arguments = {name: arrays[name] for name in symbol.list_arguments() if name != DATA}
+        return cls(symbol, arguments, {name: arrays[name] for name in symbol.list_auxiliary_states()})
+
+    def observe(self, batches: Iterable, collector: Collector, names: Iterable[str]) -> None:
+        """Run all batches and show the collector the tensors of these names."""
+        observer = _observer(collector, frozenset(names))
+        executor, shape = None, None
+        for images in tqdm(batches, desc="calibrating", unit="batch", disable=not sys.stderr.isatty(), leave=False):
+            if images.shape != shape:
+                _fitting_shapes(self.symbol, {**self.arguments, **self.statistics}, images)
+                arguments = {**self.arguments, DATA: mx.nd.zeros(images.shape)}
+                executor = self.symbol.bind(mx.cpu(), arguments, aux_states=self.statistics, grad_req="null")
+                executor.set_monitor_callback(observer, monitor_all=True)
+                shape = images.shape
+            _check_images(images)
+            executor.forward(is_train=False, **{DATA: images})
+            mx.nd.waitall()
 
 
 def _float_arrays(block: mx.gluon.HybridBlock) -> Arrays:
@@ -160,57 +197,41 @@ def _excluded_nodes(symbol: mx.sym.Symbol, block: mx.gluon.HybridBlock, exclude:
     return excluded
 
 
-def _collect_ranges(symbol: mx.sym.Symbol, arguments: Arrays, statistics: Arrays, batches: Iterable, collector) -> int:
-    """Run the float32 graph on all batches and let the collector see every tensor.
-
-    Returns: the number of channels of the images.
-    """
-    channels = None
-    for images in batches:
-        _check_images(images)
-        try:
-            _check_reshapes(symbol, {DATA: images, **arguments, **statistics})
-            executor = symbol.bind(mx.cpu(), {**arguments, DATA: images}, aux_states=statistics, grad_req="null")
-            executor.set_monitor_callback(_observer(collector), monitor_all=True)
-            executor.forward(is_train=False)
-            executor.outputs[0].wait_to_read()
-        except mx.base.MXNetError as error:
-            raise InputError(
-                f"calibration images of shape {images.shape} do not fit the block: {engine_reason(error)}"
-            ) from None
-        channels = images.shape[1]
-    if channels is None:
-        raise InputError("INT8 needs at least one batch of calibration images")
-    return channels
-
-
-def _observer(collector) -> Callable[[bytes, int], None]:
-    """A callback that keeps nothing alive: MXNet leaves freeing to it, and the collector frees only what it reads."""
+def _observer(collector: Collector, names: Container[str]) -> Callable[[bytes, int], None]:
+    """A callback that keeps nothing alive: MXNet leaves freeing the arrays to it."""
 
     def observe(name: bytes, handle: int) -> None:
-        if mx.base.py_str(name) in collector.include_layer:
-            collector.collect(name, handle)
-        else:
-            mx.nd.NDArray(ctypes.cast(handle, mx.base.NDArrayHandle), writable=False)  # frees itself
+        array = mx.nd.NDArray(ctypes.cast(handle, mx.base.NDArrayHandle), writable=False)  # frees itself
+        if mx.base.py_str(name) in names:
+            collector.observe(mx.base.py_str(name), array.asnumpy())
 
     return observe
 
 
-def _check_reshapes(symbol: mx.sym.Symbol, arrays: Arrays) -> None:
-    """Raise MXNetError if a Reshape does not keep the number of values: MXNet would read and write foreign memory."""
-    internals = symbol.get_internals()
-    with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints its arguments when they do not fit
-        _, shapes, _ = internals.infer_shape(**{name: value.shape for name, value in arrays.items()})
-    sizes = {name: int(np.prod(shape)) for name, shape in zip(internals.list_outputs(), shapes)}
+def _fitting_shapes(symbol: mx.sym.Symbol, arrays: Arrays, images) -> Shapes:
+    """The shapes of a graph for these images.    Raises: InputError if they do not fit.
+
+    A Reshape has to keep the number of values: MXNet would read and write foreign memory.
+    """
+    _check_images(images)
+    try:
+        shapes = output_shapes(symbol, arrays, **{DATA: images.shape})
+    except mx.base.MXNetError as error:
+        reason = engine_reason(error)
+        raise InputError(f"calibration images of shape {images.shape} do not fit the block: {reason}") from None
     nodes = json.loads(symbol.tojson())["nodes"]
     for node in nodes:
         if node["op"] == "Reshape":
-            position, output, *_ = node["inputs"][0]
-            source = nodes[position]["name"]
-            names = (source, f"{source}_output", f"{source}_output{output}")  # a variable; one output; one of several
-            given, made = next(sizes[name] for name in names if name in sizes), sizes[f"{node['name']}_output"]
+            given, made = (
+                int(np.prod(shape))
+                for shape in (shape_of(nodes, node["inputs"][0], shapes), shapes[f"{node['name']}_output"])
+            )
             if given != made:
-                raise mx.base.MXNetError(f"{given} values cannot be reshaped into {made} by {node['name']}")
+                raise InputError(
+                    f"calibration images of shape {images.shape} do not fit the block: {given} values cannot be "
+                    f"reshaped into {made} by {node['name']}"
+                )
+    return shapes
 
 
 def _check_images(images) -> None:

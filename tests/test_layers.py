@@ -22,9 +22,9 @@ LIBRARY = {
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation image_decoder jpeg
-        losses meter onnx_model path_trainer pixels prepared quantization slicing supernet_file symbol_cost trainer
-        validation zoo
+        assembly batch_norm calibration checkpoint cifar cluster compat data datasets depthwise digits evaluation
+        graph_rewrites image_decoder jpeg losses meter onnx_model path_trainer pixels prepared quantization slicing
+        supernet_file symbol_cost trainer validation zoo
         """,
     # networks of ours
     3: """

@@ -12,9 +12,11 @@ from conftest import TINY, VARIANTS, fill_parameters
 from oneshot_nas_blocks import HardSwish, ShuffleBlock, build
 from oneshot_nas_network import Subnet
 from spos import layer_specs
+from spos.calibration import Calibration
 from spos.compat import mx
 from spos.errors import InputError
-from spos.execution import fit_to_size
+from spos.execution import fit_to_size, fold_batch_norm
+from spos.layer_names import float_layers
 from spos.layer_specs import Conv
 from spos.quantization import quantize
 
@@ -56,14 +58,52 @@ def tiny_net(space=TINY):
     return net
 
 
+class MergedNet(mx.gluon.HybridBlock):
+    """A subnet whose convolutions have a bias in place of each BatchNorm."""
+
+    def __init__(self, space, architecture):
+        super().__init__()
+        with self.name_scope():
+            self.features, self.output = nn.HybridSequential(prefix=""), nn.HybridSequential(prefix="")
+            self.features.add(*build(fold_batch_norm(layer_specs.stem(space))))
+            for block, *choices in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
+                branches = layer_specs.choice_block(space, block.index, *choices)
+                self.features.add(ShuffleBlock(block, *map(fold_batch_norm, branches)))
+            self.features.add(*build(fold_batch_norm(layer_specs.head(space))))
+            self.output.add(*build(layer_specs.classifier(space)), nn.Flatten())
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+def merged_net(space):
+    net = MergedNet(space, space.sample(np.random.default_rng(3)))
+    net.initialize()
+    fill_parameters(net)
+    return net
+
+
 def nodes(quantized):
     return json.loads(quantized.symbol.tojson())["nodes"]
 
 
-def float_convolutions(quantized):
-    """How many convolutions stayed in float32."""
+def float_nodes(quantized):
+    """The convolutions that stayed in float32."""
     convolutions = [node for node in nodes(quantized) if node["op"] == "_sg_mkldnn_conv"]
-    return sum(node.get("attrs", {}).get("quantized", "false") not in ("true", "True", "1") for node in convolutions)
+    return [
+        node for node in convolutions if node.get("attrs", {}).get("quantized", "false") not in ("true", "True", "1")
+    ]
+
+
+def float_convolutions(quantized):
+    return len(float_nodes(quantized))
+
+
+def float_weights(quantized, net):
+    """What the weights of convolutions in float32 are called in the network."""
+    own_names = {parameter.name: own for own, parameter in net._collect_params_with_prefix().items()}
+    everything = nodes(quantized)
+    return {own_names[everything[node["inputs"][1][0]]["name"]] for node in float_nodes(quantized)}
 
 
 @pytest.mark.parametrize("variant", ("plain", "se", "multiple-of-8"))
@@ -182,8 +222,23 @@ def test_entropy_cuts_outliers(rng):
     x = images(rng, 2, 4, 16, 16)
     outlier = x * 1
     outlier[0, 0, 0, 0] = 300
-    naive, entropy = (quantize(chain, [outlier], calibration)(x) for calibration in ("naive", "entropy"))
+    naive, entropy = (quantize(chain, [outlier], Calibration(method))(x) for method in ("naive", "entropy"))
     assert error(entropy, chain(x)) < 0.1 < error(naive, chain(x))
+
+
+def test_percentile_cuts_outliers(rng):
+    chain = build((Conv(4, 8, act="relu"),))
+    chain.initialize()
+    fill_parameters(chain)
+    x = images(rng, 2, 4, 16, 16)
+    outlier = x * 1
+    outlier[0, 0, 0, 0] = 300
+    naive, cut, whole = (
+        quantize(chain, [outlier[:1], outlier[1:]], Calibration(*options))(x)
+        for options in (("naive",), ("percentile", 99.7), ("percentile", 100))
+    )
+    assert error(cut, chain(x)) < 0.1 < error(naive, chain(x))
+    assert error(whole, naive) < 0.02  # the largest value too, to within a bin
 
 
 def test_entropy_with_a_relu_between_convolutions(rng):
@@ -191,7 +246,7 @@ def test_entropy_with_a_relu_between_convolutions(rng):
     chain.initialize()
     fill_parameters(chain)
     x = mx.nd.relu(images(rng, 2, 4, 8, 8))
-    assert error(quantize(chain, [x], "entropy")(x), chain(x)) < 0.3
+    assert error(quantize(chain, [x], Calibration("entropy"))(x), chain(x)) < 0.3
 
 
 def test_excluded_layers_stay_in_float32(rng):
@@ -202,6 +257,50 @@ def test_excluded_layers_stay_in_float32(rng):
     assert float_convolutions(quantize(net, [x], exclude=("features.0", "output"))) == 2
     with pytest.raises(InputError, match="output.00"):
         quantize(net, [x], exclude=["output.00"])
+
+
+@pytest.mark.parametrize("merged", (False, True), ids=("bn", "merged"))
+def test_first_convolution_and_squeeze_and_excite_in_float32(rng, merged):
+    space, x = TINY_NETS["v2plus-head"], images(rng, 2, 3, 32, 32)
+    net = merged_net(space) if merged else tiny_net(space)
+    names = list(net._collect_params_with_prefix())
+    squeezes = {name for name in names if ".channel_attention." in name and name.endswith("weight")}
+    assert len(squeezes) == 2 * 3  # two blocks of the second stage, and the head
+    for options, expected in (
+        ((True, True), {"features.0.weight", *squeezes}),
+        ((True, False), {"features.0.weight"}),
+        ((False, True), squeezes),
+        ((False, False), set()),
+    ):
+        quantized = quantize(net, [x], exclude=float_layers(names, *options))
+        assert float_weights(quantized, net) == expected
+        assert error(quantized(x), net(x)) < 0.35
+
+
+def test_networks_without_squeeze_and_excite_have_none_to_leave_out():
+    assert float_layers(["features.0.weight", "output.0.weight"], first_conv=False, se=True) == []
+
+
+@pytest.mark.parametrize("space", TINY_NETS.values(), ids=TINY_NETS)
+def test_merged_networks(rng, space):
+    net = merged_net(space)
+    x = images(rng, 8, 3, 32, 32)
+    quantized = quantize(net, [x])
+    assert error(quantized(x), net(x)) < 0.35
+    assert float_convolutions(quantized) == 0 and "Convolution" not in quantized.operators
+
+
+def test_weights_are_rounded_by_channel(rng):
+    """A channel of large weights, whose products cancel, does not take the others' precision."""
+    chain = build((Conv(8, 16, bn=False),))
+    chain.initialize()
+    weight = rng.normal(0, 0.1, (16, 8, 1, 1))
+    weight[0, :2, 0, 0] = 100, -100
+    chain[0].weight.set_data(mx.nd.array(weight))
+    x = images(rng, 2, 8, 6, 6)
+    x[:, 1] = x[:, 0]
+    others = [mx.nd.slice_axis(y, 1, 1, None) for y in (quantize(chain, [x])(x), chain(x))]
+    assert error(*others) < 0.03  # 1 if all were rounded to multiples of 100 / 127
 
 
 @pytest.mark.parametrize("kind", (Conv(64, 64, bn=False), Conv(64, 64, 3, bn=False)), ids=("pointwise", "3x3"))
@@ -269,7 +368,6 @@ def test_memory_is_freed(rng):
         ({}, lambda x: [x * float("nan")], "not finite"),
         ({}, lambda x: [x * 5e37], "cannot be quantized by these images"),
         ({"dtype": "float16"}, lambda x: [x], "features.0.weight is float16 on cpu(0)"),
-        ({"calibration": "kl"}, lambda x: [x], "'kl' is not known: naive, entropy"),
     ),
 )
 def test_bad_input(rng, capfd, change, batches, words):
