@@ -16,14 +16,15 @@ LIBRARY = {
         architectures augmentation command_line comparison constrained_policy constrained_sampling constraints cost
         cost_report count_rules data_set distribution distribution_report domain errors evolution executors flag_rules
         gpu image_folder image_source latency latency_fit latency_run layer_names layer_specs layer_table micronet
-        model_info nsga2 options oracles pareto parity profile_report published racing record_file records reporting
-        sampling schedule search_history search_plan search_report search_space searcher stopping strategies tables
-        tilting timing two_stage
+        model_info nsga2 onnx_session options oracles pareto parity profile_report published racing record_file records
+        reporting sampling schedule search_history search_plan search_report search_space searcher stopping strategies
+        tables tilting timing two_stage
         """,
     # MXNet, but no network of ours
     1: """
-        assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation image_decoder jpeg
-        losses meter path_trainer pixels prepared quantization slicing supernet_file symbol_cost trainer validation zoo
+        assembly batch_norm checkpoint cifar cluster compat data datasets depthwise digits evaluation exported
+        image_decoder jpeg losses meter path_trainer pixels prediction prepared quantization slicing supernet_file
+        symbol_cost trainer validation zoo
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
