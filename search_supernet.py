@@ -32,14 +32,24 @@ from spos.errors import InputError
 from spos.executors import open_executor
 from spos.options import ConstraintOptions, DataOptions, DeviceOptions, RunOptions, SearchOptions, SpaceOptions
 from spos.racing import Racing
-from spos.records import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, Journal, check_run, find_config, open_run, write_atomic
+from spos.records import (
+    ARRIVED_FILE,
+    HISTORY_FILE,
+    LOG_FILE,
+    Journal,
+    check_run,
+    file_digest,
+    find_config,
+    open_run,
+    write_atomic,
+)
 from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score, warn_of_short_lists
 from spos.search_history import Row, architecture_of, best_architectures, check_history, is_complete, read_history
 from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_domain, make_search
 from spos.search_report import SearchLog, summarize_search, write_results
 from spos.searcher import Searcher, Target
 from spos.stopping import StopRequest
-from spos.supernet_file import file_digest, supernet_lists, supernet_space
+from spos.supernet_file import supernet_lists, supernet_space
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"

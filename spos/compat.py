@@ -25,6 +25,7 @@ __all__ = [
     "import_gluoncv",
     "installed_cuda_build",
     "mx",
+    "num_threads",
     "physical_cores",
     "read_compute_capabilities",
     "threads_of_each",
@@ -122,6 +123,11 @@ THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS")  # before `set_threads`, whi
 def threads_of_each(num_processes: int) -> str:
     """OMP_NUM_THREADS for each of several processes on this machine: the user's, or an equal part of the cores."""
     return THREADS_OF_USER or str(max(1, physical_cores() // num_processes))
+
+
+def num_threads() -> int:
+    """How many threads MXNet computes with."""
+    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])
 
 
 def set_threads(environ: Any) -> None:

@@ -74,7 +74,7 @@ def list_folder(folder: str, classes: Sequence[str]) -> ImageFolder:
     labels: List[int] = []
     paths: List[str] = []
     for name in sorted(found, key=label_of.__getitem__):
-        images = _image_names(os.path.join(folder, name))
+        images = image_names(os.path.join(folder, name))
         labels += [label_of[name]] * len(images)
         paths += [f"{name}/{image}" for image in images]
     if not paths:
@@ -86,8 +86,8 @@ def _and_others(names: Sequence[str]) -> str:
     return "this class is" if len(names) == 1 else f"this class and {len(names) - 1} others are"
 
 
-def _image_names(folder: str) -> List[str]:
-    """Paths of all images below a class folder; data sets like Tiny ImageNet have one more level."""
+def image_names(folder: str) -> List[str]:
+    """Sorted paths of all images below a folder, relative to it; Tiny ImageNet has a level in between."""
     names = []
     for here, subfolders, files in os.walk(folder, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))

@@ -48,19 +48,19 @@ class ModelInfo:
 
     Args:
         architecture: as in an architecture file, with its search space.
-        dtype: precision of the convolutions, float32 or int8.
+        precision: of the convolutions, float32 or int8.
         pad_to: middle widths were padded with zeros to a multiple of this; 1 for the published ones.
     """
 
     preprocessing: Preprocessing
     architecture: Mapping[str, Any]
-    dtype: str = "float32"
+    precision: str = "float32"
     pad_to: int = 1
 
     def to_strings(self) -> Dict[str, str]:
         """Each value as JSON, by its name: `class_names`, `mean`, `std`, `input_size`, `architecture`, ..."""
-        record = {**self.preprocessing.to_json(), "architecture": self.architecture, "pad_to": self.pad_to}
-        return {name: json.dumps(value) for name, value in {**record, "dtype": self.dtype}.items()}
+        record = {**vars(self), **self.preprocessing.to_json()}
+        return {name: json.dumps(record[name]) for name in METADATA}
 
     @classmethod
     def from_strings(cls, strings: Mapping[str, str], source: str) -> ModelInfo:
@@ -70,7 +70,7 @@ class ModelInfo:
         except (KeyError, ValueError) as error:
             raise InputError(f"{source} has no metadata of this project ({error!r}): export it anew") from None
         preprocessing = Preprocessing.from_json(record, source)
-        return cls(preprocessing, record["architecture"], record["dtype"], record["pad_to"])
+        return cls(preprocessing, record["architecture"], record["precision"], record["pad_to"])
 
     def name_of(self, label: int) -> str:
         """What a class is called; its number if nothing says it."""
@@ -78,7 +78,8 @@ class ModelInfo:
         return names[label] if names else str(label)
 
 
-METADATA = (*(item.name for item in fields(Preprocessing)), "architecture", "dtype", "pad_to")
+# Names of the values in files. Not those that MXNet gives a meaning as attributes of a variable: dtype, shape, init ...
+METADATA = (*(item.name for item in fields(Preprocessing)), "architecture", "precision", "pad_to")
 
 
 def _triple(values: Any) -> Triple:

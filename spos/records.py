@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Match, Optional, Sequence, Union
 
@@ -49,6 +51,15 @@ def write_atomic(path: PathLike, content: Union[str, bytes]) -> None:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def file_digest(path: PathLike) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(partial(file.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_output(path: PathLike) -> None:

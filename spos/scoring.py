@@ -27,9 +27,9 @@ from spos.executors import device_index
 from spos.image_source import count_listed, summarize_list
 from spos.options import DataOptions
 from spos.racing import Race
+from spos.records import file_digest
 from spos.reporting import warn
 from spos.search_space import Architecture, SearchSpace
-from spos.supernet_file import file_digest
 
 PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")  # of DataOptions
 SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on

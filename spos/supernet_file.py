@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -22,15 +20,6 @@ FLAG_OF_FIELD = {
     "min_channel_choice": "ignore_first_two_cs",
     "width_multiple": "width_multiple",
 }
-
-
-def file_digest(path: str) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(partial(file.read, 1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def supernet_lists(supernet_params: str, trained: Optional[Dict[str, Any]], save_dir: Path) -> Path:

@@ -18,7 +18,6 @@ Stop it at any time: the same command goes on. The result is latency.json in --s
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from tqdm import tqdm
 from spos.architectures import fit, space_of
 from spos.assembly import versions
 from spos.command_line import OneLineParser, as_json, flag, pick, positive, positive_number, run_program
-from spos.compat import mx, read_compute_capabilities
+from spos.compat import mx, num_threads, read_compute_capabilities
 from spos.errors import InputError
 from spos.latency import DTYPES, LatencyTable
 from spos.latency_fit import FEWEST_TO_FIT, FEWEST_TO_JUDGE, Agreement
@@ -197,10 +196,6 @@ def processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def num_threads() -> int:
-    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])  # spos.compat sets it
 
 
 def summary(result: LatencyTable, measurements: Measurements, save_dir: Path) -> str:
