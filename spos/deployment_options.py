@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spos.command_line import flag, positive, positive_number
 
 FORMATS = ("onnx", "mxnet")
-CALIBRATIONS = ("naive", "entropy", "percentile")
+CALIBRATIONS = ("naive", "percentile", "entropy")
 BEST = "best"
 CALIBRATION_IMAGES = 500
 
@@ -43,6 +43,7 @@ class Int8Options:
         "information, best: the one with the best accuracy on held-out images",
         choices=(*CALIBRATIONS, BEST),
     )
+    percentile: float = flag(99.99, "of the absolute values, for --calibration percentile", type=positive_number)
     calibration_images: int = flag(
         CALIBRATION_IMAGES, "images of the BatchNorm update list to calibrate on (fewer if it has fewer)", type=positive
     )

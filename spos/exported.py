@@ -14,7 +14,7 @@ from typing import Any, Mapping, Optional, Tuple
 import numpy as np
 
 from spos.checkpoint import load_arrays, save_arrays
-from spos.compat import mx, num_threads
+from spos.compat import mx
 from spos.errors import InputError, engine_reason
 from spos.model_info import ModelInfo
 from spos.onnx_session import INPUT, OnnxSession
@@ -82,6 +82,18 @@ def write_mxnet(
     return files
 
 
+def compiled(symbol: mx.sym.Symbol, arrays: Mapping[str, Any]) -> Logits:
+    """A graph from NumPy to NumPy, compiled, on the CPU."""
+    inputs = [None if name == INPUT else arrays[name] for name in symbol.list_inputs()]
+    graph = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
+
+    def function(images: np.ndarray) -> np.ndarray:
+        data = mx.nd.array(images)
+        return graph(*(data if value is None else value for value in inputs)).asnumpy()
+
+    return function
+
+
 def open_exported(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
     """A network from one of its files, or from the part of their names that they share, if that means one only.
 
@@ -92,7 +104,7 @@ def open_exported(path: PathLike, threads: Optional[int] = None) -> ExportedMode
     """
     path = find_exported(path)
     if path.name.endswith(ONNX):
-        info, runtime, function = _open_onnx(path, threads or num_threads())
+        info, runtime, function = _open_onnx(path, threads)
     else:
         info, runtime, function = _open_mxnet(path)
     try:
@@ -133,16 +145,9 @@ def _open_mxnet(path: Path) -> Tuple[ModelInfo, str, Logits]:
     if strings.get(CHECKSUM) != file_digest(params_file):
         raise InputError(f"{params_file} is damaged, or not what was written with {path.name}: export both anew")
     arrays = load_arrays(params_file)
-    inputs = [None if name == INPUT else arrays[name] for name in symbol.list_inputs()]
-    graph = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
-
-    def function(images: np.ndarray) -> np.ndarray:
-        data = mx.nd.array(images)
-        return graph(*(data if value is None else value for value in inputs)).asnumpy()
-
-    return info, "mxnet", function
+    return info, "mxnet", compiled(symbol, arrays)
 
 
-def _open_onnx(path: Path, threads: int) -> Tuple[ModelInfo, str, Logits]:
+def _open_onnx(path: Path, threads: Optional[int]) -> Tuple[ModelInfo, str, Logits]:
     session = OnnxSession(str(path), threads)
     return ModelInfo.from_strings(session.metadata, str(path)), "onnxruntime", session

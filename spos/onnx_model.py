@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import sys
@@ -17,20 +16,13 @@ from typing import Any, Iterator, List, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from spos.calibration import NAIVE, Calibration
 from spos.compat import mx
 from spos.errors import InputError
 from spos.model_info import ModelInfo
+from spos.onnx_session import INPUT, OUTPUT, import_library
 
-INPUT, OUTPUT = "data", "logits"
 OPSET, IR_VERSION = 13, 8  # what MXNet's exporter speaks; runtimes since 2021 read it
-
-
-def import_library(name: str) -> Any:
-    """`onnx`, `onnxruntime` or a part of them. Raises: InputError if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"ONNX needs {name.split('.')[0]} ({error}); run sh scripts/setup.sh --deploy") from None
 
 
 def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
@@ -103,7 +95,7 @@ def quantize_onnx(
     model: Any,
     info: ModelInfo,
     batches: Sequence[np.ndarray],
-    calibration: str = "naive",
+    calibration: Calibration = NAIVE,
     exclude: Sequence[str] = (),
 ) -> Any:
     """The INT8 version of a model, by the static quantizer of ONNX Runtime; `model` is not changed.
@@ -113,8 +105,6 @@ def quantize_onnx(
 
     Args:
         batches: calibration images, (N, 3, S, S) float32 each.
-        calibration: 'naive' takes the smallest and largest value of every tensor, 'percentile' 99.999% of them,
-            'entropy' the range that loses the least information.
         exclude: convolutions that stay in float32, by the beginning of their parameters' names: `output.0`.
     Raises: InputError if onnxruntime is missing, or `exclude` names nothing.
     """
@@ -123,7 +113,7 @@ def quantize_onnx(
         "naive": library.CalibrationMethod.MinMax,
         "entropy": library.CalibrationMethod.Entropy,
         "percentile": library.CalibrationMethod.Percentile,
-    }[calibration]
+    }[calibration.method]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, str(source))
@@ -138,7 +128,8 @@ def quantize_onnx(
             weight_type=library.QuantType.QInt8,
             calibrate_method=method,
             nodes_to_exclude=_reading(model, exclude),
-            extra_options={"CalibStridedMinMax": 1},  # batch by batch: all at once would keep every tensor of all
+            # batch by batch: all at once would keep every tensor of every image
+            extra_options={"CalibStridedMinMax": 1, "CalibPercentile": calibration.percentile},
         )
         quantized = onnx.load(str(target))
     describe(onnx, quantized, info)
@@ -188,30 +179,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.root.setLevel(level)
-
-
-class OnnxSession:
-    """A model in ONNX Runtime on the CPU.
-
-    Args:
-        model: an `onnx.ModelProto`, its bytes, or a file.    threads: 0 for as many as there are cores.
-        optimize: False runs the graph as it is written.
-    Raises: InputError if onnxruntime is missing or cannot load the model.
-    """
-
-    def __init__(self, model: Any, threads: int = 0, optimize: bool = True) -> None:
-        ort = import_library("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        if not optimize:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        content = model.SerializeToString() if hasattr(model, "SerializeToString") else model
-        try:
-            self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own classes, which have no common base of their own
-            raise InputError(f"ONNX Runtime cannot load the model: {error}") from None
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Logits (N, classes) of normalised images (N, 3, S, S) float32."""
-        return self.session.run(None, {INPUT: images})[0]

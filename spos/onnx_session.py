@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import numpy as np
 
+from spos.compat import num_threads
 from spos.errors import InputError
 
 INPUT, OUTPUT = "data", "logits"
@@ -24,15 +25,15 @@ class OnnxSession:
     """A model in ONNX Runtime on the CPU.
 
     Args:
-        model: an `onnx.ModelProto`, its bytes, or a file.    threads: 0 for as many as there are cores.
+        model: an `onnx.ModelProto`, its bytes, or a file.    threads: as many as MXNet has if None.
         optimize: False runs the graph as it is written.
     Raises: InputError if onnxruntime is missing or cannot load the model.
     """
 
-    def __init__(self, model: Any, threads: int = 0, optimize: bool = True) -> None:
+    def __init__(self, model: Any, threads: Optional[int] = None, optimize: bool = True) -> None:
         ort = import_library("onnxruntime")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or num_threads()
         options.log_severity_level = 3
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

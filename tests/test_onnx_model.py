@@ -5,10 +5,12 @@ import pytest
 from conftest import VARIANTS
 from deployed_subnets import info_of, published_subnet, random_subnet
 
+from spos.calibration import Calibration
 from spos.deployment import as_function, merge_batch_norm, pad_widths
 from spos.errors import InputError
 from spos.model_info import ModelInfo
-from spos.onnx_model import OnnxSession, import_library, quantize_onnx, to_onnx
+from spos.onnx_model import quantize_onnx, to_onnx
+from spos.onnx_session import OnnxSession, import_library
 from spos.parity import RUNTIME_TOLERANCE, check_equal, random_images, relative_difference, rms_error, tolerance_of
 from spos.records import published_architectures
 
@@ -68,7 +70,9 @@ def test_int8_stays_near_float32(variant, num_random, rng):
 def test_int8_of_every_calibration(calibration, rng):
     subnet, images = random_subnet("se-last-conv", rng), random_images(32, 16)
     model, info = exported(subnet), info_of(subnet)
-    quantized = quantize_onnx(model, info, calibration_images(), calibration, exclude=("features.0", "output.0"))
+    quantized = quantize_onnx(
+        model, info, calibration_images(), Calibration(calibration), exclude=("features.0", "output.0")
+    )
     expected = OnnxSession(model)(images)
     assert 0 < rms_error(expected, OnnxSession(quantized)(images)) < 3 * ROUNDED
     assert quantized.ByteSize() < 0.4 * model.ByteSize()

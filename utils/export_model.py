@@ -1,0 +1,56 @@
+"""Export a trained subnet: as one ONNX file, or as the symbol and parameters that plain MXNet reads.
+
+python -m utils.export_model --params runs/digits/oneshot/model.params --format onnx
+python -m utils.export_model --params runs/digits/oneshot/model.params --format onnx --dtype int8
+python -m utils.export_model --params any.params --architecture oneshot-s+ --format mxnet --output exported/s+
+
+BatchNorm is merged. The files say how images are prepared, what the classes are called and of which architecture they
+are, so `python -m utils.predict` and docs/deployment.md need nothing else. They are read again and compared with the
+trained network before they take their names. INT8 is calibrated on the BatchNorm update images of the run;
+`python -m utils.quantize` says what it costs in accuracy.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import List, Optional
+
+from spos.command_line import OneLineParser, flag, pick, run_program
+from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
+from spos.exporting import Export, describe_files
+from spos.options import ArchitectureOptions, DataOptions, SpaceOptions
+from spos.reporting import table
+from spos.trained_subnet import open_trained
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """The form."""
+
+    format: str = flag("onnx", "onnx: for ONNX Runtime and others, mxnet: symbol and parameters", choices=FORMATS)
+    dtype: str = flag("float32", "precision of the convolutions", choices=("float32", "int8"))
+
+
+GROUPS = (TrainedOptions, FormatOptions, ExportOptions, Int8Options, ArchitectureOptions, SpaceOptions, DataOptions)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = OneLineParser(__doc__, GROUPS).parse_args(argv)
+    trained_options, form, options, int8, named, space, given = (pick(group, args) for group in GROUPS)
+    trained = open_trained(trained_options, named, space)
+    data_options = trained.data_options(given)
+    export = Export.of(trained, form.format, form.dtype, options, data_options)
+    if form.dtype == "int8":
+        data = trained.open_data(data_options, export.name.parent)
+        quantized, error, files = export.int8(data, data_options, int8)
+        rows = [("calibration", quantized.calibration), ("logits", f"off by {error:.1%} of themselves (RMS)")]
+    else:
+        difference, files = export.float32()
+        rows = [("logits", f"differ by {difference:.1e} of the largest")]
+    print(table([*rows, *describe_files(files)]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
