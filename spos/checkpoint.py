@@ -20,6 +20,7 @@ STATISTICS_FILE = "device_statistics.params"
 STATE_FILE = "state.json"
 CHECKPOINTS = "checkpoints"
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
+CLASSIFIER = "output.0.weight"  # of a network of ours
 STATISTICS = ("running_mean", "running_var")  # ends of parameter names
 _CHECKPOINT_FOLDER = re.compile(r"^epoch-(\d+)(?:-step-(\d+))?$")
 
@@ -79,7 +80,15 @@ def load_parameters(path: PathLike, net: mx.gluon.Block, ctx: Sequence[mx.Contex
         ctx: where to put the parameters of a network without values, which is faster than initializing it first.
     Raises: InputError that says what kind of other network the file belongs to; `net` is unchanged then.
     """
-    arrays = read_parameters(path, net)
+    set_parameters(net, read_parameters(path, net), ctx)
+
+
+def set_parameters(net: mx.gluon.Block, arrays: Mapping[str, Any], ctx: Sequence[mx.Context] = ()) -> None:
+    """Set a network's parameters to arrays that fit, in its own precision.
+
+    Args:
+        ctx: as for `load_parameters`.
+    """
     for name, parameter in net._collect_params_with_prefix().items():
         value = arrays[name].astype(parameter.dtype, copy=False)
         if ctx:
@@ -88,15 +97,22 @@ def load_parameters(path: PathLike, net: mx.gluon.Block, ctx: Sequence[mx.Contex
             parameter.set_data(value)
 
 
-def read_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "output.0.weight") -> Dict[str, Any]:
+def read_parameters(path: PathLike, net: mx.gluon.Block) -> Dict[str, Any]:
     """The arrays of a network's file. `net` needs no values.
 
     Raises: InputError that says what kind of other network the file belongs to.
     """
-    arrays, own = load_arrays(path), net._collect_params_with_prefix()
-    if classifier in own and classifier in arrays and arrays[classifier].shape[0] != own[classifier].shape[0]:
+    arrays = load_arrays(path)
+    check_parameters(arrays, net, path)
+    return arrays
+
+
+def check_parameters(arrays: Mapping[str, Any], net: mx.gluon.Block, path: PathLike) -> None:
+    """Raise InputError if the arrays of a file are not the network's, saying what kind of other it belongs to."""
+    own = net._collect_params_with_prefix()
+    if CLASSIFIER in own and CLASSIFIER in arrays and arrays[CLASSIFIER].shape[0] != own[CLASSIFIER].shape[0]:
         raise InputError(
-            f"{path} has {arrays[classifier].shape[0]} classes, the network has {own[classifier].shape[0]} (--classes)"
+            f"{path} has {arrays[CLASSIFIER].shape[0]} classes, the network has {own[CLASSIFIER].shape[0]} (--classes)"
         )
     differing = sorted(set(own) ^ set(arrays)) + [
         name for name in own if name in arrays and own[name].shape != arrays[name].shape
@@ -109,7 +125,6 @@ def read_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "outp
             f"{path} belongs to another network: {len(differing)} parameters differ, the first is {name} "
             f"(file: {there}; network: {here}). Was it trained in another space?"
         )
-    return arrays
 
 
 @dataclass(frozen=True)

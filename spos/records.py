@@ -187,24 +187,33 @@ def load_architecture(name_or_file: PathLike) -> ArchitectureRecord:
             f"no architecture '{name_or_file}': not a file, and the published ones are "
             f"{', '.join(published_architectures())}"
         )
-    record = read_json(path)
+    return parse_architecture(read_json(path), str(path))
+
+
+def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
+    """An architecture from the JSON that `ArchitectureRecord.to_json` gives.
+
+    Args:
+        source: where it stands, for errors.
+    Raises: InputError if its parts contradict each other.
+    """
     own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
     if missing:
-        raise InputError(f"{path} is not an architecture file: it lacks {', '.join(missing)}")
+        raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")
     if record["schema"] != SCHEMA:
-        raise InputError(f"{path} has schema {record['schema']}, this version reads {SCHEMA}")
-    space = SearchSpace.from_json(record["space"], source=str(path))
+        raise InputError(f"{source} has schema {record['schema']}, this version reads {SCHEMA}")
+    space = SearchSpace.from_json(record["space"], source=source)
     if space.fingerprint != record["fingerprint"]:
-        raise InputError(f"{path}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
+        raise InputError(f"{source}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
     for key in ("block_choices", "channel_choices"):
         if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
-            raise InputError(f"{path}: {key} must be a list of integers")
+            raise InputError(f"{source}: {key} must be a list of integers")
     architecture = Architecture(tuple(record["block_choices"]), tuple(record["channel_choices"]))
-    cost = count_architecture(space, space.validate(architecture, source=str(path)))
+    cost = count_architecture(space, space.validate(architecture, source=source))
     if (record["flops"], record["params"]) != tuple(cost):
         raise InputError(
-            f"{path} states {record['flops']} FLOPs and {record['params']} params, its choices give "
+            f"{source} states {record['flops']} FLOPs and {record['params']} params, its choices give "
             f"{cost.macs} and {cost.params}"
         )
     return ArchitectureRecord(space, architecture, {key: value for key, value in record.items() if key not in own})
@@ -231,6 +240,8 @@ INPUTS_OF_A_RUN = {
     "supernet_sha256": "the content of --supernet-params",
     "architecture": "the architecture",
     "latency_table_sha256": "the content of --latency-table",
+    "init_params_sha256": "the content of --init-params",
+    "init_from_supernet_sha256": "the content of --init-from-supernet",
     "data": "the data set",
     "workers": "the number of workers",
     "images": "the images that score candidates",

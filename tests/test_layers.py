@@ -28,7 +28,7 @@ LIBRARY = {
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
 LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3})
-LAYERS.update({f"spos.{name}": 3 for name in ("execution", "latency_graphs", "scoring")})
+LAYERS.update({f"spos.{name}": 3 for name in ("execution", "initial_values", "latency_graphs", "scoring")})
 PROGRAMS, TESTS = 4, 5
 
 
