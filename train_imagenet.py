@@ -222,7 +222,7 @@ def make_job(
             measure = partial(validate_supernet, load, policy, count, loader.num_batches, flags.run.seed)
         else:
             load = once(partial(assembly.load_images, data, "test", flags.data, save_dir))
-            measure = partial(validate_network, net, load, flags.data.batch_size * len(ctx), ctx, dtype)
+            measure = partial(validate_network, job.forward or net, load, flags.data.batch_size * len(ctx), ctx, dtype)
         job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
     return job
 
