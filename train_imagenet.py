@@ -113,7 +113,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     job = make_job(folder, flags, data, net, objective, ctx, cluster)
     log = RunLog(Journal(folder / LOG_FILE), flags.train.logging_file if cluster.is_chief else "")
     job.log = log.epoch
-    progress = start(job, flags.train, begins_with, partial(assembly.load_images, data, "bn", flags.data, folder))
+    progress = start(job, flags.train, begins_with)
     log.keep_epochs_before(progress.epoch)
     if flags.train.tensorboard and cluster.is_chief:
         log.write_tensorboard(save_dir / "tensorboard", progress.epoch)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from oneshot_nas_network import Subnet, Supernet
 from spos import trainer
-from spos.batch_norm import recalibrate_batch_norm
 from spos.checkpoint import (
     CLASSIFIER,
     STATISTICS,
@@ -27,7 +26,6 @@ from spos.checkpoint import (
 from spos.compat import mx
 from spos.errors import InputError
 from spos.options import TrainOptions
-from spos.pixels import Pixels
 from spos.records import find_config
 from spos.schedule import derive_seed
 from spos.scoring import load_supernet
@@ -109,8 +107,9 @@ def set_from_file(net: mx.gluon.Block, path: str) -> str:
 def set_from_supernet(net: Subnet, path: str) -> str:
     """Set all parameters and statistics to those that the subnet's path has in a trained supernet.
 
-    The classifier stays if the class counts differ. The statistics are of many paths; `update_statistics` replaces
-    them.
+    The classifier stays if the class counts differ. The statistics are of many paths, so the accuracy means nothing
+    before the first epochs have replaced them. Updating them beforehand would not change training, which normalises by
+    batches.
 
     Raises: InputError if the file is no supernet of the architecture's space; `net` is unchanged then.
     """
@@ -167,16 +166,13 @@ def _other_classifier(shapes: Mapping[str, tuple], arrays: Mapping[str, Any]) ->
     return [name for name in rows if name.rpartition(".")[0] == layer]
 
 
-def start(
-    job: trainer.TrainingJob, options: TrainOptions, begins_with: str, load_images: Callable[[], Pixels]
-) -> trainer.Progress:
-    """Go on from the newest checkpoint of a run, or finish what a new one begins with. Called by all workers.
+def start(job: trainer.TrainingJob, options: TrainOptions, begins_with: str) -> trainer.Progress:
+    """Load the newest checkpoint of a run, or the optimizer state that a new one begins with. Called by all workers.
 
     The chief alone does it; the others get parameters and optimizer state from there.
 
     Args:
         begins_with: what `load_first_values` said.
-        load_images: gives the training images for the statistics of a path of a supernet.
     Returns: where the run stands.
     """
     progress = trainer.Progress()
@@ -188,29 +184,8 @@ def start(
     elif job.cluster.is_chief:
         if begins_with:
             print(f"begins with {begins_with}", flush=True)
-        if options.init_from_supernet:
-            update_statistics(job.net, load_images(), job.loader.batch_size, job.ctx)
         if options.resume_states:
             job.trainer.set_states(load_arrays(options.resume_states))
         progress = trainer.Progress(max(options.resume_epoch, 0))
     epoch, step = job.cluster.share_json([progress.epoch, progress.step])
     return progress if job.cluster.is_chief else trainer.Progress(epoch, step)
-
-
-def update_statistics(net: Subnet, images: Pixels, batch_size: int, ctx: Sequence[mx.Context]) -> None:
-    """Replace the running BatchNorm statistics by those of images, exactly; weights are not changed.
-
-    Args:
-        batch_size: images in each step of all devices together.
-
-    Another network collects them, because a convolution that ran in inference trains with other last bits.
-    """
-    twin = Subnet(net.space, net.architecture)
-    twin.collect_params().setattr("grad_req", "null")
-    set_parameters(twin, parameters_of(net), ctx)
-    batches = (batch[0] for batch in images.batches(batch_size, ctx[:1]))
-    recalibrate_batch_norm(twin, batches, None, ctx)
-    values = parameters_of(twin)
-    for name, parameter in net._collect_params_with_prefix().items():
-        if name.endswith(STATISTICS):
-            parameter.set_data(values[name].astype(parameter.dtype, copy=False))

@@ -25,8 +25,8 @@ def validate_network(
 ) -> Dict[str, Any]:
     """Accuracy of a network without paths on images that are loaded when they are first needed.
 
-    Training goes on as if nothing had been measured: a cast, even to the same type, undoes the layouts that convolutions
-    run in inference leave their weights in, with which training would have other last bits, not always the same ones.
+    Training goes on as if nothing had been measured: a cast, even to the same type, undoes the layouts that inference
+    leaves weights in, with which training would have other last bits, not always the same ones.
 
     Args:
         net: the very block that is trained, which a cast prepares anew.
