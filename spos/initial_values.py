@@ -140,10 +140,9 @@ def _check_space(path: str, space: SearchSpace) -> None:
     differing = trained.structural_differences(space)
     if differing:
         name = "layout" if trained.layout != space.layout else differing[0]
-        raise InputError(
-            f"{path} was trained in another space than the architecture's: its {name} is {getattr(trained, name)}, "
-            f"not {getattr(space, name)}"
-        )
+        there, here = getattr(trained, name), getattr(space, name)
+        what = f"{name} differ" if isinstance(here, tuple) else f"its {name} is {there}, not {here}"
+        raise InputError(f"{path} was trained in another space than the architecture's: {what}")
 
 
 def _set_fitting(net: mx.gluon.Block, arrays: Mapping[str, Any], path: str) -> str:
@@ -158,8 +157,10 @@ def _set_fitting(net: mx.gluon.Block, arrays: Mapping[str, Any], path: str) -> s
 
 
 def _other_classifier(shapes: Mapping[str, tuple], arrays: Mapping[str, Any]) -> List[str]:
-    """Names of the parameters of the last layer that differs in its first dimension only; if it is not the only
-    difference, the file is of another network."""
+    """Names of the parameters of the last layer that differs in its first dimension only.
+
+    If anything else differs too, the file is of another network.
+    """
     differing = [name for name in shapes if name in arrays and arrays[name].shape != shapes[name]]
     rows = [name for name in differing if arrays[name].shape[1:] == shapes[name][1:]]
     layer = rows[-1].rpartition(".")[0] if rows else ""
