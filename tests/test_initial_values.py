@@ -241,7 +241,7 @@ PROGRAM_REFUSALS = {
     "missing": ("--init-params gone.params", ["--init-params gone.params does not exist", "to go on"]),
     "no architecture": ("--init-params FILES/subnet/model.params", ["subnet/model.params", "--architecture"]),
     "run of a supernet": ("--init-params FILES/run/model.params", ["run of a subnet", "--architecture"]),
-    "supernet": ("--architecture oneshot --init-from-supernet FILES/plain/model.params", ["another space", "stages differ"]),
+    "space": ("--architecture oneshot --init-from-supernet FILES/plain/model.params", ["another space", "stages"]),
 }
 
 
