@@ -14,8 +14,8 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos import assembly, trainer
-from spos.architectures import named_architecture
-from spos.checkpoint import load_arrays, load_parameters, newest_checkpoint, save_parameters
+from spos.architectures import named_architecture, trained_architecture
+from spos.checkpoint import save_parameters
 from spos.cluster import Cluster
 from spos.command_line import OneLineParser, as_json, pick, run_program
 from spos.compat import mx
@@ -25,6 +25,7 @@ from spos.data_set import DataSet
 from spos.errors import Stopped
 from spos.execution import candidate_evaluator
 from spos.flag_rules import check_training_flags
+from spos.initial_values import check_files, files_digest, initialize, load_first_values, start
 from spos.losses import SMOOTHING, Mixup, Objective, Teacher
 from spos.options import (
     SUBNET,
@@ -41,12 +42,12 @@ from spos.options import (
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, Journal, open_run
 from spos.reporting import RunLog
-from spos.schedule import decay_epochs, derive_seed
+from spos.schedule import decay_epochs
 from spos.search_space import Architecture, SearchSpace
 from spos.strategies import FairStrategy, SandwichStrategy, UniformStrategy
 from spos.symbol_cost import count_symbol
 from spos.validation import validate_network, validate_supernet, validate_when_due
-from spos.zoo import complete_shapes, load_teacher, zoo_model
+from spos.zoo import load_teacher, zoo_model
 
 GROUPS = (
     RunOptions,
@@ -79,12 +80,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     flags = Flags(*(pick(group, args) for group in GROUPS))
     check_training_flags(flags.train, flags.zoo, flags.teacher, flags.space, flags.named)
+    check_files(flags.train)
     save_dir = Path(flags.run.save_dir or DEFAULT_SAVE_DIR.get(flags.train.model, f"runs/{flags.train.model}"))
     data = assembly.open_data(flags.data)
     ctx = assembly.make_devices(flags.device)
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""
     net = make_net(flags, data, space, record, ctx)
+    begins_with = load_first_values(net, flags.train)
     objective = make_objective(flags, data, ctx)
     cluster = assembly.join_cluster(flags.device)
     config = {
@@ -93,6 +96,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "space": space.to_json() if space else None,
         "fingerprint": space.fingerprint if space else None,
         "architecture": record.to_json() if record else None,
+        **files_digest(flags.train),
         "data": data.name,
         PREPROCESSING: data.preprocessing.to_json(),
         "workers": cluster.num_workers if cluster.is_distributed else None,
@@ -110,7 +114,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     job = make_job(folder, flags, data, net, objective, ctx, cluster)
     log = RunLog(Journal(folder / LOG_FILE), flags.train.logging_file if cluster.is_chief else "")
     job.log = log.epoch
-    progress = start(job, folder, flags.train)
+    progress = start(job, flags.train, begins_with)
     log.keep_epochs_before(progress.epoch)
     if flags.train.tensorboard and cluster.is_chief:
         log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
@@ -134,6 +138,8 @@ def space_and_architecture(flags: Flags, data: DataSet) -> Tuple[Optional[Search
     if flags.train.model not in (SUPERNET, SUBNET):
         return None, None
     record = named_architecture(flags.named, flags.space)
+    if record is None and flags.train.model == SUBNET:
+        record = trained_architecture(flags.train.init_params, flags.space)
     if record is None:
         return assembly.make_space(flags.space, data), None
     space = replace(record.space, **assembly.fit_to_data(flags.space, data))
@@ -141,25 +147,15 @@ def space_and_architecture(flags: Flags, data: DataSet) -> Tuple[Optional[Search
 
 
 def make_net(flags: Flags, data: DataSet, space: Optional[SearchSpace], record: Any, ctx: tuple) -> mx.gluon.Block:
-    """Supernet, subnet or zoo network, with the values that training begins with."""
-    train, dtype = flags.train, flags.device.dtype
-    mx.random.seed(derive_seed(flags.run.seed, "initial values"))
+    """Supernet, subnet or zoo network, with initial values, ready to be trained."""
+    train = flags.train
     if record:
         net: mx.gluon.Block = Subnet(space, record.architecture)
     elif space:
         net = Supernet(space, train.execution, train.use_all_blocks)
     else:
         net = zoo_model(train.model, data.num_classes, flags.zoo, flags.space.use_se)
-    if flags.zoo.use_pretrained:
-        net.collect_params().reset_ctx(list(ctx))
-    else:
-        net.initialize(mx.init.MSRAPrelu() if not space else mx.init.Uniform(), ctx=list(ctx))
-    if not space:
-        complete_shapes(net, data.input_size, ctx)
-    if dtype != "float32" or not space:  # a network of ours has float32; of the zoo, a cast undoes layouts of oneDNN
-        net.cast(dtype)
-    if train.resume_params:
-        load_parameters(train.resume_params, net)
+    initialize(net, data.input_size, flags.zoo.use_pretrained, flags.run.seed, ctx, flags.device.dtype)
     if isinstance(net, Supernet):
         if train.mode == "hybrid" and ctx[0].device_type == "gpu":  # on CPU a supernet is not faster hybridized
             net.hybridize()
@@ -227,7 +223,7 @@ def make_job(
             measure = partial(validate_supernet, load, policy, count, loader.num_batches, flags.run.seed)
         else:
             load = once(partial(assembly.load_images, data, "test", flags.data, save_dir))
-            measure = partial(validate_network, net, load, flags.data.batch_size * len(ctx), ctx, dtype)
+            measure = partial(validate_network, job.forward or net, load, flags.data.batch_size * len(ctx), ctx, dtype)
         job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
     return job
 
@@ -261,22 +257,6 @@ def make_objective(flags: Flags, data: DataSet, ctx: tuple) -> Objective:
         )
         teacher = Teacher(net, taught.temperature, taught.hard_weight)
     return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
-
-
-def start(job: trainer.TrainingJob, save_dir: Path, options: TrainOptions) -> trainer.Progress:
-    """Load what the run begins with, on the chief; the others get it from there. Returns where the run stands."""
-    progress = trainer.Progress()
-    checkpoint = newest_checkpoint(save_dir) if job.cluster.is_chief else None
-    if checkpoint:
-        where = f"epoch {checkpoint.epoch}" + (f" and step {checkpoint.step}" if checkpoint.step else "")
-        print(f"continuing {save_dir} after {where}", flush=True)
-        progress = trainer.resume(job, checkpoint)
-    elif job.cluster.is_chief:
-        if options.resume_states:
-            job.trainer.set_states(load_arrays(options.resume_states))
-        progress = trainer.Progress(max(options.resume_epoch, 0))
-    epoch, step = job.cluster.share_json([progress.epoch, progress.step])
-    return progress if job.cluster.is_chief else trainer.Progress(epoch, step)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 
 from spos.errors import InputError
 from spos.options import ArchitectureOptions, SpaceOptions
-from spos.records import ArchitectureRecord, load_architecture
+from spos.records import ArchitectureRecord, find_run, load_architecture, parse_architecture
 from spos.search_space import (
     STABLE_CHANNEL_CHOICE,
     Architecture,
@@ -52,19 +52,34 @@ def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Opt
     if options.architecture:
         if any(choices):
             raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
-        record = load_architecture(options.architecture)
-        for name in ("use_se", "last_conv_after_pooling", "width_multiple"):
-            if getattr(space, name) not in (getattr(SpaceOptions(), name), getattr(record.space, name)):
-                raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{options.architecture}'")
-        if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
-            raise InputError(
-                f"--channels-layout {space.channels_layout} contradicts architecture '{options.architecture}' "
-                f"({record.space.layout})"
-            )
-        return record
+        return _checked(load_architecture(options.architecture), space, options.architecture)
     if not any(choices):
         return None
     if not all(choices):
         raise InputError("--block-choices and --channel-choices must be given together")
     own = space_of(space)
     return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {})
+
+
+def trained_architecture(params: str, space: SpaceOptions) -> ArchitectureRecord:
+    """The architecture of the subnet's run that a parameter file lies in; flags of the space must not contradict it.
+
+    Raises: InputError also if the file lies in no run of a subnet.
+    """
+    config = find_run(params)
+    described = config.get("architecture") if isinstance(config, dict) else None
+    if not described:
+        raise InputError(f"{params} does not lie in the run of a subnet, which would say its --architecture; give it")
+    source = f"the run of {params}"
+    return _checked(parse_architecture(described, source), space, source)
+
+
+def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> ArchitectureRecord:
+    for name in ("use_se", "last_conv_after_pooling", "width_multiple"):
+        if getattr(space, name) not in (getattr(SpaceOptions(), name), getattr(record.space, name)):
+            raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{source}'")
+    if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
+        raise InputError(
+            f"--channels-layout {space.channels_layout} contradicts architecture '{source}' ({record.space.layout})"
+        )
+    return record

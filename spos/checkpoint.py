@@ -20,6 +20,7 @@ STATISTICS_FILE = "device_statistics.params"
 STATE_FILE = "state.json"
 CHECKPOINTS = "checkpoints"
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
+CLASSIFIER = "output.0.weight"  # of a network of ours
 STATISTICS = ("running_mean", "running_var")  # ends of parameter names
 Shapes = Mapping[str, Tuple[int, ...]]  # by name
 
@@ -81,7 +82,15 @@ def load_parameters(path: PathLike, net: mx.gluon.Block, ctx: Sequence[mx.Contex
         ctx: where to put the parameters of a network without values, which is faster than initializing it first.
     Raises: InputError that says what kind of other network the file belongs to; `net` is unchanged then.
     """
-    arrays = read_parameters(path, net)
+    set_parameters(net, read_parameters(path, net), ctx)
+
+
+def set_parameters(net: mx.gluon.Block, arrays: Mapping[str, Any], ctx: Sequence[mx.Context] = ()) -> None:
+    """Set a network's parameters to arrays that fit, in its own precision.
+
+    Args:
+        ctx: as for `load_parameters`.
+    """
     for name, parameter in net._collect_params_with_prefix().items():
         value = arrays[name].astype(parameter.dtype, copy=False)
         if ctx:
@@ -90,21 +99,26 @@ def load_parameters(path: PathLike, net: mx.gluon.Block, ctx: Sequence[mx.Contex
             parameter.set_data(value)
 
 
-def read_parameters(path: PathLike, net: mx.gluon.Block, classifier: str = "output.0.weight") -> Dict[str, Any]:
+def read_parameters(path: PathLike, net: mx.gluon.Block) -> Dict[str, Any]:
     """The arrays of a network's file. `net` needs no values.
 
     Raises: InputError that says what kind of other network the file belongs to.
     """
     arrays = load_arrays(path)
-    own = {name: parameter.shape for name, parameter in net._collect_params_with_prefix().items()}
-    check_shapes(path, {name: array.shape for name, array in arrays.items()}, own, classifier)
+    check_parameters(arrays, net, path)
     return arrays
 
 
-def check_shapes(path: PathLike, given: Shapes, own: Shapes, classifier: str = "output.0.weight") -> None:
+def check_parameters(arrays: Mapping[str, Any], net: mx.gluon.Block, path: PathLike) -> None:
+    """Raise InputError if the arrays of a file are not the network's, saying what kind of other it belongs to."""
+    own = {name: parameter.shape for name, parameter in net._collect_params_with_prefix().items()}
+    check_shapes(path, {name: array.shape for name, array in arrays.items()}, own)
+
+
+def check_shapes(path: PathLike, given: Shapes, own: Shapes) -> None:
     """Raise InputError unless a file's shapes are a network's `own`, saying what kind of other network it is of."""
-    if classifier in own and classifier in given and given[classifier][0] != own[classifier][0]:
-        raise InputError(f"{path} has {given[classifier][0]} classes, the network has {own[classifier][0]} (--classes)")
+    if CLASSIFIER in own and CLASSIFIER in given and given[CLASSIFIER][0] != own[CLASSIFIER][0]:
+        raise InputError(f"{path} has {given[CLASSIFIER][0]} classes, the network has {own[CLASSIFIER][0]} (--classes)")
     differing = sorted(set(own) ^ set(given)) + [name for name in own if name in given and own[name] != given[name]]
     if differing:
         name = differing[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from oneshot_nas_network import Subnet
 from spos.batch_norm import EPSILON, scale_and_shift
-from spos.checkpoint import check_shapes, load_arrays
+from spos.checkpoint import CLASSIFIER, check_shapes, load_arrays
 from spos.compat import mx
 from spos.errors import InputError
 from spos.layer_names import fold_names, parameter_shapes, subnet_chains
@@ -21,7 +21,6 @@ from spos.parity import Logits
 from spos.records import PathLike
 from spos.search_space import Architecture, SearchSpace
 
-CLASSIFIER = "output.0.weight"
 STEM_BIAS = "features.0.bias"  # only a network whose BatchNorm is merged has it
 PERMUTATION = "shuffle.weight"  # end of a name: the constant of a shuffle by convolution
 PAD_TO = 8  # channels: the block of ONNX Runtime's and oneDNN's fast kernels with AVX2

@@ -11,6 +11,7 @@ from spos.options import SUBNET, SUPERNET, ArchitectureOptions, SpaceOptions, Te
 from spos.schedule import decay_epochs
 
 SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
+FIRST_PARAMETERS = ("resume_params", "init_params", "init_from_supernet")
 SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "width_multiple", "strides")
 
 
@@ -35,8 +36,8 @@ def changed_flags(options: Any, names: Any = None) -> List[str]:
 
 def _model_rules(train: TrainOptions, zoo: ZooOptions, _: Any, space: SpaceOptions, named: Any) -> Iterator[str]:
     model, architecture = train.model, changed_flags(named)
-    if model == SUBNET and not architecture:
-        yield f"--model {SUBNET} needs --architecture, or --block-choices with --channel-choices"
+    if model == SUBNET and not architecture and not train.init_params:
+        yield f"--model {SUBNET} needs --architecture, --block-choices with --channel-choices, or --init-params"
     if model == SUPERNET and architecture:
         yield f"--model {SUPERNET} trains all architectures; leave out {' '.join(architecture)}"
     if model in (SUPERNET, SUBNET):
@@ -89,7 +90,10 @@ def _loss_rules(train: TrainOptions, _zoo: Any, teacher: TeacherOptions, *_: Any
 def _start_rules(train: TrainOptions, zoo: ZooOptions, *_: Any) -> Iterator[str]:
     if not train.resume_params and (train.resume_states or train.resume_epoch > 0):
         yield "--resume-states and --resume-epoch need --resume-params"
-    if train.resume_params and zoo.use_pretrained:
-        yield "--use-pretrained and --resume-params both give the first parameters; leave one out"
+    sources = changed_flags(zoo, ("use_pretrained",)) + changed_flags(train, FIRST_PARAMETERS)
+    if len(sources) > 1:
+        yield f"{sources[0]} and {sources[1]} both give the first parameters; leave one out"
+    if train.init_from_supernet and train.model != SUBNET:
+        yield f"--init-from-supernet is for a subnet (--model {SUBNET}), not for {train.model}"
     if train.resume_epoch >= train.num_epochs:
         yield f"--resume-epoch {train.resume_epoch} leaves nothing of --num-epochs {train.num_epochs}"

@@ -197,8 +197,14 @@ class TrainOptions(TrainConstraintOptions):
     logging_file: str = flag("", "also write log lines to this file")
     tensorboard: bool = flag(False, "also write metrics as TensorBoard events, to --save-dir/tensorboard")
     resume_epoch: int = flag(-1, "epoch to start from, with --resume-params", type=int)
-    resume_params: str = flag("", "start from these parameters")
+    resume_params: str = flag("", "go on with the training that these parameters are of: same network, same classes")
     resume_states: str = flag("", "start from this optimizer state, with --resume-params")
+    init_params: str = flag(
+        "",
+        "begin a new training with these parameters, for fine-tuning: the classifier is new if the number of classes "
+        "differs. A subnet of a run brings its architecture",
+    )
+    init_from_supernet: str = flag("", "begin a subnet with the weights of its path in this trained supernet")
 
 
 @dataclass(frozen=True)

@@ -212,13 +212,15 @@ def load_architecture(name_or_file: PathLike) -> ArchitectureRecord:
             f"no architecture '{name_or_file}': not a file, and the published ones are "
             f"{', '.join(published_architectures())}"
         )
-    return architecture_from_json(read_json(path), str(path))
+    return parse_architecture(read_json(path), str(path))
 
 
-def architecture_from_json(record: Any, source: str) -> ArchitectureRecord:
-    """The inverse of `ArchitectureRecord.to_json`.
+def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
+    """An architecture from the JSON that `ArchitectureRecord.to_json` gives.
 
-    Raises: InputError that names `source` if the parts contradict each other.
+    Args:
+        source: where it stands, for errors.
+    Raises: InputError if its parts contradict each other.
     """
     own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
@@ -263,6 +265,8 @@ INPUTS_OF_A_RUN = {
     "supernet_sha256": "the content of --supernet-params",
     "architecture": "the architecture",
     "latency_table_sha256": "the content of --latency-table",
+    "init_params_sha256": "the content of --init-params",
+    "init_from_supernet_sha256": "the content of --init-from-supernet",
     "data": "the data set",
     "workers": "the number of workers",
     "images": "the images that score candidates",
@@ -331,6 +335,11 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     for key, what in INPUTS_OF_A_RUN.items():
         if key in new and old.get(key) != new.get(key):
             raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
+
+
+def find_run(file: PathLike) -> Optional[Dict[str, Any]]:
+    """The `config.json` of the run that a parameter file lies in, directly or in one of its checkpoints, or None."""
+    return find_config(file) or find_config(Path(file).resolve().parent.parent)
 
 
 def find_config(file: PathLike) -> Optional[Dict[str, Any]]:

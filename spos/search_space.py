@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -301,6 +301,10 @@ class SearchSpace:
         own = self.to_json()
         text = json.dumps({name: own[name] for name in _STRUCTURE}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def structural_differences(self, other: SearchSpace) -> List[str]:
+        """Fields by which the two describe other layers; none exactly when the fingerprints are equal."""
+        return [name for name in _STRUCTURE if getattr(self, name) != getattr(other, name)]
 
     def to_json(self) -> Dict[str, Any]:
         """Plain lists, dicts and numbers; `from_json` gives an equal space back."""

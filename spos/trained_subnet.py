@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from spos import assembly
-from spos.architectures import fit, named_architecture
+from spos.architectures import fit, named_architecture, trained_architecture
 from spos.data_set import DataSet
 from spos.datasets import imagenet_preprocessing
 from spos.deployment import DeployedSubnet, read_subnet
@@ -15,8 +15,8 @@ from spos.deployment_options import TrainedOptions
 from spos.errors import InputError
 from spos.flag_rules import changed_flags
 from spos.model_info import Preprocessing
-from spos.options import SUBNET, ArchitectureOptions, DataOptions, SpaceOptions
-from spos.records import LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, architecture_from_json, find_config
+from spos.options import ArchitectureOptions, DataOptions, SpaceOptions
+from spos.records import LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, find_run
 from spos.reporting import warn
 
 
@@ -114,7 +114,7 @@ def open_trained(trained: TrainedOptions, named: ArchitectureOptions, options: S
     config = find_run(path)
     record = named_architecture(named, options)
     if config is not None:
-        own = _record_of(config, path)
+        own = trained_architecture(str(path), options)
         if record and record.architecture != own.architecture:
             raise InputError(f"{' '.join(changed_flags(named))}: {path} lies in a run of another architecture")
         record = own
@@ -127,15 +127,3 @@ def open_trained(trained: TrainedOptions, named: ArchitectureOptions, options: S
         record = replace(record, space=fit(record.space, options))
     subnet = read_subnet(path, record.space, record.architecture)
     return TrainedSubnet(path, subnet, replace(record, space=subnet.space), config)
-
-
-def find_run(path: Path) -> Optional[Dict[str, Any]]:
-    """The config of the run that a parameter file lies in, directly or in one of its checkpoints."""
-    return find_config(path) or find_config(path.resolve().parent.parent)
-
-
-def _record_of(config: Mapping[str, Any], path: Path) -> ArchitectureRecord:
-    if not config.get("architecture"):
-        model = config.get("options", {}).get("model", config.get("program"))
-        raise InputError(f"{path} lies in a run of {model}; what is deployed is a subnet (--model {SUBNET})")
-    return architecture_from_json(config["architecture"], str(path.parent))

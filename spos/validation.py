@@ -25,10 +25,15 @@ def validate_network(
 ) -> Dict[str, Any]:
     """Accuracy of a network without paths on images that are loaded when they are first needed.
 
+    Training goes on as if nothing had been measured: a cast, even to the same type, undoes the layouts that inference
+    leaves weights in, with which training would have other last bits, not always the same ones.
+
     Args:
+        net: the very block that is trained, which a cast prepares anew.
         batch_size: images in each step of all devices together.
     """
     accuracy = evaluate(lambda images: net(images.astype(dtype)), load().batches(batch_size, ctx))
+    net.cast(dtype)
     return {"val_top1": accuracy.top1, "val_top5": accuracy.top5, "val_images": accuracy.num_images}
 
 

@@ -51,6 +51,14 @@ REFUSED = {
     "--resume-epoch 3": ["--resume-params"],
     "--resume-params x --resume-epoch 9 --num-epochs 9": ["--resume-epoch 9"],
     "--model resnet18_v1 --use-pretrained --resume-params x": ["--use-pretrained", "--resume-params"],
+    "--model resnet18_v1 --use-pretrained --init-params x": ["--use-pretrained", "--init-params"],
+    "--init-params x --resume-params y": ["--resume-params", "--init-params"],
+    f"{FIXED} --init-params x --init-from-supernet y": ["--init-params", "--init-from-supernet"],
+    f"{FIXED} --resume-params x --init-from-supernet y": ["--resume-params", "--init-from-supernet"],
+    "--init-params x --resume-epoch 3": ["--resume-params"],
+    "--init-from-supernet x": ["--init-from-supernet", "subnet", "not for ShuffleNas"],
+    "--model resnet18_v1 --init-from-supernet x": ["--init-from-supernet", "not for resnet18_v1"],
+    f"--model {SUBNET} --init-from-supernet x": ["--architecture"],
 }
 
 
@@ -75,6 +83,10 @@ def test_refused(line):
         "--model vgg16 --batch-norm --mode imperative",
         "--model resnext50_32x4d --use-se --last-gamma --use-gn",
         "--resume-params x --resume-states y --resume-epoch 3",
+        f"--model {SUBNET} --init-params x",
+        f"{FIXED} --init-from-supernet x",
+        "--init-params x --cs-warm-up",
+        "--model resnet18_v1 --init-params x",
     ],
 )
 def test_accepted(line):

@@ -28,7 +28,7 @@ LIBRARY = {
         """,
     # networks of ours
     3: """
-        deployment execution exporting formats int8 latency_graphs scoring trained_subnet
+        deployment execution exporting formats initial_values int8 latency_graphs scoring trained_subnet
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}

@@ -303,7 +303,7 @@ def test_the_config_beside_a_file_is_found(tmp_path):
     assert find_config(tmp_path / "elsewhere.params") is None
 
 
-@pytest.mark.parametrize("key", ["supernet_sha256", "architecture", "data"])
+@pytest.mark.parametrize("key", ["supernet_sha256", "architecture", "init_params_sha256", "data"])
 def test_a_run_on_other_inputs_under_the_same_flags_is_refused(tmp_path, key):
     """The same flags may name a file that has changed since: old results must not be mixed with new ones."""
     config = {"program": "p.py", "options": {"lr": 1}, "space": {}, key: "before"}

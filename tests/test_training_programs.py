@@ -122,9 +122,13 @@ def test_a_signal_ends_a_program_with_a_checkpoint_inside_the_epoch(work, tmp_pa
     assert not (save_dir / "model.params").exists()
 
 
-def test_a_run_begins_where_given_files_end(work, tmp_path):
-    """Parameters, optimizer state and epoch of another run: the last epoch is the one that run would have had."""
-    line = "--model cifar_resnet20_v1 --num-epochs 2 --lr-mode cosine"
+@pytest.mark.parametrize("mode", ["hybrid", "symbolic"])
+def test_a_run_begins_where_given_files_end(work, tmp_path, mode):
+    """Parameters, optimizer state and epoch of another run: the last epoch is the one that run would have had.
+
+    That one was validated in between, which must not change what follows.
+    """
+    line = f"--model cifar_resnet20_v1 --num-epochs 2 --lr-mode cosine --val-frequency 1 --mode {mode}"
     whole = run(work, tmp_path / "whole", line + " --keep-checkpoints 9")
     first = tmp_path / "whole" / "checkpoints" / "epoch-0001"
     files = f"--resume-epoch 1 --resume-params {first / 'model.params'} --resume-states {first / 'optimizer.states'}"
