@@ -41,9 +41,8 @@ class Export:
     plain: Logits
 
     @classmethod
-    def of(cls, trained: TrainedSubnet, form: str, dtype: str, options: ExportOptions, data: DataOptions) -> Export:
+    def of(cls, trained: TrainedSubnet, form: str, name: Path, options: ExportOptions, data: DataOptions) -> Export:
         """Raises: InputError if the files cannot be written, or if nothing says how images are prepared."""
-        name = output_name(trained.path, dtype, options.output)
         check_output(name.with_name(f"{name.name}.onnx"))
         preprocessing = trained.preprocessing(data, options.class_names)
         info = ModelInfo(preprocessing, trained.record.to_json(), pad_to=options.pad_to)

@@ -74,7 +74,9 @@ class TrainedSubnet:
             class_names: text file with a name in each line; empty for those of the data set, if it has any.
         Raises: InputError if the file does not fit, or if the flags name images that are not there.
         """
-        found = self._known_preprocessing(options)
+        found = replace(self._known_preprocessing(options), input_size=self.subnet.space.input_size)
+        if options.crop_ratio:
+            found = replace(found, crop_ratio=options.crop_ratio)
         if class_names:
             return replace(found, class_names=self._read_names(class_names))
         if len(found.class_names) != self.subnet.space.num_classes:
@@ -98,14 +100,18 @@ class TrainedSubnet:
         if self.config and PREPROCESSING in self.config:
             return Preprocessing.from_json(self.config[PREPROCESSING], str(self.path.parent))
         if self.config is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
-            size = options.input_size or self.subnet.space.input_size
-            return imagenet_preprocessing(replace(options, input_size=size))
+            return imagenet_preprocessing(replace(options, input_size=self.subnet.space.input_size))
         return assembly.open_data(options).preprocessing
 
 
-def open_trained(trained: TrainedOptions, named: ArchitectureOptions, options: SpaceOptions) -> TrainedSubnet:
+def open_trained(
+    trained: TrainedOptions, named: ArchitectureOptions, options: SpaceOptions, input_size: int = 0
+) -> TrainedSubnet:
     """Read the parameters and find out of which architecture they are.
 
+    Args:
+        input_size: for images of another size than those of the run, whose stride plan stays, or of the architecture,
+            whose stride plan follows as in training; 0 for the same.
     Raises: InputError if that is not known, if the flags contradict the run, or as `read_subnet`.
     """
     path = Path(trained.params)
@@ -117,13 +123,13 @@ def open_trained(trained: TrainedOptions, named: ArchitectureOptions, options: S
         own = trained_architecture(str(path), options)
         if record and record.architecture != own.architecture:
             raise InputError(f"{' '.join(changed_flags(named))}: {path} lies in a run of another architecture")
-        record = own
+        record = replace(own, space=replace(own.space, input_size=input_size or own.space.input_size))
     elif record is None:
         raise InputError(
             f"{path} does not lie in a run directory: name its architecture by --architecture, or by --block-choices "
             "and --channel-choices with the flags of its space"
         )
-    elif options.strides:
-        record = replace(record, space=fit(record.space, options))
+    else:
+        record = replace(record, space=fit(record.space, options, input_size or record.space.input_size))
     subnet = read_subnet(path, record.space, record.architecture)
     return TrainedSubnet(path, subnet, replace(record, space=subnet.space), config)

@@ -18,7 +18,7 @@ from typing import List, Optional
 
 from spos.command_line import OneLineParser, flag, pick, run_program
 from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
-from spos.exporting import Export, describe_files
+from spos.exporting import Export, describe_files, output_name
 from spos.options import ArchitectureOptions, DataOptions, SpaceOptions
 from spos.reporting import table
 from spos.trained_subnet import open_trained
@@ -38,11 +38,12 @@ GROUPS = (TrainedOptions, FormatOptions, ExportOptions, Int8Options, Architectur
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     trained_options, form, options, int8, named, space, given = (pick(group, args) for group in GROUPS)
-    trained = open_trained(trained_options, named, space)
+    trained = open_trained(trained_options, named, space, given.input_size)
     data_options = trained.data_options(given)
-    export = Export.of(trained, form.format, form.dtype, options, data_options)
-    if form.dtype == "int8":
-        data = trained.open_data(data_options, export.name.parent)
+    name = output_name(trained.path, form.dtype, options.output)
+    data = trained.open_data(data_options, name.parent) if form.dtype == "int8" else None
+    export = Export.of(trained, form.format, name, options, data_options)
+    if data:
         quantized, error, files = export.int8(data, data_options, int8)
         rows = [("calibration", quantized.calibration), ("logits", f"off by {error:.1%} of themselves (RMS)")]
     else:

@@ -25,7 +25,7 @@ from spos.command_line import OneLineParser, flag, not_negative, pick, run_progr
 from spos.deployment import DeployedSubnet, as_function
 from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
 from spos.exported import open_exported
-from spos.exporting import Export
+from spos.exporting import Export, output_name
 from spos.image_source import count_listed
 from spos.int8 import accuracy
 from spos.options import ArchitectureOptions, DataOptions, JsonOptions, SpaceOptions
@@ -61,13 +61,14 @@ GROUPS = (
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     trained_options, own, options, int8, named, space, given, output = (pick(group, args) for group in GROUPS)
-    trained = open_trained(trained_options, named, space)
+    trained = open_trained(trained_options, named, space, given.input_size)
     data_options = trained.data_options(given)
-    export = Export.of(trained, own.format, "int8", options, data_options)
-    data = trained.open_data(data_options, export.name.parent)
+    name = output_name(trained.path, "int8", options.output)
+    data = trained.open_data(data_options, name.parent)
+    export = Export.of(trained, own.format, name, options, data_options)
     quantized, error, files = export.int8(data, data_options, int8)
 
-    images = load_images(data, "test", data_options, export.name.parent)
+    images = load_images(data, "test", data_options, name.parent)
     after = open_exported(files[0])
     result = {
         "calibration": quantized.calibration,
