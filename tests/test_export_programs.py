@@ -138,6 +138,8 @@ def test_bad_input_is_one_line_and_leaves_no_file(here, work, tmp_path, capsys):
     shutil.copy(params, alone)
     save_arrays(here / "other.params", {**arrays, "features.3.main_branch.0.weight": arrays["output.0.weight"]})
     before = sorted(here.iterdir())
+    (tmp_path / "names.txt").write_text("\n".join("0123456789"), encoding="utf-8")
+    named = ("--class-names", tmp_path / "names.txt")
     missing = ("--rec-train", tmp_path / "gone.rec", "--rec-val", tmp_path / "gone.rec")
     for program, flags, words in (
         (export_model, ("--params", tmp_path / "none.params"), ["does not exist"]),
@@ -149,7 +151,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(here, work, tmp_path, capsys):
         (export_model, ("--params", params, "--output", params / "below"), ["cannot be written"]),
         (export_model, ("--params", params, "--class-names", tmp_path / "none.txt"), ["cannot be read"]),
         (quantize, ("--params", params, *missing), ["gone.rec does not exist"]),
-        (quantize, ("--params", params, "--int8-error-max", "1e-6"), ["above --int8-error-max"]),
+        (quantize, ("--params", params, *named, "--int8-error-max", "1e-6"), ["above --int8-error-max"]),
         (quantize, ("--params", params, "--calibration", "guess"), ["invalid choice"]),
         (quantize, ("--params", params, "--calibration-images", "0"), ["at least 1"]),
     ):
