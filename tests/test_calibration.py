@@ -101,10 +101,9 @@ def test_entropy_is_that_of_mxnet(rng):
 
 
 def test_entropy_of_values_far_from_0(rng):
-    """As in a hard-swish of images that are mostly background; MXNet's answer is below the smallest value."""
-    values = rng.choice([0.6, 0.61, 2], 4000, p=[0.6, 0.3, 0.1])
-    low, high = ranges_of(Calibration("entropy"), values)
-    assert 0 <= low <= 0.6 < high <= 2
+    """MXNet's answer is the smallest value. Seen behind the stem, on images of one background."""
+    values = rng.uniform(0.2, 2.5, 4000).astype(np.float32)
+    assert ranges_of(Calibration("entropy"), values) == (values.min(), values.max())
 
 
 @pytest.mark.parametrize("small", (0, 1e-6, 0.1))
