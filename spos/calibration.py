@@ -89,7 +89,11 @@ class PercentileCollector(Collector):
 
 
 class EntropyCollector(Collector):
-    """The range whose 8-bit histogram tells most about the one of float32, by MXNet: about a second for a tensor."""
+    """The range whose 8-bit histogram tells most about the one of float32, by MXNet: half a second for a tensor.
+
+    Where no value is near 0, MXNet's search ends at a range that holds none at all. A range that cuts more than half
+    of the values is not taken, but the largest.
+    """
 
     def __init__(self, percentile: float) -> None:
         super().__init__(percentile)
@@ -118,7 +122,12 @@ class EntropyCollector(Collector):
     def _range(self, name: str) -> Tuple[float, float]:
         if self._ends[name] == (0, 0):
             return 0.0, 0.0
-        _, _, threshold, _ = mx.contrib.quantization._get_optimal_threshold(self._histograms.pop(name), "auto")
+        histogram = self._histograms.pop(name)
+        _, _, threshold, _ = mx.contrib.quantization._get_optimal_threshold(histogram, "auto")
+        counts, edges = histogram[:2]
+        inside = counts[np.abs(edges[1:] + edges[:-1]) / 2 <= threshold].sum()
+        if inside < counts.sum() / 2:
+            return self._ends[name]
         return self._up_to(name, threshold.item())
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 from collections import Counter
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
@@ -42,8 +43,8 @@ def rewrite(symbol: mx.sym.Symbol, arrays: Mapping[str, Any], shapes: Shapes) ->
             result fits other images too.
     """
     graph = json.loads(symbol.tojson())
-    rewriter = _Rewriter(graph["nodes"], shapes, arrays)
-    return mx.sym.load_json(json.dumps({**graph, **rewriter.run(graph["heads"])})), rewriter.arrays
+    rewriter = _Rewriter(graph["nodes"], graph["heads"], shapes, arrays)
+    return mx.sym.load_json(json.dumps({**graph, **rewriter.run()})), rewriter.arrays
 
 
 def output_shapes(symbol: mx.sym.Symbol, arrays: Mapping[str, Any], **inputs: Tuple[int, ...]) -> Shapes:
@@ -67,18 +68,20 @@ def shape_of(nodes: List[Node], entry: Entry, shapes: Shapes) -> Tuple[int, ...]
 class _Rewriter:
     """Copies a graph node by node, in its order, with other nodes in the place of some."""
 
-    def __init__(self, nodes: List[Node], shapes: Shapes, arrays: Mapping[str, Any]) -> None:
+    def __init__(self, nodes: List[Node], heads: List[Entry], shapes: Shapes, arrays: Mapping[str, Any]) -> None:
         self._nodes = nodes
+        self._heads = heads
         self._shapes = shapes
         self.arrays: Arrays = dict(arrays)
-        self._readers = Counter(position for node in nodes for position, *_ in node["inputs"])
+        read = itertools.chain(heads, *(node["inputs"] for node in nodes))
+        self._readers = Counter(position for position, *_ in read)
         self._new: List[Node] = []
         self._entry: Dict[int, Entry] = {}  # in the new graph, of the first output of each node
         everywhere = range(len(nodes))
         self._swishes = {position: source for position in everywhere for source in self._swished(position)}
         self._shuffles = {position: pair for position in everywhere for pair in self._shuffled(position)}
 
-    def run(self, heads: List[Entry]) -> Dict[str, List]:
+    def run(self) -> Dict[str, List]:
         """The new nodes, and what else MXNet's JSON says about them; `arrays` become theirs."""
         sources = set(self._swishes.values())
         for position, node in enumerate(self._nodes):
@@ -87,7 +90,7 @@ class _Rewriter:
             elif position in self._shuffles:
                 pair = self._moved(self._shuffles[position])
                 self._entry[position] = self._add("stack", node["name"], pair, axis=2, num_args=2)
-            elif node["op"] == "Concat" and len(self._shape(node["inputs"][0])) == 4:
+            elif node["op"] == "Concat" and self._joins_maps(node):
                 self._entry[position] = self._concat(node)
             else:
                 self._new.append({**node, "inputs": self._moved(node["inputs"])})
@@ -100,7 +103,7 @@ class _Rewriter:
             "nodes": self._new,
             "arg_nodes": [i for i, node in enumerate(self._new) if node["op"] == "null"],
             "node_row_ptr": list(range(len(self._new) + 1)),
-            "heads": self._moved(heads),
+            "heads": self._moved(self._heads),
         }
 
     def _swished(self, position: int) -> Iterable[int]:
@@ -151,6 +154,10 @@ class _Rewriter:
         axes = {swap["attrs"].get("dim1", "0"), swap["attrs"].get("dim2", "0")}
         if first == second and axes == {"1", "2"} and self._shape(swap["inputs"][0]) == (first[0], 2, *first[1:]):
             yield concat["inputs"]
+
+    def _joins_maps(self, node: Node) -> bool:
+        is_counted_from_the_end = node["attrs"].get("dim", "1").startswith("-")
+        return len(self._shape(node["inputs"][0])) == 4 and not is_counted_from_the_end
 
     def _concat(self, node: Node) -> Entry:
         name = node["name"]

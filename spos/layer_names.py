@@ -108,7 +108,7 @@ def fold_names(chain: Chain, folded: Chain) -> Tuple[List[Fold], List[Tuple[str,
 
 
 def float_layers(names: Iterable[str], first_conv: bool = True, se: bool = True) -> List[str]:
-    """Layers of a subnet that suffer most from 8 bits, by what their parameters' names begin with.
+    """Layers of a subnet that INT8 may leave in float32, by what their parameters' names begin with.
 
     Args:
         names: of all parameters, as in `.params` files; with BatchNorm or merged.

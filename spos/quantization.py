@@ -3,8 +3,8 @@
 A convolution, the BatchNorm behind it and a ReLU become one 8-bit operator. The rest of hard-swish, the scaling of
 squeeze-and-excite, the channel shuffle, and most pooling and concatenation stay in float32, between a dequantize and a
 quantize, by the fastest operators (`spos.graph_rewrites`). Weights are rounded for each output channel, activations for
-each tensor, by the range that calibration images gave (`spos.calibration`). There is no choice: what is measured and
-read about it stands in `docs/mxnet.md`.
+each tensor, by the range that calibration images gave (`spos.calibration`); MXNet leaves no choice there. What was
+measured and read about all this stands in `docs/mxnet.md`.
 """
 
 from __future__ import annotations

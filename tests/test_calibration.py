@@ -100,6 +100,12 @@ def test_entropy_is_that_of_mxnet(rng):
     assert ranges_of(Calibration("entropy"), *batches) == pytest.approx([float(np.ravel(end)[0]) for end in expected])
 
 
+def test_entropy_of_values_far_from_0(rng):
+    """MXNet's answer is the smallest value. Seen behind the stem, on images of one background."""
+    values = rng.uniform(0.2, 2.5, 4000).astype(np.float32)
+    assert ranges_of(Calibration("entropy"), values) == (values.min(), values.max())
+
+
 @pytest.mark.parametrize("small", (0, 1e-6, 0.1))
 def test_entropy_of_values_that_grow(rng, small):
     """MXNet's own histogram keeps its first step: 8 billion bins here, or a division by 0."""

@@ -115,6 +115,44 @@ def test_only_pairs_of_the_same_shape_are_stacked(rng, pair, stacks):
     assert operators["stack"] == stacks and operators["SwapAxis"] == 1 - stacks
 
 
+class Joined(mx.gluon.HybridBlock):
+    def __init__(self, dim):
+        super().__init__()
+        self.dim = dim
+
+    def hybrid_forward(self, F, x):
+        return F.concat(x, x * 2, dim=self.dim)
+
+
+@pytest.mark.parametrize("dim", (-1, 0, 1, 2, 3))
+@pytest.mark.parametrize("shape", ((2, 3, 4, 5), (2, 3, 4), (1, 6, 2, 2)))
+def test_concatenated_along_any_axis(rng, dim, shape):
+    x = images(rng, *shape)
+    if dim < len(shape):
+        _, got = rewritten(Joined(dim), x)
+        assert np.array_equal(got.asnumpy(), Joined(dim)(x).asnumpy())
+
+
+class TwoOutputs(mx.gluon.HybridBlock):
+    """A convolution and its hard-swish."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.conv, self.act = nn.Conv2D(4, 1, in_channels=4), HardSwish()
+
+    def hybrid_forward(self, F, x):
+        y = self.conv(x)
+        return [y, self.act(y)]
+
+
+def test_an_output_of_the_block_is_not_changed(rng):
+    net, x = filled(TwoOutputs()), images(rng, 2, 4, 5, 5)
+    operators, got = rewritten(net, x)
+    assert operators["hard_sigmoid"] == 1
+    assert all(np.array_equal(a.asnumpy(), b.asnumpy()) for a, b in zip(got, net(x)))
+
+
 class Twice(mx.gluon.HybridBlock):
     """Hard-swish of a convolution that is also read by something else, or whose parameters are."""
 
