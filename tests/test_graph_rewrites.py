@@ -11,9 +11,8 @@ from oneshot_nas_blocks import HardSwish, ShuffleBlock, build
 from oneshot_nas_network import Subnet
 from spos import layer_specs
 from spos.compat import mx
-from spos.execution import fold_batch_norm
 from spos.graph_rewrites import output_shapes, rewrite
-from spos.layer_specs import Conv
+from spos.layer_specs import Conv, fold_batch_norm
 
 nn = mx.gluon.nn
 

@@ -15,7 +15,7 @@ from spos import layer_specs
 from spos.calibration import Calibration
 from spos.compat import mx
 from spos.errors import InputError
-from spos.execution import fit_to_size, fold_batch_norm
+from spos.execution import fit_to_size
 from spos.layer_names import float_layers
 from spos.layer_specs import Conv
 from spos.quantization import quantize
@@ -58,26 +58,8 @@ def tiny_net(space=TINY):
     return net
 
 
-class MergedNet(mx.gluon.HybridBlock):
-    """A subnet whose convolutions have a bias in place of each BatchNorm."""
-
-    def __init__(self, space, architecture):
-        super().__init__()
-        with self.name_scope():
-            self.features, self.output = nn.HybridSequential(prefix=""), nn.HybridSequential(prefix="")
-            self.features.add(*build(fold_batch_norm(layer_specs.stem(space))))
-            for block, *choices in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-                branches = layer_specs.choice_block(space, block.index, *choices)
-                self.features.add(ShuffleBlock(block, *map(fold_batch_norm, branches)))
-            self.features.add(*build(fold_batch_norm(layer_specs.head(space))))
-            self.output.add(*build(layer_specs.classifier(space)), nn.Flatten())
-
-    def hybrid_forward(self, F, x):
-        return self.output(self.features(x))
-
-
 def merged_net(space):
-    net = MergedNet(space, space.sample(np.random.default_rng(3)))
+    net = Subnet(space, space.sample(np.random.default_rng(3)), bn=False)
     net.initialize()
     fill_parameters(net)
     return net
