@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -144,6 +145,20 @@ def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, s
     look = json.dumps([summarize_list(data.splits[split]), data.input_size, data.crop_ratio, cv2.__version__])
     name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
     return load_pixels(loader, data.mean, data.std, folder / PIXELS_FOLDER, name, shared)
+
+
+def load_first_images(data: DataSet, split: str, options: DataOptions, num_images: int) -> Pixels:
+    """The first images of `load_images`, or all if there are fewer; no others are decoded."""
+    few = replace(options, batch_size=min(options.batch_size, num_images))
+    parts, count = [], 0
+    with closing(make_loader(data, split, few, order_seed=LISTS_SEED, as_pixels=True).epoch(0)) as batches:
+        for images, labels in batches:
+            parts.append((images.asnumpy(), labels.asnumpy()))
+            count += len(labels)
+            if count >= num_images:
+                break
+    images, labels = (np.concatenate(part)[:num_images] for part in zip(*parts))
+    return Pixels(images, labels, data.mean, data.std)
 
 
 def remove_images(folder: Path) -> None:

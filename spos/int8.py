@@ -10,7 +10,7 @@ from typing import Iterable, List, Mapping, Optional
 import numpy as np
 from tqdm import tqdm
 
-from spos.assembly import load_images
+from spos.assembly import load_first_images, load_images
 from spos.calibration import Calibration
 from spos.compat import mx
 from spos.data_set import DataSet
@@ -41,9 +41,10 @@ class Images:
     @classmethod
     def load(cls, data: DataSet, options: DataOptions, int8: Int8Options, folder: Path) -> Images:
         """Raises: InputError if the images are not there."""
-        bn_images = load_images(data, "bn", options, folder)
+        bn_images = load_first_images(data, "bn", options, int8.calibration_images)
         held_out = load_images(data, "search_val", options, folder) if int8.calibration == BEST else None
-        return cls(first_batches(bn_images, int8.calibration_images), held_out)
+        batches = bn_images.batches(CALIBRATION_BATCH, [mx.cpu()])
+        return cls([images.asnumpy() for ((images, _),) in batches], held_out)
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,8 @@ def quantize_subnet(maker: Format, names: Iterable[str], images: Images, options
     return Quantized(networks[best], best, tried)
 
 
-def accuracy(logits: Logits, images: Pixels, what: str, num_images: int = 0) -> Accuracy:
-    """Of a network from NumPy to NumPy, on the first `num_images` (0: all), with a progress bar."""
-    stop = min(num_images or images.num_images, images.num_images)
-    batches = images.batches(BATCH, [mx.cpu()], stop=stop)
-    bar = tqdm(batches, f"accuracy, {what}", -(-stop // BATCH), unit="batch", disable=not sys.stderr.isatty())
+def accuracy(logits: Logits, images: Pixels, what: str) -> Accuracy:
+    """Of a network from NumPy to NumPy, with a progress bar."""
+    batches, count = images.batches(BATCH, [mx.cpu()]), -(-images.num_images // BATCH)
+    bar = tqdm(batches, f"accuracy, {what}", count, unit="batch", disable=not sys.stderr.isatty())
     return evaluate(lambda batch: mx.nd.array(logits(batch.asnumpy())), bar)
-
-
-def first_batches(images: Pixels, num_images: int) -> List[np.ndarray]:
-    """The first images of a list, which is in random order."""
-    stop = min(num_images, images.num_images)
-    return [batch[0][0].asnumpy() for batch in images.batches(CALIBRATION_BATCH, [mx.cpu()], stop=stop)]

@@ -15,19 +15,16 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Container, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Container, Dict, Iterable, List, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from spos.calibration import NAIVE, Calibration, Collector
-from spos.checkpoint import save_arrays
 from spos.compat import mx
 from spos.errors import InputError, engine_reason
 from spos.graph_rewrites import Arrays, Shapes, output_shapes, rewrite, shape_of
-from spos.records import PathLike, write_atomic
 
 # Hard-swish in 8 bits doubles the time of a block and adds half of its error again; with unsigned inputs it fails.
 # Matrix products saturate without VNNI, signed or not: weights between 0.5 and 1 gave a relative error of 1.
@@ -70,18 +67,6 @@ class QuantizedBlock:
     def operators(self) -> Dict[str, int]:
         """How often every operator stands in the graph."""
         return dict(Counter(node["op"] for node in json.loads(self.symbol.tojson())["nodes"] if node["op"] != "null"))
-
-    def export(self, path: PathLike) -> Tuple[Path, Path]:
-        """Write `path-symbol.json` and `path-0000.params`, which `gluon.SymbolBlock.imports` reads.
-
-        The parameters are stored as float32, so the file is as large as that of the float32 network.
-        """
-        statistics = set(self.symbol.list_auxiliary_states())
-        files = Path(f"{path}-symbol.json"), Path(f"{path}-0000.params")
-        write_atomic(files[0], self.symbol.tojson())
-        named = {f"{'aux' if name in statistics else 'arg'}:{name}": value for name, value in self.arrays.items()}
-        save_arrays(files[1], named)
-        return files
 
 
 def quantize(

@@ -10,7 +10,7 @@ from conftest import data_flags, fails
 import train_imagenet
 from spos.checkpoint import load_arrays, save_arrays
 from spos.deployment import as_function
-from spos.deployment_options import TrainedOptions
+from spos.deployment_options import FORMATS, TrainedOptions
 from spos.exported import open_exported
 from spos.options import ArchitectureOptions, SpaceOptions
 from spos.parity import random_images, relative_difference, rms_error
@@ -157,3 +157,26 @@ def test_bad_input_is_one_line_and_leaves_no_file(here, work, tmp_path, capsys):
     ):
         fails(program.main, flags, capsys, *words)
     assert sorted(here.iterdir()) == before
+
+
+@pytest.fixture(scope="module")
+def trained_digits(tmp_path_factory):
+    """oneshot-s+ by the quickstart's recipe."""
+    folder = tmp_path_factory.mktemp("digits")
+    flags = "--model ShuffleNas_fixArch --architecture oneshot-s+ --dataset digits --num-epochs 8 --batch-size 64"
+    flags += " --lr 0.1 --warmup-epochs 1 --label-smoothing --no-wd -j 2"
+    assert train_imagenet.main([*flags.split(), "--data-dir", str(folder), "--save-dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("runtime", FORMATS)
+def test_int8_of_the_digits_loses_at_most_half_a_point(trained_digits, runtime, capsys):
+    if runtime == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
+    capsys.readouterr()
+    assert quantize.main(["--params", str(trained_digits / "model.params"), "--format", runtime, "--json"]) == 0
+    accuracies = json.loads(capsys.readouterr().out)["accuracy"]
+    assert accuracies["float32"]["top1"] > 0.95
+    assert accuracies["int8"]["top1"] > accuracies["float32"]["top1"] - 0.005

@@ -54,18 +54,6 @@ def test_published_networks_give_the_logits_of_mxnet_at_any_batch(name):
         check_equal(network(images[:count]), session(images[:count]), tolerance, f"logits of {count} images")
 
 
-@pytest.mark.parametrize("num_random", (pytest.param(1, marks=pytest.mark.slow), NUM_RANDOM[1]))
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_int8_stays_near_float32(variant, num_random, rng):
-    images = random_images(32, 16)
-    for _ in range(num_random):
-        subnet = random_subnet(variant, rng)
-        model = exported(subnet)
-        quantized = quantize_onnx(model, info_of(subnet), calibration_images())
-        error = rms_error(OnnxSession(model)(images), OnnxSession(quantized)(images))
-        assert 0 < error < ROUNDED, subnet.architecture
-
-
 @pytest.mark.parametrize("calibration", ("naive", "entropy", "percentile"))
 def test_int8_of_every_calibration(calibration, rng):
     subnet, images = random_subnet("se-last-conv", rng), random_images(32, 16)

@@ -5,10 +5,12 @@ import pytest
 from image_files import pack, png, random_images
 
 from spos import pixels
+from spos.assembly import load_first_images, load_images
 from spos.compat import mx
 from spos.data import ImageLoader
-from spos.data_set import IMAGENET_MEAN, IMAGENET_STD
+from spos.data_set import IMAGENET_MEAN, IMAGENET_STD, make_dataset
 from spos.errors import InputError
+from spos.options import DataOptions
 from spos.pixels import available_memory, load_pixels
 
 TWO = [mx.cpu(0), mx.cpu(1)]
@@ -95,3 +97,15 @@ def test_no_image_at_all_is_an_error(tmp_path):
 
 def test_available_memory_is_that_of_a_machine():
     assert 2**26 < available_memory() < 2**50
+
+
+def test_the_first_images_are_those_of_all(noise_file, tmp_path):
+    options = DataOptions(batch_size=8, num_workers=1)
+    data = make_dataset("noise", noise_file, noise_file, 50, 32, 1.0)
+    images, labels = flat(load_images(data, "test", options, tmp_path).batches(8, TWO[:1]))
+    for count in (1, 8, 13, 50, 99):
+        first = load_first_images(data, "test", options, count)
+        assert first.num_images == min(count, 50)
+        some, own = flat(first.batches(8, TWO[:1]))
+        np.testing.assert_array_equal(some, images[:count])
+        np.testing.assert_array_equal(own, labels[:count])

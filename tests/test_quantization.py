@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import TINY, VARIANTS, fill_parameters
+from exported_files import INFO
 
 from oneshot_nas_blocks import HardSwish, ShuffleBlock, build
 from oneshot_nas_network import Subnet
@@ -16,6 +17,7 @@ from spos.calibration import Calibration
 from spos.compat import mx
 from spos.errors import InputError
 from spos.execution import fit_to_size
+from spos.exported import write_mxnet
 from spos.layer_names import float_layers
 from spos.layer_specs import Conv
 from spos.quantization import quantize
@@ -311,7 +313,7 @@ def test_exported_files_compute_the_same_bits(rng, tmp_path):
     net = tiny_net()
     x = images(rng, 2, 3, 32, 32)
     quantized = quantize(net, [x])
-    symbol, parameters = quantized.export(tmp_path / "int8" / "net")
+    symbol, parameters = write_mxnet(tmp_path / "int8" / "net", quantized.symbol, quantized.arrays, INFO)
     read = mx.gluon.SymbolBlock.imports(str(symbol), ["data"], str(parameters))
     assert np.array_equal(read(x).asnumpy(), quantized(x).asnumpy())
 

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from spos.assembly import load_images
+from spos.assembly import load_first_images, load_images, remove_images
 from spos.command_line import OneLineParser, flag, not_negative, pick, run_program
 from spos.deployment import DeployedSubnet, as_function
 from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
@@ -68,7 +68,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     export = Export.of(trained, own.format, name, options, data_options)
     quantized, error, files = export.int8(data, data_options, int8)
 
-    images = load_images(data, "test", data_options, name.parent)
+    if own.test_images:
+        images = load_first_images(data, "test", data_options, own.test_images)
+    else:
+        images = load_images(data, "test", data_options, name.parent)
     after = open_exported(files[0])
     result = {
         "calibration": quantized.calibration,
@@ -76,13 +79,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         "held_out": {name: one.to_json() for name, one in quantized.tried.items()},
         "logits_rms_error": error,
         "accuracy": {
-            "float32": accuracy(export.plain, images, "float32", own.test_images).to_json(),
-            "int8": accuracy(after, images, "INT8", own.test_images).to_json(),
+            "float32": accuracy(export.plain, images, "float32").to_json(),
+            "int8": accuracy(after, images, "INT8").to_json(),
         },
         "bytes": {"float32": trained.path.stat().st_size, "int8": sum(file.stat().st_size for file in files)},
         "milliseconds": {str(batch): measure_speed(trained.subnet, after, batch) for batch in BATCHES},
         "files": [str(file) for file in files],
     }
+    remove_images(name.parent)
     print(json.dumps(result) if output.json else report(result))
     return 0
 
