@@ -1,8 +1,12 @@
 """INT8 of whole subnets in both runtimes: near float32, for any architecture."""
 
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
 import pytest
 from conftest import VARIANTS
-from deployed_subnets import info_of, published_subnet, random_subnet
+from deployed_subnets import info_of, initial_subnet, random_subnet
 
 from spos.batch_norm import recalibrate_batch_norm
 from spos.calibration import Calibration
@@ -14,14 +18,15 @@ from spos.exported import open_exported
 from spos.formats import FORMAT_CLASSES, publish
 from spos.layer_names import float_layers
 from spos.parity import check_int8, random_images, rms_error
-from spos.records import published_architectures
+from spos.records import load_architecture, published_architectures
 
-SIZE = 32
-ERROR = 0.35  # RMS, of logits; half of it comes from what random weights make of any noise
+SIZE = 64  # so that the last stage has more than single pixels, whose statistics would be those of a few numbers
+NOISE = 0.01
 
 
+@lru_cache(maxsize=None)
 def images():
-    return [random_images(SIZE, 4, seed) for seed in range(1, 4)]
+    return [random_images(SIZE, 8, seed) for seed in range(1, 4)]
 
 
 def normalised(subnet):
@@ -44,6 +49,13 @@ def int8_error(subnet, form):
     return max(rms_error(expected(batch), network.logits(batch)) for batch in images())
 
 
+def largest_error(subnet):
+    """Random weights may multiply any noise: what 1% of it on the images does is the measure."""
+    network, (batch, *_) = as_function(subnet.network()), images()
+    noise = np.random.default_rng(0).standard_normal(batch.shape, dtype=np.float32)
+    return 0.02 + 4 * rms_error(network(batch), network(batch + NOISE * noise))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("num_random", (3, 20), ids=("few", "many"))
@@ -52,14 +64,16 @@ def int8_error(subnet, form):
 def test_int8_of_random_architectures_stays_near_float32(variant, form, num_random, rng):
     for _ in range(num_random):
         subnet = normalised(random_subnet(variant, rng))
-        assert 0 < int8_error(subnet, form) < ERROR, subnet.architecture
+        assert 0 < int8_error(subnet, form) < largest_error(subnet), subnet.architecture
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", published_architectures())
-def test_int8_of_published_architectures_stays_near_float32(name, form):
-    assert 0 < int8_error(normalised(published_subnet(name)), form) < ERROR
+def test_int8_of_published_architectures_stays_near_float32(name, form, rng):
+    record = load_architecture(name)
+    subnet = normalised(initial_subnet(replace(record.space, num_classes=10), record.architecture, rng))
+    assert 0 < int8_error(subnet, form) < largest_error(subnet)
 
 
 @pytest.mark.parametrize("form", FORMATS)
