@@ -97,6 +97,6 @@ def publish(network: Converted, name: Path, check: Callable[[Logits], float]) ->
     with tempfile.TemporaryDirectory(dir=str(name.parent), prefix=f".{name.name}.") as folder:
         files = network.write(Path(folder) / name.name)
         measured = check(open_exported(files[0]))
-        for file in files:
+        for file in reversed(files):  # a symbol, which knows the checksum of its parameters, comes last
             os.replace(file, name.parent / file.name)
     return measured, [name.parent / file.name for file in files]
