@@ -10,7 +10,6 @@ images and the images that calibrate INT8 are random numbers: only the times are
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,12 +23,13 @@ from spos.architectures import fit, named_architecture
 from spos.assembly import versions
 from spos.calibration import NAIVE
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.compat import mx
+from spos.compat import mx, num_threads
 from spos.deployment import DeployedSubnet, as_function, merge_batch_norm, pad_widths
 from spos.deployment_options import FORMATS
 from spos.errors import InputError
 from spos.formats import FORMAT_CLASSES
 from spos.model_info import ModelInfo, Preprocessing
+from spos.onnx_session import import_library
 from spos.options import ArchitectureOptions, JsonOptions, SpaceOptions
 from spos.parity import Logits, random_images
 from spos.tables import Column, Table, as_text
@@ -39,11 +39,16 @@ RUNTIME = {"onnx": "ONNX Runtime", "mxnet": "MXNet"}
 DTYPES = ("float32", "int8")
 
 
+def positive_list(text: str) -> Tuple[int, ...]:
+    """Integers of at least 1."""
+    return tuple(positive(part) for part in text.split(","))
+
+
 @dataclass(frozen=True)
 class BenchmarkOptions:
     """What to measure."""
 
-    batch_sizes: str = flag("1,32", "images in a call, separated by commas")
+    batch_sizes: Tuple[int, ...] = flag((1, 32), "images in a call, separated by commas", type=positive_list)
     input_size: Optional[int] = flag(
         None, "height and width of the images (default: the architecture's)", type=positive
     )
@@ -78,20 +83,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     space = fit(record.space, space_options, options.input_size)
     subnet = random_subnet(DeployedSubnet(space, record.architecture, {}), options.seed)
     networks = make_networks(subnet, options.pad_to)
-    rows = [row for batch in batch_sizes(options) for row in measure(subnet, networks, batch, options)]
+    rows = [row for batch in options.batch_sizes for row in measure(subnet, networks, batch, options)]
     if output.json:
-        result = {"rows": [asdict(row) for row in rows], "threads": os.environ["OMP_NUM_THREADS"], **versions()}
+        installed = {**versions(), "onnxruntime": import_library("onnxruntime").__version__}
+        result = {"rows": [asdict(row) for row in rows], "threads": num_threads(), **installed}
         print(json.dumps({"options": {**asdict(options), **asdict(named)}, **result}))
     else:
         print(as_text(as_table(rows)))
     return 0
-
-
-def batch_sizes(options: BenchmarkOptions) -> List[int]:
-    try:
-        return [positive(text) for text in options.batch_sizes.split(",")]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--batch-sizes {options.batch_sizes}: {error}") from None
 
 
 def random_subnet(subnet: DeployedSubnet, seed: int) -> DeployedSubnet:
