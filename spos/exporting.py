@@ -12,6 +12,7 @@ import numpy as np
 from spos.data_set import DataSet
 from spos.deployment import as_function, merge_batch_norm, pad_widths
 from spos.deployment_options import ExportOptions, Int8Options
+from spos.exported import ONNX, PARAMS, SYMBOL
 from spos.formats import FORMAT_CLASSES, Format, publish
 from spos.int8 import Images, Quantized, quantize_subnet
 from spos.model_info import ModelInfo
@@ -78,7 +79,10 @@ class Export:
 
 
 def output_name(params: Path, dtype: str, given: str = "") -> Path:
-    """Where the files go by default: beside the parameters, under their name."""
+    """What the files are called, without their ends; by default like the parameters, beside them."""
+    for end in (ONNX, SYMBOL, PARAMS):
+        if given.endswith(end):
+            return Path(given[: -len(end)])
     return Path(given or f"{params.with_suffix('')}{'-int8' if dtype == 'int8' else ''}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from spos.checkpoint import load_arrays, save_arrays
 from spos.deployment import as_function
 from spos.deployment_options import FORMATS, TrainedOptions
 from spos.exported import open_exported
+from spos.exporting import output_name
 from spos.options import ArchitectureOptions, SpaceOptions
 from spos.parity import random_images, relative_difference, rms_error
 from spos.trained_subnet import open_trained
@@ -127,6 +129,21 @@ def test_the_best_calibration_is_chosen_on_held_out_images(here, capsys):
     assert list(tried) == ["naive", "percentile", "entropy"]
     chosen = lines[0].split()[1].rstrip(",")
     assert tried[chosen] == max(tried.values())
+
+
+@pytest.mark.parametrize(
+    "given, dtype, expected",
+    (
+        ("", "float32", "runs/net"),
+        ("", "int8", "runs/net-int8"),
+        ("out/small", "int8", "out/small"),
+        ("out/small.onnx", "float32", "out/small"),
+        ("out/small-symbol.json", "float32", "out/small"),
+        ("out/v1.5", "float32", "out/v1.5"),
+    ),
+)
+def test_names_of_files(given, dtype, expected):
+    assert output_name(Path("runs/net.params"), dtype, given) == Path(expected)
 
 
 def test_bad_input_is_one_line_and_leaves_no_file(here, work, tmp_path, capsys):
