@@ -325,7 +325,8 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
     free = (*NOT_PART_OF_A_RUN, *may_change)
-    names = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
+    differing = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
+    names = [n for n in differing if n in before or now[n]]  # one that is newer than the run, and not set, is none
     if names:
         name = names[0]
         raise InputError(

@@ -247,6 +247,12 @@ def test_flags_that_are_no_part_of_the_run_may_change(tmp_path):
     assert read_json(tmp_path / "run" / CONFIG_FILE) == CONFIG
 
 
+def test_a_run_goes_on_when_flags_were_added_that_are_not_set(tmp_path):
+    open_run(tmp_path / "run", CONFIG)
+    open_run(tmp_path / "run", changed(init_params="", use_se=False, classes=0))
+    assert read_json(tmp_path / "run" / CONFIG_FILE) == CONFIG
+
+
 @pytest.mark.parametrize(
     "config, message",
     (
