@@ -60,7 +60,7 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
 
 
 def describe(onnx: Any, model: Any, info: ModelInfo) -> None:
-    """Write metadata into a model, and nothing else about its origin."""
+    """Write the metadata into a model, in the place of any that it has."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, info.to_strings())
     model.producer_name = "single-path-one-shot-nas-mxnet"
