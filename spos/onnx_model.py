@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spos.calibration import NAIVE, Calibration
+from spos.checkpoint import CLASSIFIER
 from spos.compat import mx
 from spos.errors import InputError
 from spos.model_info import ModelInfo
@@ -38,18 +39,16 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
     arrays = {parameter.name: parameter.data() for parameter in net.collect_params().values()}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
-        mx.onnx.export_model(
-            net(mx.sym.var(INPUT)),
-            arrays,
-            [(1, 3, size, size)],
-            np.float32,
-            path,
-            dynamic=True,
-            dynamic_input_shapes=[("N", 3, size, size)],
-        )
+        shapes = {"in_shapes": [(1, 3, size, size)], "dynamic_input_shapes": [("N", 3, size, size)]}
+        try:
+            mx.onnx.export_model(net(mx.sym.var(INPUT)), arrays, onnx_file_path=path, dynamic=True, **shapes)
+        except ImportError:  # since 1.19 onnx lacks a module, and the exporter says that onnx is missing
+            raise InputError(
+                f"MXNet's exporter cannot use onnx {onnx.__version__}; run sh scripts/setup.sh --deploy"
+            ) from None
         model = onnx.load(path)
     _tidy(onnx, model, own_names, net.name + "_")
-    describe(onnx, model, info)
+    _write_metadata(onnx, model, info)
     try:
         onnx.checker.check_model(model)
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -59,7 +58,7 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
     return model
 
 
-def describe(onnx: Any, model: Any, info: ModelInfo) -> None:
+def _write_metadata(onnx: Any, model: Any, info: ModelInfo) -> None:
     """Write the metadata into a model, in the place of any that it has."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, info.to_strings())
@@ -84,7 +83,7 @@ def _tidy(onnx: Any, model: Any, own_names: Mapping[str, str], prefix: str) -> N
     inputs = [value for value in graph.input if value.name == INPUT]
     del graph.input[:]
     graph.input.extend(inputs)
-    classes = next(tensor.dims[0] for tensor in graph.initializer if tensor.name == "output.0.weight")
+    classes = next(tensor.dims[0] for tensor in graph.initializer if tensor.name == CLASSIFIER)
     output.CopyFrom(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, ["N", classes]))
     graph.name = "subnet"
     model.opset_import[0].version = OPSET
@@ -132,7 +131,7 @@ def quantize_onnx(
             extra_options={"CalibStridedMinMax": 1, "CalibPercentile": calibration.percentile},
         )
         quantized = onnx.load(str(target))
-    describe(onnx, quantized, info)
+    _write_metadata(onnx, quantized, info)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 
