@@ -14,6 +14,7 @@ from spos import layer_specs
 from spos.compat import mx
 from spos.errors import InputError
 from spos.layer_names import block_position, block_prefix, parameter_shapes
+from spos.layer_specs import with_bn
 from spos.search_space import Architecture, SearchSpace, search_space
 from spos.slicing import leading_corner
 
@@ -41,16 +42,15 @@ class Subnet(mx.gluon.HybridBlock):
         super().__init__()
         self.space = space
         self.architecture = space.validate(architecture)
-        kept = (lambda specs: specs) if bn else layer_specs.fold_batch_norm
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
-            _add(self.features, kept(layer_specs.stem(space)))
+            _add(self.features, with_bn(layer_specs.stem(space), bn))
             for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-                branches = map(kept, layer_specs.choice_block(space, block.index, b, c))
-                self.features.add(ShuffleBlock(block, *branches, shuffle_by_conv, shuffle_by_gather))
-            _add(self.features, kept(layer_specs.head(space)))
+                main, projection = (with_bn(specs, bn) for specs in layer_specs.choice_block(space, block.index, b, c))
+                self.features.add(ShuffleBlock(block, main, projection, shuffle_by_conv, shuffle_by_gather))
+            _add(self.features, with_bn(layer_specs.head(space), bn))
             self.output = nn.HybridSequential(prefix="")
-            _add(self.output, kept(layer_specs.classifier(space)))
+            _add(self.output, layer_specs.classifier(space))
             self.output.add(nn.Flatten())
 
     def hybrid_forward(self, F, x):

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spos.compat import mx
+from spos.deployment_options import PERCENTILE
 from spos.errors import InputError
 
 Ranges = Dict[str, Tuple[float, float]]  # (smallest, largest) by the name of the tensor
@@ -150,7 +151,7 @@ class Calibration:
     """
 
     method: str = "naive"
-    percentile: float = 99.99
+    percentile: float = PERCENTILE
 
     def __post_init__(self) -> None:
         if self.method not in COLLECTORS:

@@ -23,7 +23,6 @@ from spos.search_space import Architecture, SearchSpace
 
 STEM_BIAS = "features.0.bias"  # only a network whose BatchNorm is merged has it
 PERMUTATION = "shuffle.weight"  # end of a name: the constant of a shuffle by convolution
-PAD_TO = 8  # channels: the block of ONNX Runtime's and oneDNN's fast kernels with AVX2
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ FORMATS = ("onnx", "mxnet")
 CALIBRATIONS = ("naive", "percentile", "entropy")
 BEST = "best"
 CALIBRATION_IMAGES = 500
+PERCENTILE = 99.99
+PAD_TO = 8  # channels: the block of ONNX Runtime's and oneDNN's fast kernels with AVX2
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ExportOptions:
     )
     class_names: str = flag("", "text file with the name of a class in each line (default: those of the data set)")
     pad_to: int = flag(
-        8, "pad middle widths with zeros to a multiple of this, for fast kernels (1: not at all)", type=positive
+        PAD_TO, "pad middle widths with zeros to a multiple of this, for fast kernels (1: not at all)", type=positive
     )
     shuffle_by_conv: bool = flag(False, "channel shuffles as constant 1x1 convolutions, for what cannot reshape")
 
@@ -43,7 +45,7 @@ class Int8Options:
         "information, best: the one with the best accuracy on held-out images",
         choices=(*CALIBRATIONS, BEST),
     )
-    percentile: float = flag(99.99, "of the absolute values, for --calibration percentile", type=positive_number)
+    percentile: float = flag(PERCENTILE, "of the absolute values, for --calibration percentile", type=positive_number)
     calibration_images: int = flag(
         CALIBRATION_IMAGES, "images of the BatchNorm update list to calibrate on (fewer if it has fewer)", type=positive
     )

@@ -13,7 +13,6 @@ import numpy as np
 from spos.calibration import Calibration
 from spos.compat import mx
 from spos.deployment import DeployedSubnet
-from spos.deployment_options import FORMATS
 from spos.exported import ONNX, compiled, open_exported, write_mxnet
 from spos.model_info import ModelInfo
 from spos.onnx_model import quantize_onnx, to_onnx
@@ -78,7 +77,7 @@ class MxnetFormat:
 
 
 Format = Union[OnnxFormat, MxnetFormat]
-FORMAT_CLASSES: Dict[str, Type[Format]] = dict(zip(FORMATS, (OnnxFormat, MxnetFormat)))
+FORMAT_CLASSES: Dict[str, Type[Format]] = {"onnx": OnnxFormat, "mxnet": MxnetFormat}
 
 
 def _write_onnx(model, name: Path) -> Path:

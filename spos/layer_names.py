@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Dict, Iterable, List, Tuple
 
 from spos import layer_specs
-from spos.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, fold_batch_norm
+from spos.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_bn
 from spos.search_space import Architecture, SearchSpace
 
 SQUEEZE_EXCITE = "channel_attention"  # the attribute that holds the layers of squeeze-and-excite
@@ -66,16 +66,16 @@ class Chain:
 
 def subnet_chains(space: SearchSpace, architecture: Architecture, bn: bool = True) -> Tuple[Chain, ...]:
     """Every chain of a subnet in the order of execution; without `bn`, of the subnet whose BatchNorm is merged."""
-    kept = (lambda specs: specs) if bn else fold_batch_norm
-    stem, head = kept(layer_specs.stem(space)), kept(layer_specs.head(space))
+    stem, head = (with_bn(specs, bn) for specs in (layer_specs.stem(space), layer_specs.head(space)))
     chains = [Chain("features.", 0, stem)]
     for index, choices in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
         main, projection = layer_specs.choice_block(space, index, *choices)
         block = f"features.{num_layers(stem) + index}."
-        chains += [Chain(f"{block}main_branch.", 0, kept(main)), Chain(f"{block}proj_branch.", 0, kept(projection))]
+        for name, specs in (("main_branch.", main), ("proj_branch.", projection)):
+            chains.append(Chain(block + name, 0, with_bn(specs, bn)))
     chains += [
         Chain("features.", num_layers(stem) + space.num_choice_blocks, head),
-        Chain("output.", 0, kept(layer_specs.classifier(space))),
+        Chain("output.", 0, layer_specs.classifier(space)),  # has none
     ]
     return tuple(chain for chain in chains if chain.specs)
 

@@ -173,6 +173,11 @@ def fold_batch_norm(specs: Specs) -> Specs:
     return tuple(replace(spec, bn=False, bias=True) if isinstance(spec, Conv) and spec.bn else spec for spec in specs)
 
 
+def with_bn(specs: Specs, bn: bool) -> Specs:
+    """The chain as it is, or folded if it shall have no BatchNorm."""
+    return specs if bn else fold_batch_norm(specs)
+
+
 def subnet(space: SearchSpace, architecture: Architecture) -> Specs:
     """All layers of a subnet in one flat tuple: for counting, where the wiring does not matter."""
     blocks = (

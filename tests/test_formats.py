@@ -9,10 +9,10 @@ from conftest import VARIANTS
 from deployed_subnets import info_of, initial_subnet, random_subnet
 
 from spos.batch_norm import recalibrate_batch_norm
-from spos.calibration import Calibration
+from spos.calibration import COLLECTORS, Calibration
 from spos.compat import mx
 from spos.deployment import as_function, merge_batch_norm, pad_widths
-from spos.deployment_options import FORMATS
+from spos.deployment_options import CALIBRATIONS, FORMATS
 from spos.errors import InputError
 from spos.exported import open_exported
 from spos.formats import FORMAT_CLASSES, publish
@@ -101,3 +101,7 @@ def test_layers_are_left_in_float32(form, rng):
     assert rms_error(expected, network.logits(images()[0])) < 1e-4
     some = maker.int8(images(), Calibration(), float_layers(merge_batch_norm(subnet).arrays))
     assert rms_error(expected, some.logits(images()[0])) > 1e-4
+
+
+def test_what_flags_offer_is_there():
+    assert set(FORMAT_CLASSES) == set(FORMATS) and set(COLLECTORS) == set(CALIBRATIONS)

@@ -199,24 +199,25 @@ def test_ranges_are_those_of_all_batches(rng):
     assert not np.array_equal(whole(x).asnumpy(), few(x).asnumpy())
 
 
-def test_entropy_cuts_outliers(rng):
+def with_outlier(rng):
+    """A convolution, its input, and the same input with one value that is much too large."""
     chain = build((Conv(4, 8, act="relu"),))
     chain.initialize()
     fill_parameters(chain)
     x = images(rng, 2, 4, 16, 16)
     outlier = x * 1
     outlier[0, 0, 0, 0] = 300
+    return chain, x, outlier
+
+
+def test_entropy_cuts_outliers(rng):
+    chain, x, outlier = with_outlier(rng)
     naive, entropy = (quantize(chain, [outlier], Calibration(method))(x) for method in ("naive", "entropy"))
     assert error(entropy, chain(x)) < 0.1 < error(naive, chain(x))
 
 
 def test_percentile_cuts_outliers(rng):
-    chain = build((Conv(4, 8, act="relu"),))
-    chain.initialize()
-    fill_parameters(chain)
-    x = images(rng, 2, 4, 16, 16)
-    outlier = x * 1
-    outlier[0, 0, 0, 0] = 300
+    chain, x, outlier = with_outlier(rng)
     naive, cut, whole = (
         quantize(chain, [outlier[:1], outlier[1:]], Calibration(*options))(x)
         for options in (("naive",), ("percentile", 99.7), ("percentile", 100))
