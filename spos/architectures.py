@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 
 from spos.errors import InputError
 from spos.options import ArchitectureOptions, SpaceOptions
-from spos.records import ArchitectureRecord, find_run, load_architecture, parse_architecture
+from spos.records import CONFIG_FILE, ArchitectureRecord, load_architecture, parse_architecture, read_json, run_folder
 from spos.search_space import (
     STABLE_CHANNEL_CHOICE,
     Architecture,
@@ -66,7 +66,8 @@ def trained_architecture(params: str, space: SpaceOptions) -> ArchitectureRecord
 
     Raises: InputError also if the file lies in no run of a subnet.
     """
-    config = find_run(params)
+    run = run_folder(params)
+    config = read_json(run / CONFIG_FILE) if run else None
     described = config.get("architecture") if isinstance(config, dict) else None
     if not described:
         raise InputError(f"{params} does not lie in the run of a subnet, which would say its --architecture; give it")

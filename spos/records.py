@@ -338,9 +338,10 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
             raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
 
 
-def find_run(file: PathLike) -> Optional[Dict[str, Any]]:
-    """The `config.json` of the run that a parameter file lies in, directly or in one of its checkpoints, or None."""
-    return find_config(file) or find_config(Path(file).resolve().parent.parent)
+def run_folder(file: PathLike) -> Optional[Path]:
+    """The run that a parameter file lies in, directly or in one of its checkpoints, or None."""
+    folder = Path(file).resolve().parent
+    return next((run for run in (folder, folder.parent.parent) if (run / CONFIG_FILE).is_file()), None)
 
 
 def find_config(file: PathLike) -> Optional[Dict[str, Any]]:

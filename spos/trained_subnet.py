@@ -16,7 +16,7 @@ from spos.errors import InputError
 from spos.flag_rules import changed_flags
 from spos.model_info import Preprocessing
 from spos.options import ArchitectureOptions, DataOptions, SpaceOptions
-from spos.records import LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, find_run
+from spos.records import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, read_json, run_folder
 from spos.reporting import warn
 
 
@@ -26,17 +26,18 @@ class TrainedSubnet:
 
     Args:
         record: the architecture, in the space that fits the images.
-        config: that of the run; None if the file does not lie in one.
+        run: the directory of its run, None if the file does not lie in one; config: what that says.
     """
 
     path: Path
     subnet: DeployedSubnet
     record: ArchitectureRecord
-    config: Optional[Mapping[str, Any]]
+    run: Optional[Path]
+    config: Mapping[str, Any]
 
     def data_options(self, given: DataOptions) -> DataOptions:
         """Where the images are: flags that are given now, then those of the run."""
-        of_run = self.config["options"] if self.config else {}
+        of_run = self.config.get("options", {})
         now, default = vars(given), vars(DataOptions())
         return DataOptions(
             **{
@@ -63,9 +64,9 @@ class TrainedSubnet:
         for what, own, there in sizes:
             if own != there:
                 raise InputError(f"{self.path} is for {own} {what}, the images of {data.name} have {there}")
-        if self.config is None:
+        if self.run is None:
             warn(f"{self.path} does not lie in a run directory, so nothing says which images it was trained on")
-        return assembly.with_lists(data, options, (self.path.parent if self.config else save_dir) / LISTS_FOLDER)
+        return assembly.with_lists(data, options, (self.run or save_dir) / LISTS_FOLDER)
 
     def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
         """How images are prepared: as the run says; as the data flags say, if it does not.
@@ -97,9 +98,9 @@ class TrainedSubnet:
         return names
 
     def _known_preprocessing(self, options: DataOptions) -> Preprocessing:
-        if self.config and PREPROCESSING in self.config:
-            return Preprocessing.from_json(self.config[PREPROCESSING], str(self.path.parent))
-        if self.config is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
+        if PREPROCESSING in self.config:
+            return Preprocessing.from_json(self.config[PREPROCESSING], str(self.run))
+        if self.run is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
             return imagenet_preprocessing(replace(options, input_size=self.subnet.space.input_size))
         return assembly.open_data(options).preprocessing
 
@@ -117,12 +118,14 @@ def open_trained(
     path = Path(trained.params)
     if not path.is_file():
         raise InputError(f"--params {path} does not exist")
-    config = find_run(path)
+    run = run_folder(path)
     record = named_architecture(named, options)
-    if config is not None:
+    if run is not None:
         own = trained_architecture(str(path), options)
         if record and record.architecture != own.architecture:
             raise InputError(f"{' '.join(changed_flags(named))}: {path} lies in a run of another architecture")
+        if options.strides:
+            raise InputError(f"--strides: {path} lies in a run, which has its own; leave the flag out")
         record = replace(own, space=replace(own.space, input_size=input_size or own.space.input_size))
     elif record is None:
         raise InputError(
@@ -131,5 +134,6 @@ def open_trained(
         )
     else:
         record = replace(record, space=fit(record.space, options, input_size or record.space.input_size))
+    config = read_json(run / CONFIG_FILE) if run else {}
     subnet = read_subnet(path, record.space, record.architecture)
-    return TrainedSubnet(path, subnet, replace(record, space=subnet.space), config)
+    return TrainedSubnet(path, subnet, replace(record, space=subnet.space), run, config)

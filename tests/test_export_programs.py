@@ -85,6 +85,14 @@ def test_a_checkpoint_and_merged_parameters_are_exported_too(here, tmp_path):
     np.testing.assert_array_equal(one, two)
 
 
+def test_int8_of_a_checkpoint_reads_the_lists_of_its_run(here, tmp_path):
+    checkpoint = sorted((here / "checkpoints").iterdir())[-1]
+    before = sorted(checkpoint.iterdir())
+    flags = ["--format", "mxnet", "--dtype", "int8", "--calibration-images", "10", "--output", str(tmp_path / "net")]
+    assert export_model.main(["--params", str(checkpoint / "model.params"), *flags]) == 0
+    assert sorted(checkpoint.iterdir()) == before
+
+
 def test_another_input_size_is_exported(here):
     flags = ["--params", str(here / "model.params"), "--format", "mxnet", "--input-size", "64", "--crop-ratio", "0.5"]
     assert export_model.main(flags) == 0
@@ -146,7 +154,7 @@ def test_names_of_files(given, dtype, expected):
     assert output_name(Path("runs/net.params"), dtype, given) == Path(expected)
 
 
-def test_bad_input_is_one_line_and_leaves_no_file(here, work, tmp_path, capsys):
+def test_bad_input_is_one_line_and_leaves_no_file(here, tmp_path, capsys):
     params = here / "model.params"
     arrays = load_arrays(params)
     truncated = here / "truncated.params"
@@ -167,6 +175,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(here, work, tmp_path, capsys):
         (export_model, ("--params", here / "other.params"), ["belongs to another network", "features.3.main_branch.0"]),
         (export_model, ("--params", params, "--output", params / "below"), ["cannot be written"]),
         (export_model, ("--params", params, "--class-names", tmp_path / "none.txt"), ["cannot be read"]),
+        (export_model, ("--params", params, "--strides", "2,2,2,2,2"), ["--strides", "lies in a run"]),
         (quantize, ("--params", params, *missing), ["gone.rec does not exist"]),
         (quantize, ("--params", params, *named, "--int8-error-max", "1e-6"), ["above --int8-error-max"]),
         (quantize, ("--params", params, "--calibration", "guess"), ["invalid choice"]),

@@ -95,7 +95,7 @@ def test_shuffle_by_convolution_needs_no_other_operator(rng):
     assert relative_difference(expected, OnnxSession(model)(images)) < RUNTIME_TOLERANCE
 
 
-def test_bad_models_and_missing_libraries_are_one_line(rng, monkeypatch):
+def test_bad_models_and_missing_libraries_are_one_line(rng):
     model = exported(random_subnet("plain", rng))
     with pytest.raises(InputError, match="cannot load the model"):
         OnnxSession(model.SerializeToString()[:-1000])
