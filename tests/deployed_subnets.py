@@ -12,13 +12,16 @@ from spos.records import ArchitectureRecord, load_architecture
 NAMES = tuple(f"class {i}" for i in range(10))
 
 
-def initial_subnet(space, architecture, rng):
-    """With the weights that training begins with, and any BatchNorm."""
+def drawn_subnet(space, architecture, rng):
+    """With weights that keep signals at their size, so that logits tell the whole network, and any BatchNorm.
+
+    With those that training begins with, logits hardly depend on the image: a wrong shuffle changed them by 2e-6.
+    """
 
     def value(name, shape):
         if name.endswith(("gamma", "running_var")):
             return rng.uniform(0.5, 1.5, shape)
-        return rng.normal(0, 1 / shape[1] if name.endswith("weight") else 0.1, shape)
+        return rng.normal(0, np.prod(shape[1:]) ** -0.5 if name.endswith("weight") else 0.1, shape)
 
     shapes = DeployedSubnet(space, architecture, {}).shapes()
     return DeployedSubnet(space, architecture, {n: value(n, shape).astype(np.float32) for n, shape in shapes.items()})
@@ -26,7 +29,7 @@ def initial_subnet(space, architecture, rng):
 
 def random_subnet(variant, rng, num_classes=10):
     space = replace(VARIANTS[variant], num_classes=num_classes)
-    return initial_subnet(space, space.sample(rng), rng)
+    return drawn_subnet(space, space.sample(rng), rng)
 
 
 def published_subnet(name):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import VARIANTS, fails
-from deployed_subnets import initial_subnet, published_subnet, random_subnet
+from deployed_subnets import drawn_subnet, published_subnet, random_subnet
 
 from oneshot_nas_network import Subnet
 from spos.checkpoint import load_parameters, save_parameters
@@ -128,7 +128,7 @@ def test_files_with_a_constant_shuffle_and_half_precision_are_read(rng, tmp_path
 def parameter_file(tmp_path, rng):
     record = load_architecture("oneshot-s+")
     space = replace(record.space, num_classes=10)
-    subnet = initial_subnet(space, record.architecture, rng)
+    subnet = drawn_subnet(space, record.architecture, rng)
     save_parameters(tmp_path / "s+.params", subnet.network())
     return tmp_path / "s+.params", subnet
 

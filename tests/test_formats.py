@@ -3,14 +3,11 @@
 from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
 import pytest
 from conftest import VARIANTS
-from deployed_subnets import info_of, initial_subnet, random_subnet
+from deployed_subnets import drawn_subnet, info_of, random_subnet
 
-from spos.batch_norm import recalibrate_batch_norm
 from spos.calibration import COLLECTORS, Calibration
-from spos.compat import mx
 from spos.deployment import as_function, merge_batch_norm, pad_widths
 from spos.deployment_options import CALIBRATIONS, FORMATS
 from spos.errors import InputError
@@ -20,21 +17,13 @@ from spos.layer_names import float_layers
 from spos.parity import check_int8, random_images, rms_error
 from spos.records import load_architecture, published_architectures
 
-SIZE = 64  # so that the last stage has more than single pixels, whose statistics would be those of a few numbers
-NOISE = 0.01
+SIZE = 64
+ERROR = 0.1  # RMS, of logits; a wrong shuffle changes them by 0.1 to 0.6
 
 
 @lru_cache(maxsize=None)
 def images():
     return [random_images(SIZE, 8, seed) for seed in range(1, 4)]
-
-
-def normalised(subnet):
-    """With the BatchNorm statistics of random images, as a trained subnet has those of its own."""
-    net = subnet.network()
-    recalibrate_batch_norm(net, [(mx.nd.array(batch), None) for batch in images()], None)
-    arrays = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
-    return type(subnet)(subnet.space, subnet.architecture, {name: arrays[name] for name in subnet.arrays})
 
 
 def maker_of(subnet, form, pad_to=8):
@@ -49,13 +38,6 @@ def int8_error(subnet, form):
     return max(rms_error(expected(batch), network.logits(batch)) for batch in images())
 
 
-def largest_error(subnet):
-    """Random weights may multiply any noise: what 1% of it on the images does is the measure."""
-    network, (batch, *_) = as_function(subnet.network()), images()
-    noise = np.random.default_rng(0).standard_normal(batch.shape, dtype=np.float32)
-    return 0.02 + 4 * rms_error(network(batch), network(batch + NOISE * noise))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("num_random", (3, 20), ids=("few", "many"))
@@ -63,8 +45,8 @@ def largest_error(subnet):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_int8_of_random_architectures_stays_near_float32(variant, form, num_random, rng):
     for _ in range(num_random):
-        subnet = normalised(random_subnet(variant, rng))
-        assert 0 < int8_error(subnet, form) < largest_error(subnet), subnet.architecture
+        subnet = random_subnet(variant, rng)
+        assert 0 < int8_error(subnet, form) < ERROR, subnet.architecture
 
 
 @pytest.mark.slow
@@ -72,8 +54,8 @@ def test_int8_of_random_architectures_stays_near_float32(variant, form, num_rand
 @pytest.mark.parametrize("name", published_architectures())
 def test_int8_of_published_architectures_stays_near_float32(name, form, rng):
     record = load_architecture(name)
-    subnet = normalised(initial_subnet(replace(record.space, num_classes=10), record.architecture, rng))
-    assert 0 < int8_error(subnet, form) < largest_error(subnet)
+    subnet = drawn_subnet(replace(record.space, num_classes=10), record.architecture, rng)
+    assert 0 < int8_error(subnet, form) < ERROR
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -92,15 +74,16 @@ def test_files_that_fail_are_not_left_and_old_ones_stay(form, rng, tmp_path):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_layers_are_left_in_float32(form, rng):
-    """With everything left in float32, nothing is rounded."""
+    """The less is rounded the smaller the error. ONNX Runtime still rounds what is between convolutions."""
     subnet = random_subnet("se", rng)
     maker = maker_of(subnet, form)
     names = [name.rpartition(".")[0] for name in merge_batch_norm(subnet).arrays if name.endswith("weight")]
     network = maker.int8(images(), Calibration(), names)
     expected = maker.float32().logits(images()[0])
-    assert rms_error(expected, network.logits(images()[0])) < 1e-4
+    error = rms_error(expected, network.logits(images()[0]))
+    assert error < (1e-4 if form == "mxnet" else 0.005)
     some = maker.int8(images(), Calibration(), float_layers(merge_batch_norm(subnet).arrays))
-    assert rms_error(expected, some.logits(images()[0])) > 1e-4
+    assert rms_error(expected, some.logits(images()[0])) > error
 
 
 def test_what_flags_offer_is_there():
