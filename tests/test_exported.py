@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import TINY
+from deployed_subnets import drawn_subnet
 from exported_files import INFO, NAMES, PREPROCESSING, SIZE, exported, logits_of, mxnet_pair, onnx_file
-from test_deployment import initial_subnet
 
 from spos.compat import mx, num_threads
 from spos.deployment import as_function, merge_batch_norm
@@ -25,7 +25,7 @@ TINY_INFO = ModelInfo(replace(PREPROCESSING, input_size=TINY.input_size, class_n
 
 
 def tiny_network(rng):
-    return merge_batch_norm(initial_subnet(TINY, TINY.sample(rng), rng)).network()
+    return merge_batch_norm(drawn_subnet(TINY, TINY.sample(rng), rng)).network()
 
 
 def write_block(prefix, net, info=TINY_INFO):
