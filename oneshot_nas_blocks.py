@@ -5,12 +5,13 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
+from functools import partial
 from typing import List, Sequence
 
 from spos import layer_specs
 from spos.batch_norm import BatchNorm
 from spos.compat import mx
-from spos.depthwise import DepthwiseConv2D, convolve_as_matrices, trains_as_matrices
+from spos.depthwise import DepthwiseConv2D
 from spos.layer_names import layer_positions
 from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
 from spos.search_space import ChoiceBlockGeometry
@@ -24,6 +25,28 @@ class HardSwish(mx.gluon.HybridBlock):
 
     def hybrid_forward(self, F, x):
         return x * F.hard_sigmoid(x, alpha=1 / 6, beta=0.5)
+
+
+# With a = HARD_SWISH_SHIFT and r = relu(x * HARD_SWISH_SCALE + a), hard-swish of x is (r - a) * min(r, 2 a).
+HARD_SWISH_SCALE = 6**-0.5
+HARD_SWISH_SHIFT = 3 * HARD_SWISH_SCALE
+
+
+class ScaledHardSwish(mx.gluon.HybridBlock):
+    """Hard-swish of x, given x * HARD_SWISH_SCALE + HARD_SWISH_SHIFT: 4 cheap operators, also in backward."""
+
+    def hybrid_forward(self, F, x):
+        # oneDNN's ReLU keeps the layout that convolutions give; the rest needs the plain one, so it is made once
+        x = F.reshape(F.Activation(x, act_type="relu"), shape=(0, 0, 0, 0))
+        return (x - HARD_SWISH_SHIFT) * F.minimum(x, 2 * HARD_SWISH_SHIFT)
+
+
+class ScalingBatchNorm(BatchNorm):
+    """BatchNorm that gives a `ScaledHardSwish` what it wants."""
+
+    def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
+        gamma, beta = gamma * HARD_SWISH_SCALE, beta * HARD_SWISH_SCALE + HARD_SWISH_SHIFT
+        return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
 
 
 class HardSigmoid(mx.gluon.HybridBlock):
@@ -41,9 +64,15 @@ class SqueezeExcite(mx.gluon.HybridBlock):
         with self.name_scope():
             self.channel_attention = build((GlobalPool(spec.channels), *spec.convs))
             self.channel_attention.add(HardSigmoid())
+        self._num_pixels = spec.map_size and spec.map_size**2
 
     def hybrid_forward(self, F, x):
-        return F.broadcast_mul(x, self.channel_attention(x))
+        gate = self.channel_attention(x)  # (N, C, 1, 1)
+        if self._num_pixels is None:
+            return F.broadcast_mul(x, gate)
+        rows = F.reshape(gate, shape=(-1, 1))  # (N * C, 1)
+        spread = F.FullyConnected(rows, F.ones((self._num_pixels, 1)), num_hidden=self._num_pixels, no_bias=True)
+        return x * F.reshape_like(spread, x)
 
 
 def shuffled_channels(channels: int) -> List[int]:
@@ -103,7 +132,12 @@ class PixelConv2D(nn.Conv2D):
         return F.reshape(y, shape=(0, 0, 1, 1))  # (N, out_channels, 1, 1)
 
 
-ACTIVATIONS = {"relu": lambda: nn.Activation("relu"), "hard_swish": HardSwish}
+ACTIVATIONS = {
+    "relu": lambda: nn.Activation("relu"),
+    "hard_swish": HardSwish,
+    "scaled_hard_swish": ScaledHardSwish,
+}
+NORMALISATIONS = {"scaled_hard_swish": ScalingBatchNorm}  # what comes before an activation, if not BatchNorm
 
 
 def build(specs: Specs) -> nn.HybridSequential:
@@ -118,7 +152,9 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     """The layers of one entry: a Conv gives up to three (convolution, BatchNorm, activation)."""
     if isinstance(spec, Conv):
         std = spec.init_std or 1.0 / spec.weight_shape[1]
-        kind = DepthwiseConv2D if spec.is_depthwise else PixelConv2D if spec.on_pixel else nn.Conv2D
+        kind = PixelConv2D if spec.on_pixel else nn.Conv2D
+        if spec.map_size is not None:
+            kind = partial(DepthwiseConv2D, map_size=spec.map_size)
         conv = kind(
             spec.out_channels,
             spec.kernel_size,
@@ -129,7 +165,7 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
             in_channels=spec.in_channels,
             weight_initializer=mx.init.Normal(std),
         )
-        bn = [BatchNorm(spec.out_channels)] if spec.bn else []
+        bn = [NORMALISATIONS.get(spec.act, BatchNorm)(spec.out_channels)] if spec.bn else []
         act = [ACTIVATIONS[spec.act]()] if spec.act else []
         return [conv, *bn, *act]
     if isinstance(spec, layer_specs.SqueezeExcite):
@@ -181,8 +217,6 @@ class MainBranch(nn.HybridSequential):
 
 def _convolve_sliced(x, conv: nn.Conv2D, spec: Conv):
     weight = leading_corner(conv.weight.data(x.context), spec.weight_shape)
-    if spec.is_depthwise and trains_as_matrices(x, spec.kernel_size):
-        return convolve_as_matrices(x, weight, spec.stride)
     return mx.nd.Convolution(
         x,
         weight,
@@ -211,6 +245,8 @@ class ShuffleBlock(mx.gluon.HybridBlock):
     Args:
         main, projection: descriptions of the branches; `mask` and `run_sliced` narrow the middle width of the main one.
         shuffle_by_conv, shuffle_by_gather: other forms of the shuffle, for deployment. The function is the same.
+        shuffle_by_stack: another form, for execution: shuffled and split at once, with a gradient that is a copy. For
+            channels that four divides.
     """
 
     def __init__(
@@ -220,10 +256,12 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         projection: Specs,
         shuffle_by_conv: bool = False,
         shuffle_by_gather: bool = False,
+        shuffle_by_stack: bool = False,
     ) -> None:
         super().__init__()
         self.projects = block.projects
         self.gathers = shuffle_by_gather
+        self.stacks = shuffle_by_stack and block.in_channels % 4 == 0
         self.half = block.in_channels // 2
         with self.name_scope():
             self.main_branch = MainBranch(main)
@@ -241,9 +279,16 @@ class ShuffleBlock(mx.gluon.HybridBlock):
             return self.proj_branch(x), x
         if self.gathers:
             return self.keep(x), self.read(x)
+        if self.stacks:
+            quarters = F.split(x, num_outputs=4, axis=1)
+            return tuple(self._interleave(F, quarters[i], quarters[i + 2]) for i in (0, 1))
         x = self.shuffle(x)
         kept = F.slice_axis(x, axis=1, begin=0, end=self.half)  # (N, C/2, H, W)
         return kept, F.slice_axis(x, axis=1, begin=self.half, end=None)
+
+    def _interleave(self, F, first, second):
+        pairs = F.stack(first, second, axis=2)  # (N, C/4, 2, H, W)
+        return F.reshape(pairs, shape=(-1, self.half, 0, 0), reverse=True)  # (N, C/2, H, W)
 
     def hybrid_forward(self, F, x, mask=None):
         kept, x = self.split(F, x)

@@ -46,6 +46,7 @@ from spos.schedule import decay_epochs
 from spos.search_space import Architecture, SearchSpace
 from spos.strategies import FairStrategy, SandwichStrategy, UniformStrategy
 from spos.symbol_cost import count_symbol
+from spos.training_graphs import TrainingGraphs
 from spos.validation import validate_network, validate_supernet, validate_when_due
 from spos.zoo import load_teacher, zoo_model
 
@@ -157,8 +158,6 @@ def make_net(flags: Flags, data: DataSet, space: Optional[SearchSpace], record: 
         net = zoo_model(train.model, data.num_classes, flags.zoo, flags.space.use_se)
     initialize(net, data.input_size, flags.zoo.use_pretrained, flags.run.seed, ctx, flags.device.dtype)
     if isinstance(net, Supernet):
-        if train.mode == "hybrid" and ctx[0].device_type == "gpu":  # on CPU a supernet is not faster hybridized
-            net.hybridize()
         if train.sampling != "uniform":  # gradients of several passes add up
             for parameter in net.collect_params().values():
                 parameter.grad_req = "add" if parameter.grad_req == "write" else parameter.grad_req
@@ -209,7 +208,7 @@ def make_job(
         seed=flags.run.seed,
         dtype=dtype,
         strategy=strategy,
-        forward=trainer.as_symbol(net, dtype) if train.mode == "symbolic" else None,
+        forward=make_forward(train, net, ctx, dtype),
         save_frequency=train.save_frequency,
         save_steps=train.save_steps,
         keep_checkpoints=train.keep_checkpoints,
@@ -223,9 +222,21 @@ def make_job(
             measure = partial(validate_supernet, load, policy, count, loader.num_batches, flags.run.seed)
         else:
             load = once(partial(assembly.load_images, data, "test", flags.data, save_dir))
-            measure = partial(validate_network, job.forward or net, load, flags.data.batch_size * len(ctx), ctx, dtype)
+            block = job.forward if train.mode == "symbolic" else net
+            measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, dtype)
         job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
     return job
+
+
+def make_forward(train: TrainOptions, net: mx.gluon.Block, ctx: tuple, dtype: str) -> Optional[Callable]:
+    """What runs the network in training, if not itself."""
+    if train.mode == "symbolic":
+        return trainer.as_symbol(net, dtype)
+    if train.mode == "hybrid" and isinstance(net, Supernet) and net.execution == "slice" and not net.use_all_blocks:
+        return TrainingGraphs(net)
+    if train.mode == "hybrid" and isinstance(net, Subnet) and ctx[0].device_type == "cpu":
+        return TrainingGraphs(net)
+    return None
 
 
 def once(load: Callable[[], Any]) -> Callable[[], Any]:

@@ -31,10 +31,11 @@ from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments, sc
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import CandidateEvaluator
+from spos.execution_forms import fit_to_size
 from spos.layer_names import Chain, Fold, block_position, block_prefix, fold_names, layer_positions, parameter_shapes
-from spos.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite, fold_batch_norm
+from spos.layer_specs import Specs, fold_batch_norm
 from spos.options import DataOptions
-from spos.search_space import Architecture, SearchSpace, conv_size, round_up
+from spos.search_space import Architecture, SearchSpace, round_up
 
 nn = mx.gluon.nn
 
@@ -42,23 +43,6 @@ PAD_TO = 16  # channels
 BATCHES_IN_FLIGHT = 2
 
 Arrays = Dict[str, Any]  # by the names of the parameters in a graph
-
-
-def fit_to_size(specs: Specs, size: int) -> Specs:
-    """The same function on `size` x `size` maps: kernels without the taps that only ever meet padding, and pointwise
-    convolutions of single pixels as products of matrices."""
-    result: List[layer_specs.LayerSpec] = []
-    for spec in specs:
-        if isinstance(spec, Conv):
-            kernel_size = min(spec.kernel_size, 2 * size - 1)
-            on_pixel = size == kernel_size == spec.groups == 1
-            spec, size = replace(spec, kernel_size=kernel_size, on_pixel=on_pixel), conv_size(size, spec.stride)
-        elif isinstance(spec, SqueezeExcite):
-            spec = replace(spec, on_pixel=True)
-        elif isinstance(spec, GlobalPool):
-            size = 1
-        result.append(spec)
-    return tuple(result)
 
 
 def pad_width(space: SearchSpace, index: int, channel_choice: int, multiple: int) -> int:
@@ -86,10 +70,15 @@ class Graph:
         self.inputs: List[Optional[str]] = [own_names.get(name) for name in output.list_inputs()]
         #: BatchNorm layers in the order of the vector: the name that their parameters begin with
         self.norms: List[str] = [own_names[layer.gamma.name][: -len("gamma")] for layer, _, _ in rows]
+        self.collects = collects
         self._op = mx.nd.CachedOp(output)
 
     def __call__(self, x, arrays: Arrays):
-        return self._op(*(x if name is None else arrays[name] for name in self.inputs))
+        return self.run([x if name is None else arrays[name] for name in self.inputs])
+
+    def run(self, values: Sequence):
+        """The result for values of `inputs`."""
+        return self._op(*values)
 
 
 class Part:

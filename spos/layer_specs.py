@@ -31,10 +31,11 @@ class Conv:
     groups: int = 1
     bn: bool = True
     bias: bool = False
-    act: Optional[str] = None  # "relu" or "hard_swish"
+    act: Optional[str] = None  # "relu", "hard_swish", or "scaled_hard_swish" in a form of execution
     selects: bool = False  # its output is the middle width, the one that the channel choice cuts
     init_std: Optional[float] = None
     on_pixel: bool = False  # its maps are single pixels and it is pointwise: run as a product of matrices
+    map_size: Optional[int] = None  # of its input, for the form of a depthwise one that trains fast
 
     @property
     def is_depthwise(self) -> bool:
@@ -51,6 +52,7 @@ class SqueezeExcite:
 
     channels: int
     on_pixel: bool = False  # as in `Conv`, for its convolutions
+    map_size: Optional[int] = None  # of its input, for the form that trains fast
 
     @property
     def convs(self) -> Tuple[Conv, Conv]:

@@ -57,7 +57,7 @@ class TrainingJob:
         schedule: learning rate of a step, counted from 0 over the whole run.
         strategy: passes of a step from (epoch, step, rng), for a network called as `net(x, architecture)` that has
             `selected_parameters(architecture)`; None for a network called as `net(x)`.
-        forward: runs a network without paths, if that is not `net` itself (its symbol, for example).
+        forward: called in place of `net`, if that is not what runs it (its symbol or `TrainingGraphs`, for example).
         validate: metrics to log for an epoch (called at its end), or an empty dict.
         log: called with the row of every finished epoch.
         save_frequency: epochs between checkpoints.    save_steps: steps between checkpoints in an epoch, 0 for none.
@@ -214,7 +214,7 @@ def run_pass(
     """Forward and backward of one path on all devices. Returns the logits by device, and what to measure."""
     forward = job.forward or job.net
     with mx.autograd.record():
-        logits = [forward(e.images) if one is None else job.net(e.images, one.architecture) for e in examples]
+        logits = [forward(e.images) if one is None else forward(e.images, one.architecture) for e in examples]
         if one is not None and one.imitates:
             losses = [job.objective.imitate(own, theirs) for own, theirs in zip(logits, first_logits)]
         else:

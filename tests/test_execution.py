@@ -11,7 +11,8 @@ from spos import execution
 from spos.batch_norm import recalibrate_batch_norm
 from spos.compat import mx
 from spos.evaluation import CandidateEvaluator, HitCount, evaluate
-from spos.execution import PathExecutor, fit_to_size, pad_width
+from spos.execution import PathExecutor, pad_width
+from spos.execution_forms import fit_to_size
 from spos.layer_specs import Conv, GlobalPool, choice_block, depthwise
 from spos.pixels import Pixels
 from spos.racing import Race

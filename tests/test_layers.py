@@ -15,10 +15,10 @@ LIBRARY = {
     0: """
         architectures augmentation command_line comparison constrained_policy constrained_sampling constraints cost
         cost_report count_rules data_set deployment_options distribution distribution_report domain errors evolution
-        executors flag_rules gpu image_folder image_source latency latency_fit latency_run layer_names layer_specs
-        layer_table micronet model_info nsga2 options oracles pareto parity profile_report published racing record_file
-        records reporting sampling schedule search_history search_plan search_report search_space searcher stopping
-        strategies tables tilting timing two_stage
+        execution_forms executors flag_rules gpu image_folder image_source latency latency_fit latency_run layer_names
+        layer_specs layer_table micronet model_info nsga2 options oracles pareto parity profile_report published racing
+        record_file records reporting sampling schedule search_history search_plan search_report search_space searcher
+        stopping strategies tables tilting timing two_stage
         """,
     # MXNet, but no network of ours
     1: """
@@ -28,7 +28,7 @@ LIBRARY = {
         """,
     # networks of ours
     3: """
-        deployment execution exporting formats initial_values int8 latency_graphs scoring trained_subnet
+        deployment execution exporting formats initial_values int8 latency_graphs scoring trained_subnet training_graphs
         """,
 }
 LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}

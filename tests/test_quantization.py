@@ -16,7 +16,7 @@ from spos import layer_specs
 from spos.calibration import Calibration
 from spos.compat import mx
 from spos.errors import InputError
-from spos.execution import fit_to_size
+from spos.execution_forms import fit_to_size
 from spos.exported import write_mxnet
 from spos.layer_names import float_layers
 from spos.layer_specs import Conv

@@ -18,6 +18,7 @@ from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture
 from spos.strategies import UniformStrategy
 from spos.trainer import TrainingJob, make_schedule, resume, train, train_epoch, train_step
+from spos.training_graphs import TrainingGraphs
 
 CPU = (mx.cpu(),)
 
@@ -40,7 +41,8 @@ class ListLoader:
 
 
 def make_net(execution="slice", ctx=CPU):
-    net = Supernet(TINY, execution)
+    """`graphs` is for `make_run`."""
+    net = Supernet(TINY, "mask" if execution == "mask" else "slice")
     fill_parameters(net, ctx=list(ctx))
     return net
 
@@ -65,6 +67,12 @@ def make_job(tmp_path, net=None, num_epochs=4, ctx=CPU, lr=0.05, **changes):
     return replace(job, **changes)
 
 
+def make_run(tmp_path, execution, ctx=CPU, net=None, **changes):
+    """A job that runs its paths in one of three ways."""
+    job = make_job(tmp_path, net or make_net(execution, ctx), ctx=ctx, **changes)
+    return replace(job, forward=TrainingGraphs(job.net)) if execution == "graphs" else job
+
+
 def values(net):
     return {n: p.data(p.list_ctx()[0]).asnumpy() for n, p in net._collect_params_with_prefix().items()}
 
@@ -82,11 +90,11 @@ def step(job, architecture, seed=0):
     return parts
 
 
-@pytest.mark.parametrize("execution", ["slice", "mask"])
+@pytest.mark.parametrize("execution", ["slice", "mask", "graphs"])
 @pytest.mark.parametrize("ctx", [CPU, (mx.cpu(0), mx.cpu(1))], ids=["one-device", "two-devices"])
 def test_only_the_sampled_path_moves(tmp_path, execution, ctx, rng):
     """With two devices this fails if the update happens on the KVStore, which re-applies stale gradients."""
-    job = make_job(tmp_path, make_net(execution, ctx), ctx=ctx)
+    job = make_run(tmp_path, execution, ctx)
     first = Architecture((0, 3, 1, 2), (9, 9, 9, 9))
     step(job, first)  # leaves gradients and momentum in the branches of `first`
     before, momentum = weights(job.net), {n: a.asnumpy() for n, a in job.trainer.states().items()}
@@ -169,10 +177,11 @@ def test_two_devices_give_the_update_of_one(tmp_path, rng):
         assert np.allclose(results[0][name], results[1][name], rtol=1e-5, atol=1e-7), name
 
 
-def test_resumed_training_is_bit_identical(tmp_path):
-    whole = make_job(tmp_path / "whole")
+@pytest.mark.parametrize("execution", ["slice", "graphs"])
+def test_resumed_training_is_bit_identical(tmp_path, execution):
+    whole = make_run(tmp_path / "whole", execution)
     train(whole)
-    stopped = make_job(tmp_path / "stopped")
+    stopped = make_run(tmp_path / "stopped", execution)
 
     class Killed(Exception):
         pass
@@ -183,7 +192,7 @@ def test_resumed_training_is_bit_identical(tmp_path):
 
     with pytest.raises(Killed):
         train(replace(stopped, log=kill_after_second))
-    again = make_job(tmp_path / "stopped")
+    again = make_run(tmp_path / "stopped", execution)
     first = resume(again, newest_checkpoint(tmp_path / "stopped"))
     assert (first.epoch, first.step) == (2, 0)
     train(again, first)
