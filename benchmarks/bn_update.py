@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.measure import OTHER, OURS, PLAIN, PYTORCH, OutputOptions, Result, Way, check_close, rows_of, take_turns
 from benchmarks.plain import plain_execution, update_by_backward
 from benchmarks.supernet_step import make_space
-from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess, choices
+from benchmarks.torch_process import NETWORK, WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import Problem, TrainingOptions, make_problem, options_json
 from oneshot_nas_network import Supernet
 from spos.batch_norm import MOMENTUM, recalibrate_batch_norm
@@ -56,7 +56,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     space = make_space(options.input_size, options.classes)
     architecture = space.sample(np.random.default_rng(options.seed))
     problem = make_problem(space, options)
-    images = np.stack([random_images(options.input_size, options.batch_size, i) for i in range(options.batches)])
+    images = np.stack([random_images(space.input_size, options.batch_size, i) for i in range(options.batches)])
     notes: List[str] = []
     if torch.torch_python:
         with TorchProcess(torch.torch_python) as process:
@@ -93,9 +93,9 @@ def measure(
         torch.load(problem.space, problem.arrays, is_supernet=True)
         for execution in TORCH_EXECUTIONS:
             torch.give_data(images[:1], problem.labels)
-            torch.ask("update_batch_norm", architecture=choices(architecture), execution=execution)
+            torch.seconds("update_batch_norm", architecture, key=NETWORK, execution=execution)
             logits[f"PyTorch, {execution}"] = torch.logits(architecture)
-            run = partial(torch.seconds, "update_batch_norm", execution=execution)
+            run = partial(torch.seconds, "update_batch_norm", key=NETWORK, execution=execution)
             timed.append(Way(f"PyTorch, {execution}", PYTORCH, run, True))
         torch.give_data(images, problem.labels)
     expected = next(iter(logits.values()))

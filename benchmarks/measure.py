@@ -10,7 +10,6 @@ import datetime
 import json
 import os
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
@@ -25,7 +24,7 @@ from spos.errors import InputError
 from spos.options import JsonOptions
 from spos.records import check_output
 from spos.tables import Column, Table, as_text
-from spos.timing import Timing
+from spos.timing import CLOCKS, Timing
 
 PLAIN, OURS, PYTORCH, ONNX_RUNTIME, OTHER = ROLES = ("plain", "ours", "pytorch", "onnxruntime", "other")
 
@@ -38,7 +37,7 @@ class OutputOptions(JsonOptions):
 
     def check(self) -> None:
         """Raise InputError now if the result could not be written later."""
-        if self.out and not Path(self.out).exists():
+        if self.out and not Path(self.out).is_file():
             check_output(self.out)
 
 
@@ -59,26 +58,35 @@ class Way:
 
 
 def take_turns(
-    ways: Sequence[Way], rounds: Sequence[Any], warm_up: int, rng: np.random.Generator
+    ways: Sequence[Way],
+    rounds: Sequence[Any],
+    warm_up: int,
+    rng: np.random.Generator,
+    clock: str = "wall",
+    twice: bool = False,
 ) -> Dict[str, List[float]]:
     """Seconds of every way in every counted round.
 
     Args:
         rounds: what each round is about, given to every way; the first `warm_up` of them are not counted.
+        clock: one of `spos.timing.CLOCKS`.
+        twice: do the work twice and time the second, so that short work finds its data in the caches.
     """
     seconds: Dict[str, List[float]] = {way.name: [] for way in ways}
     for number, subject in enumerate(tqdm(rounds, unit="round", disable=not sys.stderr.isatty(), leave=False)):
         for i in rng.permutation(len(ways)):
-            taken = _seconds(ways[i], subject)
+            if twice:
+                ways[i].run(subject)
+            taken = _seconds(ways[i], subject, CLOCKS[clock])
             if number >= warm_up:
                 seconds[ways[i].name].append(taken)
     return seconds
 
 
-def _seconds(way: Way, subject: Any) -> float:
-    start = time.perf_counter()
+def _seconds(way: Way, subject: Any, now: Callable[[], float]) -> float:
+    start = now()
     told = way.run(subject)
-    return told if way.tells_seconds else time.perf_counter() - start
+    return told if way.tells_seconds else now() - start
 
 
 @dataclass(frozen=True)
@@ -142,13 +150,15 @@ class Result:
     def table(self) -> Table:
         columns = (
             Column("way", self.stage),
-            Column("median", unit="ms", scale=1e-3, spec=".1f"),
-            Column("from", "quartiles", unit="ms", scale=1e-3, spec=".1f"),
-            Column("to", " ", scale=1e-3, spec=".1f"),
+            Column("median", unit="ms"),
+            Column("quartiles", unit="ms"),
             Column("speedup", "times as fast as plain", spec=".2f"),
             Column("error", "standard error", spec=".1%"),
         )
-        rows = tuple((row.name, row.median, *row.quartiles, row.speedup, row.error) for row in self.rows)
+        rows = tuple(
+            (row.name, milliseconds(row.median), " to ".join(map(milliseconds, row.quartiles)), row.speedup, row.error)
+            for row in self.rows
+        )
         return Table("", columns, rows, notes=(f"Times are of {self.unit}.", *self.notes))
 
     def report(self, output: OutputOptions) -> None:
@@ -156,6 +166,11 @@ class Result:
         line = json.dumps(self.to_json())
         write_line(line, output)
         print(line if output.json else as_text(self.table()))
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits, for eyes, of anything from microseconds to minutes."""
+    return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
 def write_line(line: str, output: OutputOptions) -> None:

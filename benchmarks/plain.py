@@ -123,5 +123,9 @@ def update_by_backward(net: Supernet, architecture: Architecture, batches: Itera
 
 def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:
     """Build the network of an architecture, its graph, and walk it."""
-    symbol = Subnet(space, architecture)(mx.sym.var("data"))
-    return count_symbol(symbol, (1, 3, space.input_size, space.input_size))
+    return count_network(Subnet(space, architecture), space)
+
+
+def count_network(net: mx.gluon.HybridBlock, space: SearchSpace) -> Cost:
+    """Build the graph of a network and walk it."""
+    return count_symbol(net(mx.sym.var("data")), (1, 3, space.input_size, space.input_size))

@@ -23,6 +23,7 @@ from spos.search_space import Architecture, SearchSpace
 
 ROOT = Path(__file__).resolve().parent.parent
 IDLE_SHARE_MAX = 0.05  # processor seconds of the waiting side for each second of the other's work
+NETWORK = "network"  # key of the only one
 LEAST_SECONDS = 1.0  # of work, before a share says something
 
 
@@ -97,14 +98,15 @@ class TorchProcess:
         bn: bool = True,
         dropout: bool = True,
         training: Optional[Mapping[str, float]] = None,
+        key: str = NETWORK,
     ) -> None:
-        """Make a network of these arrays the one that is asked about."""
+        """Make a network of these arrays, in the place of the one that had this key."""
         file = self.new_file("npz")
         np.savez(file, **arrays)
-        described = space.to_json()
         self.ask(
             "load",
-            space=described,
+            key=key,
+            space=space.to_json(),
             arrays=str(file),
             is_supernet=is_supernet,
             bn=bn,
@@ -129,10 +131,10 @@ class TorchProcess:
         file.unlink()
         return answer["loss"], changes
 
-    def logits(self, architecture: Architecture) -> np.ndarray:
+    def logits(self, architecture: Architecture, key: str = NETWORK) -> np.ndarray:
         """Of the first batch."""
         file = self.new_file("npy")
-        self.ask("infer", architecture=choices(architecture), logits=str(file))
+        self.ask("infer", key=key, architecture=choices(architecture), logits=str(file))
         return np.load(file, allow_pickle=False)
 
     def seconds(self, command: str, architecture: Architecture, **arguments: Any) -> float:

@@ -25,8 +25,8 @@ from spos.search_space import Architecture, SearchSpace
 class Worker:
     """What was loaded."""
 
-    network: Optional[TorchNetwork] = None
-    training: Optional[TorchTraining] = None
+    networks: Dict[str, TorchNetwork] = field(default_factory=dict)  # by their keys
+    training: Optional[TorchTraining] = None  # of the network that was loaded last
     images: Optional[torch.Tensor] = None
     labels: Optional[torch.Tensor] = None
     cpu_at_answer: float = field(default_factory=time.process_time)
@@ -49,6 +49,7 @@ def start(worker: Worker, threads: int) -> Dict[str, Any]:
 
 def load(
     worker: Worker,
+    key: str,
     space: Mapping[str, Any],
     arrays: str,
     is_supernet: bool,
@@ -58,8 +59,8 @@ def load(
 ) -> Dict[str, Any]:
     """A network by the arrays of an .npz file, and an optimizer if it is to be trained."""
     with np.load(arrays, allow_pickle=False) as values:
-        worker.network = TorchNetwork(SearchSpace.from_json(space), values, is_supernet, bn, dropout)
-    worker.training = TorchTraining(worker.network, **training) if training else None
+        worker.networks[key] = TorchNetwork(SearchSpace.from_json(space), values, is_supernet, bn, dropout)
+    worker.training = TorchTraining(worker.networks[key], **training) if training else None
     return {}
 
 
@@ -82,7 +83,7 @@ def train_step(worker: Worker, architecture: Architecture, execution: str) -> Di
 
 def first_step(worker: Worker, architecture: Architecture, execution: str, changes: str) -> Dict[str, Any]:
     """A step whose changes of all parameters are written to a file."""
-    trained = worker.network.trained()
+    trained = worker.training.network.trained()
     before = {name: tensor.detach().clone() for name, tensor in trained.items()}
     result = train_step(worker, architecture, execution)
     with torch.no_grad():
@@ -90,20 +91,20 @@ def first_step(worker: Worker, architecture: Architecture, execution: str, chang
     return result
 
 
-def infer(worker: Worker, architecture: Architecture, logits: str = "") -> Dict[str, Any]:
+def infer(worker: Worker, key: str, architecture: Architecture, logits: str = "") -> Dict[str, Any]:
     """Logits of the first batch, written to a file if one is given."""
     with torch.inference_mode():
         begin = time.perf_counter()
-        result = worker.network(worker.images[0], architecture)
+        result = worker.networks[key](worker.images[0], architecture)
         seconds = time.perf_counter() - begin
     if logits:
         np.save(logits, result.numpy())
     return {"seconds": seconds}
 
 
-def update_batch_norm(worker: Worker, architecture: Architecture, execution: str) -> Dict[str, Any]:
+def update_batch_norm(worker: Worker, key: str, architecture: Architecture, execution: str) -> Dict[str, Any]:
     """Statistics of a path as the mean of those of all batches, by forward passes without gradients."""
-    network = worker.network
+    network = worker.networks[key]
     with torch.no_grad():
         begin = time.perf_counter()
         for number, images in enumerate(worker.images, 1):
