@@ -57,6 +57,7 @@ else
     beside_torch subnet_step
     beside_torch bn_update
     beside_torch inference --architecture oneshot-s+
+    run candidate
     run flops_count
     run constrained_sampling
     run input_pipeline

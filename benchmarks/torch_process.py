@@ -138,8 +138,11 @@ class TorchProcess:
         return np.load(file, allow_pickle=False)
 
     def seconds(self, command: str, architecture: Architecture, **arguments: Any) -> float:
-        """How long the work of a request took, without the request."""
-        return self.ask(command, architecture=choices(architecture), **arguments)["seconds"]
+        """How long the work of a request took, without the request. Raises InputError if its loss is not finite."""
+        answer = self.ask(command, architecture=choices(architecture), **arguments)
+        if not np.isfinite(answer.get("loss", 0.0)):
+            raise InputError("the loss of PyTorch is not finite: its times are of another computation")
+        return answer["seconds"]
 
     def idle_shares(self) -> Dict[str, float]:
         """Processor time of each side for each second that it waited for the other."""

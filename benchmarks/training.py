@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from spos.batch_norm import BETA_INIT
 from spos.checkpoint import set_parameters
 from spos.command_line import flag, not_negative, positive
 from spos.compat import mx
+from spos.errors import InputError
 from spos.losses import SMOOTHING, Objective
+from spos.options import TrainOptions
 from spos.parity import random_images
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.search_space import Architecture, SearchSpace
@@ -111,11 +114,12 @@ def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
         run="",
     )
     images, labels = mx.nd.array(problem.images), mx.nd.array(problem.labels)
+    numbers = count()
 
     def step(architecture: Optional[Architecture]) -> float:
         if problem.architecture is None:
             job.strategy = UniformStrategy(lambda *_: architecture)
-        (part,) = trainer.train_step(job, images, labels, 0, 0)
+        (part,) = trainer.train_step(job, images, labels, 0, next(numbers))
         mx.nd.waitall()
         return float(part.loss.asscalar()) / part.num_images
 
@@ -139,13 +143,14 @@ class MXNetWay:
     """A way to train in this process.
 
     Args:
-        execution: of a supernet.    hybridize: arguments for a subnet, None for imperative execution.
+        execution: of a supernet; as `train_imagenet.py` runs it if nothing is said.
+        hybridize: arguments for a subnet, None for imperative execution.
     """
 
     name: str
     role: str
     make_step: Callable[[mx.gluon.Block, Problem, float], Step]
-    execution: str = "slice"
+    execution: str = TrainOptions().execution
     hybridize: Optional[Mapping[str, bool]] = None
 
     def start(self, problem: Problem, lr: float) -> Tuple[mx.gluon.Block, Step]:
@@ -274,7 +279,7 @@ def _time(
     timed: List[Way] = []
     for way in ways:
         _, step = way.start(problem, LR)
-        timed.append(Way(way.name, way.role, step))
+        timed.append(Way(way.name, way.role, partial(_run_finite, step, way.name)))
     if torch:
         load_torch(torch, problem, LR)
         for execution in executions:
@@ -282,6 +287,11 @@ def _time(
             timed.append(Way(name, PYTORCH, partial(torch.seconds, "train_step", execution=execution), True))
     rng = np.random.default_rng(options.seed)
     return rows_of(timed, take_turns(timed, architectures, options.warm_up, rng))
+
+
+def _run_finite(step: Step, name: str, architecture: Architecture) -> None:
+    if not np.isfinite(step(architecture)):
+        raise InputError(f"the loss of {name} is not finite: its times are of another computation")
 
 
 def options_json(*groups: Any) -> Dict[str, Any]:

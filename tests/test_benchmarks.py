@@ -143,6 +143,15 @@ def test_a_step_that_computes_something_else_is_not_timed(program, other, make_s
     fails(program.main, STEPS, capsys, "wrong", words, "not timed")
 
 
+def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, capsys):
+    def make_step(net, problem, lr):
+        step = training.our_step(net, problem, lr)
+        return step if lr == training.CHECK_LR else lambda architecture: np.nan * step(architecture)
+
+    monkeypatch.setattr(subnet_step, "WAYS", (subnet_step.WAYS[0], training.MXNetWay("ours", OURS, make_step)))
+    fails(subnet_step.main, STEPS, capsys, "ours", "not finite")
+
+
 def test_another_update_is_not_timed(monkeypatch, capsys):
     monkeypatch.setattr(bn_update, "take_turns", lambda *_: pytest.fail("it was timed"))
     monkeypatch.setattr(
