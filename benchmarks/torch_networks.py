@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from spos import layer_specs
-from spos.layer_names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions
+from spos.layer_names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions, num_layers
 from spos.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite, with_bn
 from spos.search_space import Architecture, ChoiceBlockGeometry, SearchSpace
 
@@ -47,6 +47,7 @@ class TorchNetwork:
         self.bn = bn
         self.dropout = dropout
         self.momentum = MOMENTUM
+        self._first_block = num_layers(with_bn(layer_specs.stem(space), bn))
         self.tensors: Dict[str, torch.Tensor] = {}
         fixed = _untrained(space) if is_supernet else ()
         for name, array in arrays.items():
@@ -73,9 +74,7 @@ class TorchNetwork:
         x = self._chain(x, "features.", layer_specs.stem(space), 0, training)
         for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
             x = self._block(x, block, b, c, training, execution)
-        x = self._chain(
-            x, "features.", layer_specs.head(space), block_position(space, space.num_choice_blocks), training
-        )
+        x = self._chain(x, "features.", layer_specs.head(space), self._first_block + space.num_choice_blocks, training)
         return self._chain(x, "output.", layer_specs.classifier(space), 0, training).flatten(1)
 
     def _block(
@@ -87,7 +86,7 @@ class TorchNetwork:
             if execution == "mask":
                 mask, c = self._mask(block.index, c), space.max_channel_choice
         else:
-            prefix = f"features.{block_position(space, block.index)}."
+            prefix = f"features.{self._first_block + block.index}."
         main, projection = layer_specs.choice_block(space, block.index, b, c)
         if block.projects:
             kept = self._chain(x, prefix + "proj_branch.", projection, 0, training)

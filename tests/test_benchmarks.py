@@ -106,6 +106,14 @@ def test_inference_is_measured_for_every_batch_size(tmp_path, capsys):
     assert roles[0] == PLAIN and {OURS, OTHER, measure.ONNX_RUNTIME} <= set(roles)
 
 
+@torch_only
+def test_pytorch_infers_the_same(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(inference, "exported_networks", lambda *_: [])
+    argv = ["--batch-sizes", "2", "--rounds", "1", "--torch-python", TORCH_PYTHON]
+    line = run(inference, argv, tmp_path, capsys)
+    assert [row["name"] for row in line["rows"] if row["role"] == measure.PYTORCH] == list(inference.TORCH_NETWORKS)
+
+
 def test_inference_goes_without_onnx(monkeypatch, tmp_path, capsys):
     def missing(name):
         raise InputError(f"ONNX needs {name}")
