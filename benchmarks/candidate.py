@@ -20,7 +20,6 @@ import resource
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +27,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
-import oneshot_nas_blocks as blocks
+from benchmarks.plain import batch_norms, clip_and_divide
 from oneshot_nas_network import Supernet
 from spos import assembly
-from spos.batch_norm import BatchNorm, Moments, batch_moments, collect_moments, recalibrate_batch_norm
+from spos.batch_norm import Moments, batch_moments, collect_moments, recalibrate_batch_norm
 from spos.checkpoint import load_parameters
 from spos.command_line import OneLineParser, flag, pick, positive, run_program
 from spos.compat import mx
@@ -100,31 +99,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
-def batch_norms(block: mx.gluon.Block) -> Iterator[BatchNorm]:
-    """All BatchNorm layers below a block."""
-    for child in block._children.values():
-        if isinstance(child, BatchNorm):
-            yield child
-        yield from batch_norms(child)
-
-
 def load_net(space: SearchSpace, params: str, execution: str = "slice") -> Supernet:
     net = Supernet(space, execution)
     net.initialize()
     load_parameters(params, net)
     return net
-
-
-@contextmanager
-def clip_and_divide() -> Iterator[None]:
-    """Hard-swish and hard sigmoid of three operators."""
-    ours = blocks.HardSwish.hybrid_forward, blocks.HardSigmoid.hybrid_forward
-    blocks.HardSwish.hybrid_forward = lambda self, F, x: x * (F.clip(x + 3, 0, 6) / 6)
-    blocks.HardSigmoid.hybrid_forward = lambda self, F, x: F.clip(x + 3, 0, 6) / 6
-    try:
-        yield
-    finally:
-        blocks.HardSwish.hybrid_forward, blocks.HardSigmoid.hybrid_forward = ours
 
 
 def plain_score(

@@ -11,11 +11,12 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
-from spos.command_line import OneLineParser, not_negative, positive, run_program
+from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result, Way, rows_of, take_turns
+from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
 from spos.constrained_sampling import ConstrainedSampler
 from spos.constraints import MILLION, Limit
 from spos.cost import NANOSECONDS_PER_MS, cost_table
@@ -31,19 +32,20 @@ PARTS = (("FLOPs", "M", MILLION), ("params", "M", MILLION), ("latency", "ms", NA
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, ())
+    parser = OneLineParser(__doc__, (OutputOptions,))
     parser.add_argument("--rounds", type=positive, default=11, help="turns of each way [%(default)s]")
     parser.add_argument("--tries", type=positive, default=8_000_000, help="uniform draws to count shares [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of all draws [%(default)s]")
     args = parser.parse_args(argv)
+    output = pick(OutputOptions, args)
+    output.check()
     rng = np.random.default_rng(args.seed)
     fixed, blocks = costs_of(SPACE, rng)
     known = np.concatenate([uniform_costs(fixed, blocks, CHUNK, rng) for _ in range(args.tries // CHUNK)])
-    print("microseconds of a feasible draw: exact, many at once | one by one | NumPy rejection | rejection in a loop")
     for parts in (2, 3):
         for share in SHARES:
             box = make_box(known, share, parts)
-            print(box.measure(fixed[:parts], [block[:, :parts] for block in blocks], args.rounds, rng), flush=True)
+            box.measure(fixed[:parts], [block[:, :parts] for block in blocks], args.rounds, rng).report(output)
     return 0
 
 
@@ -71,33 +73,30 @@ class Box:
     limits: Sequence[Limit]
     share: float
 
-    def measure(self, fixed: np.ndarray, blocks: Sequence[np.ndarray], rounds: int, rng: np.random.Generator) -> str:
-        """One line: microseconds of a feasible draw by each way."""
+    def measure(self, fixed: np.ndarray, blocks: Sequence[np.ndarray], rounds: int, rng: np.random.Generator) -> Result:
+        """Seconds of a feasible draw by each way."""
         start = time.perf_counter()
         sampler = ConstrainedSampler(fixed, blocks, self.limits)
         building = time.perf_counter() - start
         lists = [block.tolist() for block in blocks]
-        ways: Dict[str, Callable[[], float]] = {
-            "many": lambda: len(sampler.draw_many(NUM_DRAWS, rng)),
-            "one by one": lambda: sum(bool(sampler.draw(rng)) for _ in range(NUM_SINGLE_DRAWS)),
-            "NumPy": lambda: self.reject(fixed, blocks, rng) * self.share,
-            "loop": lambda: self.reject_in_a_loop(fixed.tolist(), lists, rng) * self.share,
-        }
-        times: Dict[str, List[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                num_feasible = way()
-                times[name].append((time.perf_counter() - start) / num_feasible)
-        medians = {name: float(np.median(seconds)) * 1e6 for name, seconds in times.items()}
-        many, single, numpy, loop = medians.values()
+        ways = [
+            _way(
+                "plain: rejection in a loop",
+                PLAIN,
+                lambda: self.reject_in_a_loop(fixed.tolist(), lists, rng) * self.share,
+            ),
+            _way("rejection in NumPy", OTHER, lambda: self.reject(fixed, blocks, rng) * self.share),
+            _way("exact, one by one", OTHER, lambda: sum(bool(sampler.draw(rng)) for _ in range(NUM_SINGLE_DRAWS))),
+            _way("ours: exact, many at once", OURS, lambda: len(sampler.draw_many(NUM_DRAWS, rng))),
+        ]
+        rows = rows_of(ways, take_turns(ways, range(rounds), 0, rng))
         limits = " and ".join(str(limit) for limit in self.limits)
-        return (
-            f"{self.share:.4%} feasible ({limits}), table {building:.2f} s, "
-            f"{sampler.acceptance(rng):.0%} of tries kept: "
-            f"{many:.0f} | {single:.0f} | {numpy:.4g} | {loop:.0f}; many at once {numpy / many:.3g} x and "
-            f"{loop / many:.3g} x faster, one by one {numpy / single:.3g} x and {loop / single:.3g} x"
+        notes = (
+            f"{self.share:.4%} feasible ({limits}); a table in {building:.2f} s, once; "
+            f"{sampler.acceptance(rng):.0%} of tries kept.",
         )
+        options = {"limits": limits, "parts": len(self.limits), "share": self.share, "rounds": rounds}
+        return Result("constrained_sampling", "a feasible draw", options, rows, notes)
 
     def reject(self, fixed: np.ndarray, blocks: Sequence[np.ndarray], rng: np.random.Generator) -> int:
         """Draw CHUNK architectures and keep the feasible. Returns how many were tried."""
@@ -113,6 +112,17 @@ class Box:
             cost = [start + sum(parts) for start, parts in zip(fixed, zip(*(b[c] for b, c in zip(blocks, choices))))]
             all(limit.keeps(cost) for limit in self.limits)
         return NUM_LOOP_TRIES
+
+
+def _way(name: str, role: str, draw: Callable[[], float]) -> Way:
+    """Seconds of a feasible architecture; `draw` says how many it gave."""
+
+    def run(_: Any) -> float:
+        start = time.perf_counter()
+        num_feasible = draw()
+        return (time.perf_counter() - start) / num_feasible
+
+    return Way(name, role, run, True)
 
 
 def make_box(costs: np.ndarray, share: float, parts: int) -> Box:

@@ -1,42 +1,57 @@
-"""Inference of a deployed subnet: float32 and INT8, by MXNet and ONNX Runtime, with padded widths or not, in turns.
+"""Inference of a deployed subnet, in turns: plain, by MXNet and ONNX Runtime as it is exported, and by PyTorch.
 
+OMP_NUM_THREADS=2 python -m benchmarks.inference --architecture oneshot-s+ --torch-python PATH/TO/python
 OMP_NUM_THREADS=1 python -m benchmarks.inference --architecture oneshot-s+ --clock cpu
-python -m benchmarks.inference --architecture oneshot-s+ --json >> inference.jsonl
 
-Everything is relative to the plain network, hybridized, with BatchNorm, in the same run (spos/timing.py). Weights,
-images and the images that calibrate INT8 are random numbers: only the times are meant.
+Plain is the network with BatchNorm, hybridized, hard-swish by clip and divide. Exported float32 and INT8 networks have
+BatchNorm merged, and widths as trained or padded. Weights and images, also those that calibrate INT8, are random
+numbers: only the times are meant. Before, all float32 networks must give the same logits.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
-from oneshot_nas_network import Subnet
+from benchmarks.measure import (
+    ONNX_RUNTIME,
+    OTHER,
+    OURS,
+    PLAIN,
+    PYTORCH,
+    OutputOptions,
+    Result,
+    Way,
+    check_close,
+    rows_of,
+    take_turns,
+)
+from benchmarks.plain import plain_execution
+from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
+from benchmarks.training import random_arrays
 from spos.architectures import fit, named_architecture
-from spos.assembly import versions
 from spos.calibration import NAIVE
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.compat import mx, num_threads
 from spos.deployment import DeployedSubnet, as_function, merge_batch_norm, pad_widths
 from spos.deployment_options import FORMATS
 from spos.errors import InputError
 from spos.formats import FORMAT_CLASSES
 from spos.model_info import ModelInfo, Preprocessing
 from spos.onnx_session import import_library
-from spos.options import ArchitectureOptions, JsonOptions, SpaceOptions
+from spos.options import ArchitectureOptions, SpaceOptions
 from spos.parity import Logits, random_images
-from spos.tables import Column, Table, as_text
-from spos.timing import CLOCKS, Rounds, Run, time_in_turns
+from spos.timing import CLOCKS
 
 RUNTIME = {"onnx": "ONNX Runtime", "mxnet": "MXNet"}
-DTYPES = ("float32", "int8")
+ROLE = {("onnx", "float32"): ONNX_RUNTIME, ("mxnet", "float32"): OURS}  # others stand beside
+TOLERANCE = 1e-3  # of the logits
+TORCH_NETWORKS = {"PyTorch": True, "PyTorch, BatchNorm merged": False}  # whether they have BatchNorm
 
 
 def positive_list(text: str) -> Tuple[int, ...]:
@@ -48,115 +63,150 @@ def positive_list(text: str) -> Tuple[int, ...]:
 class BenchmarkOptions:
     """What to measure."""
 
-    batch_sizes: Tuple[int, ...] = flag((1, 32), "images in a call, separated by commas", type=positive_list)
+    batch_sizes: Tuple[int, ...] = flag((1, 16), "images in a call, separated by commas", type=positive_list)
     input_size: Optional[int] = flag(
         None, "height and width of the images (default: the architecture's)", type=positive
     )
     pad_to: int = flag(8, "multiple that widths are padded to", type=positive)
     clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1", choices=tuple(CLOCKS))
-    max_rounds: int = flag(30, "timings of each at most", type=positive)
+    rounds: int = flag(15, "counted turns of each", type=positive)
     seed: int = flag(0, "seed of weights and images", type=not_negative)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way to run the network, relative to the plain one."""
-
-    batch_size: int
-    runtime: str
-    dtype: str
-    pad_to: int
-    milliseconds: float
-    speedup: float
-    error: float
-
-
-GROUPS = (BenchmarkOptions, ArchitectureOptions, SpaceOptions, JsonOptions)
+GROUPS = (BenchmarkOptions, ArchitectureOptions, SpaceOptions, TorchOptions, OutputOptions)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    options, named, space_options, output = (pick(group, args) for group in GROUPS)
+    options, named, space_options, torch_options, output = (pick(group, args) for group in GROUPS)
+    output.check()
     record = named_architecture(named, space_options)
     if record is None:
         raise InputError("name the network by --architecture, or by --block-choices and --channel-choices")
+    if torch_options.torch_python and options.clock != "wall":
+        raise InputError("--torch-python needs --clock wall: PyTorch computes in another process")
     space = fit(record.space, space_options, options.input_size)
-    subnet = random_subnet(DeployedSubnet(space, record.architecture, {}), options.seed)
-    networks = make_networks(subnet, options.pad_to)
-    rows = [row for batch in options.batch_sizes for row in measure(subnet, networks, batch, options)]
-    if output.json:
-        installed = {**versions(), "onnxruntime": import_library("onnxruntime").__version__}
-        result = {"rows": [asdict(row) for row in rows], "threads": num_threads(), **installed}
-        print(json.dumps({"options": {**asdict(options), **asdict(named)}, **result}))
-    else:
-        print(as_text(as_table(rows)))
+    subnet = DeployedSubnet(space, record.architecture, {})
+    subnet = DeployedSubnet(
+        space, record.architecture, random_arrays(subnet.shapes(), np.random.default_rng(options.seed))
+    )
+    notes: List[str] = []
+    ways, extra = make_ways(subnet, options.pad_to, notes)
+    with ExitStack() as stack:
+        torch = None
+        if torch_options.torch_python:
+            torch = stack.enter_context(TorchProcess(torch_options.torch_python))
+            for name, bn in TORCH_NETWORKS.items():
+                torch.load(space, (subnet if bn else merge_batch_norm(subnet)).arrays, False, bn, key=name)
+            extra["torch"] = torch.version
+        else:
+            notes.append(WITHOUT)
+        for batch_size in options.batch_sizes:
+            own_notes = list(notes)
+            rows = measure(subnet, ways, torch, batch_size, options, own_notes)
+            described = {**asdict(options), "batch_size": batch_size, "architecture": str(record.architecture)}
+            described.pop("batch_sizes")
+            Result("inference", f"a call with a batch of {batch_size}", described, rows, own_notes, extra).report(
+                output
+            )
     return 0
 
 
-def random_subnet(subnet: DeployedSubnet, seed: int) -> DeployedSubnet:
-    """With the values that training begins with."""
-    net = Subnet(subnet.space, subnet.architecture)
-    mx.random.seed(seed)
-    net.initialize()
-    arrays = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
-    return DeployedSubnet(subnet.space, subnet.architecture, arrays)
+@dataclass(frozen=True)
+class Network:
+    """A way to compute logits.    is_exact: in float32, so that its logits can be compared."""
+
+    name: str
+    role: str
+    logits: Logits
+    is_exact: bool = True
 
 
-def make_networks(subnet: DeployedSubnet, pad_to: int) -> Dict[Tuple[str, str, int], Logits]:
-    """Logits by (format, precision, multiple of widths), as they are exported."""
+def make_ways(subnet: DeployedSubnet, pad_to: int, notes: List[str]) -> Tuple[List[Network], Dict[str, Any]]:
+    """The networks of this process, plain ones first, and versions. What is left out stands in the notes."""
+    networks = [
+        Network("plain: hybridized", PLAIN, plain_network(subnet, hybridize=True)),
+        Network("plain, imperative", OTHER, plain_network(subnet, hybridize=False)),
+    ]
+    hybridized = subnet.network()
+    hybridized.hybridize(static_alloc=True, static_shape=True)
+    networks.append(Network("MXNet, not exported", OTHER, as_function(hybridized)))
+    forms, extra = list(FORMATS), {}
+    try:
+        import_library("onnx")
+        extra["onnxruntime"] = import_library("onnxruntime").__version__
+    except InputError as error:
+        forms.remove("onnx")
+        notes.append(f"ONNX Runtime was left out: {error}.")
+    return networks + exported_networks(subnet, forms, pad_to), extra
+
+
+def plain_network(subnet: DeployedSubnet, hybridize: bool) -> Logits:
+    net = subnet.network()
+    if hybridize:
+        net.hybridize()
+    function = as_function(net)
+
+    def logits(images: np.ndarray) -> np.ndarray:
+        with plain_execution():
+            return function(images)
+
+    return logits
+
+
+def exported_networks(subnet: DeployedSubnet, forms: Sequence[str], pad_to: int) -> List[Network]:
+    """BatchNorm merged, in float32 and INT8, with widths as trained and padded."""
     size = subnet.space.input_size
     calibration = [random_images(size, 4, seed) for seed in (1, 2)]
     preprocessing = Preprocessing(size, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    networks = {}
-    ways = [(form, multiple) for form in FORMATS for multiple in (1, pad_to)]
-    for form, multiple in tqdm(ways, "exporting", unit="network", disable=not sys.stderr.isatty()):
+    networks = []
+    kinds = [(form, multiple) for form in forms for multiple in (1, pad_to)]
+    for form, multiple in tqdm(kinds, "exporting", unit="network", disable=not sys.stderr.isatty()):
         maker = FORMAT_CLASSES[form](
             pad_widths(merge_batch_norm(subnet), multiple), ModelInfo(preprocessing, {}, pad_to=multiple)
         )
-        networks[form, "float32", multiple] = maker.float32().logits
-        networks[form, "int8", multiple] = maker.int8(calibration, NAIVE, ()).logits
+        widths = "as trained" if multiple == 1 else f"multiples of {multiple}"
+        for dtype, model in (("float32", maker.float32()), ("int8", maker.int8(calibration, NAIVE, ()))):
+            name = f"{RUNTIME[form]}, {dtype}, widths {widths}"
+            role = ROLE.get((form, dtype), OTHER)
+            networks.append(Network(name, role, model.logits, is_exact=dtype == "float32"))
     return networks
 
 
 def measure(
-    subnet: DeployedSubnet, networks: Dict[Tuple[str, str, int], Logits], batch_size: int, options: BenchmarkOptions
-) -> List[Row]:
-    """The plain network first."""
-    plain = subnet.network()
-    plain.hybridize(static_alloc=True, static_shape=True)
+    subnet: DeployedSubnet,
+    networks: Sequence[Network],
+    torch: Optional[TorchProcess],
+    batch_size: int,
+    options: BenchmarkOptions,
+    notes: List[str],
+) -> List[Any]:
+    """Rows of all ways with this batch size, after their logits were compared."""
     images = random_images(subnet.space.input_size, batch_size, options.seed)
-    runs: Sequence[Run] = [partial(logits, images) for logits in networks.values()]
-    rounds = Rounds(min(Rounds.least, options.max_rounds), options.max_rounds)
+    ways = [Way(network.name, network.role, partial(_call, network.logits, images)) for network in networks]
+    expected = networks[0].logits(images)
+    found = {network.name: network.logits(images) for network in networks[1:] if network.is_exact}
+    if torch:
+        torch.give_data(images[None], np.zeros(batch_size, np.float32))
+        for name in TORCH_NETWORKS:
+            found[name] = torch.logits(subnet.architecture, key=name)
+            ways.append(Way(name, PYTORCH, partial(_ask, torch, name), True))
+    differences = [check_close(expected, logits, TOLERANCE, f"logits of {name}") for name, logits in found.items()]
+    notes.append(f"Logits in float32 are within {max(differences):.0e} of plain's.")
+    rounds = [subnet.architecture] * (options.rounds + 1)
     rng = np.random.default_rng(options.seed)
-    timings, seconds = time_in_turns(partial(as_function(plain), images), runs, options.clock, rounds, rng)
-    rows = [Row(batch_size, "MXNet, plain", "float32", 1, 1e3 * seconds, 1.0, 0.0)]
-    for (form, dtype, multiple), timing in zip(networks, timings):
-        milliseconds = 1e3 * seconds * timing.ratio
-        rows.append(Row(batch_size, RUNTIME[form], dtype, multiple, milliseconds, 1 / timing.ratio, timing.error))
-    return rows
+    seconds = take_turns(ways, rounds, 1, rng, options.clock, twice=True)
+    if torch:
+        torch.check_idle()
+    return rows_of(ways, seconds)
 
 
-def as_table(rows: Sequence[Row]) -> Table:
-    columns = (
-        Column("batch"),
-        Column("runtime"),
-        Column("precision"),
-        Column("widths"),
-        Column("ms"),
-        Column("faster"),
-    )
-    cells = tuple(
-        (
-            str(row.batch_size),
-            row.runtime,
-            row.dtype,
-            "as trained" if row.pad_to == 1 else f"multiples of {row.pad_to}",
-            f"{row.milliseconds:.1f}",
-            f"{row.speedup:.2f} x",
-        )
-        for row in rows
-    )
-    return Table("", columns, cells)
+def _call(logits: Callable, images: np.ndarray, architecture: Any) -> None:
+    logits(images)
+
+
+def _ask(torch: TorchProcess, key: str, architecture: Any) -> float:
+    return torch.seconds("infer", architecture, key=key)
 
 
 if __name__ == "__main__":

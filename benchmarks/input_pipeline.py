@@ -2,7 +2,9 @@
 
 python -m benchmarks.input_pipeline --rec images.rec --idx images.idx --input-size 224 --runs 15
 
-The contestants take turns on the same threads; a ratio is that of two runs side by side, so a busy machine slows both.
+Without --rec, JPEGs of coloured noise are made for the time of the run. Plain is Gluon's own data set of record files
+with its transforms, the same augmentation, and its loader with as many processes. The contestants take turns on the
+same cores; a ratio is that of two runs side by side, so a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -18,12 +20,18 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import cv2
 import numpy as np
 
-from spos.augmentation import augmentation_for
-from spos.command_line import OneLineParser, positive, run_program
+from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result, Row, Way, rows_of
+from spos.augmentation import IMAGENET_AUGMENTATION, augmentation_for
+from spos.command_line import OneLineParser, pick, positive, run_program
 from spos.compat import mx, physical_cores
 from spos.data import ImageLoader
 from spos.data_set import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
+from spos.errors import InputError
 from spos.record_file import Index, RecordFile, RecordReader, read_index
+
+PLAIN_NAME = "plain: Gluon's data set and loader"
+ROLE = {PLAIN_NAME: PLAIN, "training": OURS}
+NUM_NOISE_IMAGES = 160
 
 
 class Speed(NamedTuple):
@@ -34,28 +42,41 @@ class Speed(NamedTuple):
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, ())
-    parser.add_argument("--rec", required=True)
-    parser.add_argument("--idx", required=True)
+    parser = OneLineParser(__doc__, (OutputOptions,))
+    parser.add_argument("--rec", default="")
+    parser.add_argument("--idx", default="")
     defaults = {"--input-size": 224, "--batch-size": 32, "--runs": 15, "--threads": physical_cores(), "--repeat": 4}
     for name, default in defaults.items():
         parser.add_argument(name, type=positive, default=default)
     args = parser.parse_args(argv)
+    output = pick(OutputOptions, args)
+    output.check()
+    if bool(args.rec) != bool(args.idx):
+        raise InputError("--rec and --idx are given together or not at all")
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(args.threads) as pool, tempfile.TemporaryDirectory() as folder:
-        file = repeated(RecordFile(args.rec, args.idx), args.repeat, folder)
+        given = RecordFile(args.rec, args.idx) if args.rec else make_images(folder)
+        file = repeated(given, args.repeat, folder)
         decode_only = make_decoding(file, pool)
         contestants = {
             "OpenCV decoding again": decode_only,
+            PLAIN_NAME: make_plain_pipeline(file, args.input_size, args.batch_size, args.threads),
             "training": make_pipeline(file, args.input_size, args.batch_size, args.threads, training=True),
             "evaluation": make_pipeline(file, args.input_size, args.batch_size, args.threads, training=False),
         }
         speeds = measure(decode_only, contestants, args.runs)
         num_images = len(read_index(file.idx))
-    print(f"{num_images} images, {args.input_size} px, {args.threads} threads, {args.runs} runs")
-    for name, pairs in speeds.items():
-        print(f"{name:22s} {describe(pairs)}")
+    notes = [f"{num_images} images, {args.input_size} px, {args.threads} threads, {args.runs} runs"]
+    notes += [f"{name}: {describe(pairs)}" for name, pairs in speeds.items()]
+    names = ("input_size", "batch_size", "runs", "threads", "repeat")
+    options = {**{name: getattr(args, name) for name in names}, "images": "given" if args.rec else "noise"}
+    Result("input_pipeline", "an image", options, rows_of_speeds(speeds), notes).report(output)
     return 0
+
+
+def rows_of_speeds(speeds: Dict[str, List[Tuple[Speed, Speed]]]) -> List[Row]:
+    ways = [Way(name, ROLE.get(name, OTHER), lambda _: None) for name in speeds]
+    return rows_of(ways, {name: [1 / own.images_per_second for own, _ in pairs] for name, pairs in speeds.items()})
 
 
 def describe(pairs: List[Tuple[Speed, Speed]]) -> str:
@@ -77,6 +98,46 @@ def repeated(file: RecordFile, times: int, folder: str) -> RecordFile:
     offsets = np.concatenate([index.offsets + i * len(content) for i in range(times)])
     Path(many.idx).write_bytes(Index(np.arange(len(offsets)), offsets).to_bytes())
     return many
+
+
+def make_images(folder: str) -> RecordFile:
+    """JPEGs of smooth coloured noise, 500 x 375 px, whose content compresses about as photographs do."""
+    file, rng = RecordFile(f"{folder}/noise.rec", f"{folder}/noise.idx"), np.random.default_rng(0)
+    writer = mx.recordio.MXIndexedRecordIO(file.idx, file.rec, "w")
+    for i in range(NUM_NOISE_IMAGES):
+        coarse = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
+        image = np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+        header = mx.recordio.IRHeader(0, float(i % 10), i, 0)
+        writer.write_idx(i, mx.recordio.pack_img(header, image, quality=90))
+    writer.close()
+    return file
+
+
+def make_plain_pipeline(file: RecordFile, input_size: int, batch_size: int, num_workers: int) -> Callable[[], int]:
+    """An epoch of training batches by Gluon's own data set, transforms and loader, as its image recipes write it."""
+    ours, transforms = IMAGENET_AUGMENTATION, mx.gluon.data.vision.transforms
+    transform = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(input_size, scale=ours.area, ratio=ours.aspect),
+            transforms.RandomFlipLeftRight(),
+            transforms.RandomColorJitter(brightness=ours.jitter, contrast=ours.jitter, saturation=ours.jitter),
+            transforms.RandomLighting(ours.pca_noise),
+            transforms.ToTensor(),
+            transforms.Normalize([value / 255 for value in IMAGENET_MEAN], [value / 255 for value in IMAGENET_STD]),
+        ]
+    )
+    images = mx.gluon.data.vision.ImageRecordDataset(file.rec).transform_first(transform)
+    loader = mx.gluon.data.DataLoader(images, batch_size, shuffle=True, num_workers=num_workers)
+
+    def run() -> int:
+        num_images = 0
+        for batch, _ in loader:
+            num_images += batch.shape[0]
+        mx.nd.waitall()
+        return num_images
+
+    return run
 
 
 def make_decoding(file: RecordFile, pool: ThreadPoolExecutor) -> Callable[[], int]:

@@ -8,13 +8,15 @@ relative to the published widths just before and after (spos/timing.py).
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Tuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.measure import OutputOptions, where_and_when, write_line
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.compat import mx
 from spos.cost import count_architecture
@@ -48,8 +50,15 @@ class Comparison:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    options = pick(BenchmarkOptions, OneLineParser(__doc__, (BenchmarkOptions,)).parse_args(argv))
+    args = OneLineParser(__doc__, (BenchmarkOptions, OutputOptions)).parse_args(argv)
+    options, output = pick(BenchmarkOptions, args), pick(OutputOptions, args)
+    output.check()
     results, milliseconds = measure(options)
+    line = json.dumps(record(options, results, milliseconds))
+    write_line(line, output)
+    if output.json:
+        print(line)
+        return 0
     print(f"published widths  median {np.median(milliseconds):.1f} ms")
     for multiple, rows in results.items():
         times, flops = [row.time.ratio for row in rows], [row.flops for row in rows]
@@ -58,6 +67,23 @@ def main(argv: Optional[List[str]] = None) -> int:
             f"FLOPs {np.median(flops):.3f} x, standard error {np.median([row.time.error for row in rows]):.1%}"
         )
     return 0
+
+
+def record(
+    options: BenchmarkOptions, results: Dict[int, List[Comparison]], milliseconds: List[float]
+) -> Dict[str, Any]:
+    """Ratios of every architecture by multiple; all that a line of JSON holds."""
+    ratios = {
+        str(multiple): [[row.flops, row.time.ratio, row.time.error] for row in rows]
+        for multiple, rows in results.items()
+    }
+    return {
+        "stage": "width_multiple",
+        "options": asdict(options),
+        "milliseconds": milliseconds,
+        "flops_time_error": ratios,
+        **where_and_when(),
+    }
 
 
 def measure(options: BenchmarkOptions) -> Tuple[Dict[int, List[Comparison]], List[float]]:

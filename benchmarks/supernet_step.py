@@ -1,0 +1,61 @@
+"""Time of a training step of the supernet: plain, ours and PyTorch, in turns.
+
+    OMP_NUM_THREADS=2 python -m benchmarks.supernet_step --torch-python PATH/TO/python
+
+Blocks uniform, channel scales 0.6 to 2.0, squeeze-and-excite, last conv after pooling. Every step trains a new
+architecture, the same for all ways. Before, one step of each must give the same loss and the same changes of everything
+that the architecture selects.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import List, Optional
+
+import numpy as np
+
+from benchmarks.measure import OTHER, OutputOptions, Result
+from benchmarks.torch_process import TorchOptions
+from benchmarks.training import (
+    OUR_SUPERNET,
+    PLAIN_SUPERNET,
+    TrainingOptions,
+    make_problem,
+    measure,
+    options_json,
+)
+from spos.command_line import OneLineParser, pick, run_program
+from spos.search_space import STABLE_CHANNEL_CHOICE, SearchSpace, search_space, stride_plan
+
+WAYS = (PLAIN_SUPERNET, replace(OUR_SUPERNET, name="ours, but by masks", role=OTHER, execution="mask"), OUR_SUPERNET)
+TORCH_EXECUTIONS = ("slice", "mask")
+GROUPS = (TrainingOptions, TorchOptions, OutputOptions)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    options, torch, output = (pick(group, OneLineParser(__doc__, GROUPS).parse_args(argv)) for group in GROUPS)
+    output.check()
+    space = make_space(options.input_size, options.classes)
+    rng = np.random.default_rng(options.seed)
+    architectures = [space.sample(rng) for _ in range(options.warm_up + options.rounds)]
+    problem = make_problem(space, options)
+    rows, notes, extra = measure(WAYS, TORCH_EXECUTIONS, problem, architectures, options, torch)
+    Result("supernet_step", "a step", options_json(options), rows, notes, extra).report(output)
+    return 0
+
+
+def make_space(input_size: int, classes: int) -> SearchSpace:
+    """The space of OneShot-S+ without the two narrowest scales."""
+    return search_space(
+        use_se=True,
+        last_conv_after_pooling=True,
+        min_channel_choice=STABLE_CHANNEL_CHOICE,
+        input_size=input_size,
+        strides=stride_plan(input_size),
+        num_classes=classes,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
