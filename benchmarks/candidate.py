@@ -10,6 +10,8 @@ Without a trained supernet the weights are random, and the pictures are made up:
 record file. Their numbers are those of a search on ImageNet, 20,000 for the BatchNorm update and 50,000 that score,
 scaled down in proportion. With the supernet of the digits, its held-out images are used.
 
+What a search makes once for each kind of choice block is made before: of a thousand candidates a few dozen pay for it.
+
 scoring  every way begins with the supernet's weights and ends with a count of hits, on the same candidates:
          plain   all channels computed and masked, imperative, hard-swish as clip and divide, images decoded again,
                  statistics as moving averages, which MXNet updates on a CPU in backward
@@ -77,6 +79,7 @@ from spos.racing import Racing
 from spos.records import find_config
 from spos.search_space import Architecture, SearchSpace
 from spos.tables import as_text
+from spos.timing import CLOCKS
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class BenchmarkOptions:
     batch_size: int = flag(16, "images in a step", type=positive)
     workers: int = flag(2, "threads that decode images", type=positive)
     score_on: str = flag("search_val", "list of images that score: of the digits also train_full", type=str)
+    clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1 (scoring)", choices=tuple(CLOCKS))
     top: int = flag(3, "the best that racing keeps", type=positive)
 
 
@@ -109,9 +113,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         rng = np.random.default_rng(options.seed)
         architectures = [space.sample(rng) for _ in range(options.candidates)]
         if options.part == "scoring":
-            compare_scoring(setup, architectures, options).report(output)
+            compare_scoring(setup, space, architectures, options).report(output)
         elif options.part == "shares":
-            report_shares(setup, architectures, options, output)
+            report_shares(setup, space, architectures, options, output)
         elif options.part == "racing":
             compare_racing(setup.ours, architectures, options.top)
         else:
@@ -152,7 +156,9 @@ def load_net(space: SearchSpace, params: str, execution: str = "slice") -> Super
     return net
 
 
-def compare_scoring(setup: Setup, architectures: Sequence[Architecture], options: BenchmarkOptions) -> Result:
+def compare_scoring(
+    setup: Setup, space: SearchSpace, architectures: Sequence[Architecture], options: BenchmarkOptions
+) -> Result:
     """Raises: InputError if the ways do not compute the same."""
     ways = {
         ("plain", PLAIN): PlainCandidate(setup),
@@ -160,10 +166,11 @@ def compare_scoring(setup: Setup, architectures: Sequence[Architecture], options
         ("subnet", OTHER): SubnetCandidate(setup),
         ("ours", OURS): OurCandidate(setup),
     }
+    ways[("ours", OURS)].compile(space)
     notes = check_same_logits([(name, way) for (name, _), way in ways.items()], architectures[0])
     hits: Dict[Architecture, Dict[str, Any]] = defaultdict(dict)
     timed = [Way(name, role, partial(score_and_note, name, way, hits)) for (name, role), way in ways.items()]
-    seconds = take_turns(timed, architectures, 1, np.random.default_rng(options.seed))
+    seconds = take_turns(timed, architectures, 1, np.random.default_rng(options.seed), options.clock)
     for architecture, found in hits.items():
         if len(set(found.values())) > 1:
             raise InputError(f"the results differ for {architecture}: {found}")
@@ -179,11 +186,17 @@ def score_and_note(name: str, way: CandidateWay, hits: Dict[Architecture, Dict[s
 
 
 def report_shares(
-    setup: Setup, architectures: Sequence[Architecture], options: BenchmarkOptions, output: OutputOptions
+    setup: Setup,
+    space: SearchSpace,
+    architectures: Sequence[Architecture],
+    options: BenchmarkOptions,
+    output: OutputOptions,
 ) -> None:
+    ours = OurCandidate(setup)
+    ours.compile(space)
     found = {
         "plain": shares.measure_shares(PlainCandidate(setup), shares.DECODE, architectures),
-        "ours": shares.measure_shares(OurCandidate(setup), shares.TRANSFER, architectures),
+        "ours": shares.measure_shares(ours, shares.TRANSFER, architectures),
     }
     ways = {name: one.to_json() for name, one in found.items()}
     line = json.dumps({"stage": "candidate_shares", "options": options_json(options), "ways": ways, **where_and_when()})

@@ -21,7 +21,7 @@ from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import Accuracy, CandidateEvaluator, HitCount
 from spos.options import DataOptions
-from spos.search_space import Architecture
+from spos.search_space import Architecture, SearchSpace
 
 CTX = (mx.cpu(),)
 TOLERANCE = 1e-2  # of the logits: random weights multiply rounding, layer after layer
@@ -156,6 +156,11 @@ class SubnetCandidate(CandidateWay):
 class OurCandidate(CandidateWay):
     """What a search does; images decoded once."""
 
+    def compile(self, space: SearchSpace) -> None:
+        """Make what a search keeps: its first candidates meet every kind of choice block, all others find them."""
+        for architecture in covering(space):
+            self.logits(architecture)
+
     def prepare(self, architecture: Architecture, batches: Batches) -> Forward:
         path = self.setup.ours.path(architecture)
         path.update_batch_norm([batch] for batch in batches)
@@ -163,6 +168,13 @@ class OurCandidate(CandidateWay):
 
     def score(self, architecture: Architecture) -> Accuracy:
         return self.setup.ours(architecture)
+
+
+def covering(space: SearchSpace) -> List[Architecture]:
+    """Architectures that together use every choice of every choice block, each choice once."""
+    widths = range(space.min_channel_choice, space.num_channel_choices)
+    n = space.num_choice_blocks
+    return [Architecture((b,) * n, (c,) * n) for c in widths for b in range(space.num_block_choices)]
 
 
 def check_same_logits(ways: Iterable[Tuple[str, CandidateWay]], architecture: Architecture) -> List[str]:

@@ -164,6 +164,11 @@ class PathExecutor:
         self._tail = Part(_in_a_row, ["0.", "1."], tail)
         self._blocks: Dict[Tuple, Part] = {}
 
+    @property
+    def num_parts(self) -> int:
+        """How many parts were compiled so far: they are kept."""
+        return 2 + len(self._blocks)
+
     def path(self, architecture: Architecture) -> WeightedPath:
         """The path of an architecture, with the supernet's weights as they are now."""
         space = self.supernet.space
