@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 
 from benchmarks.measure import OTHER, OURS, PLAIN, PYTORCH, OutputOptions, Result, Way, check_close, rows_of, take_turns
-from benchmarks.plain import plain_execution, update_by_backward
+from benchmarks.plain import clip_and_divide, update_by_backward
 from benchmarks.supernet_step import make_space
 from benchmarks.torch_process import NETWORK, WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import Problem, TrainingOptions, make_problem, options_json
@@ -118,7 +118,7 @@ class PlainUpdate:
 
     def logits(self, architecture: Architecture, images: Any) -> Logits:
         self.update(architecture, [images], momentum=0.0)
-        with plain_execution():
+        with clip_and_divide():
             return self.net(images, architecture).asnumpy()
 
 

@@ -1,102 +1,152 @@
-"""Time of scoring one candidate on the digits, and what racing saves.
+"""Time of scoring one candidate: plain, the extracted subnet and ours in turns; what racing saves; memory.
 
-    python -m benchmarks.candidate --supernet-params runs/digits/supernet/model.params
-    python -m benchmarks.candidate --part racing --score-on train_full --candidates 150
-    python -m benchmarks.candidate --part memory --candidates 1000
+    OMP_NUM_THREADS=2 python -m benchmarks.candidate
+    OMP_NUM_THREADS=2 python -m benchmarks.candidate --part shares --candidates 4
+    python -m benchmarks.candidate --supernet-params runs/digits/supernet/model.params --batch-size 180
+    python -m benchmarks.candidate --supernet-params ... --part racing --score-on train_full --candidates 150
+    python -m benchmarks.candidate --supernet-params ... --part memory --candidates 1000
 
-scoring  four ways take turns on the same candidates, each from the supernet's weights to a count of hits:
+Without a trained supernet the weights are random, and the pictures are made up: JPEG files of 400 x 300 pixels in a
+record file. Their numbers are those of a search on ImageNet, 20,000 for the BatchNorm update and 50,000 that score,
+scaled down in proportion. With the supernet of the digits, its held-out images are used.
+
+What a search makes once for each kind of choice block is made before: of a thousand candidates a few dozen pay for it.
+
+scoring  every way begins with the supernet's weights and ends with a count of hits, on the same candidates:
          plain   all channels computed and masked, imperative, hard-swish as clip and divide, images decoded again,
-                 statistics updated by forward and backward, as MXNet does on a CPU
+                 statistics as moving averages, which MXNet updates on a CPU in backward
          plain, forward   the same, but statistics collected by forward alone (spos/batch_norm.py)
          subnet  the extracted subnet, hybridized, images decoded once
          ours    what a search does (spos/execution.py)
+         Before, an update on one batch must give the same logits; of several batches moving averages are other numbers
+         than pooled moments, so there the hits of all ways but the first have to be the same.
+shares   of decoding, transfer, weights, BatchNorm update, scoring and Python in the time of plain and of ours
 racing   the same candidates scored on all images and raced, in turns of one candidate
 memory   of the process while it scores candidates
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
-from benchmarks.plain import batch_norms, clip_and_divide
+from benchmarks import shares
+from benchmarks.candidate_ways import (
+    CTX,
+    CandidateWay,
+    ForwardCandidate,
+    OurCandidate,
+    PlainCandidate,
+    Setup,
+    SubnetCandidate,
+    check_same_logits,
+)
+from benchmarks.measure import (
+    OTHER,
+    OURS,
+    PLAIN,
+    OutputOptions,
+    Result,
+    Way,
+    rows_of,
+    take_turns,
+    where_and_when,
+    write_line,
+)
+from benchmarks.pictures import make_pictures
+from benchmarks.supernet_step import make_space
+from benchmarks.training import TrainingOptions, make_problem, options_json
 from oneshot_nas_network import Supernet
 from spos import assembly
-from spos.batch_norm import Moments, batch_moments, collect_moments, recalibrate_batch_norm
 from spos.checkpoint import load_parameters
 from spos.command_line import OneLineParser, flag, pick, positive, run_program
-from spos.compat import mx
-from spos.data_set import DataSet
 from spos.errors import InputError
-from spos.evaluation import Accuracy, CandidateEvaluator, HitCount, evaluate
+from spos.evaluation import CandidateEvaluator
 from spos.execution import PathExecutor
 from spos.options import DataOptions
 from spos.racing import Racing
 from spos.records import find_config
 from spos.search_space import Architecture, SearchSpace
-
-CTX = (mx.cpu(),)
+from spos.tables import as_text
+from spos.timing import CLOCKS
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
     """What to measure."""
 
-    part: str = flag("scoring", "what to measure", choices=("scoring", "racing", "memory"))
-    supernet_params: str = flag("runs/digits/supernet/model.params", "supernet that was trained on the digits")
+    part: str = flag("scoring", "what to measure", choices=("scoring", "shares", "racing", "memory"))
+    supernet_params: str = flag("", "supernet that was trained on the digits (none: random weights, made-up pictures)")
     data_dir: str = flag("data", "folder of the digits")
-    candidates: int = flag(12, "architectures, drawn at random", type=positive)
+    input_size: int = flag(224, "height and width of the input, without the digits", type=positive)
+    bn_images: int = flag(64, "images of the BatchNorm update, without the digits", type=positive)
+    scoring_images: int = flag(160, "images that score, without the digits", type=positive)
+    candidates: int = flag(6, "architectures, drawn at random; the first one is not counted", type=positive)
     seed: int = flag(0, "seed of the architectures")
-    batch_size: int = flag(180, "images in a step", type=positive)
-    score_on: str = flag("search_val", "list of images that score: search_val has 180, train_full 1,437")
+    batch_size: int = flag(16, "images in a step", type=positive)
+    workers: int = flag(2, "threads that decode images", type=positive)
+    score_on: str = flag("search_val", "list of images that score: of the digits also train_full", type=str)
+    clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1 (scoring)", choices=tuple(CLOCKS))
     top: int = flag(3, "the best that racing keeps", type=positive)
 
 
+GROUPS = (BenchmarkOptions, OutputOptions)
+
+
 def main(argv: Optional[List[str]] = None) -> int:
-    options = pick(BenchmarkOptions, OneLineParser(__doc__, (BenchmarkOptions,)).parse_args(argv))
-    config = find_config(options.supernet_params)
-    if config is None:
-        raise InputError(
-            f"{options.supernet_params} does not lie in a run; sh scripts/train_supernet.sh --dataset digits"
-        )
-    space = SearchSpace.from_json(config["space"])
-    net = load_net(space, options.supernet_params)
-    data_options = DataOptions(
-        dataset="digits", data_dir=options.data_dir, batch_size=options.batch_size, num_workers=1
-    )
-    data = assembly.open_data(data_options)
-    rng = np.random.default_rng(options.seed)
-    architectures = [space.sample(rng) for _ in range(options.candidates)]
-    with tempfile.TemporaryDirectory() as folder:
-        load = lambda split: assembly.load_images(data, split, data_options, Path(folder))  # noqa: E731
-        ours = CandidateEvaluator(
-            PathExecutor(net, CTX).path, load("bn"), load(options.score_on), options.batch_size, CTX
-        )
+    options, output = (pick(group, OneLineParser(__doc__, GROUPS).parse_args(argv)) for group in GROUPS)
+    output.check()
+    if options.part != "memory" and options.candidates < 2:
+        raise InputError("--candidates must be at least 2: the first one is not counted")
+    with tempfile.TemporaryDirectory() as folder, open_setup(options, Path(folder)) as (setup, space):
+        rng = np.random.default_rng(options.seed)
+        architectures = [space.sample(rng) for _ in range(options.candidates)]
         if options.part == "scoring":
-            masked = load_net(space, options.supernet_params, "mask")
-            for layer in batch_norms(masked):
-                layer._kwargs["momentum"] = 0.0
-            plain = partial(plain_score, masked, data=data, options=data_options, score_on=options.score_on)
-            ways = {
-                "plain": partial(plain, backward=True),
-                "plain, forward": partial(plain, backward=False),
-                "subnet": lambda a: subnet_score(net, a, ours),
-                "ours": ours,
-            }
-            compare_scoring(ways, architectures)
+            compare_scoring(setup, space, architectures, options).report(output)
+        elif options.part == "shares":
+            report_shares(setup, space, architectures, options, output)
         elif options.part == "racing":
-            compare_racing(ours, architectures, options.top)
+            compare_racing(setup.ours, architectures, options.top)
         else:
-            follow_memory(ours, architectures)
+            follow_memory(setup.ours, architectures)
     return 0
+
+
+@contextmanager
+def open_setup(options: BenchmarkOptions, folder: Path) -> Iterator[Any]:
+    """What the ways are given, and the search space."""
+    data_options = DataOptions(data_dir=options.data_dir, batch_size=options.batch_size, num_workers=options.workers)
+    if options.supernet_params:
+        config = find_config(options.supernet_params)
+        if config is None:
+            raise InputError(
+                f"{options.supernet_params} does not lie in a run; sh scripts/train_supernet.sh --dataset digits"
+            )
+        space = SearchSpace.from_json(config["space"])
+        make_net = partial(load_net, space, options.supernet_params)
+        data_options = replace(data_options, dataset="digits")
+        data = assembly.open_data(data_options)
+    else:
+        space = make_space(options.input_size, 1000)
+        make_net = make_problem(space, TrainingOptions(batch_size=1, seed=options.seed)).network
+        data, data_options = make_pictures(
+            folder, options.bn_images, options.scoring_images, space.num_classes, space.input_size, data_options
+        )
+    bn_images, images = (assembly.load_images(data, split, data_options, folder) for split in ("bn", options.score_on))
+    path = PathExecutor(make_net("slice"), CTX).path
+    ours = CandidateEvaluator(path, bn_images, images, options.batch_size, CTX)
+    yield Setup(make_net, data, data_options, ours, options.score_on), space
 
 
 def load_net(space: SearchSpace, params: str, execution: str = "slice") -> Supernet:
@@ -106,73 +156,52 @@ def load_net(space: SearchSpace, params: str, execution: str = "slice") -> Super
     return net
 
 
-def plain_score(
-    net: Supernet, architecture: Architecture, data: DataSet, options: DataOptions, score_on: str, backward: bool
-) -> Accuracy:
-    """By channel masks; the statistics of the path are written into the supernet."""
-
-    def decode(split: str) -> Iterator[Any]:
-        return assembly.make_loader(data, split, options, order_seed=assembly.LISTS_SEED).epoch(0)
-
-    update = update_by_backward if backward else update_by_forward
-    with clip_and_divide():
-        update(net, architecture, list(decode("bn")))
-        count = HitCount()
-        for images, labels in decode(score_on):
-            count.add(net(images, architecture), labels)
-        return count.accuracy()
-
-
-def update_by_forward(net: Supernet, architecture: Architecture, batches: Sequence) -> None:
-    """Collect the moments of every batch and write what they pool to."""
-    pooled: List[Moments] = []
-    for images, _ in batches:
-        with collect_moments() as rows, mx.autograd.train_mode():
-            net(images, architecture)
-        found = [batch_moments(len(images), mean.asnumpy(), inv.asnumpy()) for _, mean, inv in rows]
-        pooled = [a.merge(b) for a, b in zip(pooled, found)] if pooled else found
-    for (layer, _, _), moments in zip(rows, pooled):
-        layer.running_mean.set_data(mx.nd.array(moments.mean))
-        layer.running_var.set_data(mx.nd.array(moments.variance))
+def compare_scoring(
+    setup: Setup, space: SearchSpace, architectures: Sequence[Architecture], options: BenchmarkOptions
+) -> Result:
+    """Raises: InputError if the ways do not compute the same."""
+    ways = {
+        ("plain", PLAIN): PlainCandidate(setup),
+        ("plain, forward", OTHER): ForwardCandidate(setup),
+        ("subnet", OTHER): SubnetCandidate(setup),
+        ("ours", OURS): OurCandidate(setup),
+    }
+    ways[("ours", OURS)].compile(space)
+    notes = check_same_logits([(name, way) for (name, _), way in ways.items()], architectures[0])
+    hits: Dict[Architecture, Dict[str, Any]] = defaultdict(dict)
+    timed = [Way(name, role, partial(score_and_note, name, way, hits)) for (name, role), way in ways.items()]
+    seconds = take_turns(timed, architectures, 1, np.random.default_rng(options.seed), options.clock)
+    for architecture, found in hits.items():
+        if len(set(found.values())) > 1:
+            raise InputError(f"the results differ for {architecture}: {found}")
+    same = ", ".join(next(iter(hits.values())))
+    notes.append(f"{same}: the same hits for all {len(architectures)} candidates.")
+    return Result("candidate", "a candidate", options_json(options), rows_of(timed, seconds), notes)
 
 
-def update_by_backward(net: Supernet, architecture: Architecture, batches: Sequence) -> None:
-    """As MXNet updates statistics on a CPU: in backward. Exact for one batch, because the momentum is 0 here."""
-    if len(batches) > 1:
-        raise InputError("moving averages give other statistics for several batches: raise --batch-size")
-    (images, _), *_ = batches
-    with mx.autograd.record():
-        logits = net(images, architecture)
-    logits.backward()
-    mx.nd.waitall()
+def score_and_note(name: str, way: CandidateWay, hits: Dict[Architecture, Dict[str, Any]], architecture: Architecture):
+    result = way.score(architecture)
+    if way.pools_exactly:
+        hits[architecture][name] = result
 
 
-def subnet_score(net: Supernet, architecture: Architecture, ours: CandidateEvaluator) -> Accuracy:
-    """By the extracted subnet, hybridized."""
-    subnet = net.extract(architecture)
-    recalibrate_batch_norm(subnet, (batch[0] for batch in ours.bn_images.batches(ours.batch_size, CTX)), None)
-    subnet.hybridize()
-    return evaluate(subnet, ours.images.batches(ours.batch_size, CTX))
-
-
-def compare_scoring(ways: Dict[str, Callable], architectures: Sequence[Architecture]) -> None:
-    """The first candidate is not counted: it finds nothing compiled."""
-    seconds: Dict[str, List[float]] = {name: [] for name in ways}
-    for number, architecture in enumerate(architectures):
-        results = {}
-        for name, score in ways.items():
-            results[name], taken = timed(score, architecture)
-            seconds[name] += [taken] if number else []
-        if len(set(results.values())) > 1:
-            raise InputError(f"the results differ for {architecture}: {results}")
-    base = np.median(seconds["ours"])
-    for name, each in seconds.items():
-        ratios = np.array(each) / np.array(seconds["ours"])
-        print(
-            f"{name:16s} median {np.median(each):.3f} s  ({min(each):.3f} to {max(each):.3f})  "
-            f"{np.median(each) / base:.2f} x ours (of each candidate: {ratios.min():.2f} to {ratios.max():.2f})"
-        )
-    print(f"the same hits for all {len(architectures)} candidates")
+def report_shares(
+    setup: Setup,
+    space: SearchSpace,
+    architectures: Sequence[Architecture],
+    options: BenchmarkOptions,
+    output: OutputOptions,
+) -> None:
+    ours = OurCandidate(setup)
+    ours.compile(space)
+    found = {
+        "plain": shares.measure_shares(PlainCandidate(setup), shares.DECODE, architectures),
+        "ours": shares.measure_shares(ours, shares.TRANSFER, architectures),
+    }
+    ways = {name: one.to_json() for name, one in found.items()}
+    line = json.dumps({"stage": "candidate_shares", "options": options_json(options), "ways": ways, **where_and_when()})
+    write_line(line, output)
+    print(line if output.json else as_text(shares.table(found)))
 
 
 def compare_racing(evaluator: CandidateEvaluator, architectures: Sequence[Architecture], top: int) -> None:

@@ -32,7 +32,7 @@ from benchmarks.measure import (
     rows_of,
     take_turns,
 )
-from benchmarks.plain import plain_execution
+from benchmarks.plain import clip_and_divide
 from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import random_arrays
 from spos.architectures import fit, named_architecture
@@ -148,7 +148,7 @@ def plain_network(subnet: DeployedSubnet, hybridize: bool) -> Logits:
     function = as_function(net)
 
     def logits(images: np.ndarray) -> np.ndarray:
-        with plain_execution():
+        with clip_and_divide():
             return function(images)
 
     return logits

@@ -14,7 +14,6 @@ import numpy as np
 
 import oneshot_nas_blocks as blocks
 from oneshot_nas_network import Subnet, Supernet
-from spos import depthwise
 from spos.batch_norm import BatchNorm
 from spos.compat import mx
 from spos.cost import Cost
@@ -25,20 +24,8 @@ from spos.symbol_cost import count_symbol
 
 
 @contextmanager
-def plain_execution() -> Iterator[None]:
-    """Without this project's faster forms of operators. Graphs traced inside keep what they found."""
-    matrices = depthwise.MATRIX_MAX_SIZE
-    depthwise.MATRIX_MAX_SIZE = 0
-    try:
-        with clip_and_divide():
-            yield
-    finally:
-        depthwise.MATRIX_MAX_SIZE = matrices
-
-
-@contextmanager
 def clip_and_divide() -> Iterator[None]:
-    """Hard-swish and hard sigmoid of three operators."""
+    """Hard-swish and hard sigmoid of three operators. Graphs traced inside keep what they found."""
     ours = blocks.HardSwish.hybrid_forward, blocks.HardSigmoid.hybrid_forward
     blocks.HardSwish.hybrid_forward = lambda self, F, x: x * (F.clip(x + 3, 0, 6) / 6)
     blocks.HardSigmoid.hybrid_forward = lambda self, F, x: F.clip(x + 3, 0, 6) / 6
@@ -71,7 +58,7 @@ class PlainTraining:
 
     def step(self, images: Any, labels: np.ndarray, architecture: Optional[Architecture] = None) -> float:
         """One update of the whole network, or of one path of a supernet. Returns the mean loss."""
-        with plain_execution():
+        with clip_and_divide():
             targets = mx.nd.array(smooth_on_host(labels, self.num_classes))
             with mx.autograd.record():
                 logits = self.net(images) if architecture is None else self.net(images, architecture)
@@ -107,7 +94,7 @@ def update_by_backward(net: Supernet, architecture: Architecture, batches: Itera
     """
     layers: List[BatchNorm] = list(batch_norms(net))
     before = [layer._kwargs["momentum"] for layer in layers]
-    with plain_execution():
+    with clip_and_divide():
         for layer in layers:
             layer._kwargs["momentum"] = momentum
         try:

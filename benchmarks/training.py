@@ -26,6 +26,7 @@ from spos.parity import random_images
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.search_space import Architecture, SearchSpace
 from spos.strategies import UniformStrategy
+from spos.training_graphs import TrainingGraphs
 
 MOMENTUM, WD = 0.9, 3e-5
 LR, CHECK_LR = 0.01, 1.0  # the larger one, so that the change of a weight is not lost in its rounding
@@ -102,7 +103,11 @@ Step = Callable[[Optional[Architecture]], float]  # trains on the problem's batc
 
 
 def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
-    """As the program trains: `spos.trainer.train_step`, and nothing of a step is under way when it returns."""
+    """As the program trains: `spos.trainer.train_step`, and nothing of a step is under way when it returns.
+
+    By masks the supernet itself runs; everything else by `TrainingGraphs`.
+    """
+    by_masks = isinstance(net, Supernet) and net.execution == "mask"
     job = trainer.TrainingJob(
         net=net,
         trainer=PathTrainer(net, make_optimizer(lr, MOMENTUM, WD, "float32"), no_wd=True),
@@ -112,6 +117,7 @@ def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
         num_epochs=1,
         ctx=(mx.cpu(),),
         run="",
+        forward=None if by_masks else TrainingGraphs(net),
     )
     images, labels = mx.nd.array(problem.images), mx.nd.array(problem.labels)
     numbers = count()

@@ -2,13 +2,14 @@
 
 A search evaluates a thousand architectures, but their choice blocks are of a few hundred kinds. Each kind is compiled
 once, with its parameters as inputs; a path runs stem, choice blocks and head one after the other, on corners of the
-supernet's parameters, which are never changed. Beyond that, four things make it faster than the subnet:
+supernet's parameters, which are never changed. Beyond that, five things make it faster than the subnet:
 
 - Middle widths are padded to a multiple of PAD_TO, which oneDNN's fast kernels need. The padding is the supernet's
   next channels with gamma and beta 0: they are 0 behind their BatchNorm, so nothing of them reaches the next layer.
 - Taps of a kernel that meet no pixel of a small map, only its padding, are cut off: oneDNN has no fast kernel then.
 - Pointwise convolutions of single pixels run as products of matrices.
 - Once the statistics are known, BatchNorm is folded into the convolution before it.
+- Large batches are scored in parts that stay in a CPU's caches. The update keeps them: its statistics depend on them.
 
 Results differ from the subnet's by rounding only.
 """
@@ -41,6 +42,7 @@ nn = mx.gluon.nn
 
 PAD_TO = 16  # channels
 BATCHES_IN_FLIGHT = 2
+SCORED_TOGETHER = 16 * 224 * 224  # pixels on a CPU: with more, maps leave the caches from one operator to the next
 
 Arrays = Dict[str, Any]  # by the names of the parameters in a graph
 
@@ -50,6 +52,13 @@ def pad_width(space: SearchSpace, index: int, channel_choice: int, multiple: int
     width = space.mid_channels(index, channel_choice)
     padded = round_up(width, multiple)
     return padded if padded <= space.mid_channels(index, space.max_channel_choice) else width
+
+
+def num_scored_together(shape: Tuple[int, int, int, int]) -> int:
+    """How many images of a batch (N, 3, H, W) run through the network together where caches are small: equal parts."""
+    num_images, _, height, width = shape
+    num_parts = -(-num_images * height * width // SCORED_TOGETHER)
+    return -(-num_images // num_parts)
 
 
 class Graph:
@@ -143,6 +152,11 @@ class PathExecutor:
         tail = fit_to_size(layer_specs.head(space), space.out_size), fit_to_size(layer_specs.classifier(space), 1)
         self._tail = Part(_in_a_row, ["0.", "1."], tail)
         self._blocks: Dict[Tuple, Part] = {}
+
+    @property
+    def num_parts(self) -> int:
+        """How many parts were compiled so far: they are kept."""
+        return 2 + len(self._blocks)
 
     def path(self, architecture: Architecture) -> WeightedPath:
         """The path of an architecture, with the supernet's weights as they are now."""
@@ -260,6 +274,12 @@ class WeightedPath:
 
     def logits(self, images):
         """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
+        num_images = images.shape[0]
+        together = num_scored_together(images.shape) if images.context.device_type == "cpu" else num_images
+        parts = [self._score(images[i : i + together]) for i in range(0, num_images, together)]
+        return parts[0] if len(parts) == 1 else mx.nd.concat(*parts, dim=0)
+
+    def _score(self, images):
         x = images.astype(self._dtype, copy=False)
         for step, arrays in zip(self._steps, self._ready):
             x = step.part.score(x, arrays[x.context])

@@ -10,7 +10,7 @@ import ctypes
 import subprocess
 import sys
 from importlib import metadata
-from typing import List, Optional, Tuple
+from typing import List, MutableMapping, Optional, Tuple
 
 # Lowest and highest compute capability of each wheel. The wheels carry machine code for some capabilities and nothing
 # to compile for others; code for X.y also runs on X.z with z >= y. Read from the code objects inside each libmxnet.so:
@@ -38,6 +38,8 @@ CUDA_11_LIBRARIES = (
     ("nvidia-nccl-cu11", "libnccl.so.2"),
 )
 CUDA_11_BUILDS = ("cu112", "cu117")
+
+AUTOTUNE = "MXNET_CUDNN_AUTOTUNE_DEFAULT"  # MXNet reads it when it makes a convolution
 
 # CUdevice_attribute, cuda.h
 _CAPABILITY_MAJOR = 75
@@ -107,6 +109,16 @@ def gpu_problems(cuda_build: str) -> List[str]:
         return [f"no NVIDIA GPU found, or no driver: mxnet-{cuda_build} does not load without a driver"]
     problems = [gpu_problem(capability, cuda_build) for capability in capabilities]
     return [f"GPU {index}: {problem}" for index, problem in enumerate(problems) if problem is not None]
+
+
+def avoid_autotuning(environ: MutableMapping[str, str]) -> None:
+    """Let cuDNN choose convolution kernels by its rules, unless the user has set what MXNet does.
+
+    By default MXNet times all kernels for every new shape, in every process, and takes the fastest. Each of the 338
+    convolutions of the space of OneShot-S+ would be timed at every batch size that a search has, and two workers, or
+    a search that goes on, could choose differently, round differently and count other hits.
+    """
+    environ.setdefault(AUTOTUNE, "0")
 
 
 def preload_cuda_libraries(cuda_build: Optional[str]) -> List[str]:

@@ -56,9 +56,10 @@ class Pixels:
         if ctx not in self._on_device:
             self._on_device[ctx] = [mx.nd.array(value[None], ctx=ctx) for value in self._constants]
         scale, shift = self._on_device[ctx]
-        images = mx.nd.array(self._images[part], dtype=np.uint8, ctx=ctx).astype("float32")
+        pixels, labels = mx.nd.array(self._images[part], dtype=np.uint8), mx.nd.array(self._labels[part])
+        images = pixels.as_in_context(ctx).astype("float32")  # does not wait; `mx.nd.array(..., ctx=gpu)` would
         images = mx.nd.broadcast_sub(mx.nd.broadcast_mul(images, scale), shift)  # as the loader rounds
-        return images, mx.nd.array(self._labels[part], ctx=ctx)
+        return images, labels.as_in_context(ctx)
 
 
 def load_pixels(

@@ -24,6 +24,7 @@ from spos.errors import InputError
 from spos.evaluation import Accuracy, CandidateEvaluator
 from spos.execution import candidate_evaluator
 from spos.executors import device_index
+from spos.gpu import avoid_autotuning
 from spos.image_source import count_listed, summarize_list
 from spos.options import DataOptions
 from spos.racing import Race
@@ -130,6 +131,8 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
         raise InputError(f"{here}: {job.supernet_params} does not exist there; copy it")
     if file_digest(job.supernet_params) != job.supernet_sha256:
         raise InputError(f"{here}: {job.supernet_params} is not the supernet that the search began with; copy it there")
+    if job.on_gpu:
+        avoid_autotuning(os.environ)
     ctx = (mx.gpu(device_index()) if job.on_gpu else mx.cpu(),)
     net = load_supernet(job.supernet_params, job.space, ctx)
     data = assembly.with_lists(assembly.open_data(job.data), job.data, Path(job.lists))

@@ -11,7 +11,7 @@ from spos import execution
 from spos.batch_norm import recalibrate_batch_norm
 from spos.compat import mx
 from spos.evaluation import CandidateEvaluator, HitCount, evaluate
-from spos.execution import PathExecutor, pad_width
+from spos.execution import PathExecutor, num_scored_together, pad_width
 from spos.execution_forms import fit_to_size
 from spos.layer_specs import Conv, GlobalPool, choice_block, depthwise
 from spos.pixels import Pixels
@@ -237,3 +237,24 @@ def test_hits_are_counted_over_all_batches():
     assert (count.accuracy().top1_hits, count.accuracy().num_images) == (20, 28)
     batches = [[(None, labels)], [(None, labels)]]
     assert evaluate(lambda _: logits_of_labels(labels, 0), batches).top1 == 1.0
+
+
+@pytest.mark.parametrize("num_images, size, expected", ((1, 224, 1), (16, 224, 16), (17, 224, 9), (128, 224, 16)))
+def test_large_batches_are_scored_in_equal_parts(num_images, size, expected):
+    assert num_scored_together((num_images, 3, size, size)) == expected
+
+
+def test_an_image_larger_than_a_part_is_scored_alone():
+    assert num_scored_together((3, 3, 4000, 4000)) == 1
+
+
+def test_small_images_are_scored_together():
+    assert num_scored_together((500, 3, 32, 32)) == 500
+
+
+def test_parts_of_a_batch_give_the_logits_of_the_whole(rng, monkeypatch):
+    net, bn_images, images = supernet(TINY), some_pixels(16, 16, 5), some_pixels(11, 16, 5, 1)
+    architecture = TINY.sample(rng)
+    whole = fast_logits(net, architecture, bn_images, images, 16)
+    monkeypatch.setattr(execution, "SCORED_TOGETHER", 4 * 16 * 16)
+    assert_alike(fast_logits(net, architecture, bn_images, images, 16), whole)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import VARIANTS, fill_parameters
+from conftest import TINY, VARIANTS, fill_parameters
 
 from oneshot_nas_blocks import ChannelShuffle
 from oneshot_nas_network import Subnet, Supernet, get_shufflenas_oneshot
@@ -267,3 +267,22 @@ def test_subnet_of_a_small_image_space_keeps_resolution(rng):
             break
         last = x.shape[2]
     assert last == space.out_size == 4
+
+
+@pytest.mark.parametrize("make", (Supernet, lambda space: Subnet(space, space.sample(np.random.default_rng(0)))))
+def test_half_precision_leaves_batch_norm_in_float32(make):
+    """float16 has 11 bits: a running mean that moves by a tenth of a batch's would stand still."""
+    net = make(TINY)
+    net.cast("float16")
+    names = ("gamma", "beta", "running_mean", "running_var")
+    found = {name: np.dtype(p.dtype) for name, p in net._collect_params_with_prefix().items()}
+    assert {dtype for name, dtype in found.items() if name.endswith(names)} == {np.dtype("float32")}
+    assert {dtype for name, dtype in found.items() if not name.endswith(names)} == {np.dtype("float16")}
+
+
+def test_corners_of_a_half_precision_supernet_are_float32():
+    """Statistics of a candidate are collected in float32, whatever the supernet was trained in."""
+    net = Supernet(TINY)
+    fill_parameters(net)
+    net.cast("float16")
+    assert net.corner("features.0.weight", (16, 3, 3, 3), mx.cpu()).dtype == np.float32

@@ -20,6 +20,7 @@ from spos.command_line import OneLineParser, pick
 from spos.compat import threads_of_each
 from spos.errors import InputError
 from spos.executors import DaskExecutor, EmbeddedExecutor, ProcessesExecutor, open_executor
+from spos.gpu import AUTOTUNE
 from spos.options import DataOptions
 from spos.racing import Race
 from spos.scoring import make_job, score
@@ -210,6 +211,18 @@ def test_scores_are_for_one_space_one_supernet_and_these_images(job):
         assert [name for name in other if other[name] != job.identity[name]] == [key]
     elsewhere = replace(job, supernet_params="/b", lists="/c", data=replace(job.data, data_dir="/d", num_workers=9))
     assert elsewhere.identity == job.identity
+
+
+@pytest.mark.parametrize("of_user, expected", ((None, "0"), ("2", "2")))
+def test_on_gpus_kernels_are_chosen_by_rule_so_that_all_processes_choose_the_same(job, monkeypatch, of_user, expected):
+    monkeypatch.setattr(scoring.mx, "gpu", scoring.mx.cpu)  # none is here
+    monkeypatch.setenv(AUTOTUNE, of_user or "")  # puts back what there is
+    if of_user is None:
+        monkeypatch.delenv(AUTOTUNE)
+    scoring.make_evaluator(job)
+    assert os.environ.get(AUTOTUNE) == of_user  # a CPU has nothing to tune
+    scoring.make_evaluator(replace(job, on_gpu=True))
+    assert os.environ[AUTOTUNE] == expected
 
 
 # --- Dask ---
