@@ -18,11 +18,10 @@ from spos.architectures import fit, named_architecture
 from spos.command_line import OneLineParser, pick, run_program
 from spos.options import ArchitectureOptions, SpaceOptions
 
-STATIC = {"static_alloc": True, "static_shape": True}  # as train_imagenet.py hybridizes
 WAYS = (
     MXNetWay("plain: hybridized, whole parameters", PLAIN, plain_step, hybridize={}),
     MXNetWay("plain, imperative", OTHER, plain_step),
-    MXNetWay("ours", OURS, our_step, hybridize=STATIC),
+    MXNetWay("ours", OURS, our_step),
 )
 TORCH_EXECUTIONS = ("slice",)  # there is nothing to slice
 DEFAULT = "oneshot-s+"
