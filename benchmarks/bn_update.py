@@ -67,7 +67,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         rows, extra = measure(problem, images, architecture, options, None, notes), {}
         notes.append(WITHOUT)
     described = {**options_json(options), "architecture": str(architecture)}
-    unit = f"an update on {options.batches} batches"
+    unit = f"an update on {options.batches * options.batch_size} images"
     Result("bn_update", unit, described, rows, notes, extra).report(output)
     return 0
 

@@ -90,7 +90,7 @@ def _cells(line: Line) -> Tuple[str, ...]:
     case = ", ".join(f"{name.replace('_', ' ')} {options[name]}" for name in CASES if name in options)
     best = {role: fastest(line["rows"], role) for role in (PLAIN, OURS, PYTORCH, ONNX_RUNTIME)}
     ours = best[OURS]
-    target = f"{TARGETS[stage]:,.3g}" if stage in TARGETS else "-"
+    target = _number(TARGETS[stage]) if stage in TARGETS else "-"
     if best[ONNX_RUNTIME] and stage in EXPORTED_TARGETS:
         target += f"; exported {EXPORTED_TARGETS[stage]:.3g}"
     return (
@@ -98,7 +98,7 @@ def _cells(line: Line) -> Tuple[str, ...]:
         line["unit"],
         _time(best[PLAIN]),
         _time(ours),
-        f"{ours['speedup']:,.3g} ± {ours['error'] * ours['speedup']:.1g}" if ours else "-",
+        f"{_number(ours['speedup'])} ± {_number(ours['error'] * ours['speedup'], 1)}" if ours else "-",
         target,
         _time(best[PYTORCH], beside_plain=True),
         _time(best[ONNX_RUNTIME], beside_plain=True),
@@ -108,6 +108,11 @@ def _cells(line: Line) -> Tuple[str, ...]:
 def fastest(rows: Sequence[Mapping[str, Any]], role: str) -> Optional[Mapping[str, Any]]:
     """Of the ways with this role, the one with the smallest median."""
     return min((row for row in rows if row["role"] == role), key=lambda row: row["median"], default=None)
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """With so many digits, but never as a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
 def _time(row: Optional[Mapping[str, Any]], beside_plain: bool = False) -> str:
