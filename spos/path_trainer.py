@@ -9,7 +9,7 @@ import numpy as np
 from spos.cluster import LOCAL, Cluster
 from spos.compat import mx
 from spos.errors import InputError
-from spos.slicing import is_leading_rows, leading_corner
+from spos.slicing import assign_leading_corner, is_leading_rows, leading_corner
 
 Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
 NO_DECAY = ("gamma", "beta", "bias")
@@ -191,10 +191,9 @@ def _update_corner(optimizer, index: int, weight, grad, state, shape: Tuple[int,
     new_state = parts[1:] if isinstance(state, (list, tuple)) else (parts[1] if state is not None else None)
     optimizer.update_multi_precision(index, parts[0], cut(grad), new_state)
     if not is_leading_rows(shape, weight.shape):
-        corner = tuple(slice(0, length) for length in shape)
         for array, part in zip(arrays, parts):
             if array is not None:
-                array[corner] = part
+                assign_leading_corner(array, part)
 
 
 def make_optimizer(lr: float, momentum: float, wd: float, dtype: str) -> mx.optimizer.Optimizer:
