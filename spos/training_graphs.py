@@ -43,25 +43,25 @@ class Source:
     corner: Shape
     shape: Shape
 
-    def selected(self, ctx: mx.Context):
-        return leading_corner(self.parameter.data(ctx), self.corner)
-
     def statistic(self, ctx: mx.Context):
         """Its selected part, so that writing to it reaches the parameter."""
         return self.parameter.data(ctx)[: self.corner[0]]
 
     def value(self, ctx: mx.Context):
         """As the graph takes it; gradients go to the selected part."""
-        value = self.selected(ctx)
-        for axis in range(2, len(self.shape)):
-            idle = (self.corner[axis] - self.shape[axis]) // 2
+        value, corner, shape = self.parameter.data(ctx), self.corner, self.shape
+        if corner != self.parameter.shape:
+            value = leading_corner(value, corner)
+        if corner == shape:
+            return value
+        for axis in range(2, len(shape)):
+            idle = (corner[axis] - shape[axis]) // 2
             if idle:
-                value = mx.nd.slice_axis(value, axis=axis, begin=idle, end=idle + self.shape[axis])
-        for axis in range(min(2, len(self.shape))):
-            missing = self.shape[axis] - value.shape[axis]
-            if missing:
-                zeros = _zeros((*value.shape[:axis], missing, *value.shape[axis + 1 :]), ctx)
-                value = mx.nd.concat(value, zeros, dim=axis)
+                value = mx.nd.slice_axis(value, axis=axis, begin=idle, end=idle + shape[axis])
+        for axis in range(min(2, len(shape))):
+            if corner[axis] != shape[axis]:
+                padding = (*shape[:axis], shape[axis] - corner[axis], *corner[axis + 1 : 2], *shape[2:])
+                value = mx.nd.concat(value, _zeros(padding, ctx), dim=axis)
         return value
 
 
