@@ -120,7 +120,7 @@ def _in_turns(settings: Sequence[Setting], options: ScalingOptions) -> List[Row]
             Way(str(setting), OTHER if i else PLAIN, make(spaces[setting], setting))
             for i, setting in enumerate(settings)
         ]
-        seconds = take_turns(ways, architectures, options.warm_up, rng, options.clock, twice=True)
+        seconds = take_turns(ways, architectures, options.warm_up, rng, options.clock)
         base = np.array(seconds[ways[0].name]) / settings[0].batch_size
         for setting, way in zip(settings, ways):
             each = np.array(seconds[way.name])
