@@ -148,6 +148,15 @@ def build(specs: Specs) -> nn.HybridSequential:
     return chain
 
 
+def build_rows(chains: Sequence[Specs]) -> mx.gluon.HybridBlock:
+    """Chains one behind the other; a single one as it is."""
+    if len(chains) == 1:
+        return build(chains[0])
+    row = nn.HybridSequential(prefix="")
+    row.add(*(build(chain) for chain in chains))
+    return row
+
+
 def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     """The layers of one entry: a Conv gives up to three (convolution, BatchNorm, activation)."""
     if isinstance(spec, Conv):

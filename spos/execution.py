@@ -20,31 +20,28 @@ from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from oneshot_nas_blocks import ShuffleBlock, build
+from oneshot_nas_blocks import ShuffleBlock, build_rows
 from oneshot_nas_network import Supernet
 from spos import layer_specs
 from spos.assembly import load_images
-from spos.batch_norm import EPSILON, Moments, batch_moments, collect_moments, scale_and_shift
+from spos.batch_norm import EPSILON, Moments, batch_moments, scale_and_shift
 from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import CandidateEvaluator
 from spos.execution_forms import fit_to_size
+from spos.graphs import Arrays, Graph
 from spos.layer_names import Chain, Fold, block_position, block_prefix, fold_names, layer_positions, parameter_shapes
 from spos.layer_specs import Specs, fold_batch_norm
 from spos.options import DataOptions
 from spos.search_space import Architecture, SearchSpace, round_up
 
-nn = mx.gluon.nn
-
 PAD_TO = 16  # channels
 BATCHES_IN_FLIGHT = 2
 SCORED_TOGETHER = 16 * 224 * 224  # pixels on a CPU: with more, maps leave the caches from one operator to the next
-
-Arrays = Dict[str, Any]  # by the names of the parameters in a graph
 
 
 def pad_width(space: SearchSpace, index: int, channel_choice: int, multiple: int) -> int:
@@ -59,35 +56,6 @@ def num_scored_together(shape: Tuple[int, int, int, int]) -> int:
     num_images, _, height, width = shape
     num_parts = -(-num_images * height * width // SCORED_TOGETHER)
     return -(-num_images // num_parts)
-
-
-class Graph:
-    """A compiled block whose parameters are inputs.
-
-    Args:
-        collects: also return, as one vector, the means and then the 1/std of all BatchNorm layers.
-    """
-
-    def __init__(self, block: mx.gluon.HybridBlock, collects: bool = False) -> None:
-        own_names = {parameter.name: own for own, parameter in block._collect_params_with_prefix().items()}
-        with collect_moments() as rows:
-            output = block(mx.sym.var("data"))
-        if rows and collects:
-            moments = [mean for _, mean, _ in rows] + [inv_std for _, _, inv_std in rows]
-            output = mx.sym.Group([output, mx.sym.concat(*moments, dim=0)])
-        #: names of the inputs in order; None is the images
-        self.inputs: List[Optional[str]] = [own_names.get(name) for name in output.list_inputs()]
-        #: BatchNorm layers in the order of the vector: the name that their parameters begin with
-        self.norms: List[str] = [own_names[layer.gamma.name][: -len("gamma")] for layer, _, _ in rows]
-        self.collects = collects
-        self._op = mx.nd.CachedOp(output)
-
-    def __call__(self, x, arrays: Arrays):
-        return self.run([x if name is None else arrays[name] for name in self.inputs])
-
-    def run(self, values: Sequence):
-        """The result for values of `inputs`."""
-        return self._op(*values)
 
 
 class Part:
@@ -148,9 +116,9 @@ class PathExecutor:
         self.dtype = dtype
         self._pad_to = PAD_TO if ctx[0].device_type == "cpu" else 1
         space = supernet.space
-        self._stem = Part(lambda chains: build(*chains), [""], [fit_to_size(layer_specs.stem(space), space.input_size)])
+        self._stem = Part(build_rows, [""], [fit_to_size(layer_specs.stem(space), space.input_size)])
         tail = fit_to_size(layer_specs.head(space), space.out_size), fit_to_size(layer_specs.classifier(space), 1)
-        self._tail = Part(_in_a_row, ["0.", "1."], tail)
+        self._tail = Part(build_rows, ["0.", "1."], tail)
         self._blocks: Dict[Tuple, Part] = {}
 
     @property
@@ -322,12 +290,6 @@ def _merge(pooled: Optional[Moments], num_images: int, vector) -> Moments:
     mean, inv_std = np.split(vector.asnumpy(), 2)
     moments = batch_moments(num_images, mean, inv_std)
     return moments if pooled is None else pooled.merge(moments)
-
-
-def _in_a_row(chains: Sequence[Specs]) -> mx.gluon.HybridBlock:
-    row = nn.HybridSequential(prefix="")
-    row.add(*(build(chain) for chain in chains))
-    return row
 
 
 @lru_cache(maxsize=None)

@@ -15,13 +15,14 @@ from typing import Callable, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from oneshot_nas_blocks import ShuffleBlock, build
+from oneshot_nas_blocks import ShuffleBlock, build_rows
 from oneshot_nas_network import Subnet, Supernet
 from spos import layer_specs
 from spos.batch_norm import EPSILON, MOMENTUM
 from spos.compat import mx
-from spos.execution import PAD_TO, Graph
+from spos.execution import PAD_TO
 from spos.execution_forms import fit_to_training
+from spos.graphs import Graph
 from spos.layer_names import block_position, block_prefix, parameter_shapes
 from spos.layer_specs import Specs
 from spos.search_space import Architecture, round_up
@@ -203,15 +204,6 @@ class TrainingGraphs:
         if key not in self._graphs:
             self._graphs[key] = Graph(assemble(chains), collects=tuple(executed) != tuple(selected))
         return Part(self._graphs[key], sources)
-
-
-def build_rows(chains: Sequence[Specs]) -> mx.gluon.HybridBlock:
-    """Chains one behind the other; a single one as it is."""
-    if len(chains) == 1:
-        return build(chains[0])
-    row = mx.gluon.nn.HybridSequential(prefix="")
-    row.add(*(build(chain) for chain in chains))
-    return row
 
 
 @lru_cache(maxsize=None)

@@ -23,8 +23,8 @@ LIBRARY = {
     # MXNet, but no network of ours
     1: """
         assembly batch_norm calibration checkpoint cifar cluster compat data datasets depthwise digits evaluation
-        exported graph_rewrites image_decoder jpeg losses meter onnx_model onnx_session path_trainer pixels prediction
-        prepared quantization slicing supernet_file symbol_cost trainer validation zoo
+        exported graph_rewrites graphs image_decoder jpeg losses meter onnx_model onnx_session path_trainer pixels
+        prediction prepared quantization slicing supernet_file symbol_cost trainer validation zoo
         """,
     # networks of ours
     3: """
