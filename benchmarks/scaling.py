@@ -258,8 +258,8 @@ def search_seconds(options: ScalingOptions, number: int, params: Path, folder: P
     )
     if done.returncode:
         raise InputError(f"the search with {number} workers failed: {(done.stderr.strip().splitlines() or [''])[-1]}")
-    first, second = (json.loads(line) for line in (save_dir / LOG_FILE).read_text().splitlines())
-    return second["seconds"] - first["seconds"]
+    _, second = (json.loads(line) for line in (save_dir / LOG_FILE).read_text().splitlines())
+    return float(second["seconds"])
 
 
 PARTS: Dict[str, Callable[[ScalingOptions], List[Row]]] = {

@@ -54,6 +54,7 @@ def test_workers_search(tmp_path, capsys, dask):
         pytest.importorskip("distributed", reason="Dask is not installed")
     rows = rows_of(scaling, ("--part", "workers", "--workers", "1,2", "--candidates", "2", *dask), tmp_path, capsys)
     assert [row["workers"] for row in rows] == [1, 2] and rows[0]["speedup"] == 1
+    assert all(row["seconds"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize("part, number", (("training", 1), ("search", 2)))
