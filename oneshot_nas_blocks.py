@@ -27,26 +27,24 @@ class HardSwish(mx.gluon.HybridBlock):
         return x * F.hard_sigmoid(x, alpha=1 / 6, beta=0.5)
 
 
-# With a = HARD_SWISH_SHIFT and r = relu(x * HARD_SWISH_SCALE + a), hard-swish of x is (r - a) * min(r, 2 a).
-HARD_SWISH_SCALE = 6**-0.5
-HARD_SWISH_SHIFT = 3 * HARD_SWISH_SCALE
+class ShiftedHardSwish(mx.gluon.HybridBlock):
+    """Hard-swish of x, given x + 3: with r its ReLU and m the smaller of r and 6, it is r + m * m / 6 - 1.5 m.
 
-
-class ScaledHardSwish(mx.gluon.HybridBlock):
-    """Hard-swish of x, given x * HARD_SWISH_SCALE + HARD_SWISH_SHIFT: 4 cheap operators, also in backward."""
+    That is without a product of two arrays, whose gradient reads three and writes two.
+    """
 
     def hybrid_forward(self, F, x):
-        # oneDNN's ReLU keeps the layout that convolutions give; the rest needs the plain one, so it is made once
-        x = F.reshape(F.Activation(x, act_type="relu"), shape=(0, 0, 0, 0))
-        return (x - HARD_SWISH_SHIFT) * F.minimum(x, 2 * HARD_SWISH_SHIFT)
+        # oneDNN's ReLU and sum keep the layout that convolutions give and want; the rest needs the plain one
+        x = F.Activation(x, act_type="relu")
+        smaller = F.minimum(F.reshape(x, shape=(0, 0, 0, 0)), 6.0)
+        return F.add_n(x, F.contrib.quadratic(smaller, a=1 / 6, b=-1.5))
 
 
-class ScalingBatchNorm(BatchNorm):
-    """BatchNorm that gives a `ScaledHardSwish` what it wants."""
+class ShiftingBatchNorm(BatchNorm):
+    """BatchNorm that gives a `ShiftedHardSwish` what it wants."""
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        gamma, beta = gamma * HARD_SWISH_SCALE, beta * HARD_SWISH_SCALE + HARD_SWISH_SHIFT
-        return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
+        return super().hybrid_forward(F, x, gamma, beta + 3, running_mean, running_var)
 
 
 class HardSigmoid(mx.gluon.HybridBlock):
@@ -135,9 +133,9 @@ class PixelConv2D(nn.Conv2D):
 ACTIVATIONS = {
     "relu": lambda: nn.Activation("relu"),
     "hard_swish": HardSwish,
-    "scaled_hard_swish": ScaledHardSwish,
+    "shifted_hard_swish": ShiftedHardSwish,
 }
-NORMALISATIONS = {"scaled_hard_swish": ScalingBatchNorm}  # what comes before an activation, if not BatchNorm
+NORMALISATIONS = {"shifted_hard_swish": ShiftingBatchNorm}  # what comes before an activation, if not BatchNorm
 
 
 def build(specs: Specs) -> nn.HybridSequential:

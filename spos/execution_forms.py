@@ -37,7 +37,7 @@ def fit_to_training(specs: Specs, size: int) -> Specs:
     """The same function on `size` x `size` maps, with gradients that a CPU computes fast.
 
     - Wide depthwise kernels get the weight gradient of `spos.depthwise`.
-    - Hard-swish behind BatchNorm leaves its scale and shift to that, and what remains has a cheap gradient.
+    - Hard-swish behind BatchNorm leaves its shift to that, and what remains has a cheap gradient.
     - Squeeze-and-excite spreads its gate by a product of matrices: the gradient of a broadcast is a slow reduction.
     """
     result: List[LayerSpec] = []
@@ -45,7 +45,7 @@ def fit_to_training(specs: Specs, size: int) -> Specs:
         if isinstance(spec, Conv):
             too_wide = spec.kernel_size > min(FAST_KERNEL_SIZE, size)
             by_columns = spec.is_depthwise and too_wide and spec.out_channels % CHANNELS_OF_KERNELS == 0
-            act = "scaled_hard_swish" if spec.act == "hard_swish" and spec.bn else spec.act
+            act = "shifted_hard_swish" if spec.act == "hard_swish" and spec.bn else spec.act
             spec = replace(spec, map_size=size if by_columns else None, act=act)
             size = conv_size(size, spec.stride)
         elif isinstance(spec, SqueezeExcite):

@@ -31,7 +31,7 @@ class Conv:
     groups: int = 1
     bn: bool = True
     bias: bool = False
-    act: Optional[str] = None  # "relu", "hard_swish", or "scaled_hard_swish" in a form of execution
+    act: Optional[str] = None  # "relu", "hard_swish", or "shifted_hard_swish" in a form of execution
     selects: bool = False  # its output is the middle width, the one that the channel choice cuts
     init_std: Optional[float] = None
     on_pixel: bool = False  # its maps are single pixels and it is pointwise: run as a product of matrices

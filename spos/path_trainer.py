@@ -106,11 +106,20 @@ class PathTrainer(mx.gluon.Trainer):
         for device, updater in enumerate(self._updaters):
             for index, shape in self._selected:
                 parameter = self._params[index]
-                weight, grad = parameter.list_data()[device], parameter.list_grad()[device]
+                weights = parameter.list_data()
+                if device and self._shares_memory:
+                    weights[0][: shape[0]].copyto(weights[device][: shape[0]])
+                    continue
                 self._make_state(device, index)
-                _update_corner(self._optimizer, index, weight, grad, updater.states[index], shape)
+                grad, state = parameter.list_grad()[device], updater.states[index]
+                _update_corner(self._optimizer, index, weights[device], grad, state, shape)
         for index, old in before.items():
             self._servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
+
+    @property
+    def _shares_memory(self) -> bool:
+        """Whether all devices are of one CPU, where copying the first one's update is cheaper than repeating it."""
+        return all(ctx.device_type == "cpu" for ctx in self._contexts)
 
     def _make_state(self, device: int, index: int) -> None:
         updater = self._updaters[device]

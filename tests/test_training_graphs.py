@@ -64,25 +64,28 @@ def norm(arrays, kind):
     return sum(float((array.astype(np.float64) ** 2).sum()) for n, array in arrays.items() if n.endswith(kind)) ** 0.5
 
 
-DEEP = 2e-3  # what a ReLU that flips changes in a whole network
+def disturbed(images, seed):
+    """With rounding errors, which are not all alike: BatchNorm would undo that."""
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), images.shape)
+    return images * (1 + 2**-21 * mx.nd.array(signs))
 
 
-def assert_alike(net, forward, images, wanted_forward, tolerance=1e-5):
+def assert_alike(net, forward, images, wanted_forward):
     """The same but for rounding: no further than a few times what the network makes of it.
 
-    By the norm of a kind, because gradients jump where a ReLU flips, and some are 0 but for rounding, like that of a
-    beta before another BatchNorm.
+    By the norm of a kind, because some gradients are 0 but for rounding, like that of a beta before another BatchNorm.
+    In whole networks with few images a ReLU that flips changes all gradients before it by percents.
     """
     got, wanted = (one_pass(net, each, images) for each in (forward, wanted_forward))
-    noisy = one_pass(net, wanted_forward, images * (1 + 2**-21))
-    for ours, theirs, disturbed in zip(got, wanted, noisy):
+    noisy = [one_pass(net, wanted_forward, disturbed(images, seed)) for seed in range(3)]
+    for part, (ours, theirs) in enumerate(zip(got, wanted)):
         assert set(ours) == set(theirs)
         for kind in ("weight", "gamma", "beta", "bias", "running_mean", "running_var", ""):
-            noise = norm({name: disturbed[name] - theirs[name] for name in theirs}, kind)
+            noise = max(norm({name: one[part][name] - theirs[name] for name in theirs}, kind) for one in noisy)
             error = norm({name: ours[name] - theirs[name] for name in theirs}, kind)
             size = norm(theirs, kind)
-            assert error <= max(tolerance * size, 5 * noise), f"{kind}: {error} of {size}, noise {noise}"
-            assert error <= 0.03 * size, f"{kind}: {error} of {size}"
+            assert error <= max(1e-5 * size, 3 * noise), f"{kind}: {error} of {size}, noise {noise}"
+            assert error <= 0.1 * size, f"{kind}: {error} of {size}, noise {noise}"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -90,7 +93,7 @@ def test_a_path_trains_as_the_supernet_does(variant, rng):
     space = replace(VARIANTS[variant], num_classes=10, input_size=32 if variant == "small-images" else 64)
     net, images, architecture = filled(Supernet(space), rng), some_images(space, rng, 12), space.sample(rng)
     graphs = TrainingGraphs(net)
-    assert_alike(net, lambda x: graphs(x, architecture), images, lambda x: net(x, architecture), DEEP)
+    assert_alike(net, lambda x: graphs(x, architecture), images, lambda x: net(x, architecture))
 
 
 @pytest.mark.parametrize("width", (0, 3, 6, 9))
@@ -105,7 +108,7 @@ def test_every_choice_trains_as_the_supernet_does(choice, width, rng):
 def test_a_subnet_trains_as_itself(variant, rng):
     space = replace(VARIANTS[variant], num_classes=10, input_size=64)
     net, images = filled(Subnet(space, space.sample(rng)), rng), some_images(space, rng)
-    assert_alike(net, TrainingGraphs(net), images, net, DEEP)
+    assert_alike(net, TrainingGraphs(net), images, net)
 
 
 def test_what_is_not_selected_keeps_its_statistics_and_has_no_gradient(rng):
@@ -216,4 +219,4 @@ def test_forms_for_training_are_for_what_is_slow():
     )
     form = fit_to_training(chain, 16)
     assert [getattr(spec, "map_size", None) for spec in form] == [None, None, 8, None, None, 8]
-    assert [getattr(spec, "act", None) for spec in form] == ["scaled_hard_swish", *[None] * 3, "hard_swish", None]
+    assert [getattr(spec, "act", None) for spec in form] == ["shifted_hard_swish", *[None] * 3, "hard_swish", None]
