@@ -26,6 +26,7 @@ from benchmarks.candidate_ways import covering
 from benchmarks.inference import positive_list
 from benchmarks.measure import OutputOptions, where_and_when, write_line
 from benchmarks.supernet_step import make_space
+from benchmarks.training import make_job
 from oneshot_nas_network import Supernet
 from spos import trainer
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
@@ -33,8 +34,6 @@ from spos.compat import mx
 from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator
 from spos.execution import PathExecutor
-from spos.losses import SMOOTHING, Objective
-from spos.path_trainer import PathTrainer, make_optimizer
 from spos.pixels import Pixels
 from spos.search_space import SearchSpace
 from spos.strategies import UniformStrategy
@@ -135,17 +134,8 @@ def prepare_training(case: Case, space: SearchSpace, found: Dict[str, float]) ->
     net = Supernet(space)
     net.initialize(ctx=list(ctx))
     rng = np.random.default_rng(0)
-    job = trainer.TrainingJob(
-        net=net,
-        trainer=PathTrainer(net, make_optimizer(0.01, 0.9, 3e-5, "float32"), no_wd=True),
-        loader=None,
-        objective=Objective(space.num_classes, SMOOTHING),
-        schedule=lambda step: 0.01,
-        num_epochs=1,
-        ctx=ctx,
-        run="",
-        strategy=UniformStrategy(lambda *_: space.sample(rng)),
-    )
+    job = make_job(net, ctx, 1e-3)
+    job.strategy = UniformStrategy(lambda *_: space.sample(rng))
     images = mx.nd.zeros((case.batch_size, 3, space.input_size, space.input_size))
     labels = mx.nd.zeros((case.batch_size,))
 

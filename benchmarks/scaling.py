@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks.inference import positive_list
 from benchmarks.measure import OTHER, PLAIN, OutputOptions, Way, take_turns, where_and_when, write_line
 from benchmarks.supernet_step import make_space
+from benchmarks.training import make_job
 from oneshot_nas_network import Supernet
 from spos import trainer
 from spos.checkpoint import save_parameters
@@ -40,9 +41,7 @@ from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator
 from spos.evolution import GeneticSettings, genetic_search
 from spos.execution import PathExecutor
-from spos.losses import SMOOTHING, Objective
 from spos.oracles import AdditiveOracle
-from spos.path_trainer import PathTrainer, make_optimizer
 from spos.pixels import Pixels
 from spos.records import LOG_FILE
 from spos.search_space import Architecture, SearchSpace, search_space
@@ -142,16 +141,7 @@ def make_step(space: SearchSpace, setting: Setting) -> Callable[[Architecture], 
     ctx = tuple(mx.cpu(i) for i in range(setting.contexts))
     net = Supernet(space)
     net.initialize(ctx=list(ctx))
-    job = trainer.TrainingJob(
-        net=net,
-        trainer=PathTrainer(net, make_optimizer(1e-3, 0.9, 3e-5, "float32"), no_wd=True),
-        loader=None,
-        objective=Objective(space.num_classes, SMOOTHING),
-        schedule=lambda step: 1e-3,
-        num_epochs=1,
-        ctx=ctx,
-        run="",
-    )
+    job = make_job(net, ctx, 1e-3)
     rng = np.random.default_rng(0)
     images = mx.nd.array(rng.normal(size=(setting.batch_size, 3, space.input_size, space.input_size)))
     labels = mx.nd.array(rng.integers(0, space.num_classes, setting.batch_size))

@@ -4,7 +4,8 @@
 
 Blocks uniform, channel scales 0.6 to 2.0, squeeze-and-excite, last conv after pooling. Every step trains a new
 architecture, the same for all ways. Before, one step of each must give the same loss and the same changes of everything
-that the architecture selects.
+that the architecture selects. Ours has compiled the graphs of these architectures before, as a training of many
+thousand steps finds them.
 """
 
 from __future__ import annotations

