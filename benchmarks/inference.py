@@ -59,6 +59,15 @@ def positive_list(text: str) -> Tuple[int, ...]:
     return tuple(positive(part) for part in text.split(","))
 
 
+def known_formats(text: str) -> Tuple[str, ...]:
+    """Names of FORMATS."""
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"unknown formats {', '.join(unknown)}; known: {', '.join(FORMATS)}")
+    return names
+
+
 @dataclass(frozen=True)
 class BenchmarkOptions:
     """What to measure."""
@@ -68,6 +77,9 @@ class BenchmarkOptions:
         None, "height and width of the images (default: the architecture's)", type=positive
     )
     pad_to: int = flag(8, "multiple that widths are padded to", type=positive)
+    formats: Tuple[str, ...] = flag(
+        tuple(FORMATS), f"exported forms, separated by commas, of {', '.join(FORMATS)}", type=known_formats
+    )
     clock: str = flag("wall", "cpu: processor time, with OMP_NUM_THREADS=1", choices=tuple(CLOCKS))
     rounds: int = flag(15, "counted turns of each", type=positive)
     seed: int = flag(0, "seed of weights and images", type=not_negative)
@@ -91,7 +103,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         space, record.architecture, random_arrays(subnet.shapes(), np.random.default_rng(options.seed))
     )
     notes: List[str] = []
-    ways, extra = make_ways(subnet, options.pad_to, notes)
+    ways, extra = make_ways(subnet, options, notes)
     with ExitStack() as stack:
         torch = None
         if torch_options.torch_python:
@@ -122,7 +134,9 @@ class Network:
     is_exact: bool = True
 
 
-def make_ways(subnet: DeployedSubnet, pad_to: int, notes: List[str]) -> Tuple[List[Network], Dict[str, Any]]:
+def make_ways(
+    subnet: DeployedSubnet, options: BenchmarkOptions, notes: List[str]
+) -> Tuple[List[Network], Dict[str, Any]]:
     """The networks of this process, plain ones first, and versions. What is left out stands in the notes."""
     networks = [
         Network("plain: hybridized", PLAIN, plain_network(subnet, hybridize=True)),
@@ -131,14 +145,15 @@ def make_ways(subnet: DeployedSubnet, pad_to: int, notes: List[str]) -> Tuple[Li
     hybridized = subnet.network()
     hybridized.hybridize(static_alloc=True, static_shape=True)
     networks.append(Network("MXNet, not exported", OTHER, as_function(hybridized)))
-    forms, extra = list(FORMATS), {}
-    try:
-        import_library("onnx")
-        extra["onnxruntime"] = import_library("onnxruntime").__version__
-    except InputError as error:
-        forms.remove("onnx")
-        notes.append(f"ONNX Runtime was left out: {error}.")
-    return networks + exported_networks(subnet, forms, pad_to), extra
+    forms, extra = list(options.formats), {}
+    if "onnx" in forms:
+        try:
+            import_library("onnx")
+            extra["onnxruntime"] = import_library("onnxruntime").__version__
+        except InputError as error:
+            forms.remove("onnx")
+            notes.append(f"ONNX Runtime was left out: {error}.")
+    return networks + exported_networks(subnet, forms, options.pad_to), extra
 
 
 def plain_network(subnet: DeployedSubnet, hybridize: bool) -> Logits:

@@ -29,7 +29,7 @@ TARGETS: Mapping[str, float] = {
 }
 EXPORTED_TARGETS: Mapping[str, float] = {"inference": 4.0}
 # What sets the lines of a stage apart, and is said beside its name.
-CASES = ("input_size", "batch_size", "batches", "limits")
+CASES = ("input_size", "batch_size", "batches", "limits", "formats")
 FIELDS = ("stage", "unit", "options", "rows", "machine", "threads", "versions", "date")
 
 Line = Dict[str, Any]
@@ -87,7 +87,7 @@ def render(lines: Sequence[Line]) -> str:
 
 def _cells(line: Line) -> Tuple[str, ...]:
     stage, options = line["stage"], line["options"]
-    case = ", ".join(f"{name.replace('_', ' ')} {options[name]}" for name in CASES if name in options)
+    case = ", ".join(f"{name.replace('_', ' ')} {_words(options[name])}" for name in CASES if name in options)
     best = {role: fastest(line["rows"], role) for role in (PLAIN, OURS, PYTORCH, ONNX_RUNTIME)}
     ours = best[OURS]
     target = _number(TARGETS[stage]) if stage in TARGETS else "-"
@@ -103,6 +103,10 @@ def _cells(line: Line) -> Tuple[str, ...]:
         _time(best[PYTORCH], beside_plain=True),
         _time(best[ONNX_RUNTIME], beside_plain=True),
     )
+
+
+def _words(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def fastest(rows: Sequence[Mapping[str, Any]], role: str) -> Optional[Mapping[str, Any]]:
