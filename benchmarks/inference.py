@@ -117,6 +117,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             own_notes = list(notes)
             rows = measure(subnet, ways, torch, batch_size, options, own_notes)
             described = {**asdict(options), "batch_size": batch_size, "architecture": str(record.architecture)}
+            described.update(input_size=space.input_size)
             described.pop("batch_sizes")
             Result("inference", f"a call with a batch of {batch_size}", described, rows, own_notes, extra).report(
                 output

@@ -90,16 +90,16 @@ def _cells(line: Line) -> Tuple[str, ...]:
     case = ", ".join(f"{name.replace('_', ' ')} {_words(options[name])}" for name in CASES if name in options)
     best = {role: fastest(line["rows"], role) for role in (PLAIN, OURS, PYTORCH, ONNX_RUNTIME)}
     ours = best[OURS]
-    target = _number(TARGETS[stage]) if stage in TARGETS else "-"
+    targets = [_number(TARGETS[stage])] if ours and stage in TARGETS else []
     if best[ONNX_RUNTIME] and stage in EXPORTED_TARGETS:
-        target += f"; exported {EXPORTED_TARGETS[stage]:.3g}"
+        targets.append(f"exported {EXPORTED_TARGETS[stage]:.3g}")
     return (
         f"`{stage}`" + (f" ({case})" if case else ""),
         line["unit"],
         _time(best[PLAIN]),
         _time(ours),
         f"{_number(ours['speedup'])} ± {_number(ours['error'] * ours['speedup'], 1)}" if ours else "-",
-        target,
+        "; ".join(targets) or "-",
         _time(best[PYTORCH], beside_plain=True),
         _time(best[ONNX_RUNTIME], beside_plain=True),
     )
@@ -116,7 +116,8 @@ def fastest(rows: Sequence[Mapping[str, Any]], role: str) -> Optional[Mapping[st
 
 def _number(value: float, digits: int = 3) -> str:
     """With so many digits, but never as a power of ten."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}g}"
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if value >= 10**digits or "e+" in text else text
 
 
 def _time(row: Optional[Mapping[str, Any]], beside_plain: bool = False) -> str:
