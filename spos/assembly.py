@@ -19,7 +19,7 @@ import numpy as np
 
 from spos.architectures import space_of
 from spos.cluster import LOCAL, Cluster, open_cluster
-from spos.compat import mx
+from spos.compat import mx, return_freed_memory
 from spos.data import ImageLoader
 from spos.data_set import DataSet, hold_out
 from spos.datasets import open_dataset
@@ -36,7 +36,12 @@ LISTS_SEED = 20190401  # held-out lists and their order are the same for every r
 
 
 def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:
-    """The contexts to compute on. Raises InputError if they are not there or cannot do the precision."""
+    """The contexts to compute on. Raises InputError if they are not there or cannot do the precision.
+
+    With `--low-memory` this process, and those it starts, give freed memory back from now on.
+    """
+    if options.low_memory:
+        return_freed_memory()
     if options.num_gpus == 0:
         if options.dtype != "float32":
             raise InputError(f"--dtype {options.dtype} needs a GPU: MXNet has no such convolution on CPU")

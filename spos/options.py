@@ -108,6 +108,9 @@ class DeviceOptions:
         1, "CPU contexts when there is no GPU; more than one tests multi-device code", type=positive
     )
     dtype: str = flag("float32", "precision of the network", choices=("float32", "float16"))
+    low_memory: bool = flag(
+        False, "give freed memory back at once: half the memory and half the speed, the same results"
+    )
 
 
 @dataclass(frozen=True)

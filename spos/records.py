@@ -247,6 +247,7 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
 # A run may go on with other values of these flags; every other flag is part of what the run is.
 NOT_PART_OF_A_RUN = (
     "save_dir",
+    "low_memory",
     "resume",
     "num_workers",
     "max_bad_images",

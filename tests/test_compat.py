@@ -239,3 +239,37 @@ def test_gpu_check_fails_only_if_no_gpu_can_run(monkeypatch, capsys, capabilitie
 
 def test_nothing_is_preloaded_for_the_cpu_wheel_or_a_system_cuda():
     assert gpu.preload_cuda_libraries(None) == gpu.preload_cuda_libraries("cu101") == []
+
+
+FREED_CHUNKS = """
+import gc
+from spos.assembly import make_devices
+from spos.compat import mx
+from spos.options import DeviceOptions
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 // 2**20
+
+make_devices(DeviceOptions(low_memory={low_memory}))
+before = resident()
+chunks = [mx.nd.ones((2**20,)) for _ in range(100)]
+mx.nd.waitall()
+del chunks[:99]
+gc.collect()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for the memory of a process")
+@pytest.mark.parametrize("flag, inherited, is_kept", ((False, "", True), (True, "", False), (False, "1", False)))
+def test_freed_memory_is_kept_unless_memory_is_low(flag, inherited, is_kept):
+    """400 MiB in pieces, all freed but the last: by the flag, or by the variable that processes inherit."""
+    done = subprocess.run(
+        [sys.executable, "-c", FREED_CHUNKS.format(low_memory=flag)],
+        env={**os.environ, compat.LOW_MEMORY: inherited},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (int(done.stdout) > 300) == is_kept, done.stdout
