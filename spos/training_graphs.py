@@ -99,9 +99,10 @@ class Part:
     def _move_statistics(self, moments, ctx: mx.Context) -> None:
         """As the BatchNorm operator moves them, from the means and then the 1/std of all layers."""
         means, inv_stds = mx.nd.split(moments, num_outputs=2, axis=0)
+        batches = means, mx.nd.maximum(inv_stds**-2 - EPSILON, 0)
         start = 0
         for sources in self._norms:
-            for source, batch in zip(sources, (means, inv_stds**-2 - EPSILON)):
+            for source, batch in zip(sources, batches):
                 running = source.statistic(ctx)
                 running *= MOMENTUM
                 running += batch[start : start + running.shape[0]] * (1 - MOMENTUM)
