@@ -56,7 +56,9 @@ else
     beside_torch supernet_step
     beside_torch subnet_step
     beside_torch bn_update
-    beside_torch inference --architecture oneshot-s+
+    for form in mxnet onnx; do # two runtimes in one process take threads and memory from each other
+        beside_torch inference --architecture oneshot-s+ --batch-sizes 16 --formats "$form"
+    done
     run candidate
     run flops_count
     run constrained_sampling

@@ -16,7 +16,7 @@ from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from oneshot_nas_network import Subnet, Supernet
 from spos import trainer
 from spos.batch_norm import BETA_INIT
-from spos.checkpoint import set_parameters
+from spos.checkpoint import STATISTICS, set_parameters
 from spos.command_line import flag, not_negative, positive
 from spos.compat import mx
 from spos.errors import InputError
@@ -31,7 +31,6 @@ from spos.training_graphs import TrainingGraphs
 MOMENTUM, WD = 0.9, 3e-5
 LR, CHECK_LR = 0.01, 1.0  # the larger one, so that the change of a weight is not lost in its rounding
 LOSS_TOLERANCE, CHANGE_TOLERANCE = 1e-4, 2e-2
-STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)

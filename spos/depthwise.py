@@ -46,7 +46,7 @@ def convolve_by_columns(F, x, weight, channels: int, kernel_size: int, stride: i
     terms = [plain]
     for centre, fresh in column_groups(kernel_size):
         first = half + centre - 1
-        columns = F.slice_axis(nothing, axis=3, begin=fresh, end=first + 3)
+        columns = F.slice_axis(nothing, axis=3, begin=fresh, end=first + FAST_KERNEL_SIZE)
         if fresh > first:  # an earlier group has given these their gradient
             known = F.slice_axis(nothing, axis=3, begin=first, end=fresh)
             columns = F.concat(F.BlockGrad(known), columns, dim=3)

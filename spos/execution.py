@@ -33,7 +33,7 @@ from spos.compat import mx
 from spos.data_set import DataSet
 from spos.evaluation import CandidateEvaluator
 from spos.execution_forms import fit_to_size
-from spos.graphs import Arrays, Graph
+from spos.graphs import Arrays, Graph, unread_statistic
 from spos.layer_names import Chain, Fold, block_position, block_prefix, fold_names, layer_positions, parameter_shapes
 from spos.layer_specs import Specs, fold_batch_norm
 from spos.options import DataOptions
@@ -186,7 +186,7 @@ class PathExecutor:
     def _array(self, name: str, shape: Tuple[int, ...], corner: Tuple[int, ...], ctx, mid_channels: Optional[int]):
         """A parameter as it is executed: the corner of the supernet's, without idle taps, the padding silenced."""
         if name.endswith(("running_mean", "running_var")):
-            return _unused(name.rpartition(".")[2], shape, ctx)
+            return unread_statistic(name.rpartition(".")[2], shape, ctx)
         value = self.supernet.corner(name, corner, ctx)
         for axis in (2, 3):
             if shape != corner:
@@ -290,12 +290,6 @@ def _merge(pooled: Optional[Moments], num_images: int, vector) -> Moments:
     mean, inv_std = np.split(vector.asnumpy(), 2)
     moments = batch_moments(num_images, mean, inv_std)
     return moments if pooled is None else pooled.merge(moments)
-
-
-@lru_cache(maxsize=None)
-def _unused(statistic: str, shape: Tuple[int, ...], ctx: mx.Context):
-    """A running statistic for an operator that does not read it while collecting; cuDNN writes to it."""
-    return mx.nd.zeros(shape, ctx=ctx)
 
 
 @lru_cache(maxsize=None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from functools import lru_cache
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from spos.batch_norm import collect_moments
 from spos.compat import mx
@@ -37,3 +38,10 @@ class Graph:
     def run(self, values: Sequence):
         """The result for values of `inputs`."""
         return self._op(*values)
+
+
+@lru_cache(maxsize=None)
+def unread_statistic(statistic: str, shape: Tuple[int, ...], ctx: mx.Context):
+    """A running statistic for a BatchNorm that gives its moments: written by cuDNN or in backward, never read."""
+    with mx.autograd.pause():
+        return mx.nd.zeros(shape, ctx=ctx)

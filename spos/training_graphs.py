@@ -19,17 +19,17 @@ from oneshot_nas_blocks import ShuffleBlock, build_rows
 from oneshot_nas_network import Subnet, Supernet
 from spos import layer_specs
 from spos.batch_norm import EPSILON, MOMENTUM
+from spos.checkpoint import STATISTICS
 from spos.compat import mx
 from spos.execution import PAD_TO
 from spos.execution_forms import fit_to_training
-from spos.graphs import Graph
+from spos.graphs import Graph, unread_statistic
 from spos.layer_names import block_position, block_prefix, parameter_shapes
 from spos.layer_specs import Specs
 from spos.search_space import Architecture, round_up
 from spos.slicing import leading_corner
 
 Shape = Tuple[int, ...]
-STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Part:
     def _value(self, name: str, source: Source, ctx: mx.Context):
         if not name.endswith(STATISTICS):
             return source.value(ctx)
-        return _unread(name.rpartition(".")[2], source.shape, ctx) if self._norms else source.statistic(ctx)
+        return unread_statistic(name.rpartition(".")[2], source.shape, ctx) if self._norms else source.statistic(ctx)
 
     def _move_statistics(self, moments, ctx: mx.Context) -> None:
         """As the BatchNorm operator moves them, from the means and then the 1/std of all layers."""
@@ -209,12 +209,5 @@ class TrainingGraphs:
 
 @lru_cache(maxsize=None)
 def _zeros(shape: Shape, ctx: mx.Context):
-    with mx.autograd.pause():
-        return mx.nd.zeros(shape, ctx=ctx)
-
-
-@lru_cache(maxsize=None)
-def _unread(statistic: str, shape: Shape, ctx: mx.Context):
-    """A running statistic for an operator that writes it and does not read it in training."""
     with mx.autograd.pause():
         return mx.nd.zeros(shape, ctx=ctx)
