@@ -80,7 +80,7 @@ class DataOptions:
 class SpaceOptions:
     """Which search space."""
 
-    channels_layout: str = flag("OneShot", "output channels of the stages", choices=tuple(LAYOUTS))
+    channels_layout: str = flag("OneShot", "blocks and output channels of the stages", choices=tuple(LAYOUTS))
     use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
     last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
     ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")

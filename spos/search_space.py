@@ -42,10 +42,11 @@ class BlockKind:
 
 @dataclass(frozen=True)
 class Layout:
-    """What `--channels-layout` selects: output channels of the stages and the length of the channel warm-up."""
+    """What `--channels-layout` selects: blocks and output channels of the stages, the length of the channel warm-up."""
 
     out_channels: Tuple[int, ...]
     warm_up_durations: Tuple[int, ...]  # epochs at the second widest scale, the third widest, ...
+    stage_blocks: Tuple[int, ...] = (4, 4, 8, 4)
 
 
 BLOCK_KINDS = (
@@ -55,7 +56,6 @@ BLOCK_KINDS = (
     BlockKind("SXB-3", "block_sx_3x3", "xception", 3),
 )
 CHANNEL_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-STAGE_BLOCKS = (4, 4, 8, 4)
 FIRST_SE_STAGE = 2  # zero-based: stages 3 and 4 of the paper's numbering
 FIRST_HARD_SWISH_STAGE = 1
 STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
@@ -63,6 +63,9 @@ STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not 
 LAYOUTS: Mapping[str, Layout] = {
     "OneShot": Layout((64, 160, 320, 640), (1, 1, 1, 1, 2, 3, 4, 5)),
     "ShuffleNetV2+": Layout((48, 128, 256, 512), (1, 2, 3, 4, 5, 6, 15, 1)),
+    # Not published: for studies on small images. Eight choice blocks; halves of the channels are multiples of 16, for
+    # oneDNN refuses to cut its blocked maps elsewhere.
+    "Small": Layout((32, 64, 128, 256), (1, 1, 1, 1, 2, 3, 4, 5), (2, 2, 2, 2)),
 }
 
 
@@ -70,9 +73,10 @@ def layout_stages(layout: str) -> Tuple[Stage, ...]:
     """Stages of a named layout. Raises InputError for an unknown name."""
     if layout not in LAYOUTS:
         raise InputError(f"unknown channels layout '{layout}'; known: {', '.join(LAYOUTS)}")
+    known = LAYOUTS[layout]
     return tuple(
         Stage(num_blocks, out_channels, se=i >= FIRST_SE_STAGE, hard_swish=i >= FIRST_HARD_SWISH_STAGE)
-        for i, (num_blocks, out_channels) in enumerate(zip(STAGE_BLOCKS, LAYOUTS[layout].out_channels))
+        for i, (num_blocks, out_channels) in enumerate(zip(known.stage_blocks, known.out_channels))
     )
 
 
