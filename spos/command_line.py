@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import asdict, field, fields
 from signal import SIGINT, SIGPIPE
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Type, TypeVar
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 from spos.errors import InputError, Stopped
 
@@ -108,6 +108,12 @@ def pick(group: Type[Group], args: argparse.Namespace) -> Group:
 def as_json(*groups: Any) -> Dict[str, Any]:
     """All flags of filled groups, by name."""
     return {name: value for group in groups for name, value in asdict(group).items()}
+
+
+def split_arguments(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """What stands before `--`, and what stands behind it and is meant for another program."""
+    place = list(argv).index("--") if "--" in argv else len(argv)
+    return list(argv[:place]), list(argv[place + 1 :])
 
 
 def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:

@@ -13,11 +13,12 @@ from spos.constraints import Constraints
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import GeneticSettings
+from spos.intervals import student_interval
 from spos.options import ConstraintOptions, SpaceOptions
 from spos.oracles import AdditiveOracle, RecordedDomain
 from spos.search_space import Architecture
 from utils import compare_search
-from utils.compare_search import Task, additive, best_so_far, compare, interval
+from utils.compare_search import Task, additive, best_so_far, compare
 
 SETTINGS = GeneticSettings(population_size=30, retain_length=6, num_iterations=300)
 STABLE = SpaceOptions(use_se=True, last_conv_after_pooling=True, ignore_first_two_cs=True)
@@ -169,7 +170,7 @@ class FakeArguments:
 
 def test_the_interval_is_that_of_student():
     """Tables give t = 4.303 for 2 degrees of freedom."""
-    mean, low, high = interval(np.array([1.0, 2.0, 3.0]))
+    mean, low, high = student_interval(np.array([1.0, 2.0, 3.0]))
     assert mean == 2 and (high - mean, mean - low) == pytest.approx([4.3027 / np.sqrt(3)] * 2, abs=1e-4)
 
 

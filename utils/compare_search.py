@@ -30,13 +30,13 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 from tqdm import tqdm
 
 from spos.architectures import fit, space_of
 from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
 from spos.errors import InputError
 from spos.evolution import GeneticSettings, Search, genetic_search, random_search, spos_search
+from spos.intervals import Interval, student_interval
 from spos.options import ConstraintOptions, EvolutionOptions, JsonOptions, SearchOptions, SpaceOptions
 from spos.oracles import AdditiveOracle, RecordedDomain
 from spos.records import read_rows
@@ -48,7 +48,6 @@ from utils.plot import BLUE, DPI, GREY, ORANGE, check_format, save
 Oracle = Callable[[Architecture], float]
 BASELINE = "random"
 COLORS = {"genetic": BLUE, "spos": ORANGE, BASELINE: GREY}
-CONFIDENCE = 0.95
 
 
 class Task(NamedTuple):
@@ -58,17 +57,6 @@ class Task(NamedTuple):
     oracle: Oracle
     optimum: Optional[float] = None
     is_bound: bool = False
-
-
-class Interval(NamedTuple):
-    """A mean with its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 @dataclass(frozen=True)
@@ -212,21 +200,14 @@ def summarize(curves: Mapping[str, np.ndarray], optima: np.ndarray, is_bound: bo
     last = {name: rows[:, -1] for name, rows in curves.items()}
     return {
         name: Result(
-            interval(final),
-            None if name == BASELINE else interval(final - last[BASELINE]),
-            None if np.isnan(optima).any() else interval(optima - final),
-            [interval(column) for column in curves[name].T],
+            student_interval(final),
+            None if name == BASELINE else student_interval(final - last[BASELINE]),
+            None if np.isnan(optima).any() else student_interval(optima - final),
+            [student_interval(column) for column in curves[name].T],
             is_bound,
         )
         for name, final in last.items()
     }
-
-
-def interval(values: np.ndarray) -> Interval:
-    """Student's t interval of the mean of independent values."""
-    mean, count = float(values.mean()), len(values)
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(count))
-    return Interval(mean, mean - half, mean + half)
 
 
 def describe_oracle(args: Any) -> str:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
 from spos.errors import InputError
 from utils import cluster_agent
 
@@ -85,8 +85,7 @@ class Member:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    argv = list(sys.argv[1:] if argv is None else argv)
-    own, rest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    own, rest = split_arguments(sys.argv[1:] if argv is None else argv)
     options = pick(LaunchOptions, OneLineParser(__doc__, (LaunchOptions,)).parse_args(own))
     if not rest:
         raise InputError("nothing to run: give the arguments of train_imagenet.py after --")

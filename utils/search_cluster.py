@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
-from spos.command_line import OneLineParser, flag, pick, positive, run_program
+from spos.command_line import OneLineParser, flag, pick, positive, run_program, split_arguments
 from spos.errors import InputError
 from utils.launch_cluster import (
     END_SECONDS,
@@ -79,8 +79,7 @@ class LocalCluster:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    argv = list(sys.argv[1:] if argv is None else argv)
-    own, rest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    own, rest = split_arguments(sys.argv[1:] if argv is None else argv)
     options = pick(ClusterOptions, OneLineParser(__doc__, (ClusterOptions,)).parse_args(own))
     try:
         import distributed  # noqa: F401

@@ -47,7 +47,7 @@ def open_search(run: Path) -> Tuple[Domain, SupernetOracle]:
     config = read_json(run / CONFIG_FILE)
     if not isinstance(config, dict) or config.get("program") != "search_supernet.py":
         raise InputError(f"{run} is no run of search_supernet.py")
-    search, limits, options = (_recorded(group, config) for group in (SearchOptions, ConstraintOptions, DataOptions))
+    search, limits, options = (recorded(group, config) for group in (SearchOptions, ConstraintOptions, DataOptions))
     space = SearchSpace.from_json(config["space"], source=str(run))
     lists = supernet_lists(search.supernet_params, find_config(search.supernet_params), run)
     data = assembly.with_lists(assembly.open_data(options), options, lists)
@@ -57,6 +57,6 @@ def open_search(run: Path) -> Tuple[Domain, SupernetOracle]:
     return make_domain(space, search, limits), SupernetOracle(job, run)
 
 
-def _recorded(group: Type, config: Mapping[str, Any]) -> Any:
+def recorded(group: Type, config: Mapping[str, Any]) -> Any:
     """The flags of a group as a run recorded them."""
     return group(**{item.name: config["options"][item.name] for item in fields(group)})
