@@ -244,6 +244,7 @@ def as_json(results: Mapping[str, Result], args: Any) -> Dict[str, Any]:
             value = getattr(result, key)
             found[name][key] = None if value is None else value._asdict()
         found[name]["curve"] = [point.mean for point in result.curve]
+        found[name]["curve_interval"] = [[point.low, point.high] for point in result.curve]
     return {**dict(settings_rows(args)), "interval": "95% Student's t over seeds", "searches": found}
 
 

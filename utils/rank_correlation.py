@@ -38,11 +38,10 @@ from spos.options import JsonOptions
 from spos.ranking import TOP_COUNTS, Correlation, Ranked, correlate, draw_stratified, kendall_tau
 from spos.records import open_run, write_json
 from spos.schedule import derive_rng
-from spos.search_history import architecture_of
 from spos.search_space import SearchSpace
 from spos.tables import Column, Table, as_text
 from utils.figures import DPI, check_format, save
-from utils.stand_alone import Network, check_recipe, mean_top1, train_all
+from utils.stand_alone import Network, check_recipe, first_rows, mean_top1, train_all
 from utils.supernet_scores import open_supernets, score_all
 
 POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
@@ -86,7 +85,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     record = as_json(ranked, correlations, rows)
     write_json(folder / RESULT_FILE, record)
     if args.output:
-        save(plot(ranked, correlations, mean_costs(rows)), args.output)
+        save(plot(ranked, correlations, costs_of(rows)), args.output)
     print(json.dumps(record) if output.json else text(ranked, correlations, rows))
     return 0
 
@@ -125,19 +124,15 @@ def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:
 
 def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> Ranked:
     """Truth and predictions of each architecture once, in the order of the rows."""
-    truth = mean_top1(rows)
-    first = {architecture_of(row): row for row in reversed(rows)}
     predictors = {name: np.array([row["top1"] for row in own]) for name, own in scores.items()}
-    for name, cost in mean_costs(rows).items():
-        predictors[name] = cost
-    return Ranked(np.array(list(truth.values())), predictors, np.array([first[one]["stratum"] for one in truth]))
+    strata = [row["stratum"] for row in first_rows(rows).values()]
+    return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs_of(rows)}, np.array(strata))
 
 
-def mean_costs(rows: Sequence[Mapping[str, Any]]) -> Dict[str, np.ndarray]:
+def costs_of(rows: Sequence[Mapping[str, Any]]) -> Dict[str, np.ndarray]:
     """FLOPs and params of each architecture."""
-    first = {architecture_of(row): row for row in reversed(rows)}
-    ordered = [first[architecture] for architecture in mean_top1(rows)]
-    return {name: np.array([row[key] for row in ordered]) for name, key in ((FLOPS, "flops"), (PARAMS, "params"))}
+    first = first_rows(rows).values()
+    return {name: np.array([row[key] for row in first]) for name, key in ((FLOPS, "flops"), (PARAMS, "params"))}
 
 
 def seed_agreement(rows: Sequence[Mapping[str, Any]]) -> Optional[float]:

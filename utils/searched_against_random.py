@@ -47,7 +47,7 @@ from spos.schedule import derive_rng
 from spos.search_history import architecture_of
 from spos.search_space import Architecture
 from spos.tables import Column, Table, as_text
-from utils.stand_alone import Network, check_recipe, mean_top1, train_all
+from utils.stand_alone import Network, check_recipe, first_rows, mean_top1, train_all
 
 MAX_DRAWS = 10_000  # for different random architectures
 RESULT_FILE = "comparison.json"
@@ -188,10 +188,10 @@ def compare(rows: Sequence[Row]) -> List[Comparison]:
 
 def group_means(rows: Sequence[Row]) -> Dict[str, List[Tuple[Architecture, float]]]:
     """By group the architectures in it, each with the mean of its seeds."""
-    group_of = {architecture_of(row): row["group"] for row in rows}
+    first = first_rows(rows)
     groups: Dict[str, List[Tuple[Architecture, float]]] = {}
     for architecture, top1 in mean_top1(rows).items():
-        groups.setdefault(group_of[architecture], []).append((architecture, top1))
+        groups.setdefault(first[architecture]["group"], []).append((architecture, top1))
     return groups
 
 

@@ -159,6 +159,14 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
+def first_rows(rows: Sequence[Mapping[str, Any]]) -> Dict[Architecture, Mapping[str, Any]]:
+    """The first row of each architecture, which tells what is the same for all of its seeds."""
+    found: Dict[Architecture, Mapping[str, Any]] = {}
+    for row in rows:
+        found.setdefault(architecture_of(row), row)
+    return found
+
+
 def mean_top1(rows: Sequence[Mapping[str, Any]]) -> Dict[Architecture, float]:
     """Accuracy of each architecture, averaged over its seeds; in the order of the rows."""
     by_architecture: Dict[Architecture, List[float]] = {}

@@ -1,0 +1,91 @@
+#!/bin/sh
+# The study of docs/study.md, whole: supernets, rank correlation, searches, searched against random networks, on CIFAR-10.
+#
+#   sh scripts/study_cifar10.sh                      packed files in data/cifar10 (train.rec, val.rec; README.md, "Your own
+#                                                    images")
+#   sh scripts/study_cifar10.sh PATH/TO/cifar10      packed files elsewhere
+#   JOBS=8 sh scripts/study_cifar10.sh               eight processes of one thread at a time, instead of two
+#   sh scripts/study_cifar10.sh PATH/TO/cifar10 search 0    one part of it alone, by the name and arguments of its function
+#
+# About four hours on two cores. Results: runs/study; what the figures need is copied to runs/study/logs, laid out like
+# logs/study-cifar10. The same command goes on where it was stopped. Figures and tables of docs/study.md from there:
+# env/bin/python -m utils.study runs/study/logs --images runs/study/images
+set -eu
+here=$(dirname -- "$0")
+images=${1:-data/cifar10}
+out=runs/study
+jobs=${JOBS:-2}
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+for file in train.rec val.rec; do
+    [ -e "$images/$file" ] || { echo "error: $images/$file does not exist; see the head of $0" >&2; exit 2; }
+done
+
+data="--dataset cifar10 --rec-train $images/train.rec --rec-val $images/val.rec --strides 2,1,2,2,2 -j 1"
+lists="--holdout 2500 --update-bn-images 2000"
+recipe="--batch-size 64 --lr 0.2 --lr-mode cosine --wd 3e-5 --label-smoothing --no-wd --log-interval 1000"
+alone="$data $recipe --num-epochs 8 --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 4"
+
+run() {
+    sh "$here/run.sh" "$@"
+}
+
+# supernet NAME FLAGS...: 60 epochs of 85 batches, or of a quarter of them where a step has four passes.
+supernet() {
+    name=$1
+    shift
+    # shellcheck disable=SC2086  several flags in one variable
+    run train_imagenet.py --model ShuffleNas --channels-layout Small --use-se --last-conv-after-pooling \
+        $data $lists $recipe --num-epochs 60 --warmup-epochs 2 --val-architectures 8 --save-frequency 5 \
+        --save-dir "$out/supernets/$name" "$@"
+}
+
+warm_up="--reduced-dataset-scale 8 --epoch-start-cs 20 --cs-warm-up"
+supernets() {
+    cat <<EOF
+warm-up-0 --seed 0 $warm_up
+uniform-0 --seed 0 --reduced-dataset-scale 8
+warm-up-1 --seed 1 $warm_up
+fair-0 --seed 0 --reduced-dataset-scale 32 --sampling fair
+warm-up-2 --seed 2 $warm_up
+sandwich-0 --seed 0 --reduced-dataset-scale 32 --sampling sandwich
+uniform-1 --seed 1 --reduced-dataset-scale 8
+fair-1 --seed 1 --reduced-dataset-scale 32 --sampling fair
+sandwich-1 --seed 1 --reduced-dataset-scale 32 --sampling sandwich
+EOF
+}
+
+# search N: in the supernet warm-up-N, with seed N, at most the median FLOPs of the space.
+search() {
+    # shellcheck disable=SC2086
+    run search_supernet.py --supernet-params "$out/supernets/warm-up-$1/model.params" $data $lists --batch-size 250 \
+        --search-iters 8 --population-size 30 --retain-length 8 --flop-max-m 3.1 --seed "$1" --save-dir "$out/search-$1"
+}
+
+# Genetic, SPOS and random search in the supernet warm-up-0 within the limit of search 0, whose scores are used.
+strategies() {
+    run utils.compare_search --supernet "$out/search-0" --evaluations 100 --seeds 5 --population-size 20 \
+        --retain-length 5 --json >"$out/strategies.json.new"
+    mv "$out/strategies.json.new" "$out/strategies.json"
+}
+
+# ranking JOBS SUPERNETS...: 40 architectures trained alone, beside the supernets.
+ranking() {
+    num_jobs=$1
+    shift
+    # shellcheck disable=SC2086
+    run utils.rank_correlation --supernet "$@" --num-architectures 40 --strata 5 --jobs "$num_jobs" \
+        --save-dir "$out/ranking" -- $alone
+}
+
+# searched JOBS: the three searched architectures and ten random ones of the same FLOPs, three seeds each.
+searched() {
+    # shellcheck disable=SC2086
+    run utils.searched_against_random --num-random 10 --seeds 3 --jobs "$1" --save-dir "$out/searched" \
+        --architecture "$out/search-0/best.json" "$out/search-1/best.json" "$out/search-2/best.json" -- $alone
+}
+
+if [ $# -gt 1 ]; then
+    shift
+    "$@"
+    exit
+fi
