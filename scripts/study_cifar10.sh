@@ -58,13 +58,13 @@ EOF
 search() {
     # shellcheck disable=SC2086
     run search_supernet.py --supernet-params "$out/supernets/warm-up-$1/model.params" $data $lists --batch-size 250 \
-        --search-iters 8 --population-size 30 --retain-length 8 --flop-max-m 3.1 --seed "$1" --save-dir "$out/search-$1"
+        --search-iters 12 --population-size 30 --retain-length 8 --flop-max-m 3.1 --seed "$1" --save-dir "$out/search-$1"
 }
 
 # Genetic, SPOS and random search in the supernet warm-up-0 within the limit of search 0, whose scores are used.
 strategies() {
-    run utils.compare_search --supernet "$out/search-0" --evaluations 100 --seeds 5 --population-size 20 \
-        --retain-length 5 --json >"$out/strategies.json.new"
+    run utils.compare_search --supernet "$out/search-0" --evaluations 60 --seeds 5 --population-size 15 \
+        --retain-length 4 --json >"$out/strategies.json.new"
     mv "$out/strategies.json.new" "$out/strategies.json"
 }
 
@@ -84,8 +84,41 @@ searched() {
         --architecture "$out/search-0/best.json" "$out/search-1/best.json" "$out/search-2/best.json" -- $alone
 }
 
+# The BatchNorm update of the supernet warm-up-0, on the architectures of the ranking.
+bn_update() {
+    run utils.bn_update_effect --supernet "$out/supernets/warm-up-0" --like "$out/ranking/alone.jsonl" \
+        --counts 0,16,64,256,1000,2000
+}
+
+# What figures and tables are made of, without parameters and images.
+collect() {
+    logs=$out/logs
+    mkdir -p "$logs/ranking" "$logs/searched"
+    for run in "$out"/supernets/*; do
+        mkdir -p "$logs/supernets/${run##*/}"
+        cp "$run/config.json" "$run/log.jsonl" "$logs/supernets/${run##*/}"
+    done
+    for run in "$out"/search-*; do
+        mkdir -p "$logs/${run##*/}"
+        cp "$run/config.json" "$run/log.jsonl" "$run/history.jsonl" "$run/best.json" "$logs/${run##*/}"
+    done
+    cp "$out/supernets/warm-up-0/bn_update.jsonl" "$out/strategies.json" "$logs"
+    for run in ranking searched; do
+        cp "$out/$run"/*.json "$out/$run"/*.jsonl "$logs/$run"
+    done
+}
+
 if [ $# -gt 1 ]; then
     shift
     "$@"
     exit
 fi
+
+supernets | xargs -L 1 -P "$jobs" sh "$0" "$images" supernet
+ranking "$jobs" "$out"/supernets/*
+printf '%s\n' 0 1 2 | xargs -L 1 -P "$jobs" sh "$0" "$images" search
+searched "$jobs"
+strategies
+bn_update
+collect
+run utils.study "$out/logs" --images "$out/images" --document ""

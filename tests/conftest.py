@@ -25,6 +25,7 @@ VARIANTS = {
     "last-conv": search_space(last_conv_after_pooling=True),
     "v2plus": search_space("ShuffleNetV2+", use_se=True, last_conv_after_pooling=True),
     "multiple-of-8": search_space(use_se=True, width_multiple=8),
+    "small": search_space("Small", use_se=True, last_conv_after_pooling=True, strides=(2, 1, 2, 2, 2), input_size=32),
     "small-images": search_space(use_se=True, last_conv_after_pooling=True, strides=(1, 1, 2, 2, 2), input_size=32),
 }
 
