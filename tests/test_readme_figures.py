@@ -132,6 +132,8 @@ def test_the_published_schedule_is_printed(tmp_path, capsys):
         (["blocks", "--strides", "2,2"], "stride plan"),
         (["supernet", "--output", "supernet"], ".png, .svg, .pdf"),
         (["warm-up", "--num-epochs", "60"], "--epoch-start-cs 60 is not among the 60 epochs"),
+        (["animation", "gone"], "gone does not exist"),
+        (["animation", "gone", "--output", "search.png"], "must end in .gif"),
     ),
 )
 def test_bad_input_is_one_line(argv, word, capsys):
@@ -142,7 +144,7 @@ def test_bad_input_is_one_line(argv, word, capsys):
 
 @pytest.mark.parametrize(
     "name, most",
-    (("choice_blocks.png", 5e5), ("supernet.png", 3e5), ("warm_up.png", 1e5)),
+    (("choice_blocks.png", 5e5), ("supernet.png", 3e5), ("warm_up.png", 1e5), ("search_supernet.gif", 15e5)),
 )
 def test_figures_of_the_readme_are_small(name, most):
     assert (ROOT / "images" / name).stat().st_size < most

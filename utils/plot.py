@@ -9,9 +9,10 @@ python -m utils.plot stages --architecture oneshot --architecture oneshot-s+ --o
 python -m utils.plot coverage --use-se --last-conv-after-pooling --output coverage.png
 python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output training.png
 python -m utils.plot search runs/digits/search --x params --output search.png
+python -m utils.plot animation runs/digits/search --output search.gif
 python -m utils.plot latency runs/latency --output latency.png
 
-Each has its own --help. The figure is PNG, SVG or PDF by the name of --output.
+Each has its own --help. The figure is PNG, SVG or PDF by the name of --output; the animation is a GIF.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from utils.blocks_figure import blocks
 from utils.distribution_figure import distribution
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
 from utils.latency_figure import latency
+from utils.search_animation import animation
 from utils.search_figure import X_AXES, load_histories, plot_search
 from utils.stages_figure import stages
 from utils.supernet_figure import supernet
@@ -70,6 +72,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "coverage": coverage,
         "training": training,
         "search": search,
+        "animation": animation,
         "latency": latency,
     }
     if argv and argv[0] in figures:
