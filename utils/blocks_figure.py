@@ -149,7 +149,7 @@ def notes_of(space: SearchSpace, one: Drawing) -> List[str]:
     *widths, widest = (str(space.mid_channels(one.block.index, c)) for c in space.searchable_channel_choices)
     notes = [
         f"Channel selection keeps the first {' or '.join(filter(None, [', '.join(widths), widest]))} channels of the "
-        "middle. The others are set to 0 after BN, or its beta would leak from them."
+        "middle. The others are left out, or set to 0 after BN, whose beta must not leak."
     ]
     if len({kind.kernel_size for kind in one.kinds}) > 1:
         notes.append("k: " + ", ".join(f"{kind.kernel_size} in {kind.name}" for kind in one.kinds) + ".")
