@@ -1,13 +1,18 @@
-"""Figures: what a space and its architectures cost, where sampling draws, how training went, what searches found.
+"""Figures of the method, of what a space and its architectures cost, where sampling draws, how training went, and what
+searches found.
 
+python -m utils.plot supernet --use-se --last-conv-after-pooling --output supernet.png
+python -m utils.plot blocks --use-se --output choice_blocks.png
+python -m utils.plot warm-up --output warm_up.png
 python -m utils.plot distribution --use-se --last-conv-after-pooling --output distribution.png
 python -m utils.plot stages --architecture oneshot --architecture oneshot-s+ --output stages.png
 python -m utils.plot coverage --use-se --last-conv-after-pooling --output coverage.png
 python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output training.png
 python -m utils.plot search runs/digits/search --x params --output search.png
+python -m utils.plot animation runs/digits/search --output search.gif
 python -m utils.plot latency runs/latency --output latency.png
 
-Each has its own --help. The figure is PNG, SVG or PDF by the name of --output.
+Each has its own --help. The figure is PNG, SVG or PDF by the name of --output; the animation is a GIF.
 """
 
 from __future__ import annotations
@@ -37,14 +42,18 @@ from spos.reporting import table
 from spos.sampling import SamplingPolicy
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
+from utils.blocks_figure import blocks
 from utils.distribution_figure import distribution
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
 from utils.latency_figure import latency
+from utils.search_animation import animation
 from utils.search_figure import X_AXES, load_histories, plot_search
 from utils.stages_figure import stages
+from utils.supernet_figure import supernet
+from utils.warm_up_figure import CHANNEL_WARM_UP, FULL_WIDTH, warm_up
 
 PUBLISHED = TrainConstraintOptions(*reversed(SAMPLING_RANGES))  # walked through in 7 strips of FLOPs
-LR_WARM_UP, FULL_WIDTH, CHANNEL_WARM_UP = "learning rate warm-up", "full width", "channel warm-up"
+LR_WARM_UP = "learning rate warm-up"
 SHADES = {
     LR_WARM_UP: {"facecolor": "none", "edgecolor": GREY, "hatch": "//", "linewidth": 0, "alpha": 0.5},
     FULL_WIDTH: {"color": BLUE, "alpha": 0.08, "linewidth": 0},
@@ -55,11 +64,15 @@ SHADES = {
 def main(argv: Optional[List[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     figures = {
+        "supernet": supernet,
+        "blocks": blocks,
+        "warm-up": warm_up,
         "distribution": distribution,
         "stages": stages,
         "coverage": coverage,
         "training": training,
         "search": search,
+        "animation": animation,
         "latency": latency,
     }
     if argv and argv[0] in figures:
