@@ -73,7 +73,7 @@ ranking() {
     num_jobs=$1
     shift
     # shellcheck disable=SC2086
-    run utils.rank_correlation --supernet "$@" --num-architectures 40 --strata 5 --jobs "$num_jobs" \
+    run utils.rank_correlation --supernet "$@" --num-architectures "${COUNT:-40}" --strata 5 --jobs "$num_jobs" \
         --save-dir "$out/ranking" -- $alone
 }
 
