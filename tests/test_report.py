@@ -63,7 +63,7 @@ def test_a_whole_pipeline_has_every_part_in_any_order(pipeline, make_page):
         f"Best top-1 with the supernet&#x27;s weights: {row['top1']:.2%} (95% interval {low:.2%} to {high:.2%})" in page
     )
     assert "25.00%, the mean of sampled architectures (20.0%, 30.0%), each after a BatchNorm update" in page
-    assert "these are the parents that it had" in page
+    assert "so what follows is what happened" in page
     assert "the supernet&#x27;s weights on 100 images, and 25.00% on 360 test images" in page
     assert "20.81 to 29.72" in page  # Wilson's interval of 90 hits among 360
     assert "<td>published</td>" in page.replace(' class=""', "") and "MobileNetV3-Large" in page
@@ -124,7 +124,7 @@ def test_what_racing_dropped_is_apart_and_no_candidate_for_the_best(tmp_path, ma
         ({"search_mode": "random"}, "A random search draws every architecture anew"),
         ({"search_mode": "nsga2"}, "The front of accuracy against flops: "),
         ({"search_mode": "two-stage"}, "Two-stage search with the published operators"),
-        ({"evolution": "spos"}, "these are the parents that it had"),
+        ({"evolution": "spos"}, "so what follows is what happened"),
     ),
 )
 def test_every_strategy_can_be_told(changes, word, tmp_path, make_page):
@@ -138,7 +138,7 @@ def test_parents_that_cannot_be_found_again_are_not_made_up(tmp_path, make_page)
     (folder / "config.json").write_text(json.dumps(config))
     page = make_page(folder)
     assert "Parents cannot be told: the search in" in page and "What follows is not parentage" in page
-    assert "these are the parents" not in page
+    assert "what follows is what happened" not in page
 
 
 @pytest.mark.parametrize("kind", MISSING)
@@ -165,7 +165,7 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_is(tmp_path, make_page):
     assert "3 of 9 epochs done. The run has not been validated yet" in page
     assert "This search has not ended: it has no best.json yet" in page
     assert "The last line of history.jsonl was cut short when the program was killed; left out." in page
-    assert "these are the parents that it had" in page
+    assert "so what follows is what happened" in page
 
 
 @pytest.mark.parametrize(

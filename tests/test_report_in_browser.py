@@ -61,6 +61,8 @@ def test_a_page_fits_its_screen_without_errors(width, scheme, browser, page):
     assert browser.get_log("browser") == []
     wide, screen = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert wide <= screen == width
+    browser.execute_script("for (const box of document.querySelectorAll('details')) box.open = true")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
     assert plots and all(plot.find_elements(By.CSS_SELECTOR, ".main-svg") for plot in plots)
     assert browser.execute_script("return document.documentElement.dataset.theme") == scheme

@@ -17,7 +17,7 @@ from utils.report_sections import NO_RUN, of_kind, score_columns, scores
 
 REPLAYED = (
     "The history names no parents. The decisions of the search were run again from its seed and the recorded scores; "
-    "they asked for exactly the architectures of the history, so these are the parents that it had."
+    "they asked for exactly the architectures of the history, so what follows is what happened."
 )
 NEAREST = (
     "What follows is not parentage: every architecture that was better than all before it, beside the nearest of the "
@@ -54,7 +54,7 @@ def _lineage(run: ReportedRun, space: SearchSpace, best: int, writer: Writer) ->
         text(REPLAYED),
         text(
             f"The best one, evaluation {best}, descends from {len(family) - 1} scored architectures over "
-            f"{len(line) - 1} generations of its fitter parents."
+            f"{len(line) - 1} steps from child to fitter parent."
         ),
         writer.plot(ancestors_plot(space, ancestry, best)),
         steps(space, ancestry, line),

@@ -20,7 +20,7 @@ function onAxis(plot) {
   if (!select) return plot;
   const axis = plot.axes[select.value];
   const data = plot.data.map((trace, i) => ({ ...trace, ...axis.traces[i] }));
-  const xaxis = { ...plot.layout.xaxis, title: { text: axis.title } };
+  const xaxis = { ...plot.layout.xaxis, title: { ...plot.layout.xaxis.title, text: axis.title } };
   return { ...plot, data, layout: { ...plot.layout, xaxis } };
 }
 

@@ -44,7 +44,7 @@ def empty_figure(x_title: str, y_title: str, height: int = 380, percent: bool = 
                 "traceorder": "normal",
             },
             "hoverlabel": {"bgcolor": "var(--panel)", "bordercolor": FAINT, "font": {"color": INK, "size": 12}},
-            "xaxis": {**axis, "title": {"text": x_title}},
+            "xaxis": {**axis, "title": {"text": x_title, "standoff": 10}},
             "yaxis": {**axis, "title": {"text": y_title}, "tickformat": ".0%" if percent else ""},
             "hovermode": "closest",
             "dragmode": False,
@@ -139,7 +139,7 @@ def search_plot(history: History, space: SearchSpace, best: Row) -> Plot:
     figure.add_trace(go.Scatter(mode="lines", line={"color": ACCENT, "width": 2, "shape": "hv"}, hoverinfo="skip"))
     star = {"symbol": "star", "size": 17, "color": ACCENT, "line": {"color": EDGE, "width": 1}}
     figure.add_trace(_points(space, [best], "the best", star))
-    figure.update_layout(margin={"b": 110})
+    figure.update_layout(margin={"b": 100})
     axes = {key: _axis(history, groups, key) for key in (*_told_costs(history), EVALUATION)}
     return Plot("accuracy of the candidates", figure, axes, inspected(space, best))
 
@@ -147,7 +147,7 @@ def search_plot(history: History, space: SearchSpace, best: Row) -> Plot:
 def _by_iteration(iterations: Sequence[int]) -> Dict[str, Any]:
     """The style of markers that are coloured by iteration, with the scale below the axis."""
     last = max(iterations)
-    bar = {"orientation": "h", "y": -0.2, "yanchor": "top", "thickness": 10, "len": 0.6, "outlinewidth": 0}
+    bar = {"orientation": "h", "y": -0.16, "yanchor": "top", "thickness": 10, "len": 0.6, "outlinewidth": 0}
     more = {"title": {"text": "iteration", "side": "top", "font": {"size": 12}}, "tickformat": "d"}
     ticks = {"nticks": min(last + 1, 8)} if last else {"tickvals": [0]}
     scale = {"colorscale": RAMP, "cmin": 0, "cmax": max(last, 1)}
