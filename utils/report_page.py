@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import count
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
@@ -36,7 +36,7 @@ class Plot:
 
     title: str
     figure: Figure
-    axes: Mapping[str, Mapping[str, Any]] = None  # type: ignore[assignment]
+    axes: Optional[Mapping[str, Mapping[str, Any]]] = None
     chosen: Any = None
 
 
