@@ -44,16 +44,23 @@ from spos.records import (
     write_atomic,
 )
 from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score, warn_of_short_lists
-from spos.search_history import Row, architecture_of, best_architectures, check_history, is_complete, read_history
-from spos.search_plan import check_not_shortened, check_search_flags, flags_that_may_change, make_domain, make_search
+from spos.search_history import SEED_FILE, Row, architecture_of, check_history, is_complete, read_history
+from spos.search_plan import (
+    check_not_shortened,
+    check_search_flags,
+    flags_that_may_change,
+    initial_architectures,
+    make_domain,
+    make_search,
+    target_of,
+)
 from spos.search_report import SearchLog, summarize_search, write_results
-from spos.searcher import Searcher, Target
+from spos.searcher import Searcher
 from spos.stopping import StopRequest
 from spos.supernet_file import supernet_lists, supernet_space
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"
-SEED_FILE = "seed_history.jsonl"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -104,11 +111,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     history = Journal(save_dir / HISTORY_FILE)
     check_history(history.rows, job.identity, history.path)
     seeds = read_seeds(save_dir, job, options)
-    target = Target(options.search_target, options.score_acc_ratio)
-    initial = best_architectures(
-        seeds, domain, lambda row: target.fitness(row["top1"], row["score"]), options.retain_length
-    )
-    search = make_search(domain, options, run.seed, initial)
+    search = make_search(domain, options, run.seed, initial_architectures(seeds, domain, options))
 
     open_run(save_dir, {**config, "images": job.identity["images"]}, run.resume, may_change)
     if seeds:
@@ -119,7 +122,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler) as executor:
         searcher = Searcher(
             domain,
-            target,
+            target_of(options),
             partial(score, job),
             history,
             Journal(save_dir / ARRIVED_FILE),

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The whole method on real images, from nothing: set-up, supernet, search, training of the best architecture, summary.
+# The whole method on real images, from nothing: set-up, supernet, search, training of the best architecture, summary,
+# and a page about all of it: runs/digits/report.html.
 # Handwritten digits, full search space, CPU; less than 10 minutes on two cores after the installation.
 # Results: runs/digits. Run again, it goes on where it was stopped. To start anew: rm -r runs/digits
 set -eu
@@ -11,5 +12,9 @@ echo "== 2/3 search"
 sh scripts/search_supernet.sh --dataset digits
 echo "== 3/3 the best architecture, from scratch"
 sh scripts/train_oneshot.sh --dataset digits
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels
+echo "== effect of the BatchNorm update"
+env/bin/python -m utils.bn_update_effect --supernet runs/digits/supernet --architectures 6
 echo "== summary"
 env/bin/python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/oneshot
+env/bin/python -m utils.report runs/digits/supernet runs/digits/search runs/digits/oneshot --output runs/digits/report.html

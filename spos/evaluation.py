@@ -9,11 +9,11 @@ from typing import Any, Callable, Deque, Dict, Iterable, Optional, Tuple
 import numpy as np
 
 from spos.compat import mx
+from spos.intervals import wilson_interval
 from spos.pixels import Pixels
 from spos.racing import Race
 from spos.search_space import Architecture
 
-CONFIDENCE_Z = 1.959963984540054  # two-sided 95 %
 MAX_IN_FLIGHT = 4  # batches whose hits nobody has waited for
 
 
@@ -34,11 +34,8 @@ class Accuracy:
         return self.top5_hits / self.num_images
 
     def interval(self) -> Tuple[float, float]:
-        """95 % Wilson score interval of `top1` (Wilson, 1927)."""
-        n, p, z2 = self.num_images, self.top1, CONFIDENCE_Z**2
-        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = CONFIDENCE_Z / (1 + z2 / n) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+        """95% interval of `top1`."""
+        return wilson_interval(self.top1_hits, self.num_images)
 
     def to_json(self) -> Dict[str, Any]:
         return {

@@ -5,13 +5,15 @@ never asks for an architecture twice. It ends when its generations are over or i
 
 `seen`, where a search takes it, holds the scores known so far and is added to in place. What it holds at the start is
 not asked for, and competes as a parent if it lies in the domain.
+
+`lineage`, where a search takes it, learns of whom what is asked for is a child. It changes nothing that is drawn.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap
-from dataclasses import dataclass
-from typing import Callable, Dict, Generator, Iterator, List, Mapping, Optional, Sequence
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -23,6 +25,25 @@ MAX_CHILD_TRIES = 200  # children in a row that are no use, before fresh samples
 
 Search = Generator[List[Architecture], Sequence[float], None]
 Scores = Dict[Architecture, float]
+
+
+@dataclass
+class Lineage:
+    """The parents of every child that was taken into a generation: one of a mutant, two of a crossover.
+
+    Fresh samples are not in it. A child that broke a limit and was repaired has the parents it had before.
+    """
+
+    parents: Dict[Architecture, Tuple[Architecture, ...]] = field(default_factory=dict)
+    _of_last_drawn: Tuple[Architecture, ...] = ()
+
+    def draw(self, *parents: Architecture) -> None:
+        """The next child is one of these."""
+        self._of_last_drawn = parents
+
+    def take(self, child: Architecture) -> None:
+        """The child that was drawn last is to be scored."""
+        self.parents[child] = self._of_last_drawn
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,7 @@ def genetic_search(
     rng: np.random.Generator,
     initial: Sequence[Architecture] = (),
     seen: Optional[Scores] = None,
+    lineage: Optional[Lineage] = None,
 ) -> Search:
     """Generations of survivors and their children; only the children are yielded, the survivors keep their score.
 
@@ -79,8 +101,8 @@ def genetic_search(
         parents = select_parents(population, seen, settings, rng)
         num_children = settings.population_size - len(parents)
         if len(parents) > 1:
-            family = children_of_pairs(parents, domain, settings.mutate_chance, rng)
-            children = take_new(family, num_children - len(children), domain, rng, seen, children)
+            family = children_of_pairs(parents, domain, settings.mutate_chance, rng, lineage)
+            children = take_new(family, num_children - len(children), domain, rng, seen, children, lineage)
         children = fill_up(children[:num_children], num_children, domain, rng, seen)
         if not children:
             return
@@ -94,6 +116,7 @@ def spos_search(
     rng: np.random.Generator,
     initial: Sequence[Architecture] = (),
     seen: Optional[Scores] = None,
+    lineage: Optional[Lineage] = None,
 ) -> Search:
     """The evolution of Single Path One-Shot (arXiv:1904.00420): parents are the best of everything scored.
 
@@ -107,7 +130,7 @@ def spos_search(
     for iteration in range(settings.num_iterations):
         if iteration > 0:
             parents = sorted(visited, key=seen.__getitem__, reverse=True)[: settings.retain_length]
-            generation = _spos_children(parents, domain, settings, rng, seen)
+            generation = _spos_children(parents, domain, settings, rng, seen, lineage)
         generation = fill_up(generation[:size], size, domain, rng, seen)
         if not generation:
             return
@@ -116,13 +139,20 @@ def spos_search(
 
 
 def _spos_children(
-    parents: Sequence[Architecture], domain: Domain, settings: GeneticSettings, rng: np.random.Generator, seen: Scores
+    parents: Sequence[Architecture],
+    domain: Domain,
+    settings: GeneticSettings,
+    rng: np.random.Generator,
+    seen: Scores,
+    lineage: Optional[Lineage],
 ) -> List[Architecture]:
     half = settings.population_size // 2
-    mutants = take_new(mutants_of(parents, domain, settings.mutate_chance, rng), half, domain, rng, seen)
+    mutating = mutants_of(parents, domain, settings.mutate_chance, rng, lineage)
+    mutants = take_new(mutating, half, domain, rng, seen, lineage=lineage)
     if len(parents) < 2:
         return mutants
-    return take_new(children_of_pairs(parents, domain, 0.0, rng), half, domain, rng, seen, mutants)
+    pairs = children_of_pairs(parents, domain, 0.0, rng, lineage)
+    return take_new(pairs, half, domain, rng, seen, mutants, lineage)
 
 
 EVOLUTIONS: Mapping[str, Callable[..., Search]] = {"published": genetic_search, "spos": spos_search}
@@ -143,22 +173,35 @@ def select_parents(
 
 
 def children_of_pairs(
-    parents: Sequence[Architecture], domain: Domain, mutate_chance: float, rng: np.random.Generator
+    parents: Sequence[Architecture],
+    domain: Domain,
+    mutate_chance: float,
+    rng: np.random.Generator,
+    lineage: Optional[Lineage] = None,
 ) -> Iterator[Architecture]:
     """Without end: two children of every pair of parents drawn."""
     while True:
         first, second = rng.choice(len(parents), 2, replace=False)
         for _ in range(2):
             child = crossover(parents[first], parents[second], domain, rng)
+            if lineage:
+                lineage.draw(parents[first], parents[second])
             yield mutate(child, domain, mutate_chance, rng) if mutate_chance else child
 
 
 def mutants_of(
-    parents: Sequence[Architecture], domain: Domain, chance: float, rng: np.random.Generator
+    parents: Sequence[Architecture],
+    domain: Domain,
+    chance: float,
+    rng: np.random.Generator,
+    lineage: Optional[Lineage] = None,
 ) -> Iterator[Architecture]:
     """Without end: mutants of a parent drawn."""
     while True:
-        yield mutate(parents[rng.integers(len(parents))], domain, chance, rng)
+        parent = parents[rng.integers(len(parents))]
+        if lineage:
+            lineage.draw(parent)
+        yield mutate(parent, domain, chance, rng)
 
 
 def take_new(
@@ -168,6 +211,7 @@ def take_new(
     rng: np.random.Generator,
     seen: Scores,
     generation: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
 ) -> List[Architecture]:
     """`generation` and up to `count` different children that keep the constraints and have not been seen.
 
@@ -188,6 +232,8 @@ def take_new(
         if child is not None and child not in known and domain.admits(child):
             taken[child] = None
             failures = 0
+            if lineage:
+                lineage.take(child)
     return list(taken)
 
 

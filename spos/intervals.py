@@ -1,8 +1,9 @@
-"""Means of few runs with their confidence: Student's t for one group, Welch's for the difference of two."""
+"""How sure measured values are: shares of images, means of few runs, differences of two such means."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+import math
+from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -10,6 +11,7 @@ from scipy.special import stdtrit
 from spos.errors import InputError
 
 CONFIDENCE = 0.95  # two-sided
+CONFIDENCE_Z = 1.959963984540054  # of the normal distribution
 
 
 class Interval(NamedTuple):
@@ -21,6 +23,14 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
+
+
+def wilson_interval(hits: int, num_images: int) -> Tuple[float, float]:
+    """95% Wilson score interval of the share of hits (Wilson, 1927)."""
+    n, p, z2 = num_images, hits / num_images, CONFIDENCE_Z**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = CONFIDENCE_Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def student_interval(values: Sequence[float]) -> Interval:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 from pymoo.algorithms.moo.nsga2 import NSGA2, binary_tournament
@@ -21,7 +21,17 @@ from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.problems.static import StaticProblem
 
 from spos.domain import Domain
-from spos.evolution import GeneticSettings, Scores, Search, crossover, fill_up, mutate, new_initial, take_new
+from spos.evolution import (
+    GeneticSettings,
+    Lineage,
+    Scores,
+    Search,
+    crossover,
+    fill_up,
+    mutate,
+    new_initial,
+    take_new,
+)
 from spos.search_space import Architecture
 
 TOURNAMENT = TournamentSelection(binary_tournament)
@@ -33,6 +43,7 @@ def nsga2(
     settings: GeneticSettings,
     rng: np.random.Generator,
     initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
 ) -> Search:
     """See `pareto.nsga2_search`; `costs` are keys of `Domain.cost_fields`."""
     seen: Scores = {}
@@ -40,7 +51,8 @@ def nsga2(
     first = fill_up(new_initial(initial, domain, seen)[:size], size, domain, rng, seen)
     if not first:
         return
-    algorithm = NSGA2(size, _as_genes(first), mating=Breeding(domain, settings.mutate_chance, rng, seen))
+    breeding = Breeding(domain, settings.mutate_chance, rng, seen, lineage)
+    algorithm = NSGA2(size, _as_genes(first), mating=breeding)
     problem = Problem(n_var=len(domain.genes), n_obj=1 + len(costs))
     algorithm.setup(problem, termination=NoTermination())
     for _ in range(settings.num_iterations):
@@ -67,11 +79,13 @@ class Breeding:
     mutate_chance: float
     rng: np.random.Generator
     seen: Scores
+    lineage: Optional[Lineage] = None
 
     def do(self, problem: Problem, population: Population, count: int, algorithm: NSGA2, **_: Any) -> Population:
         """Up to `count` architectures to score next."""
         select = partial(TOURNAMENT, problem, population, count, 2, algorithm=algorithm)
-        children = take_new(self._children(select), count, self.domain, self.rng, self.seen)
+        bred = self._children(select)
+        children = take_new(bred, count, self.domain, self.rng, self.seen, lineage=self.lineage)
         children = fill_up(children, count, self.domain, self.rng, self.seen)
         return Population.new(X=_as_genes(children)) if children else Population.create()
 
@@ -79,6 +93,8 @@ class Breeding:
         while True:
             for pair in select():
                 first, second = (self.domain.from_genes(parent.X.tolist()) for parent in pair)
+                if self.lineage:
+                    self.lineage.draw(first, second)
                 yield mutate(crossover(first, second, self.domain, self.rng), self.domain, self.mutate_chance, self.rng)
 
 

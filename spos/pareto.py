@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import GeneticSettings, Search
+from spos.evolution import GeneticSettings, Lineage, Search
 from spos.records import PathLike, write_json
 from spos.search_history import best_record
 from spos.search_space import Architecture
@@ -35,6 +35,7 @@ def nsga2_search(
     settings: GeneticSettings,
     rng: np.random.Generator,
     initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
 ) -> Search:
     """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
 
@@ -49,7 +50,7 @@ def nsga2_search(
         from spos.nsga2 import nsga2
     except ImportError as error:
         raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
-    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial)
+    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> List[Mapping[str, Any]]:

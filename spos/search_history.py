@@ -28,6 +28,7 @@ from spos.records import HISTORY_FILE, ArchitectureRecord, PathLike, read_rows
 from spos.search_space import Architecture
 
 Row = Dict[str, Any]
+SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
 IDENTITY = {  # by key of a row, what differs
     "fingerprint": "in another search space",
     "supernet": "with another supernet",

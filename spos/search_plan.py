@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from spos.constraints import Constraints, limit_or_none
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
+from spos.evolution import EVOLUTIONS, GeneticSettings, Lineage, Search, random_search
 from spos.latency import LatencyTable
 from spos.options import ConstraintOptions, SearchOptions
 from spos.pareto import nsga2_search, parse_objectives
 from spos.schedule import derive_rng
+from spos.search_history import Row, best_architectures
 from spos.search_space import Architecture, SearchSpace, parse_choices
+from spos.searcher import Target
 from spos.two_stage import two_stage_search
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
@@ -63,11 +65,18 @@ def read_latency_table(limits: ConstraintOptions) -> Optional[LatencyTable]:
     return table
 
 
-def make_search(domain: Domain, options: SearchOptions, seed: int, initial: Sequence[Architecture] = ()) -> Search:
+def make_search(
+    domain: Domain,
+    options: SearchOptions,
+    seed: int,
+    initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
+) -> Search:
     """The strategy, with all of its randomness.
 
     Args:
         initial: what to score first, as far as it lies in the domain.
+        lineage: learns the parents of every child.
     """
     rng = derive_rng(seed, "search")
     if options.search_mode == "random":
@@ -81,10 +90,23 @@ def make_search(domain: Domain, options: SearchOptions, seed: int, initial: Sequ
     )
     evolve = EVOLUTIONS[options.evolution]
     if options.search_mode == TWO_STAGE:
-        return two_stage_search(domain, settings, rng, options.two_stage_blocks, evolve)
+        return two_stage_search(domain, settings, rng, options.two_stage_blocks, evolve, lineage)
     if options.search_mode == "nsga2":
-        return nsga2_search(domain, parse_objectives(options.objectives), settings, rng, initial)
-    return evolve(domain, settings, rng, initial)
+        return nsga2_search(domain, parse_objectives(options.objectives), settings, rng, initial, lineage)
+    return evolve(domain, settings, rng, initial, lineage=lineage)
+
+
+def target_of(options: SearchOptions) -> Target:
+    """What is maximised."""
+    return Target(options.search_target, options.score_acc_ratio)
+
+
+def initial_architectures(seeds: Sequence[Row], domain: Domain, options: SearchOptions) -> List[Architecture]:
+    """What a search scores first: the best of the older one whose complete rows are `seeds`."""
+    target = target_of(options)
+    return best_architectures(
+        seeds, domain, lambda row: target.fitness(row["top1"], row["score"]), options.retain_length
+    )
 
 
 def check_search_flags(options: SearchOptions) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, List
+from functools import partial
+from typing import Callable, List, Optional
 
 import numpy as np
 
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import GeneticSettings, Scores, Search, genetic_search
+from spos.evolution import GeneticSettings, Lineage, Scores, Search, genetic_search
 
 PLAIN_SCALE = 1.0  # of the channels, while blocks are searched
 
@@ -20,6 +21,7 @@ def two_stage_search(
     rng: np.random.Generator,
     num_blocks: int = 1,
     evolve: Callable[..., Search] = genetic_search,
+    lineage: Optional[Lineage] = None,
 ) -> Search:
     """Search block choices with the channel choices fixed, then channel choices with the best block choices fixed.
 
@@ -32,7 +34,7 @@ def two_stage_search(
     Raises: InputError if the iterations do not suffice, or if nothing keeps the constraints in the first stage.
     """
     iterations = share_iterations(settings.num_iterations, num_blocks)
-    return _two_stages(first_stage(domain), settings, rng, iterations, evolve)
+    return _two_stages(first_stage(domain), settings, rng, iterations, partial(evolve, lineage=lineage))
 
 
 def _two_stages(

@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = {
     # pure Python and NumPy
     0: """
-        architectures augmentation command_line comparison constrained_policy constrained_sampling constraints cost
-        cost_report count_rules data_set deployment_options distribution distribution_report domain errors evolution
-        execution_forms executors flag_rules gpu image_folder image_source intervals latency latency_fit latency_run
-        layer_names layer_specs layer_table micronet model_info nsga2 options oracles pareto parity profile_report
-        published racing ranking record_file records reporting sampling schedule search_history search_plan
-        search_report search_space searcher stopping strategies tables tilting timing two_stage
+        ancestry architectures augmentation command_line comparison constrained_policy constrained_sampling constraints
+        cost cost_report count_rules data_set deployment_options distribution distribution_report domain errors
+        evolution execution_forms executors flag_rules gpu image_folder image_source intervals latency latency_fit
+        latency_run layer_names layer_specs layer_table micronet model_info nsga2 options oracles pareto parity
+        profile_report published racing ranking record_file records reporting run_directories sampling schedule
+        search_history search_plan search_report search_space searcher stopping strategies tables tilting timing
+        two_stage
         """,
     # MXNet, but no network of ours
     1: """

@@ -1,0 +1,144 @@
+"""What the BatchNorm update is worth: top-1 of architectures of a supernet after updates on more and more images.
+
+python -m utils.bn_update_effect --supernet runs/digits/supernet --architectures 16 --counts 0,16,64,256,1000
+
+Architectures are drawn uniformly from the supernet's space. Each is scored on the images held out from the supernet's
+training, with the statistics of the first N training images of the list that updates BatchNorm; 0 stands for the
+subnet as it is cut from the supernet, with the running statistics of all paths. Every score is a row of
+`bn_update.jsonl` in the supernet's run, where `utils.report` finds it; the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from tqdm import tqdm
+
+from spos import assembly
+from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
+from spos.data_set import DataSet
+from spos.errors import InputError
+from spos.evaluation import CandidateEvaluator, HitCount, evaluate
+from spos.execution import candidate_evaluator
+from spos.options import DataOptions, DeviceOptions
+from spos.records import LISTS_FOLDER, MODEL_FILE, Journal
+from spos.reporting import table
+from spos.run_directories import BN_UPDATE_FILE, SUPERNET_RUN, RunDirectory, open_run_directory
+from spos.schedule import derive_rng
+from spos.scoring import ScoringJob, load_supernet, make_job
+from spos.search_history import architecture_of, check_history
+from spos.search_space import Architecture, SearchSpace, parse_choices
+
+COUNTS = (0, 16, 64, 256, 1000)
+SPLIT = "search_val"
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = OneLineParser(__doc__, (DeviceOptions,))
+    parser.add_argument("--supernet", type=Path, required=True, help="run directory of a trained supernet")
+    parser.add_argument("--architectures", type=positive, default=16, help="how many are drawn [%(default)s]")
+    parser.add_argument("--counts", default="", help="images of the updates [0,16,64,256,1000, up to the whole list]")
+    parser.add_argument("--seed", type=not_negative, default=0, help="seed of the architectures [%(default)s]")
+    args = parser.parse_args(argv)
+    run = open_run_directory(args.supernet)
+    effect = open_effect(run, pick(DeviceOptions, args))
+    counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
+    journal = Journal(run.path / BN_UPDATE_FILE)
+    check_history(journal.rows, effect.job.identity, journal.path)
+    rows = measure(effect, draw(effect.job.space, args.architectures, args.seed), counts, journal)
+    print(table([*describe(rows, counts), ("written to", journal.path)]))
+    return 0
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A supernet with what scores its paths."""
+
+    job: ScoringJob
+    evaluator: CandidateEvaluator
+    net: Any
+
+    def top1(self, architecture: Architecture, num_bn_images: int) -> Dict[str, Any]:
+        """Accuracy after an update on the first images of the list; 0: with the statistics of the supernet."""
+        own = self.evaluator
+        batches = own.images.batches(own.batch_size, own.ctx)
+        if num_bn_images == 0:
+            return evaluate(self.net.extract(architecture), batches).to_json()
+        path, count = own.path(architecture), HitCount()
+        path.update_batch_norm(own.bn_images.batches(own.batch_size, own.ctx, 0, num_bn_images))
+        for batch in batches:
+            for images, labels in batch:
+                count.add(path.logits(images), labels)
+        return count.accuracy().to_json()
+
+
+def open_effect(run: RunDirectory, devices: DeviceOptions) -> Effect:
+    """Raises InputError if the run is not of a supernet, or has no parameters yet."""
+    if run.kind != SUPERNET_RUN or run.space is None:
+        raise InputError(f"--supernet {run.path} is the run of a {run.kind}")
+    params = run.path / MODEL_FILE
+    if not params.is_file():
+        raise InputError(f"{params} does not exist: the training in {run.path} has not ended; the same command goes on")
+    ctx, options = assembly.make_devices(devices), run.flags(DataOptions)
+    data = assembly.with_lists(assembly.open_data(options), options, run.path / LISTS_FOLDER)
+    job = make_effect_job(run, run.space, options, data, ctx[0].device_type == "gpu")
+    net = load_supernet(str(params), run.space, ctx)
+    return Effect(job, candidate_evaluator(net, data, options, run.path, ctx, split=SPLIT), net)
+
+
+def make_effect_job(
+    run: RunDirectory, space: SearchSpace, options: DataOptions, data: DataSet, on_gpu: bool
+) -> ScoringJob:
+    """What names the scores, as for a search with the batches of the training."""
+    params, lists = str(run.path / MODEL_FILE), run.path / LISTS_FOLDER
+    return make_job(params, space, options, data, lists, "holdout", on_gpu, "float32", run.path, shared=False)
+
+
+def chosen_counts(text: str, num_images: int) -> Tuple[int, ...]:
+    """Rising numbers of images. Raises InputError if they are malformed or the list has fewer."""
+    if not text:
+        return (*(count for count in COUNTS if count < num_images), num_images)
+    counts = tuple(sorted(set(parse_choices(text, "--counts"))))
+    if not counts or counts[0] < 0 or counts[-1] > num_images:
+        raise InputError(f"--counts {text} must be numbers from 0 to {num_images}, the images of the update list")
+    return counts
+
+
+def draw(space: SearchSpace, count: int, seed: int) -> List[Architecture]:
+    """Uniform; more of them begin with the same ones."""
+    rng = derive_rng(seed, "bn update effect")
+    return [space.sample(rng) for _ in range(count)]
+
+
+def measure(
+    effect: Effect, architectures: Sequence[Architecture], counts: Sequence[int], journal: Journal
+) -> List[Dict[str, Any]]:
+    """A row for each architecture and number of images, from the journal or appended to it."""
+    known = {(architecture_of(row), row["num_bn_images"]): row for row in journal.rows}
+    wanted = [(architecture, count) for architecture in architectures for count in counts]
+    missing = [pair for pair in wanted if pair not in known]
+    for architecture, count in tqdm(missing, desc="BatchNorm updates", disable=not sys.stderr.isatty(), leave=False):
+        choices = {
+            "block_choices": list(architecture.block_choices),
+            "channel_choices": list(architecture.channel_choices),
+        }
+        scores = effect.top1(architecture, count)
+        journal.append({**choices, "num_bn_images": count, **scores, **effect.job.identity})
+        known[architecture, count] = journal.rows[-1]
+    return [known[pair] for pair in wanted]
+
+
+def describe(rows: Sequence[Dict[str, Any]], counts: Sequence[int]) -> List[Tuple[str, str]]:
+    """Means over the architectures."""
+    lines = [("images of the update", "mean top-1")]
+    for count in counts:
+        tops = [row["top1"] for row in rows if row["num_bn_images"] == count]
+        lines.append((str(count), f"{sum(tops) / len(tops):.2%} ({len(tops)} architectures)"))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
