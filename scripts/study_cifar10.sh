@@ -68,12 +68,12 @@ strategies() {
     mv "$out/strategies.json.new" "$out/strategies.json"
 }
 
-# ranking JOBS SUPERNETS...: 40 architectures trained alone, beside the supernets.
+# ranking JOBS SUPERNETS...: 30 architectures trained alone, beside the supernets.
 ranking() {
     num_jobs=$1
     shift
     # shellcheck disable=SC2086
-    run utils.rank_correlation --supernet "$@" --num-architectures "${COUNT:-40}" --strata 5 --jobs "$num_jobs" \
+    run utils.rank_correlation --supernet "$@" --num-architectures 30 --strata 5 --jobs "$num_jobs" \
         --save-dir "$out/ranking" -- $alone
 }
 

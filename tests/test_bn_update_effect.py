@@ -12,11 +12,11 @@ from spos.compat import mx
 from spos.errors import InputError
 from spos.evaluation import evaluate
 from spos.options import DeviceOptions
-from spos.run_directories import open_run_directory
 from spos.search_history import architecture_of
 from spos.search_space import search_space
 from utils import bn_update_effect
-from utils.bn_update_effect import chosen_counts, draw, open_effect
+from utils.bn_update_effect import chosen_architectures, chosen_counts, open_effect
+from utils.supernet_scores import open_supernet
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_rows_are_scores_of_the_subnet_and_are_not_measured_twice(supernet, caps
     assert run_program(bn_update_effect.main, flags) == 0
     rows = rows_of(supernet)
     assert [row["num_bn_images"] for row in rows] == [0, 32, 0, 32]
-    effect = open_effect(open_run_directory(supernet), DeviceOptions())
+    effect = open_effect(open_supernet(supernet), DeviceOptions())
     own = effect.evaluator
     for row in rows[:2]:
         subnet = effect.net.extract(architecture_of(row))
@@ -75,14 +75,29 @@ def test_counts_that_cannot_be_are_refused(text):
 
 
 def test_more_architectures_begin_with_the_same():
-    space = search_space()
-    assert draw(space, 5, 0)[:3] == draw(space, 3, 0) != draw(space, 3, 1)
+    def draw(count, seed):
+        return chosen_architectures(None, count, search_space(), seed)
+
+    assert draw(5, 0)[:3] == draw(3, 0) != draw(3, 1)
+
+
+def test_architectures_can_be_those_of_a_file(tmp_path):
+    space, file = search_space("Small"), tmp_path / "alone.jsonl"
+    drawn = chosen_architectures(None, 3, space, 0)
+    rows = [{"block_choices": one.block_choices, "channel_choices": one.channel_choices} for one in (*drawn, drawn[0])]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert chosen_architectures(file, 16, space, 0) == drawn
+    with pytest.raises(InputError, match="8 block choices, space 'OneShot' has 20"):
+        chosen_architectures(file, 16, search_space(), 0)
+    file.write_text('{"top1": 1}\n')
+    with pytest.raises(InputError, match="holds no rows with block_choices"):
+        chosen_architectures(file, 16, space, 0)
 
 
 def test_a_supernet_that_has_not_ended_is_one_line(tmp_path, capsys):
     config = {"program": "train_imagenet.py", "options": {"model": "ShuffleNas"}, "space": search_space().to_json()}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    fails(bn_update_effect.main, ["--supernet", tmp_path], capsys, "has not ended")
+    fails(bn_update_effect.main, ["--supernet", tmp_path], capsys, "is not finished")
 
 
 def test_a_search_is_no_supernet(tmp_path, capsys):

@@ -121,7 +121,7 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
 @pytest.mark.parametrize(
     "change, words",
     (
-        (["--supernet", "nowhere"], ["does not exist"]),
+        (["--supernet", "nowhere"], ["nowhere is no folder"]),
         (["--num-architectures", "7"], ["shared out evenly"]),
         (["--output", "figure.txt"], ["must end in"]),
     ),

@@ -2,10 +2,11 @@
 
 python -m utils.bn_update_effect --supernet runs/digits/supernet --architectures 16 --counts 0,16,64,256,1000
 
-Architectures are drawn uniformly from the supernet's space. Each is scored on the images held out from the supernet's
-training, with the statistics of the first N training images of the list that updates BatchNorm; 0 stands for the
-subnet as it is cut from the supernet, with the running statistics of all paths. Every score is a row of
-`bn_update.jsonl` in the supernet's run, where `utils.report` finds it; the same command goes on where it was stopped.
+Architectures are drawn uniformly from the supernet's space, or are those of a file (`--like`). Each is scored on the
+images held out from the supernet's training, with the statistics of the first N training images of the list that
+updates BatchNorm; 0 stands for the subnet as it is cut from the supernet, with the running statistics of all paths.
+Every score is a row of `bn_update.jsonl` in the supernet's run, where `utils.report` finds it; the same command goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from tqdm import tqdm
 
 from spos import assembly
 from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
-from spos.data_set import DataSet
 from spos.errors import InputError
 from spos.evaluation import CandidateEvaluator, HitCount, evaluate
 from spos.execution import candidate_evaluator
-from spos.options import DataOptions, DeviceOptions
-from spos.records import LISTS_FOLDER, MODEL_FILE, Journal
+from spos.options import DeviceOptions
+from spos.records import Journal, read_rows
 from spos.reporting import table
-from spos.run_directories import BN_UPDATE_FILE, SUPERNET_RUN, RunDirectory, open_run_directory
+from spos.run_directories import BN_UPDATE_FILE
 from spos.schedule import derive_rng
-from spos.scoring import ScoringJob, load_supernet, make_job
+from spos.scoring import ScoringJob, load_supernet
 from spos.search_history import architecture_of, check_history
 from spos.search_space import Architecture, SearchSpace, parse_choices
+from utils.supernet_scores import TrainedSupernet, open_supernet
 
 COUNTS = (0, 16, 64, 256, 1000)
 SPLIT = "search_val"
@@ -40,15 +41,19 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, (DeviceOptions,))
     parser.add_argument("--supernet", type=Path, required=True, help="run directory of a trained supernet")
     parser.add_argument("--architectures", type=positive, default=16, help="how many are drawn [%(default)s]")
+    parser.add_argument(
+        "--like", type=Path, help="file of rows (history.jsonl, alone.jsonl): its architectures instead"
+    )
     parser.add_argument("--counts", default="", help="images of the updates [0,16,64,256,1000, up to the whole list]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the architectures [%(default)s]")
     args = parser.parse_args(argv)
-    run = open_run_directory(args.supernet)
-    effect = open_effect(run, pick(DeviceOptions, args))
+    supernet = open_supernet(args.supernet)
+    architectures = chosen_architectures(args.like, args.architectures, supernet.space, args.seed)
+    effect = open_effect(supernet, pick(DeviceOptions, args))
     counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
-    journal = Journal(run.path / BN_UPDATE_FILE)
+    journal = Journal(args.supernet / BN_UPDATE_FILE)
     check_history(journal.rows, effect.job.identity, journal.path)
-    rows = measure(effect, draw(effect.job.space, args.architectures, args.seed), counts, journal)
+    rows = measure(effect, architectures, counts, journal)
     print(table([*describe(rows, counts), ("written to", journal.path)]))
     return 0
 
@@ -75,26 +80,12 @@ class Effect:
         return count.accuracy().to_json()
 
 
-def open_effect(run: RunDirectory, devices: DeviceOptions) -> Effect:
-    """Raises InputError if the run is not of a supernet, or has no parameters yet."""
-    if run.kind != SUPERNET_RUN or run.space is None:
-        raise InputError(f"--supernet {run.path} is the run of a {run.kind}")
-    params = run.path / MODEL_FILE
-    if not params.is_file():
-        raise InputError(f"{params} does not exist: the training in {run.path} has not ended; the same command goes on")
-    ctx, options = assembly.make_devices(devices), run.flags(DataOptions)
-    data = assembly.with_lists(assembly.open_data(options), options, run.path / LISTS_FOLDER)
-    job = make_effect_job(run, run.space, options, data, ctx[0].device_type == "gpu")
-    net = load_supernet(str(params), run.space, ctx)
-    return Effect(job, candidate_evaluator(net, data, options, run.path, ctx, split=SPLIT), net)
-
-
-def make_effect_job(
-    run: RunDirectory, space: SearchSpace, options: DataOptions, data: DataSet, on_gpu: bool
-) -> ScoringJob:
-    """What names the scores, as for a search with the batches of the training."""
-    params, lists = str(run.path / MODEL_FILE), run.path / LISTS_FOLDER
-    return make_job(params, space, options, data, lists, "holdout", on_gpu, "float32", run.path, shared=False)
+def open_effect(supernet: TrainedSupernet, devices: DeviceOptions) -> Effect:
+    ctx = assembly.make_devices(devices)
+    job = supernet.job(supernet.run.path, on_gpu=ctx[0].device_type == "gpu")
+    net = load_supernet(supernet.params, supernet.space, ctx)
+    images = supernet.with_lists()
+    return Effect(job, candidate_evaluator(net, images, supernet.data, supernet.run.path, ctx, split=SPLIT), net)
 
 
 def chosen_counts(text: str, num_images: int) -> Tuple[int, ...]:
@@ -107,10 +98,18 @@ def chosen_counts(text: str, num_images: int) -> Tuple[int, ...]:
     return counts
 
 
-def draw(space: SearchSpace, count: int, seed: int) -> List[Architecture]:
-    """Uniform; more of them begin with the same ones."""
-    rng = derive_rng(seed, "bn update effect")
-    return [space.sample(rng) for _ in range(count)]
+def chosen_architectures(like: Optional[Path], count: int, space: SearchSpace, seed: int) -> List[Architecture]:
+    """Those of a file of rows, each once; else uniform ones, of which more begin with the same ones.
+
+    Raises: InputError if the file holds none, or others than of this space.
+    """
+    if like is None:
+        rng = derive_rng(seed, "bn update effect")
+        return [space.sample(rng) for _ in range(count)]
+    rows = read_rows(like)
+    if not rows or not all({"block_choices", "channel_choices"} <= set(row) for row in rows):
+        raise InputError(f"--like {like} holds no rows with block_choices and channel_choices")
+    return [space.validate(one, str(like)) for one in dict.fromkeys(map(architecture_of, rows))]
 
 
 def measure(

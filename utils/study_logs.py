@@ -12,6 +12,7 @@ import numpy as np
 from spos.errors import InputError
 from spos.ranking import Correlation, Ranked, correlate
 from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, read_json, read_rows
+from spos.run_directories import BN_UPDATE_FILE
 from spos.schedule import derive_rng
 from spos.search_history import architecture_of
 from spos.search_space import Architecture, SearchSpace
@@ -22,7 +23,6 @@ from utils.supernet_scores import SCORES_FILE
 
 Row = Mapping[str, Any]
 NUM_TRAIN = 50_000  # training images of CIFAR-10, of which a supernet holds some out
-BN_FILE = "bn_update.jsonl"
 STRATEGIES_FILE = "strategies.json"
 SUPERNETS, RANKING, SEARCHED, SEARCH = "supernets", "ranking", "searched", "search-*"
 SECONDS_OF_AN_HOUR = 3600
@@ -121,7 +121,7 @@ def load_study(folder: Path) -> Study:
         supernets,
         alone,
         _scores(read_rows(folder / RANKING / SCORES_FILE), alone),
-        read_rows(folder / BN_FILE),
+        read_rows(folder / BN_UPDATE_FILE),
         read_json(strategies) if strategies.is_file() else None,
         [_load_search(run) for run in sorted(folder.glob(SEARCH)) if run.is_dir()],
         read_rows(folder / SEARCHED / ALONE_FILE),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple, Type
+from typing import Dict, Tuple
 
 from spos import assembly
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.options import ConstraintOptions, DataOptions, SearchOptions
-from spos.records import CONFIG_FILE, HISTORY_FILE, Journal, find_config, read_json, read_rows
+from spos.records import HISTORY_FILE, Journal, find_config, read_rows
+from spos.run_directories import SEARCH_RUN, open_run_directory
 from spos.scoring import ScoringJob, make_job, score
 from spos.search_history import architecture_of, check_history, is_complete
 from spos.search_plan import make_domain
-from spos.search_space import Architecture, SearchSpace
+from spos.search_space import Architecture
 from spos.supernet_file import supernet_lists
 
 SCORES_FILE = "comparison.jsonl"  # in the run directory: architectures that the search itself has not scored
@@ -42,21 +42,15 @@ class SupernetOracle:
         return self._known[architecture]
 
 
-def open_search(run: Path) -> Tuple[Domain, SupernetOracle]:
+def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     """What a search could visit, and its supernet as the oracle. Raises InputError if it is no search's run."""
-    config = read_json(run / CONFIG_FILE)
-    if not isinstance(config, dict) or config.get("program") != "search_supernet.py":
-        raise InputError(f"{run} is no run of search_supernet.py")
-    search, limits, options = (recorded(group, config) for group in (SearchOptions, ConstraintOptions, DataOptions))
-    space = SearchSpace.from_json(config["space"], source=str(run))
-    lists = supernet_lists(search.supernet_params, find_config(search.supernet_params), run)
+    run = open_run_directory(path)
+    if run.kind != SEARCH_RUN or run.space is None:
+        raise InputError(f"{path} is no run of search_supernet.py")
+    search, limits, options = (run.flags(group) for group in (SearchOptions, ConstraintOptions, DataOptions))
+    lists = supernet_lists(search.supernet_params, find_config(search.supernet_params), path)
     data = assembly.with_lists(assembly.open_data(options), options, lists)
     job = make_job(
-        search.supernet_params, space, options, data, lists, search.search_on, False, "float32", run, shared=False
+        search.supernet_params, run.space, options, data, lists, search.search_on, False, "float32", path, shared=False
     )
-    return make_domain(space, search, limits), SupernetOracle(job, run)
-
-
-def recorded(group: Type, config: Mapping[str, Any]) -> Any:
-    """The flags of a group as a run recorded them."""
-    return group(**{item.name: config["options"][item.name] for item in fields(group)})
+    return make_domain(run.space, search, limits), SupernetOracle(job, path)

@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from spos import assembly
 from spos.compat import threads_of_each
+from spos.data_set import DataSet
 from spos.errors import InputError
 from spos.executors import open_executor
-from spos.options import SUPERNET, DataOptions
-from spos.records import CONFIG_FILE, LISTS_FOLDER, MODEL_FILE, Journal, read_json
+from spos.options import DataOptions
+from spos.records import LISTS_FOLDER, MODEL_FILE, Journal
+from spos.run_directories import SUPERNET_RUN, RunDirectory, open_run_directory
 from spos.scoring import ScoringJob, check_supernet, make_job, score
 from spos.search_history import architecture_of
 from spos.search_space import Architecture, SearchSpace
-from utils.supernet_oracle import recorded
 
 SCORES_FILE = "supernets.jsonl"
 
@@ -29,41 +30,55 @@ SCORES_FILE = "supernets.jsonl"
 class TrainedSupernet:
     """A finished run of `train_imagenet.py --model ShuffleNas`."""
 
-    run: Path
+    run: RunDirectory
     space: SearchSpace
     data: DataOptions
 
     @property
     def name(self) -> str:
-        return self.run.resolve().name
+        return self.run.name
 
-    def job(self, folder: Path) -> ScoringJob:
+    @property
+    def params(self) -> str:
+        return str(self.run.path / MODEL_FILE)
+
+    def with_lists(self) -> DataSet:
+        """Its images, with the lists that were held out of its training."""
+        return assembly.with_lists(assembly.open_data(self.data), self.data, self.run.path / LISTS_FOLDER)
+
+    def job(self, folder: Path, on_gpu: bool = False) -> ScoringJob:
         """What scores with it. Args: folder: where decoded images are kept, if they take too much memory."""
-        lists = self.run / LISTS_FOLDER
-        data = assembly.with_lists(assembly.open_data(self.data), self.data, lists)
-        params = str(self.run / MODEL_FILE)
-        return make_job(params, self.space, self.data, data, lists, "holdout", False, "float32", folder, shared=False)
+        lists, data = self.run.path / LISTS_FOLDER, self.with_lists()
+        return make_job(
+            self.params, self.space, self.data, data, lists, "holdout", on_gpu, "float32", folder, shared=False
+        )
 
 
-def open_supernets(runs: Sequence[Path], batch_size: int) -> List[TrainedSupernet]:
-    """Raises: InputError if a run is no finished supernet, or if two have one name or differ in their space."""
-    supernets = []
-    for run in runs:
-        config = read_json(run / CONFIG_FILE)
-        if not isinstance(config, dict) or config.get("options", {}).get("model") != SUPERNET:
-            raise InputError(f"{run} is no run of train_imagenet.py --model {SUPERNET}")
-        if not (run / MODEL_FILE).is_file():
-            raise InputError(f"the run in {run} is not finished: it has no {MODEL_FILE} yet")
-        space = SearchSpace.from_json(config["space"], str(run))
-        check_supernet(str(run / MODEL_FILE), space)
-        supernets.append(TrainedSupernet(run, space, replace(recorded(DataOptions, config), batch_size=batch_size)))
+def open_supernet(path: Path, batch_size: int = 0) -> TrainedSupernet:
+    """Args: batch_size: images in a step of scoring; 0: as in its training.
+
+    Raises: InputError if it is no finished run of a supernet.
+    """
+    run = open_run_directory(path)
+    if run.kind != SUPERNET_RUN or run.space is None:
+        raise InputError(f"--supernet {path} is the run of a {run.kind}")
+    if not (path / MODEL_FILE).is_file():
+        raise InputError(f"the run in {path} is not finished: it has no {MODEL_FILE} yet; the same command goes on")
+    options = run.flags(DataOptions)
+    return TrainedSupernet(run, run.space, replace(options, batch_size=batch_size or options.batch_size))
+
+
+def open_supernets(paths: Sequence[Path], batch_size: int) -> List[TrainedSupernet]:
+    """Raises: InputError as `open_supernet`, and if two have one name or differ in their space."""
+    supernets = [open_supernet(path, batch_size) for path in paths]
     names = [supernet.name for supernet in supernets]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise InputError(f"two of the supernets are named {twice.pop()}: their folders must differ in the last part")
-    for supernet in supernets[1:]:
+    for supernet in supernets:
+        check_supernet(supernet.params, supernet.space)
         if supernet.space != supernets[0].space:
-            raise InputError(f"{supernet.run} was trained in another search space than {supernets[0].run}")
+            raise InputError(f"{supernet.run.path} was trained in another search space than {supernets[0].run.path}")
     return supernets
 
 
