@@ -8,9 +8,9 @@ import numpy as np
 from plotly import graph_objects as go
 
 from spos.ancestry import Ancestry
+from spos.intervals import student_interval
 from spos.search_history import Row, find_ties
 from spos.search_space import SearchSpace
-from utils.compare_search import interval
 from utils.plot import CHANNEL_WARM_UP, FULL_WIDTH, LR_WARM_UP, Run
 from utils.report_page import Plot
 from utils.search_figure import X_AXES, History
@@ -45,7 +45,7 @@ def empty_figure(x_title: str, y_title: str, height: int = 380, percent: bool = 
             },
             "hoverlabel": {"bgcolor": "var(--panel)", "bordercolor": FAINT, "font": {"color": INK, "size": 12}},
             "xaxis": {**axis, "title": {"text": x_title, "standoff": 10}},
-            "yaxis": {**axis, "title": {"text": y_title}, "tickformat": ".0%" if percent else ""},
+            "yaxis": {**axis, "title": {"text": y_title}, "tickformat": ".1~%" if percent else ""},
             "hovermode": "closest",
             "dragmode": False,
         }
@@ -250,7 +250,7 @@ def bn_update_plot(counts: Sequence[int], tops: np.ndarray) -> Plot:
     means = tops.mean(axis=0).tolist()
     bars = None
     if len(tops) > 1:
-        half = [interval(column).high - float(column.mean()) for column in tops.T]
+        half = [student_interval(column).high - float(column.mean()) for column in tops.T]
         bars = {"type": "data", "array": half, "color": ACCENT, "thickness": 1.5, "width": 5}
     name = "mean" if bars is None else "mean, 95% interval over the architectures"
     figure.add_trace(
