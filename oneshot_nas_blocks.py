@@ -18,6 +18,7 @@ from spos.search_space import ChoiceBlockGeometry
 from spos.slicing import leading_corner
 
 nn = mx.gluon.nn
+CHANNELS_OF_LAYOUTS = 16  # that oneDNN's layouts keep together where the CPU has AVX-512; 8 elsewhere
 
 
 class HardSwish(mx.gluon.HybridBlock):
@@ -270,6 +271,7 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         self.gathers = shuffle_by_gather
         self.stacks = shuffle_by_stack and block.in_channels % 4 == 0
         self.half = block.in_channels // 2
+        self.copies = (block.in_channels if block.projects else self.half) % CHANNELS_OF_LAYOUTS != 0
         with self.name_scope():
             self.main_branch = MainBranch(main)
             if block.projects:
@@ -293,6 +295,15 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         kept = F.slice_axis(x, axis=1, begin=0, end=self.half)  # (N, C/2, H, W)
         return kept, F.slice_axis(x, axis=1, begin=self.half, end=None)
 
+    def join(self, F, kept, main):
+        """Both halves, (N, out_channels, H/stride, W/stride).
+
+        The gradient of a concatenation is cut, and oneDNN cannot cut its layouts inside a group of channels. The copy
+        gives it a gradient in the plain layout.
+        """
+        joined = F.concat(kept, main, dim=1)
+        return F.identity(joined) if self.copies else joined
+
     def _interleave(self, F, first, second):
         pairs = F.stack(first, second, axis=2)  # (N, C/4, 2, H, W)
         return F.reshape(pairs, shape=(-1, self.half, 0, 0), reverse=True)  # (N, C/2, H, W)
@@ -300,9 +311,9 @@ class ShuffleBlock(mx.gluon.HybridBlock):
     def hybrid_forward(self, F, x, mask=None):
         kept, x = self.split(F, x)
         main = self.main_branch(x) if mask is None else self.main_branch(x, mask)
-        return F.concat(kept, main, dim=1)  # (N, out_channels, H/stride, W/stride)
+        return self.join(F, kept, main)
 
     def run_sliced(self, x, main: Specs):
         """Forward at the middle width that `main` describes, on NDArrays only."""
         kept, x = self.split(mx.nd, x)
-        return mx.nd.concat(kept, self.main_branch.run_sliced(x, main), dim=1)
+        return self.join(mx.nd, kept, self.main_branch.run_sliced(x, main))

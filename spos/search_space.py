@@ -63,8 +63,7 @@ STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not 
 LAYOUTS: Mapping[str, Layout] = {
     "OneShot": Layout((64, 160, 320, 640), (1, 1, 1, 1, 2, 3, 4, 5)),
     "ShuffleNetV2+": Layout((48, 128, 256, 512), (1, 2, 3, 4, 5, 6, 15, 1)),
-    # Not published: for studies on small images. Eight choice blocks; halves of the channels are multiples of 16, for
-    # oneDNN refuses to cut its blocked maps elsewhere.
+    # Not published: for studies on small images (docs/study.md). Eight choice blocks.
     "Small": Layout((32, 64, 128, 256), (1, 1, 1, 1, 2, 3, 4, 5), (2, 2, 2, 2)),
 }
 
