@@ -27,7 +27,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos import assembly
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
@@ -214,6 +214,7 @@ def plot(ranked: Ranked, correlations: Mapping[str, Correlation], costs: Mapping
         axes.set_title(f"{name}: tau-b {describe(correlations[name].overall)}", fontsize=9)
         axes.set_xlabel(f"{name} (M)" if is_cost else "top-1 by the supernet", fontsize=9)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         if not is_cost:
             axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.tick_params(labelsize=8)

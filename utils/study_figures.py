@@ -19,6 +19,7 @@ from utils.stand_alone import first_rows, mean_top1
 from utils.study_logs import Row, Study, by_bn_count
 
 STRATEGY_COLOURS = {"genetic": BLUE, "spos": ORANGE, "random": GREY}
+THOUSAND = 1000
 SHOWN_SEED = 0  # of each kind of supernet, in the figure of the ranking
 
 
@@ -42,16 +43,16 @@ def supernets(study: Study) -> Figure:
     kinds = list(dict.fromkeys(supernet.kind for supernet in study.supernets))
     for supernet in study.supernets:
         colour = f"C{kinds.index(supernet.kind)}"
-        passes = np.arange(1, len(supernet.rows) + 1) * supernet.num_passes / len(supernet.rows)
+        passes = np.arange(1, len(supernet.rows) + 1) * supernet.num_passes / len(supernet.rows) / THOUSAND
         label = supernet.kind if supernet.seed == SHOWN_SEED else None
         losses.plot(passes, [row["loss"] for row in supernet.rows], color=colour, linewidth=1.2, label=label)
-    losses.set_xlabel("image passes")
+    losses.set_xlabel("thousand image passes")
     losses.set_ylabel("training loss of the sampled paths")
     losses.legend(fontsize=8)
     losses.set_ylim(top=2.25)
     names = [supernet.name for supernet in study.supernets if supernet.name in study.scores]
     values = [[row["top1"] for row in study.scores[name]] for name in names]
-    tops.boxplot(values, vert=True, showmeans=True, medianprops={"color": ORANGE}, meanprops={"markersize": 4})
+    tops.boxplot(values, medianprops={"color": ORANGE})
     tops.set_xticks(range(1, len(names) + 1), names, rotation=30, ha="right", fontsize=8)
     tops.set_ylabel("held-out top-1 of the same architectures", fontsize=9)
     tops.yaxis.set_major_formatter(PercentFormatter(1))
