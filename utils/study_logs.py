@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -97,8 +97,17 @@ class Study:
 
     @cached_property
     def ranked(self) -> Ranked:
-        """The networks trained alone beside what supernets, FLOPs and params say of them."""
-        return rank(self.alone, self.scores)
+        """The networks trained alone beside what supernets, means of seeds, FLOPs and params say of them."""
+        ranked = rank(self.alone, self.scores)
+        return replace(ranked, predictors={**self._means(ranked.predictors), **ranked.predictors})
+
+    def _means(self, predictors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """The mean over the seeds of each kind of supernet that has several."""
+        kinds: Dict[str, List[np.ndarray]] = {}
+        for supernet in self.supernets:
+            if supernet.name in predictors:
+                kinds.setdefault(supernet.kind, []).append(predictors[supernet.name])
+        return {f"{kind}, mean of {len(own)}": np.mean(own, 0) for kind, own in kinds.items() if len(own) > 1}
 
     @cached_property
     def correlations(self) -> Dict[str, Correlation]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence
 
 import numpy as np
 
 from spos.constraints import MILLION
-from spos.intervals import Interval, student_interval
+from spos.intervals import Interval
 from spos.ranking import kendall_tau
 from spos.search_history import architecture_of, find_ties, mean_of_random
 from spos.tables import Column, Table
@@ -131,16 +131,16 @@ def searches(study: Study) -> Optional[Table]:
 def ranking(study: Study) -> Table:
     """(e): predictors against accuracies of networks trained alone."""
     own = rank_correlation.table(study.correlations)
-    agreement = seed_agreement(study.alone)
-    notes = (f"tau-b between two seeds of the same networks: {agreement:+.3f}.",) if agreement else ()
-    return Table("", own.columns, own.rows, notes)
+    return Table("", own.columns, own.rows)
 
 
 def searched(study: Study) -> Optional[Table]:
     """(f): searched against random networks of the same FLOPs."""
     if not study.searched:
         return None
-    return searched_against_random.table(study.searched, searched_against_random.compare(study.searched))
+    own = searched_against_random.table(study.searched, searched_against_random.compare(study.searched))
+    note = f"tau-b between two seeds of these networks, mean of all pairs: {seed_agreement(study.searched):+.3f}."
+    return Table("", own.columns, own.rows, (note,))
 
 
 def networks(study: Study) -> Optional[Table]:
@@ -200,15 +200,6 @@ def seeds_of(rows: Sequence[Row]) -> str:
 def seconds_of(rows: Sequence[Row]) -> float:
     """Of all networks together, each by one thread."""
     return sum(row["seconds"] for row in rows)
-
-
-def kind_means(study: Study, values: Mapping[str, float]) -> Dict[str, Tuple[float, Optional[Interval]]]:
-    """Mean of a value over the supernets of each kind, and its interval where there are several seeds."""
-    kinds: Dict[str, List[float]] = {}
-    for supernet in study.supernets:
-        if supernet.name in values:
-            kinds.setdefault(supernet.kind, []).append(values[supernet.name])
-    return {kind: (float(np.mean(own)), student_interval(own) if len(own) > 1 else None) for kind, own in kinds.items()}
 
 
 def plus(interval: Interval) -> str:
