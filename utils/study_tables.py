@@ -178,6 +178,10 @@ def hours(study: Study) -> Table:
     ):
         if own:
             rows.append((name, seeds_of(own), f"`{DRIVER} {command}`", seconds_of(own) / SECONDS_OF_AN_HOUR))
+    if study.strategies:
+        rows.append(("strategies", study.strategies["seeds"], f"`{DRIVER} strategies`", None))
+    if study.bn_rows:
+        rows.append(("BatchNorm update", None, f"`{DRIVER} bn_update`", None))
     return Table("", columns, tuple(rows))
 
 
