@@ -64,7 +64,8 @@ def test_a_path_gives_the_logits_of_the_extracted_subnet(variant, rng):
         architecture = space.sample(rng)
         wanted = plain_logits(net, architecture, bn_images, images, 16)
         got = fast_logits(net, architecture, bn_images, images, 16)
-        assert_alike(got, wanted, 1e-4)  # random values through 60 layers: both are that far from the exact ones
+        # Random values through 60 layers: both are that far from the exact ones, on CPUs with AVX-512 1.4e-4.
+        assert_alike(got, wanted, 3e-4)
 
 
 @pytest.mark.parametrize("width", (0, 3, 6, 9))

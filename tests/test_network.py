@@ -113,7 +113,8 @@ def shortened(space, num_blocks=2):
 
 def test_mask_slice_and_subnet_give_the_same_gradients_on_selected_weights(space, rng):
     """And the same running statistics. Beta before another BatchNorm has a gradient of rounding errors only, so
-    differences are related to the largest gradient of the network and to all gradients together."""
+    differences are related to the largest gradient of the network and to all gradients together. On CPUs with AVX-512
+    they are up to 3.4e-3 of it."""
     space = shortened(space)
     x, architecture = random_input(rng, space, num_images=8), space.sample(rng)
     net = without_dropout(make_supernet(space))
@@ -132,7 +133,7 @@ def test_mask_slice_and_subnet_give_the_same_gradients_on_selected_weights(space
                 for (own, _, shape), value in zip(rows, wanted)
             ]
             largest = max(np.abs(value).max() for value in wanted)
-            assert max(np.abs(error).max() for error in errors) < 2e-3 * largest, (execution, kind)
+            assert max(np.abs(error).max() for error in errors) < 5e-3 * largest, (execution, kind)
             assert norm(errors) < 2e-3 * norm(wanted), (execution, kind)
         if execution == "slice":
             selected = {own: shape for own, _, shape in net._path(architecture, False)}
