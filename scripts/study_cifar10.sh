@@ -48,6 +48,7 @@ warm-up-1 --seed 1 $warm_up
 fair-0 --seed 0 --reduced-dataset-scale 32 --sampling fair
 warm-up-2 --seed 2 $warm_up
 sandwich-0 --seed 0 --reduced-dataset-scale 32 --sampling sandwich
+uniform-1 --seed 1 --reduced-dataset-scale 8
 EOF
 }
 
