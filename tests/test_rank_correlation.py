@@ -11,7 +11,7 @@ from test_stand_alone import trainer  # noqa: F401  a fixture
 import train_imagenet
 from spos.cost import cost_table
 from spos.errors import InputError
-from spos.records import read_json, read_rows
+from spos.records import PIXELS_FOLDER, read_json, read_rows
 from spos.search_history import architecture_of
 from utils import rank_correlation
 from utils.rank_correlation import FLOPS, PARAMS, RankingOptions, plan, rank, seed_agreement
@@ -109,6 +109,7 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
     assert record["architectures"] == record["networks"] == 6
     assert record["predictors"][FLOPS]["gain_over_baseline"] is None
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / PIXELS_FOLDER).exists()  # decoded once, for both processes
     files = {name: (out / name).read_bytes() for name in (ALONE_FILE, SCORES_FILE)}
     assert {architecture_of(row) for row in read_rows(out / SCORES_FILE)} == {
         architecture_of(row) for row in read_rows(out / ALONE_FILE)

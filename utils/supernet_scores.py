@@ -19,7 +19,7 @@ from spos.executors import open_executor
 from spos.options import DataOptions
 from spos.records import LISTS_FOLDER, MODEL_FILE, Journal
 from spos.run_directories import SUPERNET_RUN, RunDirectory, open_run_directory
-from spos.scoring import ScoringJob, check_supernet, make_job, score
+from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score
 from spos.search_history import architecture_of
 from spos.search_space import Architecture, SearchSpace
 
@@ -46,12 +46,15 @@ class TrainedSupernet:
         """Its images, with the lists that were held out of its training."""
         return assembly.with_lists(assembly.open_data(self.data), self.data, self.run.path / LISTS_FOLDER)
 
-    def job(self, folder: Path, on_gpu: bool = False) -> ScoringJob:
-        """What scores with it. Args: folder: where decoded images are kept, if they take too much memory."""
+    def job(self, folder: Path, on_gpu: bool = False, shared: bool = False) -> ScoringJob:
+        """What scores with it.
+
+        Args:
+            folder: where decoded images are kept, if they take too much memory, or several processes use them
+                (`shared`).
+        """
         lists, data = self.run.path / LISTS_FOLDER, self.with_lists()
-        return make_job(
-            self.params, self.space, self.data, data, lists, "holdout", on_gpu, "float32", folder, shared=False
-        )
+        return make_job(self.params, self.space, self.data, data, lists, "holdout", on_gpu, "float32", folder, shared)
 
 
 def open_supernet(path: Path, batch_size: int = 0) -> TrainedSupernet:
@@ -91,13 +94,16 @@ def score_all(
         folder: rows are appended to `supernets.jsonl` in it.    num_jobs: processes.
     """
     journal = Journal(folder / SCORES_FILE)
-    jobs = {supernet.name: supernet.job(folder) for supernet in supernets}
+    jobs = {supernet.name: supernet.job(folder, shared=num_jobs > 1) for supernet in supernets}
     known = {(row["supernet"], row["images"], architecture_of(row)): row for row in journal.rows}
 
     def key(name: str, architecture: Architecture) -> Tuple[str, str, Architecture]:
         return jobs[name].identity["supernet"], jobs[name].identity["images"], architecture
 
     wanted = deque((name, one) for name in jobs for one in architectures if key(name, one) not in known)
+    if num_jobs > 1:
+        for name in dict.fromkeys(name for name, _ in wanted):
+            load_job_images(jobs[name])
     out: Dict[Future, Tuple[str, Architecture]] = {}
     bar = tqdm(total=len(wanted), desc="scores", unit="arch", disable=not sys.stderr.isatty(), leave=False)
     with bar, open_executor(num_jobs, threads_of_each(num_jobs)) as executor:
@@ -111,6 +117,7 @@ def score_all(
                 journal.append(row)
                 known[key(name, architecture)] = row
                 bar.update()
+    assembly.remove_images(folder)
     return {name: [known[key(name, one)] for one in architectures] for name in jobs}
 
 
