@@ -40,6 +40,14 @@ def architecture_of(row: Mapping[str, Any]) -> Architecture:
     return Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
 
 
+def choices_of(architecture: Architecture) -> Dict[str, List[int]]:
+    """The architecture in a row: the inverse of `architecture_of`."""
+    return {
+        "block_choices": list(architecture.block_choices),
+        "channel_choices": list(architecture.channel_choices),
+    }
+
+
 def is_complete(row: Mapping[str, Any]) -> bool:
     """Whether the row was scored on all images."""
     return not row.get("dropped", False)

@@ -25,7 +25,7 @@ from spos.evolution import Search
 from spos.executors import EmbeddedExecutor
 from spos.racing import Race, Racing
 from spos.records import Journal
-from spos.search_history import Row, architecture_of, is_complete
+from spos.search_history import Row, architecture_of, choices_of, is_complete
 from spos.search_space import Architecture, format_choices
 from spos.stopping import StopRequest
 
@@ -191,7 +191,7 @@ class Searcher:
         return {**scores, "dropped": True} if race and scores["num_images"] < race.num_images else scores
 
     def _keep(self, index: int, generation: _Generation) -> None:
-        self.arrived.append({**_choices(generation.architectures[index]), **generation.scores[index]})
+        self.arrived.append({**choices_of(generation.architectures[index]), **generation.scores[index]})
 
     def _keep_what_is_done(self, generation: _Generation) -> None:
         """Before the search ends early: no finished evaluation is lost."""
@@ -215,19 +215,12 @@ class Searcher:
         return {
             "evaluation": len(self.history.rows),
             "iteration": iteration,
-            **_choices(architecture),
+            **choices_of(architecture),
             **cost,
             "fitness": self.target.fitness(scores["top1"], cost["score"]),
             **scores,
             **self.identity,
         }
-
-
-def _choices(architecture: Architecture) -> Dict[str, List[int]]:
-    return {
-        "block_choices": list(architecture.block_choices),
-        "channel_choices": list(architecture.channel_choices),
-    }
 
 
 def _scores_in(row: Mapping[str, Any]) -> Dict[str, Any]:

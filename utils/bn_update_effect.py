@@ -21,7 +21,7 @@ from tqdm import tqdm
 from spos import assembly
 from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
 from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator, HitCount, evaluate
+from spos.evaluation import CandidateEvaluator, evaluate
 from spos.execution import candidate_evaluator
 from spos.options import DeviceOptions
 from spos.records import Journal, read_rows
@@ -29,7 +29,7 @@ from spos.reporting import table
 from spos.run_directories import BN_UPDATE_FILE
 from spos.schedule import derive_rng
 from spos.scoring import ScoringJob, load_supernet
-from spos.search_history import architecture_of, check_history
+from spos.search_history import architecture_of, check_history, choices_of
 from spos.search_space import Architecture, SearchSpace, parse_choices
 from utils.supernet_scores import TrainedSupernet, open_supernet
 
@@ -72,12 +72,9 @@ class Effect:
         batches = own.images.batches(own.batch_size, own.ctx)
         if num_bn_images == 0:
             return evaluate(self.net.extract(architecture), batches).to_json()
-        path, count = own.path(architecture), HitCount()
+        path = own.path(architecture)
         path.update_batch_norm(own.bn_images.batches(own.batch_size, own.ctx, 0, num_bn_images))
-        for batch in batches:
-            for images, labels in batch:
-                count.add(path.logits(images), labels)
-        return count.accuracy().to_json()
+        return evaluate(path.logits, batches).to_json()
 
 
 def open_effect(supernet: TrainedSupernet, devices: DeviceOptions) -> Effect:
@@ -120,12 +117,8 @@ def measure(
     wanted = [(architecture, count) for architecture in architectures for count in counts]
     missing = [pair for pair in wanted if pair not in known]
     for architecture, count in tqdm(missing, desc="BatchNorm updates", disable=not sys.stderr.isatty(), leave=False):
-        choices = {
-            "block_choices": list(architecture.block_choices),
-            "channel_choices": list(architecture.channel_choices),
-        }
         scores = effect.top1(architecture, count)
-        journal.append({**choices, "num_bn_images": count, **scores, **effect.job.identity})
+        journal.append({**choices_of(architecture), "num_bn_images": count, **scores, **effect.job.identity})
         known[architecture, count] = journal.rows[-1]
     return [known[pair] for pair in wanted]
 

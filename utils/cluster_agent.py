@@ -22,17 +22,18 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 def main(argv: List[str]) -> int:
     """Run `argv`. Returns its exit code, or 128 + the signal that killed it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher decides, and it does not send signals
-    command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent)
+    command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=end_with_parent)
     threading.Thread(target=_obey, args=(command.pid,), daemon=True).start()
     code = command.wait()
     _signal_group(command.pid, signal.SIGKILL)
     return 128 - code if code < 0 else code
 
 
-def _end_with_parent() -> None:
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """In a child before it becomes another program: it gets this signal when its parent dies, however that does."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _obey(group: int) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -29,7 +29,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from spos import assembly
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
 from spos.constraints import MILLION
 from spos.cost import cost_table
@@ -41,7 +40,7 @@ from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
 from spos.tables import Column, Table, as_text
 from utils.figures import DPI, check_format, save
-from utils.stand_alone import Network, check_recipe, first_rows, mean_top1, train_all
+from utils.stand_alone import Network, check_recipe, describe_run, first_rows, mean_top1, train_all
 from utils.supernet_scores import open_supernets, score_all
 
 POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
@@ -76,7 +75,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     supernets = open_supernets(args.supernet, options.batch_size)
     folder, space = Path(options.save_dir), supernets[0].space
     networks = plan(space, options)
-    open_run(folder, describe_run(options, space, recipe), may_change=("num_architectures", "seeds"))
+    open_run(
+        folder,
+        describe_run("utils.rank_correlation", options, recipe, space),
+        may_change=("num_architectures", "seeds"),
+    )
     rows = train_all(networks, space, recipe, folder, options.jobs)
     architectures = list(mean_top1(rows))
     scores = score_all(supernets, architectures, folder, options.jobs)
@@ -88,21 +91,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         save(plot(ranked, correlations, costs_of(rows)), args.output)
     print(json.dumps(record) if output.json else text(ranked, correlations, rows))
     return 0
-
-
-def describe_run(options: RankingOptions, space: SearchSpace, recipe: Sequence[str]) -> Dict[str, Any]:
-    """What has to be the same when the run goes on."""
-    free = ("save_dir", "jobs", "batch_size")
-    return {
-        "program": "utils.rank_correlation",
-        "options": {
-            **{name: value for name, value in asdict(options).items() if name not in free},
-            "recipe": " ".join(recipe),
-        },
-        "space": space.to_json(),
-        "fingerprint": space.fingerprint,
-        "versions": assembly.versions(),
-    }
 
 
 def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from spos.architectures import fit
 from spos.comparison import comparison_table
@@ -11,17 +11,19 @@ from spos.intervals import wilson_interval
 from spos.options import SpaceOptions
 from spos.published import NETWORKS
 from spos.run_directories import NETWORK_RUN, SEARCH_RUN, SUBNET_RUN
+from spos.search_space import search_space
 from spos.tables import Column, Table, millions
 from utils.report_page import Section, details, missing, table, text
 from utils.report_runs import ReportedRun
 from utils.report_sections import NO_RUN, Runs, of_kind, score_columns, scores
 
-PUBLISHED_SIZE, PUBLISHED_CLASSES = 224, 1000  # ImageNet's
+PUBLISHED = search_space()  # its images are ImageNet's
 
 
 def result_section(runs: Runs) -> Section:
     """What was trained from scratch, beside the published networks."""
     trained = [run for run in of_kind(runs, SUBNET_RUN, NETWORK_RUN) if run.last_validated]
+    rows = [_own_row(run, run.last_validated) for run in trained if run.last_validated]
     parts = [] if of_kind(runs, SUBNET_RUN) else [missing(NO_RUN[SUBNET_RUN])]
     for run in of_kind(runs, SUBNET_RUN, NETWORK_RUN):
         if not run.last_validated:
@@ -30,7 +32,6 @@ def result_section(runs: Runs) -> Section:
             parts.append(missing(f"{run.name} is not finished: its result is that of its last validated epoch."))
     for search in of_kind(runs, SEARCH_RUN):
         parts += _searched_and_trained(search, trained)
-    rows = [_own_row(run) for run in trained]
     counted = [row for run in of_kind(runs, SEARCH_RUN, SUBNET_RUN) for row in _counted_row(run)]
     rows += [row for i, row in enumerate(counted) if row[5:7] not in [other[5:7] for other in counted[:i]]]
     parts.append(table(_published_table(rows), own=range(len(rows))))
@@ -63,9 +64,8 @@ def _searched_and_trained(search: ReportedRun, trained: Runs) -> List[str]:
     return [text(sentence) for sentence in sentences]
 
 
-def _own_row(run: ReportedRun) -> Tuple[Any, ...]:
-    last, found = run.last_validated, run.architecture()
-    assert last is not None
+def _own_row(run: ReportedRun, last: Mapping[str, Any]) -> Tuple[Any, ...]:
+    found = run.architecture()
     cost = count_architecture(*found) if found else None
     count = last["val_images"]
     interval = wilson_interval(round(last["val_top1"] * count), count)
@@ -80,9 +80,10 @@ def _counted_row(run: ReportedRun) -> List[Tuple[Any, ...]]:
     found = run.architecture()
     if not found:
         return []
-    cost = count_architecture(fit(found[0], SpaceOptions(), PUBLISHED_SIZE, PUBLISHED_CLASSES), found[1])
+    cost = count_architecture(fit(found[0], SpaceOptions(), PUBLISHED.input_size, PUBLISHED.num_classes), found[1])
     name = f"{run.name}, for ImageNet"
-    return [(name, None, "counted only", None, None, *_costs(cost), "224 px, 1000 classes")]
+    images = f"{PUBLISHED.input_size} px, {PUBLISHED.num_classes} classes"
+    return [(name, None, "counted only", None, None, *_costs(cost), images)]
 
 
 def _costs(cost: Optional[Cost]) -> Tuple[Any, ...]:
@@ -95,9 +96,9 @@ def _published_table(own: Sequence[Tuple[Any, ...]]) -> Table:
     columns = (Column("network"), top1, Column("source"), interval, Column("top5", "top-5 (%)", spec=".2f"))
     columns += (millions("flops", "FLOPs"), millions("params", "params"))
     columns += (Column("score", "sum of normalized scores", spec=".4f"), Column("images"))
-    rows = []
+    rows, images = [], f"ImageNet, {PUBLISHED.input_size} px"
     for network in NETWORKS:
         accuracies = (network.top1_percent, "published", None, network.top5_percent)
-        rows.append((network.name, *accuracies, *_costs(Cost(network.macs, network.params)), "ImageNet, 224 px"))
+        rows.append((network.name, *accuracies, *_costs(Cost(network.macs, network.params)), images))
     note = comparison_table().notes[0]
     return Table("", columns, (*own, *rows), (note, "Scores are computed from the FLOPs and params of their row."))

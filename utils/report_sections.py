@@ -11,7 +11,7 @@ from spos.pareto import pareto_front, parse_objectives
 from spos.profile_report import profile_tables
 from spos.records import HISTORY_FILE, LOG_FILE
 from spos.run_directories import BN_UPDATE_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
-from spos.search_history import find_ties, mean_of_random
+from spos.search_history import Row, find_ties, mean_of_random
 from spos.search_space import Architecture, SearchSpace, format_choices
 from spos.tables import Column, Table, millions
 from utils import report_architecture as drawing
@@ -96,15 +96,14 @@ def search_section(runs: Runs, writer: Writer) -> Section:
             parts.append(
                 missing("This search has not ended: it has no best.json yet. What is shown is the best so far.")
             )
-        parts.append(text(_describe_search(run)))
+        parts.append(text(_describe_search(run, run.best)))
         parts.append(writer.plot(search_plot(run.searched, run.space, run.best)))
         parts += _front(run)
     return Section("search", "Search", parts)
 
 
-def _describe_search(run: ReportedRun) -> str:
-    rows, best, options = run.history, run.best, run.run.options
-    assert best is not None
+def _describe_search(run: ReportedRun, best: Row) -> str:
+    rows, options = run.history, run.run.options
     low, high = best["top1_interval"]
     dropped, ties = len(run.searched.dropped), len(find_ties(rows, best))
     count, mean = mean_of_random(rows)

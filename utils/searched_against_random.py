@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spos import assembly
 from spos.command_line import (
     OneLineParser,
     flag,
@@ -47,7 +46,7 @@ from spos.schedule import derive_rng
 from spos.search_history import architecture_of
 from spos.search_space import Architecture
 from spos.tables import Column, Table, as_text
-from utils.stand_alone import Network, check_recipe, first_rows, mean_top1, train_all
+from utils.stand_alone import Network, check_recipe, describe_run, first_rows, mean_top1, train_all
 
 MAX_DRAWS = 10_000  # for different random architectures
 RESULT_FILE = "comparison.json"
@@ -95,7 +94,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     check_searched(searched, args.architecture, options)
     networks = plan(searched, options)
     folder = Path(options.save_dir)
-    open_run(folder, describe_run(searched, options, recipe), may_change=("num_random", "seeds"))
+    config = describe_run("utils.searched_against_random", options, recipe, searched[0].space)
+    config["architecture"] = [record.to_json() for record in searched]
+    open_run(folder, config, may_change=("num_random", "seeds"))
     rows = train_all(networks, searched[0].space, recipe, folder, options.jobs)
     comparisons = compare(rows)
     record = as_json(rows, comparisons)
@@ -115,19 +116,6 @@ def check_searched(searched: Sequence[ArchitectureRecord], files: Sequence[str],
         raise InputError("--seeds must be at least 2: an interval needs more than one")
     if options.num_random < max(2, len(searched)):
         raise InputError(f"--num-random must be at least {max(2, len(searched))}, not {options.num_random}")
-
-
-def describe_run(searched: Sequence[ArchitectureRecord], options: MatchOptions, recipe: Sequence[str]) -> Dict:
-    """What has to be the same when the run goes on."""
-    flags = {name: value for name, value in asdict(options).items() if name not in ("save_dir", "jobs")}
-    return {
-        "program": "utils.searched_against_random",
-        "options": {**flags, "recipe": " ".join(recipe)},
-        "space": searched[0].space.to_json(),
-        "fingerprint": searched[0].space.fingerprint,
-        "architecture": [record.to_json() for record in searched],
-        "versions": assembly.versions(),
-    }
 
 
 def plan(searched: Sequence[ArchitectureRecord], options: MatchOptions) -> List[Network]:

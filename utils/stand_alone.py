@@ -6,31 +6,33 @@ ended. What is in it is not trained again, and a run that was stopped goes on wh
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from tqdm import tqdm
 
+from spos import assembly
 from spos.errors import InputError
 from spos.options import SUBNET
 from spos.records import LOG_FILE, ArchitectureRecord, Journal, read_rows, write_json
 from spos.search_history import architecture_of
 from spos.search_space import Architecture, SearchSpace
 from spos.stopping import StopRequest
+from utils.cluster_agent import end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
 OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
 POLL_SECONDS = 0.2
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+FREE_FLAGS = ("save_dir", "jobs", "batch_size")  # with which a run may go on at another value
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,21 @@ def check_recipe(recipe: Sequence[str]) -> None:
     own = [word for word in recipe if word.partition("=")[0] in OWN_FLAGS]
     if own:
         raise InputError(f"{own[0]} is set for each network; leave it out of the recipe")
+
+
+def describe_run(program: str, options: Any, recipe: Sequence[str], space: SearchSpace) -> Dict[str, Any]:
+    """The config of a run that trains networks alone: what has to be the same when it goes on.
+
+    Args: options: filled group of the program's own flags.
+    """
+    flags = {name: value for name, value in asdict(options).items() if name not in FREE_FLAGS}
+    return {
+        "program": program,
+        "options": {**flags, "recipe": " ".join(recipe)},
+        "space": space.to_json(),
+        "fingerprint": space.fingerprint,
+        "versions": assembly.versions(),
+    }
 
 
 def train_all(
@@ -123,7 +140,7 @@ class _Training:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which stops the others
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
 
     @property
@@ -136,7 +153,7 @@ class _Training:
         self._process.wait()
 
     def row(self) -> Dict[str, Any]:
-        """What is kept of it. Raises InputError if it failed."""
+        """What is kept of it; `seconds` are those since it was started last. Raises InputError if it failed."""
         if self._process.returncode:
             lines = self._output.read_text(errors="replace").strip().splitlines()
             last = lines[-1] if lines else f"it ended with code {self._process.returncode}"
@@ -152,11 +169,6 @@ class _Training:
             "train_loss": end["loss"],
             "seconds": round(time.monotonic() - self._started, 1),
         }
-
-
-def _end_with_parent() -> None:
-    """In a child: stop as after SIGTERM when this process dies, however it does (Linux)."""
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def first_rows(rows: Sequence[Mapping[str, Any]]) -> Dict[Architecture, Mapping[str, Any]]:

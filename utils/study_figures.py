@@ -12,13 +12,13 @@ from spos.constraints import MILLION
 from spos.intervals import student_interval
 from spos.ranking import kendall_tau
 from utils import rank_correlation
+from utils.compare_search import COLORS
 from utils.figures import BLUE, DPI, GREY, ORANGE
 from utils.rank_correlation import FLOPS, PARAMS
 from utils.searched_against_random import RANDOM, group_means
 from utils.stand_alone import first_rows, mean_top1
 from utils.study_logs import Row, Study, by_bn_count
 
-STRATEGY_COLOURS = {"genetic": BLUE, "spos": ORANGE, "random": GREY}
 THOUSAND = 1000
 SHOWN_SEED = 0  # of each kind of supernet, in the figure of the ranking
 
@@ -97,8 +97,8 @@ def strategies(study: Study) -> Optional[Figure]:
         mean = np.array(found["curve"])
         low, high = np.array(found["curve_interval"]).T
         evaluations = np.arange(1, len(mean) + 1)
-        axes.plot(evaluations, mean, color=STRATEGY_COLOURS[name], linewidth=1.6, label=name)
-        axes.fill_between(evaluations, low, high, color=STRATEGY_COLOURS[name], alpha=0.15, linewidth=0)
+        axes.plot(evaluations, mean, color=COLORS[name], linewidth=1.6, label=name)
+        axes.fill_between(evaluations, low, high, color=COLORS[name], alpha=0.15, linewidth=0)
     shown = np.array([found["curve"] for found in study.strategies["searches"].values()])
     axes.set_ylim(bottom=float(shown[:, 4:].min()) - 0.005, top=float(shown.max()) + 0.012)
     axes.set_xlabel("architectures scored")

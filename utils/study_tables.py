@@ -6,11 +6,10 @@ from typing import Callable, Dict, Optional, Sequence
 
 import numpy as np
 
-from spos.constraints import MILLION
 from spos.intervals import Interval
 from spos.ranking import kendall_tau
 from spos.search_history import architecture_of, find_ties, mean_of_random
-from spos.tables import Column, Table
+from spos.tables import Column, Table, millions
 from utils import rank_correlation, searched_against_random
 from utils.rank_correlation import seed_agreement
 from utils.searched_against_random import RANDOM
@@ -107,8 +106,8 @@ def searches(study: Study) -> Optional[Table]:
         Column("random", "mean of the random first", spec=".2%"),
         Column("best", "best top-1 (95%)"),
         Column("ties", "ties with it"),
-        Column("flops", "FLOPs", "M", MILLION, ".3f"),
-        Column("params", "params", "M", MILLION, ".3f"),
+        millions("flops", "FLOPs"),
+        millions("params", "params"),
     )
     rows = []
     for search in study.searches:
@@ -150,8 +149,8 @@ def networks(study: Study) -> Optional[Table]:
     seeds = sorted({row["seed"] for row in study.searched})
     columns = (
         Column("network"),
-        Column("flops", "FLOPs", "M", MILLION, ".3f"),
-        Column("params", "params", "M", MILLION, ".3f"),
+        millions("flops", "FLOPs"),
+        millions("params", "params"),
         *(Column(f"seed_{seed}", f"seed {seed}", spec=".2%") for seed in seeds),
         Column("mean", spec=".2%"),
     )

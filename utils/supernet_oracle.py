@@ -12,7 +12,7 @@ from spos.options import ConstraintOptions, DataOptions, SearchOptions
 from spos.records import HISTORY_FILE, Journal, find_config, read_rows
 from spos.run_directories import SEARCH_RUN, open_run_directory
 from spos.scoring import ScoringJob, make_job, score
-from spos.search_history import architecture_of, check_history, is_complete
+from spos.search_history import architecture_of, check_history, choices_of, is_complete
 from spos.search_plan import make_domain
 from spos.search_space import Architecture
 from spos.supernet_file import supernet_lists
@@ -33,11 +33,7 @@ class SupernetOracle:
     def __call__(self, architecture: Architecture) -> float:
         if architecture not in self._known:
             accuracy = score(self._job, architecture).to_json()
-            choices = {
-                "block_choices": list(architecture.block_choices),
-                "channel_choices": list(architecture.channel_choices),
-            }
-            self._scores.append({**choices, **accuracy, **self._job.identity})
+            self._scores.append({**choices_of(architecture), **accuracy, **self._job.identity})
             self._known[architecture] = accuracy["top1"]
         return self._known[architecture]
 

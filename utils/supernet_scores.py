@@ -20,7 +20,7 @@ from spos.options import DataOptions
 from spos.records import LISTS_FOLDER, MODEL_FILE, Journal
 from spos.run_directories import SUPERNET_RUN, RunDirectory, open_run_directory
 from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score
-from spos.search_history import architecture_of
+from spos.search_history import architecture_of, choices_of
 from spos.search_space import Architecture, SearchSpace
 
 SCORES_FILE = "supernets.jsonl"
@@ -122,10 +122,4 @@ def score_all(
 
 
 def _row(name: str, architecture: Architecture, accuracy: Dict[str, Any], identity: Dict[str, str]) -> Dict[str, Any]:
-    return {
-        "name": name,
-        "block_choices": list(architecture.block_choices),
-        "channel_choices": list(architecture.channel_choices),
-        **accuracy,
-        **identity,
-    }
+    return {"name": name, **choices_of(architecture), **accuracy, **identity}
