@@ -17,23 +17,15 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
-from spos.architectures import fit, named_architecture, space_of
-from spos.command_line import OneLineParser, pick, run_program
+from spos.architectures import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
+from spos.command_line import JsonOptions, OneLineParser, pick, run_program
 from spos.comparison import comparison_table
 from spos.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
 from spos.cost_report import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
-from spos.count_rules import check_count_flags, given_subjects
-from spos.distribution_report import distribution_json, distribution_table
-from spos.latency import LatencyTable
+from spos.count_rules import CountOptions, check_count_flags, given_subjects
+from spos.distribution import distribution_json, distribution_table
+from spos.latency import LatencyTable, LatencyTableOptions
 from spos.layer_table import LayerCost
-from spos.options import (
-    ArchitectureOptions,
-    ComparisonOptions,
-    CountOptions,
-    JsonOptions,
-    LatencyTableOptions,
-    SpaceOptions,
-)
 from spos.profile_report import profile_json, profile_tables
 from spos.search_space import Architecture, SearchSpace
 from spos.tables import Table, render
@@ -119,7 +111,8 @@ def figures(space: SearchSpace, cost: Cost) -> Dict[str, Any]:
 
 def count_file(options: CountOptions) -> Subject:
     """An exported network knows its own classes and structure."""
-    from spos.symbol_cost import count_nodes, load_symbol  # imports MXNet, which the other ways do not need
+    from spos.engine_parameters import load_symbol
+    from spos.symbol_cost import count_nodes
 
     size = options.input_size or SearchSpace.input_size
     nodes = count_nodes(load_symbol(options.symbol), (1, 3, size, size))

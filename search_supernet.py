@@ -25,27 +25,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from spos import assembly
-from spos.command_line import OneLineParser, as_json, pick, run_program
+from spos.architectures import SpaceOptions
+from spos.command_line import OneLineParser, RunOptions, as_json, pick, run_program
 from spos.compat import threads_of_each
+from spos.data_flags import DataOptions
+from spos.datasets import open_data, with_lists
+from spos.engine_devices import make_devices, versions
+from spos.engine_flags import DeviceOptions
 from spos.errors import InputError
 from spos.executors import open_executor
-from spos.options import ConstraintOptions, DataOptions, DeviceOptions, RunOptions, SearchOptions, SpaceOptions
+from spos.pixels import remove_images
 from spos.racing import Racing
-from spos.records import (
-    ARRIVED_FILE,
-    HISTORY_FILE,
-    LOG_FILE,
-    Journal,
-    check_run,
-    file_digest,
-    find_config,
-    open_run,
-    write_atomic,
-)
-from spos.scoring import ScoringJob, check_supernet, load_job_images, make_job, score, warn_of_short_lists
-from spos.search_history import SEED_FILE, Row, architecture_of, check_history, is_complete, read_history
+from spos.records import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
+from spos.runs_files import file_digest, write_atomic
+from spos.runs_journal import Journal
+from spos.scoring import ScoringJob, load_job_images, make_job, score, warn_of_short_lists
+from spos.search_history import SEED_FILE, Row, check_history, is_complete, read_history
 from spos.search_plan import (
+    ConstraintOptions,
+    SearchOptions,
     check_not_shortened,
     check_search_flags,
     flags_that_may_change,
@@ -55,9 +53,10 @@ from spos.search_plan import (
     target_of,
 )
 from spos.search_report import SearchLog, summarize_search, write_results
+from spos.search_space import architecture_of
 from spos.searcher import Searcher
 from spos.stopping import StopRequest
-from spos.supernet_file import supernet_lists, supernet_space
+from spos.supernet_file import check_supernet, supernet_lists, supernet_space
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"
@@ -72,8 +71,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if not Path(options.supernet_params).is_file():
         raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
     trained = find_config(options.supernet_params)
-    data = assembly.open_data(data_options)
-    num_processes = 1 if options.scheduler else len(assembly.make_devices(device_options))
+    data = open_data(data_options)
+    num_processes = 1 if options.scheduler else len(make_devices(device_options))
     space = supernet_space(space_options, data, trained, options.supernet_params)
     domain = make_domain(space, options, constraint_options)
     domain.check()
@@ -87,12 +86,12 @@ def main(argv: Optional[List[str]] = None) -> int:
         "supernet_sha256": file_digest(options.supernet_params),
         **latency_digest(constraint_options.latency_table),
         "data": data.name,
-        "versions": assembly.versions(),
+        "versions": versions(),
     }
     may_change = flags_that_may_change(options)
     check_not_shortened(check_run(save_dir, config, run.resume, may_change), options)
     lists = supernet_lists(options.supernet_params, trained, save_dir)
-    data = assembly.with_lists(data, data_options, lists)
+    data = with_lists(data, data_options, lists)
     on_gpu = device_options.num_gpus > 0
     shared = num_processes > 1 or bool(options.scheduler)
     job = make_job(
@@ -134,7 +133,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             SearchLog(Journal(save_dir / LOG_FILE)),
         )
         rows = searcher.run(search)
-    assembly.remove_images(save_dir)
+    remove_images(save_dir)
     write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
     print(summarize_search(save_dir, rows))
     return 0

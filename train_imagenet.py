@@ -13,40 +13,35 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
-from spos import assembly, trainer
-from spos.architectures import named_architecture, trained_architecture
-from spos.checkpoint import save_parameters
+from spos import trainer
+from spos.architectures import ArchitectureOptions, SpaceOptions, named_architecture, trained_architecture
 from spos.cluster import Cluster
-from spos.command_line import OneLineParser, as_json, pick, run_program
+from spos.command_line import OneLineParser, RunOptions, as_json, pick, run_program
 from spos.compat import mx
-from spos.constrained_policy import CheckedPolicy, describe_sampling, make_policy
+from spos.constrained_policy import CheckedPolicy
 from spos.cost import Cost
+from spos.data import make_loader
+from spos.data_flags import DataOptions
 from spos.data_set import DataSet
+from spos.datasets import check_same_lists, fit_to_data, make_space, open_data, with_lists
+from spos.engine_devices import join_cluster, make_devices, versions
+from spos.engine_flags import TrainDeviceOptions
+from spos.engine_parameters import save_parameters
 from spos.errors import Stopped
-from spos.execution import candidate_evaluator
-from spos.flag_rules import check_training_flags
 from spos.initial_values import check_files, files_digest, initialize, load_first_values, start
 from spos.losses import SMOOTHING, Mixup, Objective, Teacher
-from spos.options import (
-    SUBNET,
-    SUPERNET,
-    ArchitectureOptions,
-    DataOptions,
-    RunOptions,
-    SpaceOptions,
-    TeacherOptions,
-    TrainDeviceOptions,
-    TrainOptions,
-    ZooOptions,
-)
+from spos.options import TeacherOptions, TrainOptions, ZooOptions, check_training_flags, describe_sampling, make_policy
 from spos.path_trainer import PathTrainer, make_optimizer
-from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, Journal, open_run
+from spos.pixels import load_images, remove_images
+from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
 from spos.reporting import RunLog
-from spos.schedule import decay_epochs
+from spos.runs_journal import Journal
+from spos.scoring_candidate import candidate_evaluator
 from spos.search_space import Architecture, SearchSpace
 from spos.strategies import FairStrategy, SandwichStrategy, UniformStrategy
 from spos.symbol_cost import count_symbol
 from spos.training_graphs import TrainingGraphs
+from spos.training_schedule import decay_epochs, make_schedule
 from spos.validation import validate_network, validate_supernet, validate_when_due
 from spos.zoo import load_teacher, zoo_model
 
@@ -83,14 +78,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     check_training_flags(flags.train, flags.zoo, flags.teacher, flags.space, flags.named)
     check_files(flags.train)
     save_dir = Path(flags.run.save_dir or DEFAULT_SAVE_DIR.get(flags.train.model, f"runs/{flags.train.model}"))
-    data = assembly.open_data(flags.data)
-    ctx = assembly.make_devices(flags.device)
+    data = open_data(flags.data)
+    ctx = make_devices(flags.device)
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""
     net = make_net(flags, data, space, record, ctx)
     begins_with = load_first_values(net, flags.train)
     objective = make_objective(flags, data, ctx)
-    cluster = assembly.join_cluster(flags.device)
+    cluster = join_cluster(flags.device)
     config = {
         "program": "train_imagenet.py",
         "options": as_json(*(getattr(flags, name) for name in vars(flags))),
@@ -101,7 +96,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "data": data.name,
         PREPROCESSING: data.preprocessing.to_json(),
         "workers": cluster.num_workers if cluster.is_distributed else None,
-        "versions": assembly.versions(),
+        "versions": versions(),
     }
     if cluster.is_chief:
         open_run(save_dir, config, flags.run.resume)
@@ -109,8 +104,8 @@ def main(argv: Optional[List[str]] = None) -> int:
             print(sampling, flush=True)
     cluster.barrier()
     folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
-    data = assembly.with_lists(data, flags.data, folder / LISTS_FOLDER)
-    assembly.check_same_lists(data, cluster)
+    data = with_lists(data, flags.data, folder / LISTS_FOLDER)
+    check_same_lists(data, cluster)
 
     job = make_job(folder, flags, data, net, objective, ctx, cluster)
     log = RunLog(Journal(folder / LOG_FILE), flags.train.logging_file if cluster.is_chief else "")
@@ -124,7 +119,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             trainer.train(job, progress)
         if cluster.is_chief:
             save_parameters(save_dir / MODEL_FILE, job.net)
-            assembly.remove_images(save_dir)
+            remove_images(save_dir)
             log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
     except Stopped:
         cluster.finish()
@@ -142,8 +137,8 @@ def space_and_architecture(flags: Flags, data: DataSet) -> Tuple[Optional[Search
     if record is None and flags.train.model == SUBNET:
         record = trained_architecture(flags.train.init_params, flags.space)
     if record is None:
-        return assembly.make_space(flags.space, data), None
-    space = replace(record.space, **assembly.fit_to_data(flags.space, data))
+        return make_space(flags.space, data), None
+    space = replace(record.space, **fit_to_data(flags.space, data))
     return space, replace(record, space=space)
 
 
@@ -179,7 +174,7 @@ def make_job(
     train, dtype, is_supernet = flags.train, flags.device.dtype, isinstance(net, Supernet)
     split = train.train_on or ("train" if is_supernet else "train_full")
     scale = train.reduced_dataset_scale
-    loader = assembly.make_loader(data, split, flags.data, len(ctx), True, flags.run.seed, scale, cluster)
+    loader = make_loader(data, split, flags.data, len(ctx), True, flags.run.seed, scale, cluster)
     optimizer = make_optimizer(train.lr, train.momentum, train.wd, dtype)
     strategy: Optional[Callable[..., Sequence]] = None
     if is_supernet:
@@ -192,7 +187,7 @@ def make_job(
         trainer=PathTrainer(net, optimizer, train.no_wd, cluster),
         loader=loader,
         objective=objective,
-        schedule=trainer.make_schedule(
+        schedule=make_schedule(
             train.lr_mode,
             train.lr,
             train.num_epochs,
@@ -221,7 +216,7 @@ def make_job(
             count = train.val_architectures
             measure = partial(validate_supernet, load, policy, count, loader.num_batches, flags.run.seed)
         else:
-            load = once(partial(assembly.load_images, data, "test", flags.data, save_dir))
+            load = once(partial(load_images, data, "test", flags.data, save_dir))
             block = job.forward if train.mode == "symbolic" else net
             measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, dtype)
         job.validate = partial(validate_when_due, measure, train.val_frequency, train.num_epochs)

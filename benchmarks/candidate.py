@@ -68,15 +68,16 @@ from benchmarks.pictures import make_pictures
 from benchmarks.supernet_step import make_space
 from benchmarks.training import TrainingOptions, make_problem, options_json
 from oneshot_nas_network import Supernet
-from spos import assembly
-from spos.checkpoint import load_parameters
 from spos.command_line import OneLineParser, flag, pick, positive, run_program
+from spos.data_flags import DataOptions
+from spos.datasets import open_data
+from spos.engine_parameters import load_parameters
 from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator
 from spos.execution import PathExecutor
-from spos.options import DataOptions
+from spos.pixels import load_images
 from spos.racing import Racing
 from spos.records import find_config
+from spos.scoring_candidate import CandidateEvaluator
 from spos.search_space import Architecture, SearchSpace
 from spos.tables import as_text
 from spos.timing import CLOCKS
@@ -136,14 +137,14 @@ def open_setup(options: BenchmarkOptions, folder: Path) -> Iterator[Any]:
         space = SearchSpace.from_json(config["space"])
         make_net = partial(load_net, space, options.supernet_params)
         data_options = replace(data_options, dataset="digits")
-        data = assembly.open_data(data_options)
+        data = open_data(data_options)
     else:
         space = make_space(options.input_size, 1000)
         make_net = make_problem(space, TrainingOptions(batch_size=1, seed=options.seed)).network
         data, data_options = make_pictures(
             folder, options.bn_images, options.scoring_images, space.num_classes, space.input_size, data_options
         )
-    bn_images, images = (assembly.load_images(data, split, data_options, folder) for split in ("bn", options.score_on))
+    bn_images, images = (load_images(data, split, data_options, folder) for split in ("bn", options.score_on))
     path = PathExecutor(make_net("slice"), CTX).path
     ours = CandidateEvaluator(path, bn_images, images, options.batch_size, CTX)
     yield Setup(make_net, data, data_options, ours, options.score_on), space

@@ -15,12 +15,13 @@ import numpy as np
 from benchmarks.measure import check_close
 from benchmarks.plain import clip_and_divide, update_by_backward
 from oneshot_nas_network import Supernet
-from spos import assembly
 from spos.batch_norm import MOMENTUM, Moments, batch_moments, collect_moments, recalibrate_batch_norm
 from spos.compat import mx
-from spos.data_set import DataSet
-from spos.evaluation import Accuracy, CandidateEvaluator, HitCount
-from spos.options import DataOptions
+from spos.data import make_loader
+from spos.data_flags import DataOptions
+from spos.data_set import LISTS_SEED, DataSet
+from spos.evaluation import Accuracy, HitCount
+from spos.scoring_candidate import CandidateEvaluator
 from spos.search_space import Architecture, SearchSpace
 
 CTX = (mx.cpu(),)
@@ -103,7 +104,7 @@ class PlainCandidate(CandidateWay):
     execution = staticmethod(clip_and_divide)
 
     def decoded(self, split: str) -> Batches:
-        loader = assembly.make_loader(self.setup.data, split, self.setup.options, order_seed=assembly.LISTS_SEED)
+        loader = make_loader(self.setup.data, split, self.setup.options, order_seed=LISTS_SEED)
         return loader.epoch(0)
 
     def prepare(self, architecture: Architecture, batches: Batches) -> Forward:

@@ -35,16 +35,16 @@ from benchmarks.measure import (
 from benchmarks.plain import clip_and_divide
 from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import random_arrays
-from spos.architectures import fit, named_architecture
+from spos.architectures import ArchitectureOptions, SpaceOptions, fit, named_architecture
 from spos.calibration import NAIVE
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.data_preprocessing import Preprocessing
 from spos.deployment import DeployedSubnet, as_function, merge_batch_norm, pad_widths
 from spos.deployment_options import FORMATS
 from spos.errors import InputError
 from spos.formats import FORMAT_CLASSES
-from spos.model_info import ModelInfo, Preprocessing
-from spos.onnx_session import import_library
-from spos.options import ArchitectureOptions, SpaceOptions
+from spos.model_info import ModelInfo
+from spos.onnx_model import import_library
 from spos.parity import Logits, random_images
 from spos.timing import CLOCKS
 

@@ -17,12 +17,11 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from spos.assembly import versions
-from spos.command_line import flag
+from spos.command_line import JsonOptions, flag
 from spos.compat import num_threads
+from spos.engine_devices import versions
 from spos.errors import InputError
-from spos.options import JsonOptions
-from spos.records import check_output
+from spos.runs_files import check_output
 from spos.tables import Column, Table, as_text
 from spos.timing import CLOCKS, Timing
 

@@ -32,9 +32,9 @@ from spos import trainer
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.compat import mx
 from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator
 from spos.execution import PathExecutor
 from spos.pixels import Pixels
+from spos.scoring_candidate import CandidateEvaluator
 from spos.search_space import SearchSpace
 from spos.strategies import UniformStrategy
 from spos.tables import Column, Table, as_text

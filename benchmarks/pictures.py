@@ -9,10 +9,10 @@ from typing import Tuple
 import cv2
 import numpy as np
 
-from spos import assembly
 from spos.compat import mx
+from spos.data_flags import DataOptions
 from spos.data_set import DataSet
-from spos.options import DataOptions
+from spos.datasets import open_data, with_lists
 from spos.record_file import RecordFile
 
 PICTURE_SIZE = (300, 400)  # rows, columns
@@ -52,4 +52,4 @@ def make_pictures(
         update_bn_images=num_bn,
         holdout=num_scoring,
     )
-    return assembly.with_lists(assembly.open_data(options), options, folder / "lists"), options
+    return with_lists(open_data(options), options, folder / "lists"), options

@@ -32,18 +32,18 @@ from benchmarks.supernet_step import make_space
 from benchmarks.training import make_job
 from oneshot_nas_network import Supernet
 from spos import trainer
-from spos.checkpoint import save_parameters
 from spos.command_line import OneLineParser, flag, pick, positive, run_program
 from spos.compat import mx
 from spos.digits import prepare_digits
 from spos.domain import Domain
+from spos.engine_parameters import save_parameters
 from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator
 from spos.evolution import GeneticSettings, genetic_search
 from spos.execution import PathExecutor
 from spos.oracles import AdditiveOracle
 from spos.pixels import Pixels
 from spos.records import LOG_FILE
+from spos.scoring_candidate import CandidateEvaluator
 from spos.search_space import Architecture, SearchSpace, search_space
 from spos.strategies import UniformStrategy
 from spos.tables import Column, Table, as_text

@@ -14,9 +14,8 @@ from typing import List, Optional
 from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result
 from benchmarks.torch_process import TorchOptions
 from benchmarks.training import MXNetWay, TrainingOptions, make_problem, measure, options_json, our_step, plain_step
-from spos.architectures import fit, named_architecture
+from spos.architectures import ArchitectureOptions, SpaceOptions, fit, named_architecture
 from spos.command_line import OneLineParser, pick, run_program
-from spos.options import ArchitectureOptions, SpaceOptions
 
 WAYS = (
     MXNetWay("plain: hybridized, whole parameters", PLAIN, plain_step, hybridize={}),

@@ -14,7 +14,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from benchmarks.measure import ONNX_RUNTIME, OURS, PLAIN, PYTORCH, milliseconds
 from spos.command_line import OneLineParser, run_program
 from spos.errors import InputError
-from spos.records import read_rows, write_atomic
+from spos.runs_files import write_atomic
+from spos.runs_journal import read_rows
 from spos.tables import Column, Table, as_markdown
 
 BEGIN, END = "<!-- table of benchmarks.table: begin -->", "<!-- table of benchmarks.table: end -->"

@@ -16,9 +16,9 @@ from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from oneshot_nas_network import Subnet, Supernet
 from spos import trainer
 from spos.batch_norm import BETA_INIT
-from spos.checkpoint import STATISTICS, set_parameters
 from spos.command_line import flag, not_negative, positive
 from spos.compat import mx
+from spos.engine_parameters import STATISTICS, set_parameters
 from spos.errors import InputError
 from spos.losses import SMOOTHING, Objective
 from spos.options import TrainOptions

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from spos.architectures import space_of_run
 from spos.errors import InputError
 from spos.evolution import Lineage
-from spos.options import ConstraintOptions, SearchOptions
-from spos.run_directories import RunDirectory
-from spos.search_history import SEED_FILE, Row, architecture_of, is_complete
-from spos.search_plan import initial_architectures, make_domain, make_search
-from spos.search_space import Architecture
+from spos.records import RunDirectory
+from spos.search_history import SEED_FILE, Row, is_complete
+from spos.search_plan import ConstraintOptions, SearchOptions, initial_architectures, make_domain, make_search
+from spos.search_space import Architecture, architecture_of
 
 RANDOM = "random"  # of --search-mode: nobody has parents
 
@@ -54,7 +54,7 @@ def replay(run: RunDirectory, rows: Sequence[Row]) -> Ancestry:
 
     Raises: InputError if it cannot be run, or does not ask for what the history has.
     """
-    options, space = run.flags(SearchOptions), run.space
+    options, space = run.flags(SearchOptions), space_of_run(run)
     domain = make_domain(space, options, run.flags(ConstraintOptions))
     seeds = [row for row in run.rows(SEED_FILE) if is_complete(row)]
     lineage = Lineage()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional
 
+from spos.command_line import flag, positive
+from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
 from spos.errors import InputError
-from spos.options import ArchitectureOptions, SpaceOptions
-from spos.records import CONFIG_FILE, ArchitectureRecord, load_architecture, parse_architecture, read_json, run_folder
+from spos.records import CONFIG_FILE, RunDirectory, run_folder
+from spos.runs_files import read_json
 from spos.search_space import (
+    LAYOUTS,
     STABLE_CHANNEL_CHOICE,
     Architecture,
     SearchSpace,
@@ -16,6 +19,7 @@ from spos.search_space import (
     search_space,
     stride_plan,
 )
+from spos.space_architecture_file import ArchitectureRecord, load_architecture, parse_architecture
 
 
 def space_of(options: SpaceOptions) -> SearchSpace:
@@ -84,3 +88,41 @@ def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> Ar
             f"--channels-layout {space.channels_layout} contradicts architecture '{source}' ({record.space.layout})"
         )
     return record
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """Which search space."""
+
+    channels_layout: str = flag("OneShot", "blocks and output channels of the stages", choices=tuple(LAYOUTS))
+    use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
+    last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
+    ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")
+    width_multiple: int = flag(
+        1, "round middle widths up to a multiple of this (1: published widths; 8 or 16: fast kernels)", type=positive
+    )
+    strides: str = flag("", "stride plan: stem, then each stage, e.g. 2,2,2,2,2 (empty: by input size)")
+
+
+@dataclass(frozen=True)
+class ArchitectureOptions:
+    """One architecture: by name, by file, or by its choices."""
+
+    architecture: str = flag("", "published name or architecture file (JSON)")
+    block_choices: str = flag("", "block choices like '0, 0, 3, ...', with --channel-choices")
+    channel_choices: str = flag("", "channel choices like '6, 5, 3, ...'")
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What costs are compared with."""
+
+    comparison_model: str = flag(
+        DEFAULT_COMPARISON_MODEL, "network that ratios are relative to", choices=tuple(COMPARISON_MODELS)
+    )
+
+
+def space_of_run(run: RunDirectory) -> Optional[SearchSpace]:
+    """None for a network of the zoo. Raises InputError if it is malformed."""
+    described = run.config.get("space")
+    return SearchSpace.from_json(described, source=str(run.path / CONFIG_FILE)) if described else None

@@ -11,9 +11,9 @@ import numpy as np
 
 from spos.augmentation import augmentation_for
 from spos.compat import mx
+from spos.data_preprocessing import Triple
 from spos.data_set import DataSet
 from spos.errors import InputError
-from spos.model_info import Triple
 from spos.prepared import is_complete, pack_images, write_prepared
 from spos.record_file import RecordFile
 from spos.search_space import stride_plan

@@ -17,8 +17,8 @@ from typing import Any, Iterator, List, Sequence
 
 import numpy as np
 
-from spos.checkpoint import STATISTICS
 from spos.compat import mx
+from spos.engine_parameters import STATISTICS
 from spos.errors import InputError
 
 WORKER_NUMBER = "SPOS_WORKER"  # set by utils/launch_cluster.py; without it, the KVStore's rank counts

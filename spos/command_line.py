@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
@@ -134,3 +134,28 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
         return 128 + getattr(stop, "signum", SIGINT)
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def changed_flags(options: Any, names: Any = None) -> List[str]:
+    """Flags of a group that differ from their default, as the user writes them."""
+    return [
+        f"--{item.name.replace('_', '-')}"
+        for item in fields(options)
+        if (names is None or item.name in names) and getattr(options, item.name) != item.default
+    ]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where results lie, and what makes a run repeatable."""
+
+    save_dir: str = flag("", "run directory (runs/supernet, runs/search or runs/subnet by default)")
+    seed: int = flag(0, "seed of everything random", type=not_negative)
+    resume: bool = flag(False, "insist on continuing the run in --save-dir (the same command continues anyway)")
+
+
+@dataclass(frozen=True)
+class JsonOptions:
+    """Output for machines."""
+
+    json: bool = flag(False, "print one JSON object and nothing else on standard output")

@@ -14,8 +14,8 @@ from spos.cost import (
     score,
 )
 from spos.published import NETWORKS, PROJECT, SUPERNET, PublishedNetwork, agrees
-from spos.records import load_architecture
 from spos.search_space import search_space
+from spos.space_architecture_file import load_architecture
 from spos.tables import Column, Table, millions
 
 SUPERNET_SPACE = search_space(use_se=True, last_conv_after_pooling=True)  # of the published supernet, by its name

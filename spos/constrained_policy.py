@@ -14,10 +14,9 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import numpy as np
 
 from spos.constrained_sampling import ConstrainedSampler, TooRare
-from spos.constraints import MILLION, Limit, limits_in_millions, parse_bounds
+from spos.constraints import MILLION, Limit
 from spos.cost import Cost, cost_table
 from spos.errors import InputError
-from spos.options import TrainConstraintOptions, TrainOptions
 from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture, SearchSpace
 
@@ -244,45 +243,3 @@ class CheckedPolicy:
         if tuple(counted) != tuple(expected):
             raise RuntimeError(f"{architecture}: its symbol graph costs {counted}, the lookup table says {expected}")
         return architecture
-
-
-def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
-    """The limits that flags set. Raises InputError if their text is malformed."""
-    upper = parse_bounds(options.train_upper_constraints, "--train-upper-constraints")
-    lower = parse_bounds(options.train_bottom_constraints, "--train-bottom-constraints")
-    return limits_in_millions(upper, lower)
-
-
-def make_policy(options: TrainOptions, space: SearchSpace, steps_per_epoch: int = 0) -> Any:
-    """What samples the architecture of a step from (epoch, step, rng), by the flags."""
-    policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
-    limits = limits_of(options)
-    if not limits:
-        return policy
-    return ConstrainedPolicy(policy, limits, options.train_constraint_method, steps_per_epoch)
-
-
-def describe_sampling(options: TrainOptions, space: SearchSpace) -> str:
-    """One line that says from when on the constraints hold; empty without any. Raises InputError if they never do."""
-    policy = make_policy(options, space)
-    if not isinstance(policy, ConstrainedPolicy):
-        return ""
-    first = policy.first_epoch(options.num_epochs)
-    before = "; before it every width is too large, and sampling is unconstrained" if first else ""
-    return f"constraints hold from epoch {first} on (counted from 0){before}"
-
-
-def check_constraint_flags(options: TrainOptions, is_supernet: bool) -> None:
-    """Refuse constraints where nothing is sampled, and flags about them without any."""
-    limits = limits_of(options)
-    if limits and (options.use_all_blocks or options.use_all_channels or not is_supernet):
-        raise InputError(
-            "--train-upper-constraints and --train-bottom-constraints sample architectures for a supernet; leave them "
-            "out for a subnet and with --use-all-blocks or --use-all-channels"
-        )
-    for name, default in (("train_constraint_method", "random"), ("flop_param_method", "lookup_table")):
-        value = getattr(options, name)
-        if not limits and value != default:
-            raise InputError(
-                f"--{name.replace('_', '-')} {value} needs --train-upper-constraints or --train-bottom-constraints"
-            )

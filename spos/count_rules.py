@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List
+from dataclasses import dataclass
+from typing import Any, Iterator, List, Optional
 
+from spos.architectures import ArchitectureOptions, SpaceOptions
+from spos.command_line import JsonOptions, changed_flags, flag, not_negative, positive
 from spos.errors import InputError
-from spos.flag_rules import changed_flags
-from spos.options import ArchitectureOptions, CountOptions, JsonOptions, LatencyTableOptions, SpaceOptions
+from spos.latency import LatencyTableOptions
+from spos.tables import FORMATS
+
+
+@dataclass(frozen=True)
+class CountOptions:
+    """What else can be counted, for which images, and what is shown of it instead of the summary."""
+
+    supernet: bool = flag(False, "count the supernet of the search space")
+    symbol: str = flag("", "count any exported network (NAME-symbol.json)")
+    input_size: Optional[int] = flag(None, "height and width of the input (default: the architecture's)", type=positive)
+    classes: Optional[int] = flag(None, "number of classes (default: the architecture's)", type=positive)
+    layers: bool = flag(False, "show every layer; of a supernet every branch, of --symbol every operator")
+    profile: str = flag(
+        "",
+        "show multiplies and adds apart, in the MicroNet convention, for each choice block or operator, and the scores",
+        choices=("", "block", "operator"),
+    )
+    comparison: bool = flag(False, "show the table of published networks, with a row for what else is named")
+    distribution: Optional[int] = flag(
+        None, "show quantiles of so many architectures drawn from the search space", type=positive
+    )
+    seed: int = flag(0, "seed of --distribution", type=not_negative)
+    format: str = flag("text", "how tables are printed (csv: raw numbers, no notes)", choices=tuple(FORMATS))
+
 
 DEFAULT_FORMAT = CountOptions().format
 

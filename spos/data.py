@@ -16,14 +16,15 @@ from typing import Any, Deque, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from spos.augmentation import NUM_DRAWS, Augmentation
+from spos.cluster import LOCAL, Cluster
 from spos.compat import mx
-from spos.data_set import IMAGENET_CROP_RATIO, Triple
-from spos.errors import InputError
+from spos.data_flags import MAX_BAD_IMAGES, DataOptions
+from spos.data_preprocessing import Triple
+from spos.data_set import IMAGENET_CROP_RATIO, DataSet
+from spos.errors import InputError, warn
 from spos.image_decoder import ImageDecoder, Scratch
 from spos.image_source import ImageList, open_source
-from spos.options import MAX_BAD_IMAGES
-from spos.record_file import random_order
-from spos.reporting import warn
+from spos.schedule import random_order
 
 NDArray = mx.nd.NDArray
 
@@ -261,3 +262,41 @@ def _memory_of(array: NDArray) -> np.ndarray:
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
     kind = np.ctypeslib.as_ctypes_type(array.dtype)
     return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(kind)), array.shape)
+
+
+def make_loader(
+    data: DataSet,
+    split: str,
+    options: DataOptions,
+    num_devices: int = 1,
+    training: bool = False,
+    seed: int = 0,
+    reduced_scale: int = 1,
+    cluster: Cluster = LOCAL,
+    order_seed: Optional[int] = None,
+    as_pixels: bool = False,
+) -> ImageLoader:
+    """Batches of one split for all devices together; augmented, shuffled and without a short batch for training.
+
+    Each worker of a cluster reads its own part.
+    """
+    batch_size = options.batch_size * num_devices
+    return ImageLoader(
+        data.splits[split],
+        batch_size,
+        data.input_size,
+        data.num_classes,
+        data.mean,
+        data.std,
+        augmentation=data.augmentation if training else None,
+        crop_ratio=data.crop_ratio,
+        seed=seed,
+        num_workers=options.num_workers,
+        drop_last=training,
+        part_index=cluster.rank,
+        num_parts=cluster.num_workers,
+        reduced_scale=reduced_scale,
+        max_bad_images=options.max_bad_images,
+        order_seed=order_seed,
+        as_pixels=as_pixels,
+    )

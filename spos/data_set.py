@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Mapping, Sequence, Tuple
 
 from spos.augmentation import Augmentation, augmentation_for
+from spos.data_preprocessing import Preprocessing, Triple
 from spos.errors import InputError
 from spos.image_folder import ImageFolder, open_folders, record_folder_list, split_folder
 from spos.image_source import ImageList
-from spos.model_info import Preprocessing, Triple
 from spos.record_file import RecordFile, open_index, record_list, split_index
 from spos.search_space import stride_plan
+
+LISTS_SEED = 20190401  # held-out lists and their order are the same for every run on the same files
 
 IMAGENET_MEAN: Triple = (123.68, 116.779, 103.939)  # RGB, 0..255
 IMAGENET_STD: Triple = (58.393, 57.12, 57.375)

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
+from spos.architectures import SpaceOptions, space_of
 from spos.augmentation import LARGE_IMAGE
 from spos.cifar import IMAGE_SIZE, NUM_CLASSES, describe_cifar, prepare_cifar
+from spos.cluster import Cluster
 from spos.compat import import_gluoncv
+from spos.data_flags import DataOptions
+from spos.data_preprocessing import Preprocessing
 from spos.data_set import (
     IMAGENET_CROP_RATIO,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    LISTS_SEED,
     DataSet,
     check_num_classes,
+    hold_out,
     open_folder_dataset,
     open_record_dataset,
 )
 from spos.digits import prepare_digits
 from spos.errors import InputError
 from spos.image_folder import class_folders
-from spos.image_source import find_labels
-from spos.model_info import Preprocessing
-from spos.options import DataOptions
-from spos.record_file import RecordFile
+from spos.image_source import count_listed, find_labels, summarize_list
+from spos.record_file import RecordFile, check_sizes
+from spos.search_space import SearchSpace, parse_choices
+
+MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224
@@ -204,3 +211,55 @@ def _input_size(options: DataOptions) -> int:
 
 def _crop_ratio(options: DataOptions) -> float:
     return options.crop_ratio or (IMAGENET_CROP_RATIO if _input_size(options) >= LARGE_IMAGE else 1.0)
+
+
+def open_data(options: DataOptions) -> DataSet:
+    """The data set that the flags name, without the held-out lists of a run (`hold_out`).
+
+    Raises: InputError if files are missing, with the way to make them, or do not fit the flags.
+    """
+    data = open_dataset(options)
+    data = replace(
+        data, input_size=options.input_size or data.input_size, crop_ratio=options.crop_ratio or data.crop_ratio
+    )
+    if "train" not in data.splits:
+        train = data.splits["train_full"]
+        check_sizes(held_out_sizes(data, options), count_listed(train), getattr(train, "idx", "") or train.root)
+    return data
+
+
+def held_out_sizes(data: DataSet, options: DataOptions) -> Dict[str, int]:
+    """How many training images each list takes: as many as the flags say, or a tenth up to the published sizes."""
+    tenth = max(1, count_listed(data.splits["train_full"]) // 10)
+    return {
+        "bn": options.update_bn_images or min(tenth, MAX_BN_IMAGES),
+        "search_val": options.holdout or min(tenth, MAX_HOLDOUT),
+    }
+
+
+def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
+    """`data` with its held-out lists, written to `directory` or found there."""
+    sizes = held_out_sizes(data, options)
+    return hold_out(data, sizes["search_val"], sizes["bn"], str(directory), LISTS_SEED)
+
+
+def check_same_lists(data: DataSet, cluster: Cluster) -> None:
+    """Raise InputError on a worker whose image files are not those of worker 0."""
+    own = {name: summarize_list(images) for name, images in sorted(data.splits.items())}
+    for name, content in cluster.share_json(own).items():
+        if own.get(name) != content:
+            raise InputError(
+                f"worker {cluster.rank} has other images in its list '{name}' of {data.name} than worker 0: copy the "
+                "images to all machines"
+            )
+
+
+def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
+    """The search space of the flags, for these images."""
+    return replace(space_of(options), **fit_to_data(options, data))
+
+
+def fit_to_data(options: SpaceOptions, data: DataSet) -> Dict[str, Any]:
+    """The fields of a space that depend on the images."""
+    strides = parse_choices(options.strides, "--strides") if options.strides else data.strides
+    return {"strides": strides, "input_size": data.input_size, "num_classes": data.num_classes}

@@ -13,12 +13,12 @@ import numpy as np
 
 from oneshot_nas_network import Subnet
 from spos.batch_norm import EPSILON, scale_and_shift
-from spos.checkpoint import CLASSIFIER, check_shapes, load_arrays
 from spos.compat import mx
+from spos.engine_parameters import CLASSIFIER, check_shapes, load_arrays
 from spos.errors import InputError
 from spos.layer_names import fold_names, parameter_shapes, subnet_chains
 from spos.parity import Logits
-from spos.records import PathLike
+from spos.runs_files import PathLike
 from spos.search_space import Architecture, SearchSpace
 
 STEM_BIAS = "features.0.bias"  # only a network whose BatchNorm is merged has it

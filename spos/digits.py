@@ -15,7 +15,8 @@ from spos.augmentation import DIGITS_AUGMENTATION
 from spos.data_set import DataSet
 from spos.errors import InputError
 from spos.prepared import is_complete, pack_images, write_prepared
-from spos.record_file import RecordFile, random_order
+from spos.record_file import RecordFile
+from spos.schedule import random_order
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10

@@ -1,5 +1,7 @@
 """The one exception that stands for bad input, and what the engine's exceptions say."""
 
+import sys
+
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message says what came, what was expected and what to do.
@@ -20,3 +22,8 @@ def engine_reason(error: Exception) -> str:
     """The sentence of an MXNet error, which stands below a stack trace or in front of it."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Stack trace" not in line]
     return lines[-1].replace("MXNetError: ", "") if lines else type(error).__name__
+
+
+def warn(text: str) -> None:
+    """A line on standard error that does not stop the program."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Iterable, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Tuple
 
 import numpy as np
 
 from spos.compat import mx
 from spos.intervals import wilson_interval
-from spos.pixels import Pixels
-from spos.racing import Race
-from spos.search_space import Architecture
 
 MAX_IN_FLIGHT = 4  # batches whose hits nobody has waited for
 
@@ -103,37 +100,3 @@ class HitCount:
             self._hits += self._pending.popleft().asnumpy()
         top1, top5 = self._hits.astype(int).tolist()
         return Accuracy(top1, top5, self.num_images)
-
-
-@dataclass(frozen=True)
-class CandidateEvaluator:
-    """Scores an architecture with the weights of a supernet: update BatchNorm statistics, then measure the accuracy.
-
-    The supernet itself is never changed, so the order of evaluations does not matter.
-
-    Args:
-        path: an architecture's path through the supernet (`spos.execution.PathExecutor.path`).
-        bn_images: training images of the BatchNorm update (the paper uses 20 000).    images: those that score.
-        batch_size: images in each step of all devices together.
-    """
-
-    path: Callable[[Architecture], Any]
-    bn_images: Pixels
-    images: Pixels
-    batch_size: int
-    ctx: Tuple[mx.Context, ...]
-
-    def __call__(self, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
-        """Accuracy on all images; with a `race` that is lost, on those that were seen until then."""
-        path = self.path(architecture)
-        path.update_batch_norm(self.bn_images.batches(self.batch_size, self.ctx))
-        count = HitCount()
-        start, total = 0, self.images.num_images
-        for stop in race.looks() if race else (total,):
-            for batch in self.images.batches(self.batch_size, self.ctx, start, stop):
-                for images, labels in batch:
-                    count.add(path.logits(images), labels)
-            if stop < total and race.is_lost(count.accuracy().top1_hits, stop):
-                break
-            start = stop
-        return count.accuracy()

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -27,16 +26,12 @@ import numpy as np
 from oneshot_nas_blocks import ShuffleBlock, build_rows
 from oneshot_nas_network import Supernet
 from spos import layer_specs
-from spos.assembly import load_images
 from spos.batch_norm import EPSILON, Moments, batch_moments, scale_and_shift
 from spos.compat import mx
-from spos.data_set import DataSet
-from spos.evaluation import CandidateEvaluator
 from spos.execution_forms import fit_to_size
 from spos.graphs import Arrays, Graph, unread_statistic
 from spos.layer_names import Chain, Fold, block_position, block_prefix, fold_names, layer_positions, parameter_shapes
 from spos.layer_specs import Specs, fold_batch_norm
-from spos.options import DataOptions
 from spos.search_space import Architecture, SearchSpace, round_up
 
 PAD_TO = 16  # channels
@@ -264,26 +259,6 @@ class WeightedPath:
                     means.append(moments[:count])
                     inv_stds.append(moments[count:])
         return mx.nd.concat(*means, *inv_stds, dim=0)
-
-
-def candidate_evaluator(
-    supernet: Supernet,
-    data: DataSet,
-    options: DataOptions,
-    folder: Path,
-    ctx: Sequence[mx.Context],
-    dtype: str = "float32",
-    split: str = "search_val",
-    shared: bool = False,
-) -> CandidateEvaluator:
-    """What scores architectures by a supernet on the held-out images (or another split) of a run.
-
-    Args:
-        folder: of the run, where images are kept that take too much memory, or that other processes share (`shared`).
-    """
-    bn_images, images = (load_images(data, name, options, folder, shared) for name in ("bn", split))
-    path = PathExecutor(supernet, ctx, dtype).path
-    return CandidateEvaluator(path, bn_images, images, options.batch_size * len(ctx), tuple(ctx))
 
 
 def _merge(pooled: Optional[Moments], num_images: int, vector) -> Moments:

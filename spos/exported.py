@@ -13,14 +13,13 @@ from typing import Any, Mapping, Optional, Tuple
 
 import numpy as np
 
-from spos.checkpoint import load_arrays, save_arrays
 from spos.compat import mx
+from spos.engine_parameters import load_arrays, load_symbol, save_arrays
 from spos.errors import InputError, engine_reason
 from spos.model_info import ModelInfo
-from spos.onnx_session import INPUT, OnnxSession
+from spos.onnx_model import INPUT, OnnxSession
 from spos.parity import Logits
-from spos.records import PathLike, file_digest, write_atomic
-from spos.symbol_cost import load_symbol
+from spos.runs_files import PathLike, file_digest, write_atomic
 
 ONNX, SYMBOL, PARAMS = ".onnx", "-symbol.json", "-0000.params"  # ends of file names
 FILES = f"NAME{ONNX}, or NAME{SYMBOL} beside NAME{PARAMS}"

@@ -9,6 +9,7 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
+from spos.data_flags import DataOptions
 from spos.data_set import DataSet
 from spos.deployment import as_function, merge_batch_norm, pad_widths
 from spos.deployment_options import ExportOptions, Int8Options
@@ -16,9 +17,8 @@ from spos.exported import ONNX, PARAMS, SYMBOL
 from spos.formats import FORMAT_CLASSES, Format, publish
 from spos.int8 import Images, Quantized, quantize_subnet
 from spos.model_info import ModelInfo
-from spos.options import DataOptions
 from spos.parity import RUNTIME_TOLERANCE, Logits, check_equal, check_int8, random_images, tolerance_of
-from spos.records import check_output
+from spos.runs_files import check_output
 from spos.trained_subnet import TrainedSubnet
 
 CHECKED_BATCHES = 3  # of calibration images

@@ -15,11 +15,10 @@ from spos.compat import mx
 from spos.deployment import DeployedSubnet
 from spos.exported import ONNX, compiled, open_exported, write_mxnet
 from spos.model_info import ModelInfo
-from spos.onnx_model import quantize_onnx, to_onnx
-from spos.onnx_session import INPUT, OnnxSession
+from spos.onnx_model import INPUT, OnnxSession, quantize_onnx, to_onnx
 from spos.parity import Logits
 from spos.quantization import quantize
-from spos.records import write_atomic
+from spos.runs_files import write_atomic
 
 
 @dataclass(frozen=True)

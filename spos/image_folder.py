@@ -13,7 +13,9 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from spos.errors import InputError
-from spos.record_file import check_sizes, draw_lists, random_order, write_once
+from spos.record_file import check_sizes, draw_lists
+from spos.runs_files import write_once
+from spos.schedule import random_order
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 

@@ -13,23 +13,24 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from oneshot_nas_network import Subnet, Supernet
 from spos import trainer
-from spos.checkpoint import (
+from spos.checkpoint import newest_checkpoint
+from spos.compat import mx
+from spos.engine_parameters import (
     CLASSIFIER,
     STATISTICS,
     check_parameters,
     load_arrays,
     load_parameters,
-    newest_checkpoint,
     parameters_of,
     set_parameters,
 )
-from spos.compat import mx
 from spos.errors import InputError
 from spos.options import TrainOptions
-from spos.records import file_digest, find_config
+from spos.records import find_config
+from spos.runs_files import file_digest
 from spos.schedule import derive_seed
-from spos.scoring import load_supernet
 from spos.search_space import BLOCK_KINDS, SearchSpace
+from spos.supernet_file import load_supernet
 from spos.zoo import complete_shapes
 
 

@@ -10,17 +10,16 @@ from typing import Iterable, List, Mapping, Optional
 import numpy as np
 from tqdm import tqdm
 
-from spos.assembly import load_first_images, load_images
 from spos.calibration import Calibration
 from spos.compat import mx
+from spos.data_flags import DataOptions
 from spos.data_set import DataSet
 from spos.deployment_options import BEST, CALIBRATIONS, Int8Options
 from spos.evaluation import Accuracy, evaluate
 from spos.formats import Converted, Format
 from spos.layer_names import float_layers
-from spos.options import DataOptions
 from spos.parity import Logits
-from spos.pixels import Pixels
+from spos.pixels import Pixels, load_first_images, load_images
 
 CALIBRATION_BATCH = 10  # images
 BATCH = 50  # of measuring an accuracy

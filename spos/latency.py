@@ -28,10 +28,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from spos.command_line import flag
 from spos.cost import NANOSECONDS_PER_MS
 from spos.errors import InputError
-from spos.records import SCHEMA, PathLike, read_json
+from spos.runs_files import PathLike, read_json
 from spos.search_space import Architecture, SearchSpace
+from spos.space_architecture_file import SCHEMA
 
 KIND = "latency_table"
 DTYPES = ("float32", "float16", "int8")
@@ -235,3 +237,12 @@ def _check_length(name: str, value: Any, length: int, what: str) -> None:
 
 def _as_tuples(value: Any) -> Any:
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class LatencyTableOptions:
+    """Latencies that were measured."""
+
+    latency_table: str = flag(
+        "", "file of latencies of the search space (utils.build_latency_table); latencies are then said too"
+    )

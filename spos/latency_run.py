@@ -28,7 +28,9 @@ from spos.cost import cost_table
 from spos.errors import InputError
 from spos.latency import LatencyTable
 from spos.latency_fit import Agreement, fit_correction
-from spos.records import CONFIG_FILE, read_json, read_rows
+from spos.records import CONFIG_FILE
+from spos.runs_files import read_json
+from spos.runs_journal import read_rows
 from spos.schedule import derive_rng
 from spos.search_space import Architecture, ChoiceBlockGeometry, SearchSpace
 from spos.timing import Timing

@@ -5,23 +5,25 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import sys
 import tempfile
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from spos.calibration import NAIVE, Calibration
-from spos.checkpoint import CLASSIFIER
-from spos.compat import mx
+from spos.compat import mx, num_threads
+from spos.engine_parameters import CLASSIFIER
 from spos.errors import InputError
 from spos.model_info import ModelInfo
-from spos.onnx_session import INPUT, OUTPUT, import_library
+
+INPUT, OUTPUT = "data", "logits"
 
 OPSET, IR_VERSION = 13, 8  # what MXNet's exporter speaks; runtimes since 2021 read it
 
@@ -178,3 +180,43 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.root.setLevel(level)
+
+
+def import_library(name: str) -> Any:
+    """`onnx`, `onnxruntime` or a part of them. Raises: InputError if it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"ONNX needs {name.split('.')[0]} ({error}); run sh scripts/setup.sh --deploy") from None
+
+
+class OnnxSession:
+    """A model in ONNX Runtime on the CPU.
+
+    Args:
+        model: an `onnx.ModelProto`, its bytes, or a file.    threads: as many as MXNet has if None.
+        optimize: False runs the graph as it is written.
+    Raises: InputError if onnxruntime is missing or cannot load the model.
+    """
+
+    def __init__(self, model: Any, threads: Optional[int] = None, optimize: bool = True) -> None:
+        ort = import_library("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or num_threads()
+        options.log_severity_level = 3
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        content = model.SerializeToString() if hasattr(model, "SerializeToString") else model
+        try:
+            self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own classes, which have no common base of their own
+            raise InputError(f"ONNX Runtime cannot load the model: {error}") from None
+
+    @property
+    def metadata(self) -> Dict[str, str]:
+        """The metadata properties of the file."""
+        return self.session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, classes) of normalised images (N, 3, S, S) float32."""
+        return self.session.run(None, {INPUT: images})[0]

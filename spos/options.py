@@ -6,122 +6,21 @@ A group is a frozen dataclass: its field names are the flags, its defaults the d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Iterator, Tuple
 
-from spos.command_line import confidence, flag, fraction, not_negative, number, positive, positive_number
-from spos.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
-from spos.evolution import EVOLUTIONS
-from spos.pareto import OBJECTIVES
-from spos.search_space import LAYOUTS
-from spos.tables import FORMATS
+from spos.architectures import ArchitectureOptions, SpaceOptions
+from spos.command_line import changed_flags, flag, fraction, not_negative, positive, positive_number
+from spos.constrained_policy import ConstrainedPolicy
+from spos.constraints import Limit, limits_in_millions, parse_bounds
+from spos.errors import InputError
+from spos.records import SUBNET, SUPERNET
+from spos.sampling import SamplingPolicy
+from spos.search_space import SearchSpace
+from spos.training_schedule import decay_epochs
 
-SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
-
-KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's names
-
-SEARCH_MODES = ("genetic", "random", "two-stage", "nsga2")
-
-MAX_BAD_IMAGES = 10
-DEFAULT_LATENCY_ERROR_MAX = 0.1
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where results lie, and what makes a run repeatable."""
-
-    save_dir: str = flag("", "run directory (runs/supernet, runs/search or runs/subnet by default)")
-    seed: int = flag(0, "seed of everything random", type=not_negative)
-    resume: bool = flag(False, "insist on continuing the run in --save-dir (the same command continues anyway)")
-
-
-@dataclass(frozen=True)
-class JsonOptions:
-    """Output for machines."""
-
-    json: bool = flag(False, "print one JSON object and nothing else on standard output")
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """The images: ImageNet, CIFAR, digits, or one's own, as RecordIO files or as one folder per class."""
-
-    dataset: str = flag(
-        "imagenet",
-        "imagenet: record files, or raw folders when there are none; folder: DATA_DIR/train and DATA_DIR/val with one "
-        "sub-folder per class; record: any record files; cifar10, cifar100: those of Gluon, packed once below "
-        "DATA_DIR, or given record files; digits: inside the installation",
-        choices=("imagenet", "folder", "record", "cifar10", "cifar100", "digits"),
-    )
-    data_dir: str = flag("data", "folder of the images: record files and raw folders are looked for here")
-    rec_train: str = flag("", "training images (RecordIO; else train.rec in DATA_DIR/imagenet or DATA_DIR)")
-    rec_train_idx: str = flag("", "index of --rec-train (else the same name with .idx)")
-    rec_val: str = flag("", "validation images (RecordIO; else val.rec in DATA_DIR/imagenet or DATA_DIR)")
-    rec_val_idx: str = flag("", "index of --rec-val (else the same name with .idx)")
-    use_rec: bool = flag(False, "insist on RecordIO files, never read raw folders")
-    classes: int = flag(0, "number of classes (0: as many as are found; imagenet: 1000)", type=not_negative)
-    max_bad_images: int = flag(
-        MAX_BAD_IMAGES, "undecodable images of one list to leave out before the run stops", type=not_negative
-    )
-    input_size: int = flag(0, "height and width of the network's input (0: that of the data set)", type=not_negative)
-    crop_ratio: float = flag(
-        0.0, "input size / shorter side before the centre crop (0: that of the data set)", type=fraction
-    )
-    holdout: int = flag(
-        0, "training images held out to score candidates (0: a tenth, at most 50,000)", type=not_negative
-    )
-    update_bn_images: int = flag(
-        0, "training images held out for the BatchNorm update (0: a tenth, at most 20,000)", type=not_negative
-    )
-    batch_size: int = flag(128, "images per step and device", type=positive)
-    num_workers: int = flag(4, "threads that decode images", type=positive, short="-j", aliases=("--num-data-workers",))
-
-
-@dataclass(frozen=True)
-class SpaceOptions:
-    """Which search space."""
-
-    channels_layout: str = flag("OneShot", "blocks and output channels of the stages", choices=tuple(LAYOUTS))
-    use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
-    last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
-    ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")
-    width_multiple: int = flag(
-        1, "round middle widths up to a multiple of this (1: published widths; 8 or 16: fast kernels)", type=positive
-    )
-    strides: str = flag("", "stride plan: stem, then each stage, e.g. 2,2,2,2,2 (empty: by input size)")
-
-
-@dataclass(frozen=True)
-class ArchitectureOptions:
-    """One architecture: by name, by file, or by its choices."""
-
-    architecture: str = flag("", "published name or architecture file (JSON)")
-    block_choices: str = flag("", "block choices like '0, 0, 3, ...', with --channel-choices")
-    channel_choices: str = flag("", "channel choices like '6, 5, 3, ...'")
-
-
-@dataclass(frozen=True)
-class DeviceOptions:
-    """What computes."""
-
-    num_gpus: int = flag(0, "GPUs to use (0: CPU)", type=not_negative)
-    num_cpus_ctx: int = flag(
-        1, "CPU contexts when there is no GPU; more than one tests multi-device code", type=positive
-    )
-    dtype: str = flag("float32", "precision of the network", choices=("float32", "float16"))
-    low_memory: bool = flag(
-        False, "give freed memory back at once: half the memory and half the speed, the same results"
-    )
-
-
-@dataclass(frozen=True)
-class TrainDeviceOptions(DeviceOptions):
-    """What computes, on one machine or on several."""
-
-    kv_store: str = flag(
-        "device",
-        "device: this process alone; dist_...: one of several workers, started by scripts/train_cluster.sh",
-        choices=KV_STORES,
-    )
+SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
+FIRST_PARAMETERS = ("resume_params", "init_params", "init_from_supernet")
+SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "width_multiple", "strides")
 
 
 @dataclass(frozen=True)
@@ -230,107 +129,118 @@ class ZooOptions:
     batch_norm: bool = flag(False, "vgg with BatchNorm")
 
 
-@dataclass(frozen=True)
-class ComparisonOptions:
-    """What costs are compared with."""
-
-    comparison_model: str = flag(
-        DEFAULT_COMPARISON_MODEL, "network that ratios are relative to", choices=tuple(COMPARISON_MODELS)
-    )
+def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
+    """The limits that flags set. Raises InputError if their text is malformed."""
+    upper = parse_bounds(options.train_upper_constraints, "--train-upper-constraints")
+    lower = parse_bounds(options.train_bottom_constraints, "--train-bottom-constraints")
+    return limits_in_millions(upper, lower)
 
 
-@dataclass(frozen=True)
-class CountOptions:
-    """What else can be counted, for which images, and what is shown of it instead of the summary."""
-
-    supernet: bool = flag(False, "count the supernet of the search space")
-    symbol: str = flag("", "count any exported network (NAME-symbol.json)")
-    input_size: Optional[int] = flag(None, "height and width of the input (default: the architecture's)", type=positive)
-    classes: Optional[int] = flag(None, "number of classes (default: the architecture's)", type=positive)
-    layers: bool = flag(False, "show every layer; of a supernet every branch, of --symbol every operator")
-    profile: str = flag(
-        "",
-        "show multiplies and adds apart, in the MicroNet convention, for each choice block or operator, and the scores",
-        choices=("", "block", "operator"),
-    )
-    comparison: bool = flag(False, "show the table of published networks, with a row for what else is named")
-    distribution: Optional[int] = flag(
-        None, "show quantiles of so many architectures drawn from the search space", type=positive
-    )
-    seed: int = flag(0, "seed of --distribution", type=not_negative)
-    format: str = flag("text", "how tables are printed (csv: raw numbers, no notes)", choices=tuple(FORMATS))
+def make_policy(options: TrainOptions, space: SearchSpace, steps_per_epoch: int = 0) -> Any:
+    """What samples the architecture of a step from (epoch, step, rng), by the flags."""
+    policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
+    limits = limits_of(options)
+    if not limits:
+        return policy
+    return ConstrainedPolicy(policy, limits, options.train_constraint_method, steps_per_epoch)
 
 
-@dataclass(frozen=True)
-class LatencyTableOptions:
-    """Latencies that were measured."""
-
-    latency_table: str = flag(
-        "", "file of latencies of the search space (utils.build_latency_table); latencies are then said too"
-    )
-
-
-@dataclass(frozen=True)
-class ConstraintOptions(ComparisonOptions, LatencyTableOptions):
-    """What a searched architecture may cost."""
-
-    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
-    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
-    score_max: Optional[float] = flag(
-        None,
-        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0, with --evolution spos no limit]",
-        type=number,
-    )
-    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
-    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
-    latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
-    latency_error_max: float = flag(
-        DEFAULT_LATENCY_ERROR_MAX,
-        "refuse a --latency-table whose median relative error on held-out networks is larger, or unknown (-1: never)",
-        type=number,
-    )
+def describe_sampling(options: TrainOptions, space: SearchSpace) -> str:
+    """One line that says from when on the constraints hold; empty without any. Raises InputError if they never do."""
+    policy = make_policy(options, space)
+    if not isinstance(policy, ConstrainedPolicy):
+        return ""
+    first = policy.first_epoch(options.num_epochs)
+    before = "; before it every width is too large, and sampling is unconstrained" if first else ""
+    return f"constraints hold from epoch {first} on (counted from 0){before}"
 
 
-@dataclass(frozen=True)
-class EvolutionOptions:
-    """Sizes and chances of an evolution."""
+def check_constraint_flags(options: TrainOptions, is_supernet: bool) -> None:
+    """Refuse constraints where nothing is sampled, and flags about them without any."""
+    limits = limits_of(options)
+    if limits and (options.use_all_blocks or options.use_all_channels or not is_supernet):
+        raise InputError(
+            "--train-upper-constraints and --train-bottom-constraints sample architectures for a supernet; leave them "
+            "out for a subnet and with --use-all-blocks or --use-all-channels"
+        )
+    for name, default in (("train_constraint_method", "random"), ("flop_param_method", "lookup_table")):
+        value = getattr(options, name)
+        if not limits and value != default:
+            raise InputError(
+                f"--{name.replace('_', '-')} {value} needs --train-upper-constraints or --train-bottom-constraints"
+            )
 
-    population_size: int = flag(50, "architectures in a generation", type=positive)
-    retain_length: int = flag(10, "best architectures kept as parents", type=positive)
-    random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
-    mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
+
+def check_training_flags(
+    train: TrainOptions, zoo: ZooOptions, teacher: TeacherOptions, space: SpaceOptions, named: ArchitectureOptions
+) -> None:
+    """Raise InputError for the first combination of flags that cannot work, saying which and why."""
+    rules = (_model_rules, _supernet_rules, _schedule_rules, _loss_rules, _start_rules)
+    for rule in rules:
+        for message in rule(train, zoo, teacher, space, named):
+            raise InputError(message)
 
 
-@dataclass(frozen=True)
-class SearchOptions(EvolutionOptions):
-    """How to search."""
+def _model_rules(train: TrainOptions, zoo: ZooOptions, _: Any, space: SpaceOptions, named: Any) -> Iterator[str]:
+    model, architecture = train.model, changed_flags(named)
+    if model == SUBNET and not architecture and not train.init_params:
+        yield f"--model {SUBNET} needs --architecture, --block-choices with --channel-choices, or --init-params"
+    if model == SUPERNET and architecture:
+        yield f"--model {SUPERNET} trains all architectures; leave out {' '.join(architecture)}"
+    if model in (SUPERNET, SUBNET):
+        for flag in changed_flags(zoo):
+            yield f"{flag} is for models of GluonCV's zoo, not for --model {model}"
+    else:
+        for flag in architecture + changed_flags(space, SPACE_FLAGS):
+            yield f"{flag} is for --model {SUPERNET} or {SUBNET}, not for {model}"
+        if space.use_se and "resnext" not in model:
+            yield f"--use-se: of GluonCV's models only resnext has it, not {model}"
+        if zoo.batch_norm and "vgg" not in model:
+            yield f"--batch-norm is for vgg, not for {model}"
+    if model != SUPERNET:
+        for flag in changed_flags(train, SUPERNET_FLAGS):
+            yield f"{flag} is for a supernet (--model {SUPERNET}), not for {model}"
 
-    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
-    search_mode: str = flag(
-        "genetic",
-        "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "
-        "--objectives",
-        choices=SEARCH_MODES,
-    )
-    evolution: str = flag(
-        "published",
-        "operators of genetic and two-stage; spos: those of Single Path One-Shot, whose FLOPs limit is --flop-max 1",
-        choices=tuple(EVOLUTIONS),
-    )
-    two_stage_blocks: int = flag(
-        1, "best block choices whose channels are searched in the second stage of two-stage", type=positive
-    )
-    objectives: str = flag(
-        "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
-    )
-    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
-    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
-    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
-    search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
-    topk: int = flag(3, "architectures to report", type=positive)
-    fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
-    fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
-    racing: bool = flag(False, "score in growing subsets of the images; drop what is confidently below the best so far")
-    confidence: float = flag(0.95, "of --racing: that the best are those of scoring everything fully", type=confidence)
-    scheduler: str = flag("", "score on the workers of this Dask scheduler, like tcp://host:8786 (empty: here)")
-    seed_history: str = flag("", "history or run directory of an older search: its scores are used, its best bred from")
+
+def _supernet_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
+    if train.model == SUPERNET and train.mode == "symbolic":
+        yield "--mode symbolic: a supernet takes another path every step, a symbol has one; use hybrid or imperative"
+    if train.use_all_channels and (train.cs_warm_up or train.epoch_start_cs >= 0):
+        yield "--use-all-channels never selects channels; leave it out, or leave out --cs-warm-up and --epoch-start-cs"
+    if train.sampling != "uniform" and train.use_all_blocks:
+        yield f"--sampling {train.sampling} chooses blocks, --use-all-blocks runs all of them; leave one out"
+    check_constraint_flags(train, is_supernet=train.model == SUPERNET)
+    if train.sampling != "uniform" and limits_of(train):
+        yield (
+            f"--sampling {train.sampling} runs paths of any cost; --train-upper-constraints and "
+            "--train-bottom-constraints need --sampling uniform"
+        )
+    if train.sampling == "sandwich" and train.use_all_channels:
+        yield "--sampling sandwich trains widths from the widest to the narrowest; leave out --use-all-channels"
+
+
+def _schedule_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
+    if train.warmup_epochs >= train.num_epochs:
+        yield f"--warmup-epochs {train.warmup_epochs} leaves nothing of --num-epochs {train.num_epochs}"
+    decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs)
+
+
+def _loss_rules(train: TrainOptions, _zoo: Any, teacher: TeacherOptions, *_: Any) -> Iterator[str]:
+    if train.mixup and train.mixup_off_epoch >= train.num_epochs:
+        yield f"--mixup-off-epoch {train.mixup_off_epoch} leaves no epoch of {train.num_epochs} to --mixup"
+    if not teacher.teacher and changed_flags(teacher):
+        yield f"{changed_flags(teacher)[0]} needs --teacher"
+    if teacher.teacher and teacher.hard_weight == 1:
+        yield "--hard-weight 1 gives the teacher no weight; leave out --teacher, or lower it"
+
+
+def _start_rules(train: TrainOptions, zoo: ZooOptions, *_: Any) -> Iterator[str]:
+    if not train.resume_params and (train.resume_states or train.resume_epoch > 0):
+        yield "--resume-states and --resume-epoch need --resume-params"
+    sources = changed_flags(zoo, ("use_pretrained",)) + changed_flags(train, FIRST_PARAMETERS)
+    if len(sources) > 1:
+        yield f"{sources[0]} and {sources[1]} both give the first parameters; leave one out"
+    if train.init_from_supernet and train.model != SUBNET:
+        yield f"--init-from-supernet is for a subnet (--model {SUBNET}), not for {train.model}"
+    if train.resume_epoch >= train.num_epochs:
+        yield f"--resume-epoch {train.resume_epoch} leaves nothing of --num-epochs {train.num_epochs}"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.evolution import GeneticSettings, Lineage, Search
-from spos.records import PathLike, write_json
+from spos.runs_files import PathLike, write_json
 from spos.search_history import best_record
-from spos.search_space import Architecture
 
 # Costs that accuracy may be weighed against: the key of a row of the history.
 OBJECTIVES: Mapping[str, str] = {"flops": "flops", "params": "params", "latency": "latency_ms"}
@@ -27,30 +25,6 @@ def parse_objectives(text: str) -> Tuple[str, ...]:
             f"--objectives '{text}' must name one or more of {', '.join(OBJECTIVES)}, separated by commas, each once"
         )
     return names
-
-
-def nsga2_search(
-    domain: Domain,
-    objectives: Sequence[str],
-    settings: GeneticSettings,
-    rng: np.random.Generator,
-    initial: Sequence[Architecture] = (),
-    lineage: Optional[Lineage] = None,
-) -> Search:
-    """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
-
-    Args:
-        objectives: names of OBJECTIVES, to be small; what is sent as fitness is to be large.
-        initial: first in the first generation, as far as they lie in the domain and there are places.
-    Raises: InputError if pymoo is not installed, or latency is to be small and there is no table of it.
-    """
-    if "latency" in objectives and domain.latency is None:
-        raise InputError("--objectives latency needs --latency-table")
-    try:
-        from spos.nsga2 import nsga2
-    except ImportError as error:
-        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
-    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> List[Mapping[str, Any]]:

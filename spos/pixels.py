@@ -6,22 +6,31 @@ processes of a machine share.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+import shutil
 import sys
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from spos.compat import mx
-from spos.data import ImageLoader
+from spos.data import ImageLoader, make_loader
+from spos.data_flags import DataOptions
+from spos.data_set import LISTS_SEED, DataSet
 from spos.errors import InputError
 from spos.image_decoder import normalisation
-from spos.records import write_atomic
+from spos.image_source import summarize_list
+from spos.records import PIXELS_FOLDER
+from spos.runs_files import write_atomic
 
 DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised; labels (N,)) for every device
 MEMORY_SHARE = 0.5  # of the memory that is available
@@ -129,3 +138,35 @@ def available_memory() -> int:
         limit, used = (int(Path(f"/sys/fs/cgroup/memory.{what}").read_text()) for what in ("max", "current"))
         available = min(available, limit - used)
     return available
+
+
+def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, shared: bool = False) -> Pixels:
+    """The images of one split for repeated evaluation, in a random order that is the same for every run.
+
+    Args:
+        folder: for those that take too much memory, or that other processes of this machine use too (`shared`).
+    """
+    loader = make_loader(data, split, options, order_seed=LISTS_SEED, as_pixels=True)
+    look = json.dumps([summarize_list(data.splits[split]), data.input_size, data.crop_ratio, cv2.__version__])
+    name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
+    return load_pixels(loader, data.mean, data.std, folder / PIXELS_FOLDER, name, shared)
+
+
+def load_first_images(data: DataSet, split: str, options: DataOptions, num_images: int) -> Pixels:
+    """The first images of `load_images`, or all if there are fewer; no others are decoded."""
+    few = replace(options, batch_size=min(options.batch_size, num_images))
+    parts, count = [], 0
+    with closing(make_loader(data, split, few, order_seed=LISTS_SEED, as_pixels=True).epoch(0)) as batches:
+        for images, labels in batches:
+            parts.append((images.asnumpy(), labels.asnumpy()))
+            count += len(labels)
+            if count >= num_images:
+                break
+    images, labels = (np.concatenate(part)[:num_images] for part in zip(*parts))
+    return Pixels(images, labels, data.mean, data.std)
+
+
+def remove_images(folder: Path) -> None:
+    """Remove what `load_images` kept in a run that has ended; gigabytes for ImageNet."""
+    if (folder / PIXELS_FOLDER).is_dir():
+        shutil.rmtree(folder / PIXELS_FOLDER)

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple
 
 from spos.compat import mx
 from spos.record_file import Index, read_index
-from spos.records import write_atomic
+from spos.runs_files import write_atomic
 
 _SCHEMA = 1
 

@@ -14,8 +14,8 @@ from spos.published import (
     PublishedMicroNetScore,
     agrees,
 )
-from spos.records import load_architecture
 from spos.search_space import Architecture, SearchSpace
+from spos.space_architecture_file import load_architecture
 from spos.tables import Column, Table, millions
 
 LEVELS = ("block", "operator")

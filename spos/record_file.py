@@ -19,7 +19,8 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from spos.errors import InputError
-from spos.records import write_atomic
+from spos.runs_files import write_atomic, write_once
+from spos.schedule import random_order
 
 _MAGIC = 0xCED7230A
 _WORD = struct.Struct("<II")  # magic, then 3 bits of part flag and 29 bits of length
@@ -233,15 +234,6 @@ def write_index_subset(source_idx: str, positions: Sequence[int], target_idx: st
     write_atomic(Path(target_idx), read_index(source_idx).take(positions).to_bytes())
 
 
-def random_order(num: int, *entropy: int) -> np.ndarray:
-    """Return a permutation of range(num) that depends on `entropy` (whole numbers >= 0) alone.
-
-    Sorts raw uniform draws, the part of NumPy's stream that does not change between versions.
-    """
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
-    return np.argsort(rng.random(num), kind="stable")
-
-
 def split_index(file: RecordFile, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, RecordFile]:
     """Draw disjoint lists of `sizes` images, e.g. {"bn": 20000, "search_val": 50000}; the rest is "train".
 
@@ -282,15 +274,4 @@ def check_sizes(sizes: Mapping[str, int], num_images: int, source: str) -> None:
     if sum(sizes.values()) >= num_images:
         raise InputError(
             f"{source} lists {num_images} images; holding out {dict(sizes)} leaves none to train on. Hold out fewer"
-        )
-
-
-def write_once(path: Path, data: bytes) -> None:
-    """Write a list of images, or find the same one there. Raises: InputError if another one is there."""
-    if not path.exists():
-        write_atomic(path, data)
-    elif path.read_bytes() != data:
-        raise InputError(
-            f"{path}: holds another list than this data, sizes and seed give. "
-            "Use the settings it was made with, or another directory"
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Dict
 
 from spos.errors import InputError
-from spos.records import Journal, PathLike
-from spos.tables import Column, Table, as_text
+from spos.runs_files import PathLike
+from spos.runs_journal import Journal
 
 
 class RunLog:
@@ -73,14 +72,3 @@ def describe_epoch(row: Dict[str, Any]) -> str:
 def progress_line(epoch: int, step: int, num_steps: int, loss: float, rate: float) -> str:
     """One line of text for where an epoch stands, for logs that are no terminal."""
     return f"epoch {epoch + 1:3d}  [{step}/{num_steps}]  loss {loss:.3f}  {rate:.0f} img/s"
-
-
-def table(rows) -> str:
-    """Rows of (label, value) in two aligned columns."""
-    cells = tuple((str(label), str(value)) for label, value in rows)
-    return as_text(Table("", (Column("label"), Column("value")), cells, header=False))
-
-
-def warn(text: str) -> None:
-    """A line on standard error that does not stop the program."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -7,8 +7,6 @@ from typing import Tuple
 
 import numpy as np
 
-from spos.errors import InputError
-
 
 def derive_seed(seed: int, *purpose: object) -> int:
     """A 31-bit seed that depends on `seed` and on what it is for, the same on every machine."""
@@ -27,11 +25,10 @@ def _entropy(purpose: Tuple[object, ...]) -> Tuple[int, ...]:
     return tuple(part if isinstance(part, int) else zlib.crc32(str(part).encode()) for part in purpose)
 
 
-def decay_epochs(lr_decay_epoch: str, lr_decay_period: int, num_epochs: int) -> Tuple[int, ...]:
-    """Epochs at which `--lr-mode step` decays. Raises InputError if the list holds no integers."""
-    if lr_decay_period > 0:
-        return tuple(range(lr_decay_period, num_epochs, lr_decay_period))
-    try:
-        return tuple(int(item) for item in lr_decay_epoch.split(",") if item.strip())
-    except ValueError:
-        raise InputError(f"--lr-decay-epoch '{lr_decay_epoch}' must be epochs like 40,60") from None
+def random_order(num: int, *entropy: int) -> np.ndarray:
+    """Return a permutation of range(num) that depends on `entropy` (whole numbers >= 0) alone.
+
+    Sorts raw uniform draws, the part of NumPy's stream that does not change between versions.
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+    return np.argsort(rng.random(num), kind="stable")

@@ -13,24 +13,25 @@ import socket
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from oneshot_nas_network import Supernet
-from spos import assembly
-from spos.checkpoint import load_parameters, read_parameters
+from spos.architectures import space_of_run
 from spos.compat import mx
+from spos.data_flags import DataOptions
 from spos.data_set import DataSet
-from spos.errors import InputError
-from spos.evaluation import Accuracy, CandidateEvaluator
-from spos.execution import candidate_evaluator
+from spos.datasets import open_data, with_lists
+from spos.errors import InputError, warn
+from spos.evaluation import Accuracy
 from spos.executors import device_index
 from spos.gpu import avoid_autotuning
 from spos.image_source import count_listed, summarize_list
-from spos.options import DataOptions
+from spos.pixels import load_images
 from spos.racing import Race
-from spos.records import file_digest
-from spos.reporting import warn
+from spos.records import LISTS_FOLDER, MODEL_FILE, SUPERNET_RUN, RunDirectory, open_run_directory
+from spos.runs_files import file_digest
+from spos.scoring_candidate import CandidateEvaluator, candidate_evaluator
 from spos.search_space import Architecture, SearchSpace
+from spos.supernet_file import check_supernet, load_supernet
 
 PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")  # of DataOptions
 SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
@@ -135,7 +136,7 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
         avoid_autotuning(os.environ)
     ctx = (mx.gpu(device_index()) if job.on_gpu else mx.cpu(),)
     net = load_supernet(job.supernet_params, job.space, ctx)
-    data = assembly.with_lists(assembly.open_data(job.data), job.data, Path(job.lists))
+    data = with_lists(open_data(job.data), job.data, Path(job.lists))
     for (name, expected), (_, found) in zip(job.images, _summarize(data, job.search_on)):
         if expected != found:
             raise InputError(
@@ -149,24 +150,71 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
 
 def load_job_images(job: ScoringJob) -> None:
     """Decode the images of a job into the files that its processes share, unless they are there."""
-    data = assembly.with_lists(assembly.open_data(job.data), job.data, Path(job.lists))
+    data = with_lists(open_data(job.data), job.data, Path(job.lists))
     for name, _ in job.images:
-        assembly.load_images(data, name, job.data, Path(job.run), shared=True)
-
-
-def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context]) -> Supernet:
-    """Without gradients. Raises: InputError if the file is no supernet of this space."""
-    net = Supernet(space)
-    net.collect_params().setattr("grad_req", "null")
-    load_parameters(supernet_params, net, ctx)
-    return net
-
-
-def check_supernet(supernet_params: str, space: SearchSpace) -> None:
-    """Raises: InputError if the file is no supernet of this space."""
-    read_parameters(supernet_params, Supernet(space))
+        load_images(data, name, job.data, Path(job.run), shared=True)
 
 
 def _summarize(data: DataSet, search_on: str) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
     names = ("bn", SCORING_LISTS[search_on])
     return tuple((name, tuple(summarize_list(data.splits[name]))) for name in names)
+
+
+@dataclass(frozen=True)
+class TrainedSupernet:
+    """A finished run of `train_imagenet.py --model ShuffleNas`."""
+
+    run: RunDirectory
+    space: SearchSpace
+    data: DataOptions
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def params(self) -> str:
+        return str(self.run.path / MODEL_FILE)
+
+    def with_lists(self) -> DataSet:
+        """Its images, with the lists that were held out of its training."""
+        return with_lists(open_data(self.data), self.data, self.run.path / LISTS_FOLDER)
+
+    def job(self, folder: Path, on_gpu: bool = False, shared: bool = False) -> ScoringJob:
+        """What scores with it.
+
+        Args:
+            folder: where decoded images are kept, if they take too much memory, or several processes use them
+                (`shared`).
+        """
+        lists, data = self.run.path / LISTS_FOLDER, self.with_lists()
+        return make_job(self.params, self.space, self.data, data, lists, "holdout", on_gpu, "float32", folder, shared)
+
+
+def open_supernet(path: Path, batch_size: int = 0) -> TrainedSupernet:
+    """Args: batch_size: images in a step of scoring; 0: as in its training.
+
+    Raises: InputError if it is no finished run of a supernet.
+    """
+    run = open_run_directory(path)
+    space = space_of_run(run)
+    if run.kind != SUPERNET_RUN or space is None:
+        raise InputError(f"--supernet {path} is the run of a {run.kind}")
+    if not (path / MODEL_FILE).is_file():
+        raise InputError(f"the run in {path} is not finished: it has no {MODEL_FILE} yet; the same command goes on")
+    options = run.flags(DataOptions)
+    return TrainedSupernet(run, space, replace(options, batch_size=batch_size or options.batch_size))
+
+
+def open_supernets(paths: Sequence[Path], batch_size: int) -> List[TrainedSupernet]:
+    """Raises: InputError as `open_supernet`, and if two have one name or differ in their space."""
+    supernets = [open_supernet(path, batch_size) for path in paths]
+    names = [supernet.name for supernet in supernets]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"two of the supernets are named {twice.pop()}: their folders must differ in the last part")
+    for supernet in supernets:
+        check_supernet(supernet.params, supernet.space)
+        if supernet.space != supernets[0].space:
+            raise InputError(f"{supernet.run.path} was trained in another search space than {supernets[0].run.path}")
+    return supernets

@@ -18,14 +18,27 @@ docs/history.md says more.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
 
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import contains
-from spos.records import HISTORY_FILE, ArchitectureRecord, PathLike, read_rows
-from spos.search_space import Architecture
+from spos.records import HISTORY_FILE
+from spos.runs_files import PathLike
+from spos.runs_journal import read_rows
+from spos.search_space import Architecture, architecture_of
+from spos.space_architecture_file import ArchitectureRecord
+
+X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
+    "flops": ("flops", "FLOPs (M)", 1e6),
+    "params": ("params", "params (M)", 1e6),
+    "latency": ("latency_ms", "latency (ms)", 1.0),
+}
+NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "flops", "params")
 
 Row = Dict[str, Any]
 SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
@@ -34,18 +47,6 @@ IDENTITY = {  # by key of a row, what differs
     "supernet": "with another supernet",
     "images": "on other images",
 }
-
-
-def architecture_of(row: Mapping[str, Any]) -> Architecture:
-    return Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
-
-
-def choices_of(architecture: Architecture) -> Dict[str, List[int]]:
-    """The architecture in a row: the inverse of `architecture_of`."""
-    return {
-        "block_choices": list(architecture.block_choices),
-        "channel_choices": list(architecture.channel_choices),
-    }
 
 
 def is_complete(row: Mapping[str, Any]) -> bool:
@@ -123,3 +124,95 @@ def best_record(
         "origin": dict(origin),
     }
     return ArchitectureRecord(domain.space, architecture_of(row), more)
+
+
+@dataclass(frozen=True)
+class History:
+    """All evaluations of a search."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def scored(self) -> List[Mapping[str, Any]]:
+        """The rows that saw all images. Only these are compared."""
+        return [row for row in self.rows if not row.get("dropped")]
+
+    @property
+    def dropped(self) -> List[Mapping[str, Any]]:
+        return [row for row in self.rows if row.get("dropped")]
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The row of highest top-1; of equals, the first."""
+        return max(self.scored, key=lambda row: (row["top1"], -row["evaluation"]))
+
+    @property
+    def ties(self) -> List[Mapping[str, Any]]:
+        """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
+        return find_ties(self.scored, self.best)
+
+    def best_so_far(self) -> Tuple[List[int], List[float]]:
+        """(evaluations done, highest top-1 of them), up to the last evaluation."""
+        tops = np.maximum.accumulate([row["top1"] for row in self.scored]).tolist()
+        return [row["evaluation"] + 1 for row in (*self.scored, self.rows[-1])], [*tops, tops[-1]]
+
+    def means(self) -> List[Tuple[int, int, float]]:
+        """(first evaluation, last evaluation, mean top-1) of the scored rows of every iteration, counted from 1."""
+        iterations: Dict[int, List[Mapping[str, Any]]] = {}
+        for row in self.scored:
+            iterations.setdefault(row["iteration"], []).append(row)
+        return [
+            (rows[0]["evaluation"] + 1, rows[-1]["evaluation"] + 1, float(np.mean([row["top1"] for row in rows])))
+            for rows in iterations.values()
+        ]
+
+    def costs(self, x: str, rows: Sequence[Mapping[str, Any]]) -> List[float]:
+        """A cost of rows in its unit. Raises InputError if a row does not tell it."""
+        key, _, unit = X_AXES[x]
+        if any(key not in row for row in self.rows):
+            raise InputError(f"--x {x}: the history of {self.name} tells no {key}; search with --latency-table")
+        return [row[key] / unit for row in rows]
+
+    def front(self, x: str) -> Tuple[List[float], List[float]]:
+        """(cost, top-1) of the scored rows that no other one beats in both, by rising cost."""
+        points = sorted(zip(self.costs(x, self.scored), (-row["top1"] for row in self.scored)))
+        front: List[Tuple[float, float]] = []
+        for cost, minus_top1 in points:
+            if not front or -minus_top1 > front[-1][1]:
+                front.append((cost, -minus_top1))
+        costs, tops = zip(*front)
+        return list(costs), list(tops)
+
+    def text(self, x: str) -> str:
+        low, high = self.best["top1_interval"]
+        dropped = f" ({len(self.dropped)} dropped early)" if self.dropped else ""
+        return (
+            f"{len(self.rows)} architectures{dropped}, best top-1 {self.best['top1']:.2%} (95% interval {low:.2%} to "
+            f"{high:.2%}), {len(self.ties)} ties, {len(self.front(x)[0])} on the front"
+        )
+
+
+def load_history(path: Path) -> History:
+    """From a run directory or the history in it. Raises InputError if it is not there, is empty or lacks fields."""
+    file = path / HISTORY_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; give a run directory of search_supernet.py or its {HISTORY_FILE}")
+    history = History(file.resolve().parent.name, read_rows(file))
+    for number, row in enumerate(history.rows, 1):
+        missing = [key for key in NEEDED if key not in row]
+        if missing:
+            raise InputError(f"{file} line {number} is no row of a search: it lacks {', '.join(missing)}")
+    if not history.scored:
+        raise InputError(f"{file} holds no evaluation that saw all images")
+    return history
+
+
+def load_histories(paths: Sequence[Path]) -> List[History]:
+    """All of them, each named after its folder, or by its path where two folders have one name."""
+    histories = [load_history(path) for path in paths]
+    names = [history.name for history in histories]
+    return [
+        replace(history, name=str(path)) if names.count(history.name) > 1 else history
+        for path, history in zip(paths, histories)
+    ]

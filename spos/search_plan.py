@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
+
+from spos.architectures import ComparisonOptions
+from spos.command_line import confidence, flag, fraction, number, positive
 from spos.constraints import Constraints, limit_or_none
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import EVOLUTIONS, GeneticSettings, Lineage, Search, random_search
-from spos.latency import LatencyTable
-from spos.options import ConstraintOptions, SearchOptions
-from spos.pareto import nsga2_search, parse_objectives
+from spos.latency import LatencyTable, LatencyTableOptions
+from spos.pareto import OBJECTIVES, parse_objectives
 from spos.schedule import derive_rng
 from spos.search_history import Row, best_architectures
 from spos.search_space import Architecture, SearchSpace, parse_choices
 from spos.searcher import Target
 from spos.two_stage import two_stage_search
+
+SEARCH_MODES = ("genetic", "random", "two-stage", "nsga2")
+DEFAULT_LATENCY_ERROR_MAX = 0.1
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
 SPOS_FLOP_MAX = 1.0  # of the official code of Single Path One-Shot, which limits nothing else
@@ -160,3 +167,93 @@ def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
     if options.search_mode == TWO_STAGE:  # its number of generations says where its second stage begins
         return DEVICE_FLAGS
     return (*DEVICE_FLAGS, "search_iters")
+
+
+@dataclass(frozen=True)
+class ConstraintOptions(ComparisonOptions, LatencyTableOptions):
+    """What a searched architecture may cost."""
+
+    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
+    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
+    score_max: Optional[float] = flag(
+        None,
+        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0, with --evolution spos no limit]",
+        type=number,
+    )
+    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
+    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
+    latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
+    latency_error_max: float = flag(
+        DEFAULT_LATENCY_ERROR_MAX,
+        "refuse a --latency-table whose median relative error on held-out networks is larger, or unknown (-1: never)",
+        type=number,
+    )
+
+
+@dataclass(frozen=True)
+class EvolutionOptions:
+    """Sizes and chances of an evolution."""
+
+    population_size: int = flag(50, "architectures in a generation", type=positive)
+    retain_length: int = flag(10, "best architectures kept as parents", type=positive)
+    random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
+    mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
+
+
+@dataclass(frozen=True)
+class SearchOptions(EvolutionOptions):
+    """How to search."""
+
+    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
+    search_mode: str = flag(
+        "genetic",
+        "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "
+        "--objectives",
+        choices=SEARCH_MODES,
+    )
+    evolution: str = flag(
+        "published",
+        "operators of genetic and two-stage; spos: those of Single Path One-Shot, whose FLOPs limit is --flop-max 1",
+        choices=tuple(EVOLUTIONS),
+    )
+    two_stage_blocks: int = flag(
+        1, "best block choices whose channels are searched in the second stage of two-stage", type=positive
+    )
+    objectives: str = flag(
+        "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
+    )
+    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
+    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
+    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
+    search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
+    topk: int = flag(3, "architectures to report", type=positive)
+    fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
+    fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
+    racing: bool = flag(False, "score in growing subsets of the images; drop what is confidently below the best so far")
+    confidence: float = flag(0.95, "of --racing: that the best are those of scoring everything fully", type=confidence)
+    scheduler: str = flag("", "score on the workers of this Dask scheduler, like tcp://host:8786 (empty: here)")
+    seed_history: str = flag("", "history or run directory of an older search: its scores are used, its best bred from")
+
+
+def nsga2_search(
+    domain: Domain,
+    objectives: Sequence[str],
+    settings: GeneticSettings,
+    rng: np.random.Generator,
+    initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
+) -> Search:
+    """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
+
+    Args:
+        objectives: names of OBJECTIVES, to be small; what is sent as fitness is to be large.
+        initial: first in the first generation, as far as they lie in the domain and there are places.
+    Raises: InputError if pymoo is not installed, or latency is to be small and there is no table of it.
+    """
+    if "latency" in objectives and domain.latency is None:
+        raise InputError("--objectives latency needs --latency-table")
+    try:
+        from spos.nsga2 import nsga2
+    except ImportError as error:
+        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
+    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)

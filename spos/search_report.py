@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from spos.domain import Domain
-from spos.options import SearchOptions
 from spos.pareto import parse_objectives, write_front
-from spos.records import BEST_FILE, Journal, write_json
-from spos.reporting import table
+from spos.records import BEST_FILE
+from spos.runs_files import write_json
+from spos.runs_journal import Journal
 from spos.search_history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
+from spos.search_plan import SearchOptions
 from spos.search_space import format_choices
 from spos.searcher import Progress
+from spos.tables import table
 
 
 class SearchLog:

@@ -368,3 +368,15 @@ def stride_plan(input_size: int) -> Tuple[int, int, int, int, int]:
     if input_size < 112:
         return (2, 1, 2, 2, 2)
     return (2, 2, 2, 2, 2)
+
+
+def architecture_of(row: Mapping[str, Any]) -> Architecture:
+    return Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
+
+
+def choices_of(architecture: Architecture) -> Dict[str, List[int]]:
+    """The architecture in a row: the inverse of `architecture_of`."""
+    return {
+        "block_choices": list(architecture.block_choices),
+        "channel_choices": list(architecture.channel_choices),
+    }

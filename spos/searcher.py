@@ -24,9 +24,9 @@ from spos.errors import InputError
 from spos.evolution import Search
 from spos.executors import EmbeddedExecutor
 from spos.racing import Race, Racing
-from spos.records import Journal
-from spos.search_history import Row, architecture_of, choices_of, is_complete
-from spos.search_space import Architecture, format_choices
+from spos.runs_journal import Journal
+from spos.search_history import Row, is_complete
+from spos.search_space import Architecture, architecture_of, choices_of, format_choices
 from spos.stopping import StopRequest
 
 TARGETS = ("acc", "balanced_flop_acc")

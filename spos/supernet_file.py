@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
-from spos import assembly
+from oneshot_nas_network import Supernet
+from spos.architectures import SpaceOptions
+from spos.compat import mx
 from spos.data_set import DataSet
-from spos.errors import InputError
-from spos.options import SUPERNET, SpaceOptions
-from spos.records import LISTS_FOLDER
-from spos.reporting import warn
+from spos.datasets import make_space
+from spos.engine_parameters import load_parameters, read_parameters
+from spos.errors import InputError, warn
+from spos.records import LISTS_FOLDER, SUPERNET
 from spos.search_space import SearchSpace
 
 FLAG_OF_FIELD = {
@@ -40,7 +42,7 @@ def supernet_space(
 
     Raises: InputError if the flags or the data contradict the supernet's run.
     """
-    asked = assembly.make_space(options, data)
+    asked = make_space(options, data)
     if trained is None:
         return asked
     model = trained["options"]["model"]
@@ -57,3 +59,16 @@ def supernet_space(
         if trained_for != now:
             raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
     return space
+
+
+def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context]) -> Supernet:
+    """Without gradients. Raises: InputError if the file is no supernet of this space."""
+    net = Supernet(space)
+    net.collect_params().setattr("grad_req", "null")
+    load_parameters(supernet_params, net, ctx)
+    return net
+
+
+def check_supernet(supernet_params: str, space: SearchSpace) -> None:
+    """Raises: InputError if the file is no supernet of this space."""
+    read_parameters(supernet_params, Supernet(space))

@@ -19,11 +19,10 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Set,
 
 from spos.compat import mx
 from spos.cost import ZERO, Cost
+from spos.engine_parameters import INPUT
 from spos.errors import InputError, engine_reason
-from spos.records import PathLike, read_json
 
 Shape = Tuple[int, ...]
-INPUT = "data"  # what `export` calls the input of a network with one input
 
 
 def _names(text: str) -> FrozenSet[str]:
@@ -130,20 +129,6 @@ COUNTED: Mapping[str, Callable[[_Node], int]] = {
     "mean": _reduction,
     "sum": _reduction,
 }
-
-
-def load_symbol(path: PathLike) -> mx.sym.Symbol:
-    """Read a `NAME-symbol.json`.
-
-    Raises: InputError if it is missing or damaged, or names an operator that this MXNet does not have.
-    """
-    graph = read_json(path)
-    if not isinstance(graph, dict) or not isinstance(graph.get("nodes"), list):
-        raise InputError(f"{path} is no exported network: it has no list of nodes")
-    try:
-        return mx.sym.load_json(json.dumps(graph))
-    except mx.base.MXNetError as error:
-        raise InputError(f"{path} is damaged, or not of this MXNet: {engine_reason(error)}") from None
 
 
 def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape) -> List[NodeCost]:

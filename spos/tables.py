@@ -134,3 +134,9 @@ def render(tables: Sequence[Table], style: str) -> str:
     if style not in FORMATS:
         raise InputError(f"unknown format '{style}'; known: {', '.join(FORMATS)}")
     return "\n\n".join(FORMATS[style](table) for table in tables)
+
+
+def table(rows) -> str:
+    """Rows of (label, value) in two aligned columns."""
+    cells = tuple((str(label), str(value)) for label, value in rows)
+    return as_text(Table("", (Column("label"), Column("value")), cells, header=False))

@@ -6,18 +6,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Mapping, Optional, Tuple
 
-from spos import assembly
-from spos.architectures import fit, named_architecture, trained_architecture
+from spos.architectures import ArchitectureOptions, SpaceOptions, fit, named_architecture, trained_architecture
+from spos.command_line import changed_flags
+from spos.data_flags import DataOptions
+from spos.data_preprocessing import Preprocessing
 from spos.data_set import DataSet
-from spos.datasets import imagenet_preprocessing
+from spos.datasets import imagenet_preprocessing, open_data, with_lists
 from spos.deployment import DeployedSubnet, read_subnet
 from spos.deployment_options import TrainedOptions
-from spos.errors import InputError
-from spos.flag_rules import changed_flags
-from spos.model_info import Preprocessing
-from spos.options import ArchitectureOptions, DataOptions, SpaceOptions
-from spos.records import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, ArchitectureRecord, read_json, run_folder
-from spos.reporting import warn
+from spos.errors import InputError, warn
+from spos.records import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, run_folder
+from spos.runs_files import read_json
+from spos.space_architecture_file import ArchitectureRecord
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TrainedSubnet:
             options: as `data_options` gives them.    save_dir: for the lists, if the subnet does not lie in a run.
         Raises: InputError if the images are not there, or do not fit the network.
         """
-        data = assembly.open_data(options)
+        data = open_data(options)
         space = self.subnet.space
         sizes = (
             ("classes", space.num_classes, data.num_classes),
@@ -66,7 +66,7 @@ class TrainedSubnet:
                 raise InputError(f"{self.path} is for {own} {what}, the images of {data.name} have {there}")
         if self.run is None:
             warn(f"{self.path} does not lie in a run directory, so nothing says which images it was trained on")
-        return assembly.with_lists(data, options, (self.run or save_dir) / LISTS_FOLDER)
+        return with_lists(data, options, (self.run or save_dir) / LISTS_FOLDER)
 
     def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
         """How images are prepared: as the run says; as the data flags say, if it does not.
@@ -102,7 +102,7 @@ class TrainedSubnet:
             return Preprocessing.from_json(self.config[PREPROCESSING], str(self.run))
         if self.run is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
             return imagenet_preprocessing(replace(options, input_size=self.subnet.space.input_size))
-        return assembly.open_data(options).preprocessing
+        return open_data(options).preprocessing
 
 
 def open_trained(

@@ -15,16 +15,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
-from spos.checkpoint import (
-    Checkpoint,
-    load_arrays,
-    load_device_statistics,
-    load_parameters,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from spos.checkpoint import Checkpoint, load_device_statistics, newest_checkpoint, save_checkpoint
 from spos.cluster import LOCAL, Cluster
 from spos.compat import mx
+from spos.engine_parameters import load_arrays, load_parameters
 from spos.errors import InputError, Stopped
 from spos.evaluation import count_hits
 from spos.losses import Example, Objective
@@ -261,39 +255,3 @@ def resume(job: TrainingJob, checkpoint: Checkpoint) -> Progress:
     load_device_statistics(checkpoint, job.net)
     job.trainer.set_states(load_arrays(checkpoint.states_file))
     return Progress(checkpoint.epoch, checkpoint.step, Meter(**checkpoint.state.get("meter", {})))
-
-
-def make_schedule(
-    mode: str,
-    lr: float,
-    num_epochs: int,
-    steps_per_epoch: int,
-    warmup_lr: float = 0.0,
-    warmup_epochs: int = 0,
-    decay_factor: float = 0.1,
-    decay_epochs: Sequence[int] = (),
-) -> Callable[[int], float]:
-    """Learning rate of every step: linear warm-up, then GluonCV's schedule of that mode."""
-    from gluoncv.utils import LRScheduler, LRSequential
-
-    if (num_epochs - warmup_epochs) * steps_per_epoch == 1:
-        mode = "constant"  # a single step has nothing to decay, and GluonCV would divide by zero
-    if warmup_epochs >= num_epochs:
-        raise ValueError(f"a warm-up of {warmup_epochs} epochs leaves nothing of {num_epochs}")
-    return LRSequential(
-        [
-            LRScheduler(
-                "linear", base_lr=warmup_lr, target_lr=lr, nepochs=warmup_epochs, iters_per_epoch=steps_per_epoch
-            ),
-            LRScheduler(
-                mode,
-                base_lr=lr,
-                target_lr=0,
-                nepochs=num_epochs - warmup_epochs,
-                iters_per_epoch=steps_per_epoch,
-                step_epoch=[epoch - warmup_epochs for epoch in decay_epochs],
-                step_factor=decay_factor,
-                power=2,
-            ),
-        ]
-    )

@@ -19,8 +19,8 @@ from oneshot_nas_blocks import ShuffleBlock, build_rows
 from oneshot_nas_network import Subnet, Supernet
 from spos import layer_specs
 from spos.batch_norm import EPSILON, MOMENTUM
-from spos.checkpoint import STATISTICS
 from spos.compat import mx
+from spos.engine_parameters import STATISTICS
 from spos.execution import PAD_TO
 from spos.execution_forms import fit_to_training
 from spos.graphs import Graph, unread_statistic

@@ -7,9 +7,10 @@ from typing import Any, Callable, Dict
 import numpy as np
 
 from spos.compat import mx
-from spos.evaluation import CandidateEvaluator, evaluate
+from spos.evaluation import evaluate
 from spos.pixels import Pixels
 from spos.schedule import derive_rng
+from spos.scoring_candidate import CandidateEvaluator
 
 
 def validate_when_due(

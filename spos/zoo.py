@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from spos.checkpoint import load_parameters
 from spos.compat import import_gluoncv, mx
+from spos.engine_parameters import load_parameters
 from spos.errors import InputError
 from spos.options import ZooOptions
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 from conftest import VARIANTS, reference_value
 
+from spos.data_preprocessing import Preprocessing
 from spos.deployment import DeployedSubnet
-from spos.model_info import ModelInfo, Preprocessing
-from spos.records import ArchitectureRecord, load_architecture
+from spos.model_info import ModelInfo
+from spos.space_architecture_file import ArchitectureRecord, load_architecture
 
 NAMES = tuple(f"class {i}" for i in range(10))
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from spos.compat import mx
+from spos.data_preprocessing import Preprocessing
 from spos.exported import write_mxnet
-from spos.model_info import ModelInfo, Preprocessing
+from spos.model_info import ModelInfo
 
 SIZE, NAMES = 16, ("plain", 'with "quotes" and, commas', "with \\ and \n", "größer", "五", "six")
 PREPROCESSING = Preprocessing(SIZE, 0.875, (120.0, 110.0, 100.0), (60.0, 61.0, 62.0), NAMES)

@@ -10,9 +10,8 @@ from test_search_plan import MODES, SMALL
 from spos.ancestry import Ancestry, replay
 from spos.errors import InputError
 from spos.evolution import Lineage
-from spos.options import ConstraintOptions, SearchOptions
-from spos.run_directories import open_run_directory
-from spos.search_plan import make_domain, make_search
+from spos.records import open_run_directory
+from spos.search_plan import ConstraintOptions, SearchOptions, make_domain, make_search
 
 LIMITS = ConstraintOptions(flop_max_m=310.0)
 

@@ -29,7 +29,7 @@ from benchmarks.measure import OTHER, OURS, PLAIN, Way, rows_of, take_turns
 from spos.batch_norm import MOMENTUM
 from spos.compat import mx
 from spos.errors import InputError
-from spos.records import ArchitectureRecord
+from spos.space_architecture_file import ArchitectureRecord
 
 ARCHITECTURE = TINY.sample(np.random.default_rng(1))
 STEPS = ("--batch-size", "4", "--rounds", "1", "--warm-up", "1")

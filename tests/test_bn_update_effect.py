@@ -9,14 +9,13 @@ import train_imagenet
 from spos.batch_norm import recalibrate_batch_norm
 from spos.command_line import run_program
 from spos.compat import mx
+from spos.engine_flags import DeviceOptions
 from spos.errors import InputError
 from spos.evaluation import evaluate
-from spos.options import DeviceOptions
-from spos.search_history import architecture_of
-from spos.search_space import search_space
+from spos.scoring import open_supernet
+from spos.search_space import architecture_of, search_space
 from utils import bn_update_effect
 from utils.bn_update_effect import chosen_architectures, chosen_counts, open_effect
-from utils.supernet_scores import open_supernet
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from spos.domain import Domain
 from spos.latency import LatencyTable
 from spos.latency_graphs import GraphMaker, fill, repeated_block
 from spos.latency_run import place_of
-from spos.records import write_json
+from spos.runs_files import write_json
 from utils import build_latency_table, plot
 
 SPACE = replace(TINY, min_channel_choice=7)

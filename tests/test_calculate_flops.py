@@ -20,8 +20,9 @@ from spos.compat import import_gluoncv, mx
 from spos.cost import COMPARISON_MODELS, count_architecture
 from spos.cost_report import CONVENTION
 from spos.latency import LatencyTable
-from spos.records import ArchitectureRecord, load_architecture, write_json
+from spos.runs_files import write_json
 from spos.search_space import format_choices, search_space
+from spos.space_architecture_file import ArchitectureRecord, load_architecture
 from spos.symbol_cost import count_symbol
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from spos.checkpoint import load_arrays, newest_checkpoint, save_arrays, save_checkpoint
+from spos.checkpoint import newest_checkpoint, save_checkpoint
 from spos.compat import mx
+from spos.engine_parameters import load_arrays, save_arrays
 from spos.errors import InputError
 
 

@@ -8,11 +8,10 @@ from image_files import ONE, ZERO, pack, png, random_images, read_pass, shared_f
 
 import train_imagenet
 from spos import cifar
-from spos.assembly import held_out_sizes
 from spos.compat import mx
 from spos.data import ImageLoader
-from spos.datasets import open_dataset
-from spos.options import DataOptions
+from spos.data_flags import DataOptions
+from spos.datasets import held_out_sizes, open_dataset
 
 NUM = 12  # images in each of the made-up files
 

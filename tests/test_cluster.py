@@ -22,12 +22,13 @@ from conftest import ROOT, data_flags, make_work
 from test_path_trainer import assert_only_path_moved
 from test_programs import same_parameters, without_speed
 
-from spos.assembly import check_same_lists, join_cluster
 from spos.checkpoint import newest_checkpoint
 from spos.cluster import LOCAL, STEPS_BETWEEN_AGREEMENTS, Cluster, open_cluster
 from spos.compat import mx
+from spos.datasets import check_same_lists
+from spos.engine_devices import join_cluster
+from spos.engine_flags import TrainDeviceOptions
 from spos.errors import InputError
-from spos.options import TrainDeviceOptions
 from spos.record_file import RecordFile
 
 PROGRAM = "tests/cluster_worker.py"

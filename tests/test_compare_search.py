@@ -9,16 +9,17 @@ import pytest
 from conftest import TINY, fails
 from test_evolution import SPACE, TINY_SPACE, UNBOUNDED
 
+from spos.architectures import SpaceOptions
 from spos.constraints import Constraints
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import GeneticSettings
 from spos.intervals import student_interval
-from spos.options import ConstraintOptions, SpaceOptions
 from spos.oracles import AdditiveOracle, RecordedDomain
+from spos.search_plan import ConstraintOptions
 from spos.search_space import Architecture
+from spos.study_strategies import Task, additive, best_so_far, compare, searches
 from utils import compare_search
-from utils.compare_search import Task, additive, best_so_far, compare
 
 SETTINGS = GeneticSettings(population_size=30, retain_length=6, num_iterations=300)
 STABLE = SpaceOptions(use_se=True, last_conv_after_pooling=True, ignore_first_two_cs=True)
@@ -89,7 +90,7 @@ def test_nothing_found_is_above_the_optimum():
     make_task = additive(STABLE, ConstraintOptions(flop_max_m=250))
     for seed in range(3):
         task = make_task(seed)
-        for make in compare_search.searches(SETTINGS).values():
+        for make in searches(SETTINGS).values():
             best = best_so_far(make(task.domain, np.random.default_rng(seed)), task.oracle, 100)
             assert len(best) == 100 and np.all(np.diff(best) >= 0) and best[-1] <= task.optimum
 
@@ -102,13 +103,13 @@ def test_each_search_scores_exactly_the_evaluations_given():
         scored.append(architecture)
         return float(len(scored))
 
-    search = compare_search.searches(SETTINGS)["genetic"](Domain(SPACE), np.random.default_rng(0))
+    search = searches(SETTINGS)["genetic"](Domain(SPACE), np.random.default_rng(0))
     best = best_so_far(search, oracle, 47)
     assert best.tolist() == list(range(1, 48))
 
 
 def test_a_search_that_ends_early_keeps_its_best():
-    search = compare_search.searches(SETTINGS)["random"](Domain(TINY_SPACE, UNBOUNDED), np.random.default_rng(0))
+    search = searches(SETTINGS)["random"](Domain(TINY_SPACE, UNBOUNDED), np.random.default_rng(0))
     best = best_so_far(search, lambda architecture: float(sum(architecture.genes)), 40)
     assert len(best) == 40 and best[15:].tolist() == [4.0] * 25
 
@@ -122,7 +123,7 @@ def recorded_domain(count=60, seed=0):
 def test_a_table_is_searched_to_its_end(name):
     domain = recorded_domain()
     settings = GeneticSettings(10, 4, num_iterations=40)
-    search, asked = compare_search.searches(settings)[name](domain, np.random.default_rng(0)), []
+    search, asked = searches(settings)[name](domain, np.random.default_rng(0)), []
     generation = next(search)
     while generation is not None:
         asked += generation

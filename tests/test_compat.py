@@ -243,9 +243,9 @@ def test_nothing_is_preloaded_for_the_cpu_wheel_or_a_system_cuda():
 
 FREED_CHUNKS = """
 import gc
-from spos.assembly import make_devices
+from spos.engine_devices import make_devices
 from spos.compat import mx
-from spos.options import DeviceOptions
+from spos.engine_flags import DeviceOptions
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -10,11 +10,11 @@ from test_constrained_sampling import TINY, all_costs, check_uniform
 
 import train_imagenet
 from spos import constrained_policy
-from spos.constrained_policy import CheckedPolicy, ConstrainedPolicy, cell_samplers, describe_sampling, split, walk
+from spos.constrained_policy import CheckedPolicy, ConstrainedPolicy, cell_samplers, split, walk
 from spos.constraints import limits_in_millions, parse_bounds
 from spos.cost import Cost, cost_table
 from spos.errors import InputError
-from spos.options import TrainOptions
+from spos.options import TrainOptions, describe_sampling
 from spos.sampling import SamplingPolicy
 from spos.search_space import search_space
 

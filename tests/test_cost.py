@@ -25,11 +25,12 @@ from spos.cost import (
     count_supernet,
     score,
 )
+from spos.engine_parameters import load_symbol
 from spos.errors import InputError
 from spos.layer_specs import Conv, Dropout, GlobalPool, SqueezeExcite
-from spos.records import load_architecture
 from spos.search_space import BLOCK_KINDS, Architecture, SearchSpace, Stage, search_space
-from spos.symbol_cost import count_nodes, count_symbol, load_symbol
+from spos.space_architecture_file import load_architecture
+from spos.symbol_cost import count_nodes, count_symbol
 
 ONESHOT = load_architecture("oneshot").architecture
 ONESHOT_S = load_architecture("oneshot-s+").architecture

@@ -9,7 +9,8 @@ from conftest import ROOT, TINY
 from spos.command_line import run_program
 from spos.cost import ZERO, cost_table, count_architecture
 from spos.distribution import sample_costs
-from spos.records import ArchitectureRecord, load_architecture, published_architectures, write_json
+from spos.runs_files import write_json
+from spos.space_architecture_file import ArchitectureRecord, load_architecture, published_architectures
 from utils import plot
 from utils.distribution_figure import reachable_hull
 from utils.stages_figure import stage_costs

@@ -8,9 +8,9 @@ from conftest import VARIANTS, fails
 from deployed_subnets import drawn_subnet, published_subnet, random_subnet
 
 from oneshot_nas_network import Subnet
-from spos.checkpoint import load_parameters, save_parameters
 from spos.compat import mx
 from spos.deployment import DeployedSubnet, as_function, merge_batch_norm, pad_widths, read_subnet
+from spos.engine_parameters import load_parameters, save_parameters
 from spos.errors import InputError
 from spos.parity import (
     MERGED_TOLERANCE,
@@ -20,8 +20,8 @@ from spos.parity import (
     relative_difference,
     tolerance_of,
 )
-from spos.records import load_architecture, published_architectures
 from spos.search_space import Architecture
+from spos.space_architecture_file import load_architecture, published_architectures
 from utils import merge_bn
 
 

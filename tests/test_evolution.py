@@ -20,8 +20,8 @@ from spos.evolution import (
     spos_search,
     take_new,
 )
-from spos.records import load_architecture
 from spos.search_space import BLOCK_KINDS, SearchSpace, Stage, search_space
+from spos.space_architecture_file import load_architecture
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, min_channel_choice=2)
 DOMAIN = Domain(SPACE)

@@ -10,12 +10,13 @@ from oneshot_nas_network import Supernet
 from spos import execution
 from spos.batch_norm import recalibrate_batch_norm
 from spos.compat import mx
-from spos.evaluation import CandidateEvaluator, HitCount, evaluate
+from spos.evaluation import HitCount, evaluate
 from spos.execution import PathExecutor, num_scored_together, pad_width
 from spos.execution_forms import fit_to_size
 from spos.layer_specs import Conv, GlobalPool, choice_block, depthwise
 from spos.pixels import Pixels
 from spos.racing import Race
+from spos.scoring_candidate import CandidateEvaluator
 from spos.search_space import Architecture, conv_size
 
 CPU = [mx.cpu()]

@@ -9,12 +9,12 @@ import pytest
 from conftest import data_flags, fails
 
 import train_imagenet
-from spos.checkpoint import load_arrays, save_arrays
+from spos.architectures import ArchitectureOptions, SpaceOptions
 from spos.deployment import as_function
 from spos.deployment_options import FORMATS, TrainedOptions
+from spos.engine_parameters import load_arrays, save_arrays
 from spos.exported import open_exported
 from spos.exporting import output_name
-from spos.options import ArchitectureOptions, SpaceOptions
 from spos.parity import random_images, relative_difference, rms_error
 from spos.trained_subnet import open_trained
 from utils import export_model, merge_bn, quantize

@@ -13,12 +13,13 @@ from exported_files import INFO, NAMES, PREPROCESSING, SIZE, exported, logits_of
 
 from spos.compat import mx, num_threads
 from spos.deployment import as_function, merge_batch_norm
+from spos.engine_parameters import load_symbol
 from spos.errors import InputError
 from spos.exported import PARAMS, SYMBOL, open_exported, write_mxnet
 from spos.model_info import METADATA, ModelInfo
 from spos.parity import random_images
 from spos.quantization import quantize
-from spos.symbol_cost import count_nodes, load_symbol
+from spos.symbol_cost import count_nodes
 
 KINDS = ("mxnet", "onnxruntime")
 TINY_INFO = ModelInfo(replace(PREPROCESSING, input_size=TINY.input_size, class_names=()), {})

@@ -5,10 +5,11 @@ import re
 import pytest
 
 import train_imagenet
+from spos.architectures import ArchitectureOptions, SpaceOptions
 from spos.command_line import OneLineParser, pick
 from spos.errors import InputError
-from spos.flag_rules import check_training_flags
-from spos.options import SUBNET, ArchitectureOptions, SpaceOptions, TeacherOptions, TrainOptions, ZooOptions
+from spos.options import TeacherOptions, TrainOptions, ZooOptions, check_training_flags
+from spos.records import SUBNET
 
 GROUPS = (TrainOptions, ZooOptions, TeacherOptions, SpaceOptions, ArchitectureOptions)
 FIXED = f"--model {SUBNET} --architecture oneshot"

@@ -15,7 +15,7 @@ from spos.exported import open_exported
 from spos.formats import FORMAT_CLASSES, publish
 from spos.layer_names import float_layers
 from spos.parity import check_int8, random_images, rms_error
-from spos.records import load_architecture, published_architectures
+from spos.space_architecture_file import load_architecture, published_architectures
 
 SIZE = 64
 ERROR = 0.1  # RMS, of logits; a wrong shuffle changes them by 0.1 to 0.6

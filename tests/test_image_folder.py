@@ -8,13 +8,12 @@ import pytest
 from image_files import ONE, ZERO, png, random_images, read_pass
 
 import train_imagenet
-from spos.assembly import make_loader
-from spos.data import ImageLoader
+from spos.data import ImageLoader, make_loader
+from spos.data_flags import DataOptions
 from spos.data_set import hold_out, open_folder_dataset
 from spos.datasets import imagenet_synsets, open_dataset
 from spos.errors import InputError
 from spos.image_folder import list_folder, open_folders, split_by_class
-from spos.options import DataOptions
 
 
 def make_folders(root, split, counts):

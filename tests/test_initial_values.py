@@ -12,13 +12,14 @@ from conftest import TINY, data_flags, fails, fill_parameters
 import train_imagenet
 from oneshot_nas_network import Subnet, Supernet
 from spos import trainer
-from spos.checkpoint import load_arrays, save_arrays, save_parameters
 from spos.command_line import run_program
 from spos.compat import mx
+from spos.engine_parameters import load_arrays, save_arrays, save_parameters
 from spos.errors import InputError
 from spos.initial_values import set_from_file, set_from_supernet
-from spos.records import ArchitectureRecord, read_json, write_json
+from spos.runs_files import read_json, write_json
 from spos.search_space import Architecture
+from spos.space_architecture_file import ArchitectureRecord
 from spos.zoo import complete_shapes, zoo_model
 
 ARCHITECTURE = Architecture((0, 3, 1, 2), (2, 5, 9, 0))

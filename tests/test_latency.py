@@ -14,10 +14,10 @@ from spos.cost import Cost, TimedCost, cost_table
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.latency import LatencyTable
-from spos.options import ConstraintOptions, SearchOptions
-from spos.records import load_architecture, write_json
-from spos.search_plan import make_domain
+from spos.runs_files import write_json
+from spos.search_plan import ConstraintOptions, SearchOptions, make_domain
 from spos.search_space import Architecture
+from spos.space_architecture_file import load_architecture
 
 SPACE = VARIANTS["se-last-conv"]
 UNBOUNDED = Constraints(score_max=None)

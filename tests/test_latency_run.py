@@ -11,7 +11,7 @@ from spos.errors import InputError
 from spos.latency import LatencyTable
 from spos.latency_fit import Agreement
 from spos.latency_run import FIT, HELD_OUT, Measurements, Plan, alike, as_row, draw_networks, read_measurements
-from spos.records import write_json
+from spos.runs_files import write_json
 from spos.timing import Timing
 
 SPACE = replace(TINY, min_channel_choice=2)

@@ -11,9 +11,10 @@ import pytest
 from conftest import ROOT
 
 from spos.command_line import run_program
+from spos.core_processes import Host, free_port, start_command
 from spos.errors import InputError
 from utils import launch_cluster
-from utils.launch_cluster import Host, LaunchOptions, find_hosts, free_port, plan, start_command, worker_command
+from utils.launch_cluster import LaunchOptions, find_hosts, plan, worker_command
 
 
 def hosts_of(tmp_path, text):

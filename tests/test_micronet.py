@@ -21,8 +21,8 @@ from spos.micronet import (
 )
 from spos.profile_report import is_profiled, profile_json, profile_tables
 from spos.published import MICRONET_SCORES, PROFILE_ROWS, PROFILE_TOTALS, agrees
-from spos.records import load_architecture
 from spos.search_space import Architecture, Stage, search_space
+from spos.space_architecture_file import load_architecture
 from spos.tables import render
 
 RECORD = load_architecture("oneshot-s+")

@@ -9,10 +9,9 @@ from spos.calibration import Calibration
 from spos.deployment import as_function, merge_batch_norm, pad_widths
 from spos.errors import InputError
 from spos.model_info import ModelInfo
-from spos.onnx_model import quantize_onnx, to_onnx
-from spos.onnx_session import OnnxSession, import_library
+from spos.onnx_model import OnnxSession, import_library, quantize_onnx, to_onnx
 from spos.parity import RUNTIME_TOLERANCE, check_equal, random_images, relative_difference, rms_error, tolerance_of
-from spos.records import published_architectures
+from spos.space_architecture_file import published_architectures
 
 for library in ("onnx", "onnxruntime"):
     pytest.importorskip(library, reason=f"{library} is not installed (sh scripts/setup.sh --deploy)")

@@ -15,8 +15,10 @@ from spos.constraints import Constraints
 from spos.domain import Domain
 from spos.errors import InputError
 from spos.evolution import GeneticSettings, random_search
-from spos.pareto import OBJECTIVES, nsga2_search, pareto_front, parse_objectives, write_front
-from spos.records import load_architecture, read_json
+from spos.pareto import OBJECTIVES, pareto_front, parse_objectives, write_front
+from spos.runs_files import read_json
+from spos.search_plan import nsga2_search
+from spos.space_architecture_file import load_architecture
 
 DOMAIN = Domain(SPACE)
 SETTINGS = GeneticSettings(population_size=16, retain_length=4, num_iterations=8)

@@ -5,13 +5,12 @@ import pytest
 from image_files import pack, png, random_images
 
 from spos import pixels
-from spos.assembly import load_first_images, load_images
 from spos.compat import mx
 from spos.data import ImageLoader
+from spos.data_flags import DataOptions
 from spos.data_set import IMAGENET_MEAN, IMAGENET_STD, make_dataset
 from spos.errors import InputError
-from spos.options import DataOptions
-from spos.pixels import available_memory, load_pixels
+from spos.pixels import available_memory, load_first_images, load_images, load_pixels
 
 TWO = [mx.cpu(0), mx.cpu(1)]
 

@@ -11,9 +11,13 @@ from PIL import Image, ImageSequence
 from spos.command_line import run_program
 from spos.constrained_policy import Cell
 from spos.errors import InputError
+from spos.search_history import load_histories, load_history
+from spos.options import limits_of
 from spos.search_space import search_space
 from utils import plot, search_animation
-from utils.search_figure import load_histories, load_history
+from utils.plot_coverage import PUBLISHED, Coverage, draw_costs
+from utils.plot_training import LR_WARM_UP, load_run
+from utils.warm_up_figure import CHANNEL_WARM_UP, FULL_WIDTH
 
 SE = ["--use-se", "--last-conv-after-pooling"]
 
@@ -61,12 +65,12 @@ def test_coverage_counts_draws_in_cells():
     cells = [Cell((0, 10), (0, 10)), Cell((11, 20), (0, 10)), Cell((0, 10), (11, 20))]
     limits = Cell((0, 20), (0, 20)).limits()
     costs = np.array([(0, 0), (10, 10), (11, 3), (30, 3), (20, 20)])
-    assert plot.Coverage.of(costs, limits, cells) == plot.Coverage(0.8, 2, 3, 0.0, 0.4)
+    assert Coverage.of(costs, limits, cells) == Coverage(0.8, 2, 3, 0.0, 0.4)
 
 
 def test_every_way_of_sampling_is_drawn_from_the_same_space():
-    limits = plot.limits_of(plot.PUBLISHED)
-    ways = plot.draw_costs(VARIANTS["se-last-conv"], limits, 20, 0)
+    limits = limits_of(PUBLISHED)
+    ways = draw_costs(VARIANTS["se-last-conv"], limits, 20, 0)
     assert list(ways) == ["uniform", "constrained, random", "constrained, evolution"]
     within = [np.all((costs >= (190e6, 2.8e6)) & (costs <= (330e6, 5e6))) for costs in ways.values()]
     assert within == [False, True, True]
@@ -74,28 +78,28 @@ def test_every_way_of_sampling_is_drawn_from_the_same_space():
 
 PHASES = {
     "nothing": ({"warmup_epochs": 0}, 9, []),
-    "learning rate": ({}, 9, [(plot.LR_WARM_UP, 0, 1)]),
+    "learning rate": ({}, 9, [(LR_WARM_UP, 0, 1)]),
     "all": (
         {"epoch_start_cs": 3, "cs_warm_up": True},
         9,
-        [(plot.LR_WARM_UP, 0, 1), (plot.FULL_WIDTH, 0, 3), (plot.CHANNEL_WARM_UP, 3, 6)],
+        [(LR_WARM_UP, 0, 1), (FULL_WIDTH, 0, 3), (CHANNEL_WARM_UP, 3, 6)],
     ),
     "not there yet": (
         {"epoch_start_cs": 3, "cs_warm_up": True},
         4,
-        [(plot.LR_WARM_UP, 0, 1), (plot.FULL_WIDTH, 0, 3), (plot.CHANNEL_WARM_UP, 3, 4)],
+        [(LR_WARM_UP, 0, 1), (FULL_WIDTH, 0, 3), (CHANNEL_WARM_UP, 3, 4)],
     ),
-    "without steps": ({"epoch_start_cs": 3}, 9, [(plot.LR_WARM_UP, 0, 1), (plot.FULL_WIDTH, 0, 3)]),
-    "no selection": ({"epoch_start_cs": 3, "use_all_channels": True}, 9, [(plot.LR_WARM_UP, 0, 1)]),
-    "subnet": ({"epoch_start_cs": 3, "architecture": {}}, 9, [(plot.LR_WARM_UP, 0, 1)]),
-    "network of the zoo": ({"has_space": False}, 9, [(plot.LR_WARM_UP, 0, 1)]),
+    "without steps": ({"epoch_start_cs": 3}, 9, [(LR_WARM_UP, 0, 1), (FULL_WIDTH, 0, 3)]),
+    "no selection": ({"epoch_start_cs": 3, "use_all_channels": True}, 9, [(LR_WARM_UP, 0, 1)]),
+    "subnet": ({"epoch_start_cs": 3, "architecture": {}}, 9, [(LR_WARM_UP, 0, 1)]),
+    "network of the zoo": ({"has_space": False}, 9, [(LR_WARM_UP, 0, 1)]),
 }
 
 
 @pytest.mark.parametrize("case", PHASES.values(), ids=PHASES)
 def test_phases_of_a_run(case, make_run):
     options, num_epochs, expected = case
-    assert plot.load_run(make_run("run", num_epochs, **options)).phases == expected
+    assert load_run(make_run("run", num_epochs, **options)).phases == expected
 
 
 def test_training_of_several_runs_is_plotted(make_run, tmp_path):
@@ -107,7 +111,7 @@ def test_training_of_several_runs_is_plotted(make_run, tmp_path):
 
 
 def test_curves_have_the_rows_that_hold_a_value(make_run):
-    run = plot.load_run(make_run("run"))
+    run = load_run(make_run("run"))
     assert run.curve("val_top1") == ([4], [0.3])
     assert run.curve("loss")[0] == [1, 2, 3, 4]
 
@@ -132,11 +136,11 @@ def test_bad_input_is_one_line(argv, word, capsys):
 
 def test_a_folder_that_is_no_training_run_is_refused(make_run):
     with pytest.raises(InputError, match="no epoch"):
-        plot.load_run(make_run("empty", 0))
+        load_run(make_run("empty", 0))
     folder = make_run("search")
     (folder / "config.json").write_text(json.dumps({"program": "search_supernet.py"}))
     with pytest.raises(InputError, match="not a run of train_imagenet.py"):
-        plot.load_run(folder)
+        load_run(folder)
 
 
 def test_the_figure_of_the_readme_is_small():

@@ -16,12 +16,13 @@ from test_latency import make_table
 
 import search_supernet
 import train_imagenet
-from spos.checkpoint import load_arrays, save_arrays
 from spos.command_line import run_program
 from spos.compat import mx
+from spos.engine_parameters import load_arrays, save_arrays
 from spos.record_file import write_index_subset
-from spos.records import load_architecture, read_json, write_json
+from spos.runs_files import read_json, write_json
 from spos.search_space import SearchSpace
+from spos.space_architecture_file import load_architecture
 from utils import summarize
 
 SUPERNET_FLAGS = "--model ShuffleNas --use-se --last-conv-after-pooling --num-epochs 2 --val-architectures 1 --seed 5"

@@ -7,7 +7,7 @@ import pytest
 from spos.comparison import SUPERNET_SPACE, comparison_table, counted_cost, score_follows
 from spos.cost import COMPARISON_MODELS, Cost, score
 from spos.published import NETWORKS, SUPERNET, agrees
-from spos.records import load_architecture
+from spos.space_architecture_file import load_architecture
 from spos.tables import render
 
 BY_NAME = {network.name: network for network in NETWORKS}

@@ -11,12 +11,15 @@ from test_stand_alone import trainer  # noqa: F401  a fixture
 import train_imagenet
 from spos.cost import cost_table
 from spos.errors import InputError
-from spos.records import PIXELS_FOLDER, read_json, read_rows
-from spos.search_history import architecture_of
+from spos.records import PIXELS_FOLDER
+from spos.runs_files import read_json
+from spos.runs_journal import read_rows
+from spos.scoring import open_supernets
+from spos.scoring_many import SCORES_FILE
+from spos.search_space import architecture_of
+from spos.study_rank import FLOPS, PARAMS, RankingOptions, plan, rank, seed_agreement
 from utils import rank_correlation
-from utils.rank_correlation import FLOPS, PARAMS, RankingOptions, plan, rank, seed_agreement
 from utils.stand_alone import ALONE_FILE
-from utils.supernet_scores import SCORES_FILE, open_supernets
 
 
 def test_architectures_are_drawn_evenly_from_the_strata_of_flops():

@@ -9,21 +9,11 @@ import pytest
 from spos import records
 from spos.command_line import run_program
 from spos.errors import InputError
-from spos.records import (
-    ARCHITECTURES,
-    CONFIG_FILE,
-    ArchitectureRecord,
-    Journal,
-    find_config,
-    load_architecture,
-    open_run,
-    published_architectures,
-    read_json,
-    to_text,
-    write_atomic,
-    write_json,
-)
+from spos.records import CONFIG_FILE, find_config, open_run
+from spos.runs_files import read_json, to_text, write_atomic, write_json
+from spos.runs_journal import Journal
 from spos.search_space import search_space
+from spos.space_architecture_file import ARCHITECTURES, ArchitectureRecord, load_architecture, published_architectures
 
 # --- Writing whole files ---
 

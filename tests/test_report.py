@@ -7,7 +7,7 @@ import pytest
 from pipeline_runs import SPACE, make_search_run, make_training, rows_of, write_run
 
 from spos.command_line import run_program
-from spos.run_directories import open_run_directory
+from spos.records import open_run_directory
 from spos.search_space import Architecture
 from utils import report
 from utils.report_architecture import KINDS, costs_by_block, draw, kind_table

@@ -9,9 +9,15 @@ from test_evolution import DOMAIN, SPACE, flat, make_fitness, run
 
 from spos.command_line import OneLineParser, pick
 from spos.errors import InputError
-from spos.options import SEARCH_MODES, ConstraintOptions, SearchOptions
-from spos.records import Journal
-from spos.search_plan import check_search_flags, make_domain, make_search
+from spos.runs_journal import Journal
+from spos.search_plan import (
+    SEARCH_MODES,
+    ConstraintOptions,
+    SearchOptions,
+    check_search_flags,
+    make_domain,
+    make_search,
+)
 from spos.searcher import Searcher, Target
 
 SMALL = SearchOptions(search_iters=4, population_size=12, retain_length=4)

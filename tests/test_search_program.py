@@ -14,11 +14,11 @@ from conftest import ROOT, data_flags, fails
 import search_supernet
 from oneshot_nas_network import Supernet
 from spos import executors
-from spos.checkpoint import load_arrays, save_arrays
 from spos.command_line import run_program
 from spos.compat import mx
-from spos.options import SUPERNET
-from spos.records import read_json, write_json
+from spos.engine_parameters import load_arrays, save_arrays
+from spos.records import SUPERNET
+from spos.runs_files import read_json, write_json
 from spos.search_space import search_space
 from utils import compare_search
 

@@ -14,14 +14,15 @@ from calls import die, die_once, fail, refuse, sleep, who
 from conftest import ROOT, TINY, data_flags
 
 from oneshot_nas_network import Supernet
-from spos import assembly, executors, scoring
-from spos.checkpoint import load_parameters
+from spos import executors, scoring
 from spos.command_line import OneLineParser, pick
 from spos.compat import threads_of_each
+from spos.data_flags import DataOptions
+from spos.datasets import open_data, with_lists
+from spos.engine_parameters import load_parameters
 from spos.errors import InputError
 from spos.executors import DaskExecutor, EmbeddedExecutor, ProcessesExecutor, open_executor
 from spos.gpu import AUTOTUNE
-from spos.options import DataOptions
 from spos.racing import Race
 from spos.scoring import make_job, score
 from spos.search_space import search_space
@@ -140,7 +141,7 @@ def job(work, tmp_path_factory):
     """A tiny supernet with initial weights, and the digits of the other tests."""
     folder = tmp_path_factory.mktemp("job")
     options = pick(DataOptions, OneLineParser("", (DataOptions,)).parse_args(tiny_flags(work)))
-    data = assembly.with_lists(assembly.open_data(options), options, folder / "lists")
+    data = with_lists(open_data(options), options, folder / "lists")
     space = replace(TINY, num_classes=10)
     net = Supernet(space)
     net.initialize()

@@ -9,10 +9,11 @@ from test_stand_alone import trainer  # noqa: F401  a fixture
 from spos.cost import cost_table
 from spos.errors import InputError
 from spos.intervals import welch_interval
-from spos.records import ArchitectureRecord, read_json, write_json
-from spos.search_history import architecture_of
+from spos.runs_files import read_json, write_json
+from spos.search_space import architecture_of
+from spos.space_architecture_file import ArchitectureRecord
+from spos.study_matched import RANDOM, MatchOptions, compare, draw_equal, group_means, plan
 from utils import searched_against_random
-from utils.searched_against_random import RANDOM, MatchOptions, compare, group_means, plan
 
 
 def make_searched(rng, count=2, space=TINY):
@@ -104,9 +105,9 @@ def test_an_architecture_without_new_equals_is_said(rng, monkeypatch):
         def __contains__(self, architecture):
             return True
 
-    monkeypatch.setattr(searched_against_random, "MAX_DRAWS", 10)
+    monkeypatch.setattr("spos.study_matched.MAX_DRAWS", 10)
     with pytest.raises(InputError, match="no further architecture with .* in 10 draws; raise --tolerance"):
-        searched_against_random.draw_equal(make_searched(rng, 1)[0], 0.01, rng, Everything())
+        draw_equal(make_searched(rng, 1)[0], 0.01, rng, Everything())
 
 
 def test_architectures_of_two_spaces_are_refused(tmp_path, rng, capsys):

@@ -13,11 +13,9 @@ from spos.domain import Domain
 from spos.errors import InputError, Stopped
 from spos.evolution import GeneticSettings, genetic_search, random_search, spos_search
 from spos.executors import EmbeddedExecutor
-from spos.options import SearchOptions
 from spos.racing import Racing
-from spos.records import Journal
+from spos.runs_journal import Journal
 from spos.search_history import (
-    architecture_of,
     best_architectures,
     best_record,
     best_rows,
@@ -27,8 +25,9 @@ from spos.search_history import (
     mean_of_random,
     read_history,
 )
-from spos.search_plan import check_not_shortened, flags_that_may_change, make_search
+from spos.search_plan import SearchOptions, check_not_shortened, flags_that_may_change, make_search
 from spos.search_report import SearchLog, summarize_search
+from spos.search_space import architecture_of
 from spos.searcher import WINDOW, Searcher, Target
 from spos.stopping import StopRequest
 

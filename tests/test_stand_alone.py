@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY
 
 from spos.errors import InputError
-from spos.records import read_rows
+from spos.runs_journal import read_rows
 from utils import stand_alone
 from utils.stand_alone import ALONE_FILE, Network, check_recipe, mean_top1, train_all
 

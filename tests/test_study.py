@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT, fails
 
 from spos.errors import InputError
+from spos.study_matched import compare, matched_table
 from spos.tables import Column, Table
 from utils import study
-from utils.searched_against_random import compare, table
 from utils.study_figures import make_figures
 from utils.study_logs import RANKING, SEARCHED, STRATEGIES_FILE, SUPERNETS, by_bn_count, load_study
 from utils.study_tables import make_tables
@@ -97,7 +97,7 @@ def test_a_place_without_table_or_a_table_without_place_is_said(tables):
 def test_the_readme_quotes_the_study(logged):
     """The one place outside the document that names its result."""
     together = compare(logged.searched)[-1]
-    chance = table(logged.searched, [together]).rows[-1][1]
+    chance = matched_table(logged.searched, [together]).rows[-1][1]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     gain = "{:+.2%} ({:+.2%} to {:+.2%})".format(*together.gain)
     assert f"| three searched networks, mean | {together.top1.mean:.2%} | {gain} |" in text

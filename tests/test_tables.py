@@ -6,8 +6,7 @@ import io
 import pytest
 
 from spos.errors import InputError
-from spos.reporting import table
-from spos.tables import Column, Table, as_csv, as_markdown, as_text, millions, render
+from spos.tables import Column, Table, as_csv, as_markdown, as_text, millions, render, table
 
 EXAMPLE = Table(
     "Costs",

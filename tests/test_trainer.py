@@ -17,8 +17,9 @@ from spos.path_trainer import PathTrainer, make_optimizer
 from spos.sampling import SamplingPolicy
 from spos.search_space import Architecture
 from spos.strategies import UniformStrategy
-from spos.trainer import TrainingJob, make_schedule, resume, train, train_epoch, train_step
+from spos.trainer import TrainingJob, resume, train, train_epoch, train_step
 from spos.training_graphs import TrainingGraphs
+from spos.training_schedule import make_schedule
 
 CPU = (mx.cpu(),)
 

@@ -12,10 +12,11 @@ import pytest
 from conftest import ROOT, data_flags, fails
 
 import train_imagenet
-from spos.checkpoint import load_arrays, newest_checkpoint, save_parameters
+from spos.checkpoint import newest_checkpoint
 from spos.command_line import run_program
 from spos.compat import mx
-from spos.records import read_json
+from spos.engine_parameters import load_arrays, save_parameters
+from spos.runs_files import read_json
 from spos.zoo import complete_shapes, zoo_model
 from utils import check_resume
 

@@ -9,8 +9,9 @@ import pytest
 from conftest import TINY, fill_parameters
 from test_trainer import CPU, ListLoader, make_job, make_net, values
 
-from spos.checkpoint import load_arrays, newest_checkpoint
+from spos.checkpoint import newest_checkpoint
 from spos.compat import mx
+from spos.engine_parameters import load_arrays
 from spos.errors import InputError, Stopped
 from spos.path_trainer import PathTrainer, make_optimizer
 from spos.reporting import describe_epoch

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from spos.checkpoint import save_parameters
 from spos.compat import mx
+from spos.engine_parameters import save_parameters
 from spos.errors import InputError
 from spos.options import ZooOptions
 from spos.zoo import complete_shapes, load_teacher, model_names, zoo_model

@@ -8,13 +8,12 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from matplotlib.figure import Figure
 
-from spos.architectures import fit, space_of
+from spos.architectures import SpaceOptions, fit, space_of
 from spos.command_line import OneLineParser, pick, positive
 from spos.errors import InputError
 from spos.layer_specs import SqueezeExcite, choice_block
-from spos.options import SpaceOptions
-from spos.reporting import table
 from spos.search_space import BlockKind, ChoiceBlockGeometry, SearchSpace, conv_size
+from spos.tables import table
 from utils import diagrams
 from utils.diagrams import ARROW, BOX, LINE, SMALL, TITLE, WIDTH, Place, Row, draw_box, draw_line, write, write_beside
 from utils.figures import GREY, check_format, save

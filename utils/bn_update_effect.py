@@ -18,20 +18,20 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
-from spos import assembly
 from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
+from spos.engine_devices import make_devices
+from spos.engine_flags import DeviceOptions
 from spos.errors import InputError
-from spos.evaluation import CandidateEvaluator, evaluate
-from spos.execution import candidate_evaluator
-from spos.options import DeviceOptions
-from spos.records import Journal, read_rows
-from spos.reporting import table
-from spos.run_directories import BN_UPDATE_FILE
+from spos.evaluation import evaluate
+from spos.records import BN_UPDATE_FILE
+from spos.runs_journal import Journal, read_rows
 from spos.schedule import derive_rng
-from spos.scoring import ScoringJob, load_supernet
-from spos.search_history import architecture_of, check_history, choices_of
-from spos.search_space import Architecture, SearchSpace, parse_choices
-from utils.supernet_scores import TrainedSupernet, open_supernet
+from spos.scoring import ScoringJob, TrainedSupernet, open_supernet
+from spos.scoring_candidate import CandidateEvaluator, candidate_evaluator
+from spos.search_history import check_history
+from spos.search_space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
+from spos.supernet_file import load_supernet
+from spos.tables import table
 
 COUNTS = (0, 16, 64, 256, 1000)
 SPLIT = "search_val"
@@ -78,7 +78,7 @@ class Effect:
 
 
 def open_effect(supernet: TrainedSupernet, devices: DeviceOptions) -> Effect:
-    ctx = assembly.make_devices(devices)
+    ctx = make_devices(devices)
     job = supernet.job(supernet.run.path, on_gpu=ctx[0].device_type == "gpu")
     net = load_supernet(supernet.params, supernet.space, ctx)
     images = supernet.with_lists()

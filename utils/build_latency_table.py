@@ -26,11 +26,12 @@ from typing import Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
-from spos.architectures import fit, space_of
-from spos.assembly import versions
-from spos.command_line import OneLineParser, as_json, flag, pick, positive, positive_number, run_program
-from spos.compat import mx, num_threads, read_compute_capabilities
-from spos.errors import InputError
+from spos.architectures import SpaceOptions, fit, space_of
+from spos.command_line import OneLineParser, RunOptions, as_json, flag, pick, positive, positive_number, run_program
+from spos.compat import mx, num_threads
+from spos.engine_devices import versions
+from spos.errors import InputError, warn
+from spos.gpu import read_compute_capabilities
 from spos.latency import DTYPES, LatencyTable
 from spos.latency_fit import FEWEST_TO_FIT, FEWEST_TO_JUDGE, Agreement
 from spos.latency_graphs import GraphMaker
@@ -47,11 +48,12 @@ from spos.latency_run import (
     draw_networks,
     place_of,
 )
-from spos.options import RunOptions, SpaceOptions
-from spos.records import Journal, find_config, open_run, write_json
-from spos.reporting import table, warn
+from spos.records import find_config, open_run
+from spos.runs_files import write_json
+from spos.runs_journal import Journal
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
+from spos.tables import table
 from spos.timing import CLOCKS, Rounds, Run, time_in_turns
 
 FEWEST = {FIT: FEWEST_TO_FIT, HELD_OUT: FEWEST_TO_JUDGE}

@@ -21,8 +21,9 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from spos.checkpoint import CHECKPOINTS, load_arrays, newest_checkpoint
+from spos.checkpoint import CHECKPOINTS, newest_checkpoint
 from spos.command_line import OneLineParser, flag, pick, positive, run_program
+from spos.engine_parameters import load_arrays
 from spos.errors import InputError
 from spos.records import LOG_FILE, MODEL_FILE
 

@@ -25,8 +25,7 @@ import numpy as np
 from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.errors import InputError
 from spos.records import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
-from spos.search_history import architecture_of
-from spos.search_space import parse_choices
+from spos.search_space import architecture_of, parse_choices
 from utils.check_resume import ROOT, finish
 from utils.search_cluster import LocalCluster
 

@@ -14,8 +14,8 @@ import sys
 from bisect import bisect_left
 from typing import Dict, List, Optional
 
-from spos.checkpoint import load_arrays, save_arrays
 from spos.command_line import run_program
+from spos.engine_parameters import load_arrays, save_arrays
 from spos.errors import InputError
 
 SELECTOR_POSITIONS = {"sn": (1,), "sx": (3, 9)}  # in the chain that has them

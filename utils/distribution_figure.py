@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
-from spos.architectures import fit, space_of
+from spos.architectures import ComparisonOptions, SpaceOptions, fit, space_of
 from spos.command_line import OneLineParser, not_negative, pick, positive
 from spos.constraints import MILLION
 from spos.cost import COMPARISON_MODELS, cost_table
 from spos.distribution import PERCENTS, Distribution, Spread, sample_costs
-from spos.options import ComparisonOptions, SpaceOptions
-from spos.reporting import table
 from spos.schedule import derive_rng
 from spos.search_space import SearchSpace
+from spos.tables import table
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
 
 NUM_DIRECTIONS = 720  # in which the rim of the reachable costs is looked for

@@ -16,11 +16,12 @@ import sys
 from dataclasses import dataclass
 from typing import List, Optional
 
+from spos.architectures import ArchitectureOptions, SpaceOptions
 from spos.command_line import OneLineParser, flag, pick, run_program
+from spos.data_flags import DataOptions
 from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
 from spos.exporting import Export, describe_files, output_name
-from spos.options import ArchitectureOptions, DataOptions, SpaceOptions
-from spos.reporting import table
+from spos.tables import table
 from spos.trained_subnet import open_trained
 
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from spos.constraints import MILLION
 from spos.cost import count_architecture
 from spos.errors import InputError
-from spos.records import load_architecture, published_architectures, write_atomic
+from spos.runs_files import write_atomic
+from spos.space_architecture_file import load_architecture, published_architectures
 
 WITHOUT_DATE: Dict[str, Dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 DPI = 110

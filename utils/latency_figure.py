@@ -16,9 +16,8 @@ from spos.errors import InputError
 from spos.latency import LatencyTable
 from spos.latency_fit import Agreement
 from spos.latency_run import FIT, HELD_OUT, read_measurements
-from spos.reporting import table
 from spos.schedule import derive_rng
-from spos.tables import FORMATS, Column, Table, millions, render
+from spos.tables import FORMATS, Column, Table, millions, render, table
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
 
 NETWORK_COLUMNS = (

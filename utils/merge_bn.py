@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
-from spos.checkpoint import save_parameters
+from spos.architectures import ArchitectureOptions, SpaceOptions
 from spos.command_line import OneLineParser, flag, pick, run_program
 from spos.deployment import as_function, merge_batch_norm
 from spos.deployment_options import TrainedOptions
+from spos.engine_parameters import save_parameters
 from spos.errors import InputError
-from spos.options import ArchitectureOptions, SpaceOptions
 from spos.parity import MERGED_TOLERANCE, check_equal, random_images, tolerance_of
-from spos.records import check_output
-from spos.reporting import table
+from spos.runs_files import check_output
+from spos.tables import table
 from spos.trained_subnet import open_trained
 
 

@@ -21,13 +21,12 @@ import numpy as np
 
 from spos.command_line import OneLineParser, fraction, not_negative, positive, run_program
 from spos.compat import physical_cores
+from spos.data_flags import MAX_BAD_IMAGES
 from spos.datasets import imagenet_synsets
-from spos.errors import InputError
+from spos.errors import InputError, warn
 from spos.image_folder import ImageFolder, class_folders, list_folder, open_folders, split_by_class
-from spos.options import MAX_BAD_IMAGES
 from spos.record_file import RecordFile, open_index
-from spos.records import write_atomic
-from spos.reporting import warn
+from spos.runs_files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_VAL_FRACTION = 0.1

@@ -16,10 +16,9 @@ from typing import List, Optional
 
 from tqdm import tqdm
 
-from spos.command_line import OneLineParser, flag, pick, positive, run_program
+from spos.command_line import JsonOptions, OneLineParser, flag, pick, positive, run_program
 from spos.errors import InputError
 from spos.exported import FILES, open_exported
-from spos.options import JsonOptions
 from spos.prediction import find_images, predict, prediction_json, prediction_table
 from spos.tables import FORMATS, render
 

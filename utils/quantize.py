@@ -20,17 +20,18 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from spos.assembly import load_first_images, load_images, remove_images
-from spos.command_line import OneLineParser, flag, not_negative, pick, run_program
+from spos.architectures import ArchitectureOptions, SpaceOptions
+from spos.command_line import JsonOptions, OneLineParser, flag, not_negative, pick, run_program
+from spos.data_flags import DataOptions
 from spos.deployment import DeployedSubnet, as_function
 from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
 from spos.exported import open_exported
 from spos.exporting import Export, output_name
 from spos.image_source import count_listed
 from spos.int8 import accuracy
-from spos.options import ArchitectureOptions, DataOptions, JsonOptions, SpaceOptions
 from spos.parity import Logits, random_images
-from spos.reporting import table
+from spos.pixels import load_first_images, load_images, remove_images
+from spos.tables import table
 from spos.timing import Rounds, time_in_turns
 from spos.trained_subnet import open_trained
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 from spos.command_line import OneLineParser, run_program
-from spos.records import check_output, write_atomic
-from spos.run_directories import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.records import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.runs_files import check_output, write_atomic
 from utils.report_lineage import lineage_section
 from utils.report_page import Writer, page
 from utils.report_result import result_section

@@ -6,9 +6,9 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from spos.ancestry import RANDOM, Ancestry
 from spos.errors import InputError
-from spos.run_directories import SEARCH_RUN
-from spos.search_history import Row, architecture_of, is_complete
-from spos.search_space import SearchSpace
+from spos.records import SEARCH_RUN
+from spos.search_history import Row, is_complete
+from spos.search_space import SearchSpace, architecture_of
 from spos.tables import Column, Table
 from utils.report_page import Section, Writer, details, heading, missing, table, text
 from utils.report_plots import ancestors_plot, inspected

@@ -9,11 +9,11 @@ from plotly import graph_objects as go
 
 from spos.ancestry import Ancestry
 from spos.intervals import student_interval
-from spos.search_history import Row, find_ties
+from spos.search_history import X_AXES, History, Row, find_ties
 from spos.search_space import SearchSpace
-from utils.plot import CHANNEL_WARM_UP, FULL_WIDTH, LR_WARM_UP, Run
+from utils.plot_training import LR_WARM_UP, Run
 from utils.report_page import Plot
-from utils.search_figure import X_AXES, History
+from utils.warm_up_figure import CHANNEL_WARM_UP, FULL_WIDTH
 
 INK, MUTED, FAINT, GRID = "var(--ink)", "var(--muted)", "var(--faint)", "var(--grid)"
 ACCENT, BLUE, BAND, EDGE = "var(--accent)", "var(--blue)", "var(--band)", "var(--edge)"

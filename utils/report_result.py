@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
-from spos.architectures import fit
+from spos.architectures import SpaceOptions, fit
 from spos.comparison import comparison_table
 from spos.cost import Cost, count_architecture, score
 from spos.intervals import wilson_interval
-from spos.options import SpaceOptions
 from spos.published import NETWORKS
-from spos.run_directories import NETWORK_RUN, SEARCH_RUN, SUBNET_RUN
+from spos.records import NETWORK_RUN, SEARCH_RUN, SUBNET_RUN
 from spos.search_space import search_space
 from spos.tables import Column, Table, millions
 from utils.report_page import Section, details, missing, table, text

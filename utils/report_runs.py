@@ -7,21 +7,24 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.ancestry import Ancestry, replay
+from spos.architectures import space_of_run
 from spos.errors import InputError
-from spos.records import BEST_FILE, HISTORY_FILE, LOG_FILE, ArchitectureRecord, parse_architecture
-from spos.run_directories import (
+from spos.records import (
+    BEST_FILE,
     BN_UPDATE_FILE,
+    HISTORY_FILE,
     KINDS,
+    LOG_FILE,
     SEARCH_RUN,
     SUBNET_RUN,
     Rows,
     RunDirectory,
     open_run_directory,
 )
-from spos.search_history import Row, architecture_of, best_rows, is_complete
-from spos.search_space import Architecture, SearchSpace
-from utils.plot import Run, phases
-from utils.search_figure import NEEDED, History
+from spos.search_history import NEEDED, History, Row, best_rows, is_complete
+from spos.search_space import Architecture, SearchSpace, architecture_of
+from spos.space_architecture_file import ArchitectureRecord, parse_architecture
+from utils.plot_training import Run, phases
 
 OF_A_ROW = (*NEEDED, "block_choices", "channel_choices", "fitness")
 OF_AN_UPDATE = ("block_choices", "channel_choices", "num_bn_images", "top1")
@@ -111,7 +114,7 @@ def load_runs(paths: Sequence[Path]) -> List[ReportedRun]:
 def _load(run: RunDirectory, name: str) -> ReportedRun:
     loaded = ReportedRun(run, name)
     try:
-        loaded.space = run.space
+        loaded.space = space_of_run(run)
     except InputError as error:
         loaded.remarks["space"] = str(error)
     if run.kind == SEARCH_RUN:

@@ -9,8 +9,7 @@ import numpy as np
 from spos.cost import count_architecture
 from spos.pareto import pareto_front, parse_objectives
 from spos.profile_report import profile_tables
-from spos.records import HISTORY_FILE, LOG_FILE
-from spos.run_directories import BN_UPDATE_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.records import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
 from spos.search_history import Row, find_ties, mean_of_random
 from spos.search_space import Architecture, SearchSpace, format_choices
 from spos.tables import Column, Table, millions

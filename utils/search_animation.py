@@ -15,10 +15,11 @@ from PIL import Image
 
 from spos.command_line import OneLineParser, positive
 from spos.errors import InputError
-from spos.records import write_atomic
-from spos.reporting import table
+from spos.runs_files import write_atomic
+from spos.search_history import X_AXES, History, load_history
+from spos.tables import table
 from utils.figures import BLUE, DPI, GREY, ORANGE
-from utils.search_figure import X_AXES, History, draw_front, load_history
+from utils.search_figure import draw_front
 
 WIDTH, HEIGHT = 830, 440  # pixels, of a page that shows a README
 MOST_FRAMES = 40  # of longer searches several iterations make a frame

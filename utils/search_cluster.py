@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
 from spos.command_line import OneLineParser, flag, pick, positive, run_program, split_arguments
-from spos.errors import InputError
-from utils.launch_cluster import (
+from spos.core_processes import (
     END_SECONDS,
     POLL_SECONDS,
     ROOT,
@@ -32,6 +31,7 @@ from utils.launch_cluster import (
     send_stop,
     start_member,
 )
+from spos.errors import InputError
 
 HERE = Host("localhost", 1)
 

@@ -12,8 +12,8 @@ from spos.command_line import OneLineParser
 from spos.constraints import MILLION
 from spos.cost import ZERO, Cost, count, count_choice_block
 from spos.errors import InputError
-from spos.records import ArchitectureRecord, load_architecture, published_architectures
-from spos.reporting import table
+from spos.space_architecture_file import ArchitectureRecord, load_architecture, published_architectures
+from spos.tables import table
 from utils.figures import DPI, check_format, save
 
 Stages = Dict[str, Cost]  # stem, stages, and head with classifier, in this order

@@ -18,12 +18,13 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from tqdm import tqdm
 
-from spos import assembly
+from spos.engine_devices import versions
 from spos.errors import InputError
-from spos.options import SUBNET
-from spos.records import LOG_FILE, ArchitectureRecord, Journal, read_rows, write_json
-from spos.search_history import architecture_of
-from spos.search_space import Architecture, SearchSpace
+from spos.records import LOG_FILE, SUBNET
+from spos.runs_files import write_json
+from spos.runs_journal import Journal, read_rows
+from spos.search_space import Architecture, SearchSpace, architecture_of
+from spos.space_architecture_file import ArchitectureRecord
 from spos.stopping import StopRequest
 from utils.cluster_agent import end_with_parent
 
@@ -75,7 +76,7 @@ def describe_run(program: str, options: Any, recipe: Sequence[str], space: Searc
         "options": {**flags, "recipe": " ".join(recipe)},
         "space": space.to_json(),
         "fingerprint": space.fingerprint,
-        "versions": assembly.versions(),
+        "versions": versions(),
     }
 
 

@@ -16,7 +16,7 @@ from typing import List, Mapping, Match, Optional
 
 from spos.command_line import OneLineParser, run_program
 from spos.errors import InputError
-from spos.records import write_atomic
+from spos.runs_files import write_atomic
 from spos.tables import Table, as_markdown, as_text
 from utils.figures import save
 from utils.study_figures import make_figures

@@ -11,11 +11,12 @@ from matplotlib.ticker import PercentFormatter
 from spos.constraints import MILLION
 from spos.intervals import student_interval
 from spos.ranking import kendall_tau
+from spos.study_matched import RANDOM, group_means
+from spos.study_rank import FLOPS, PARAMS, costs_of
 from utils import rank_correlation
-from utils.compare_search import COLORS
 from utils.figures import BLUE, DPI, GREY, ORANGE
-from utils.rank_correlation import FLOPS, PARAMS
-from utils.searched_against_random import RANDOM, group_means
+from utils.plot_ranking import plot
+from utils.plot_strategies import COLORS
 from utils.stand_alone import first_rows, mean_top1
 from utils.study_logs import Row, Study, by_bn_count
 
@@ -116,7 +117,7 @@ def ranking(study: Study) -> Figure:
     keep = [name for name in study.ranked.predictors if name in (*shown, FLOPS, PARAMS)]
     ranked = study.ranked
     few = rank_correlation.Ranked(ranked.truth, {name: ranked.predictors[name] for name in keep}, ranked.strata)
-    return rank_correlation.plot(few, study.correlations, rank_correlation.costs_of(study.alone))
+    return plot(few, study.correlations, costs_of(study.alone))
 
 
 def searched(study: Study) -> Optional[Figure]:

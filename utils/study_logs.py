@@ -11,15 +11,15 @@ import numpy as np
 
 from spos.errors import InputError
 from spos.ranking import Correlation, Ranked, correlate
-from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, read_json, read_rows
-from spos.run_directories import BN_UPDATE_FILE
+from spos.records import BEST_FILE, BN_UPDATE_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
+from spos.runs_files import read_json
+from spos.runs_journal import read_rows
 from spos.schedule import derive_rng
-from spos.search_history import architecture_of
-from spos.search_space import Architecture, SearchSpace
+from spos.scoring_many import SCORES_FILE
+from spos.search_space import Architecture, SearchSpace, architecture_of
 from spos.strategies import NUM_RANDOM_WIDTHS
-from utils.rank_correlation import FLOPS, rank
+from spos.study_rank import FLOPS, rank
 from utils.stand_alone import ALONE_FILE, first_rows
-from utils.supernet_scores import SCORES_FILE
 
 Row = Mapping[str, Any]
 NUM_TRAIN = 50_000  # training images of CIFAR-10, of which a supernet holds some out

@@ -8,11 +8,11 @@ import numpy as np
 
 from spos.intervals import Interval
 from spos.ranking import kendall_tau
-from spos.search_history import architecture_of, find_ties, mean_of_random
+from spos.search_history import find_ties, mean_of_random
+from spos.search_space import architecture_of
+from spos.study_matched import RANDOM, compare, matched_table
+from spos.study_rank import ranking_table, seed_agreement
 from spos.tables import Column, Table, millions
-from utils import rank_correlation, searched_against_random
-from utils.rank_correlation import seed_agreement
-from utils.searched_against_random import RANDOM
 from utils.stand_alone import first_rows, mean_top1
 from utils.study_logs import SECONDS_OF_AN_HOUR, Row, Study, SupernetLog, by_bn_count
 
@@ -129,7 +129,7 @@ def searches(study: Study) -> Optional[Table]:
 
 def ranking(study: Study) -> Table:
     """(e): predictors against accuracies of networks trained alone."""
-    own = rank_correlation.table(study.correlations)
+    own = ranking_table(study.correlations)
     return Table("", own.columns, own.rows)
 
 
@@ -137,7 +137,7 @@ def searched(study: Study) -> Optional[Table]:
     """(f): searched against random networks of the same FLOPs."""
     if not study.searched:
         return None
-    own = searched_against_random.table(study.searched, searched_against_random.compare(study.searched))
+    own = matched_table(study.searched, compare(study.searched))
     note = f"tau-b between two seeds of these networks, mean of all pairs: {seed_agreement(study.searched):+.3f}."
     return Table("", own.columns, own.rows, (note,))
 

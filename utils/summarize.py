@@ -11,10 +11,13 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from spos.command_line import OneLineParser, run_program
 from spos.errors import InputError
-from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, load_architecture, read_json, read_rows
-from spos.reporting import table
+from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
+from spos.runs_files import read_json
+from spos.runs_journal import read_rows
 from spos.search_history import best_rows, mean_of_random
 from spos.search_space import format_choices
+from spos.space_architecture_file import load_architecture
+from spos.tables import table
 
 Rows = List[Tuple[str, str]]
 

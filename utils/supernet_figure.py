@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from spos import layer_specs
-from spos.architectures import fit, space_of
+from spos.architectures import SpaceOptions, fit, space_of
 from spos.command_line import OneLineParser, not_negative, pick
 from spos.cost import count
-from spos.options import SpaceOptions
-from spos.reporting import table
 from spos.schedule import derive_rng
 from spos.search_space import Architecture, ChoiceBlockGeometry, SearchSpace, conv_size
+from spos.tables import table
 from utils import diagrams
 from utils.diagrams import ACTIVATIONS, ARROW, SMALL, TITLE, WIDTH, Place, Point, draw_line, tint, write
 from utils.figures import BLUE, GREY, ORANGE, check_format, save

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, Tuple
 
-from spos import assembly
+from spos.architectures import space_of_run
+from spos.data_flags import DataOptions
+from spos.datasets import open_data, with_lists
 from spos.domain import Domain
 from spos.errors import InputError
-from spos.options import ConstraintOptions, DataOptions, SearchOptions
-from spos.records import HISTORY_FILE, Journal, find_config, read_rows
-from spos.run_directories import SEARCH_RUN, open_run_directory
+from spos.records import HISTORY_FILE, SEARCH_RUN, find_config, open_run_directory
+from spos.runs_journal import Journal, read_rows
 from spos.scoring import ScoringJob, make_job, score
-from spos.search_history import architecture_of, check_history, choices_of, is_complete
-from spos.search_plan import make_domain
-from spos.search_space import Architecture
+from spos.search_history import check_history, is_complete
+from spos.search_plan import ConstraintOptions, SearchOptions, make_domain
+from spos.search_space import Architecture, architecture_of, choices_of
 from spos.supernet_file import supernet_lists
 
 SCORES_FILE = "comparison.jsonl"  # in the run directory: architectures that the search itself has not scored
@@ -41,12 +42,13 @@ class SupernetOracle:
 def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     """What a search could visit, and its supernet as the oracle. Raises InputError if it is no search's run."""
     run = open_run_directory(path)
-    if run.kind != SEARCH_RUN or run.space is None:
+    space = space_of_run(run)
+    if run.kind != SEARCH_RUN or space is None:
         raise InputError(f"{path} is no run of search_supernet.py")
     search, limits, options = (run.flags(group) for group in (SearchOptions, ConstraintOptions, DataOptions))
     lists = supernet_lists(search.supernet_params, find_config(search.supernet_params), path)
-    data = assembly.with_lists(assembly.open_data(options), options, lists)
+    data = with_lists(open_data(options), options, lists)
     job = make_job(
-        search.supernet_params, run.space, options, data, lists, search.search_on, False, "float32", path, shared=False
+        search.supernet_params, space, options, data, lists, search.search_on, False, "float32", path, shared=False
     )
-    return make_domain(run.space, search, limits), SupernetOracle(job, path)
+    return make_domain(space, search, limits), SupernetOracle(job, path)

@@ -7,13 +7,13 @@ from typing import Any, Dict, List, Tuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spos.architectures import space_of
+from spos.architectures import SpaceOptions, space_of
 from spos.command_line import OneLineParser, not_negative, positive
 from spos.errors import InputError
-from spos.options import SpaceOptions, TrainOptions
-from spos.reporting import table
+from spos.options import TrainOptions
 from spos.sampling import SamplingPolicy
 from spos.search_space import LAYOUTS
+from spos.tables import table
 from utils.diagrams import span
 from utils.figures import BLUE, DPI, GREY, ORANGE, check_format, save
 
