@@ -17,18 +17,18 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
-from spos.architectures import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
-from spos.command_line import JsonOptions, OneLineParser, pick, run_program
-from spos.comparison import comparison_table
-from spos.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
-from spos.cost_report import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
-from spos.count_rules import CountOptions, check_count_flags, given_subjects
-from spos.distribution import distribution_json, distribution_table
-from spos.latency import LatencyTable, LatencyTableOptions
-from spos.layer_table import LayerCost
-from spos.profile_report import profile_json, profile_tables
-from spos.search_space import Architecture, SearchSpace
-from spos.tables import Table, render
+from spos.core.flags import JsonOptions, OneLineParser, pick, run_program
+from spos.core.tables import Table, render
+from spos.counting.comparison import comparison_table
+from spos.counting.distribution import distribution_json, distribution_table
+from spos.counting.flags import CountOptions, check_count_flags, given_subjects
+from spos.counting.layers import LayerCost
+from spos.counting.profile import profile_json, profile_tables
+from spos.counting.summary import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
+from spos.latency.table import LatencyTable, LatencyTableOptions
+from spos.space.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
+from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
+from spos.space.space import Architecture, SearchSpace
 
 GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, LatencyTableOptions, JsonOptions)
 
@@ -111,8 +111,8 @@ def figures(space: SearchSpace, cost: Cost) -> Dict[str, Any]:
 
 def count_file(options: CountOptions) -> Subject:
     """An exported network knows its own classes and structure."""
-    from spos.engine_parameters import load_symbol
-    from spos.symbol_cost import count_nodes
+    from spos.counting.symbol import count_nodes
+    from spos.engine.parameters import load_symbol
 
     size = options.input_size or SearchSpace.input_size
     nodes = count_nodes(load_symbol(options.symbol), (1, 3, size, size))

@@ -1,4 +1,4 @@
-"""Choice blocks: what `spos.layer_specs` describes, as Gluon layers.
+"""Choice blocks: what `spos.space.layer_specs` describes, as Gluon layers.
 
 Attribute names and positions are a file format: `features.N.main_branch.M.weight` stands in `.params` files.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from functools import partial
 from typing import List, Sequence
 
-from spos import layer_specs
-from spos.batch_norm import BatchNorm
-from spos.compat import mx
-from spos.depthwise import DepthwiseConv2D
-from spos.layer_names import layer_positions
-from spos.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
-from spos.search_space import ChoiceBlockGeometry
-from spos.slicing import leading_corner
+from spos.engine.batch_norm import BatchNorm
+from spos.engine.compat import mx
+from spos.engine.depthwise import DepthwiseConv2D
+from spos.engine.slicing import leading_corner
+from spos.space import layer_specs
+from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
+from spos.space.names import layer_positions
+from spos.space.space import ChoiceBlockGeometry
 
 nn = mx.gluon.nn
 CHANNELS_OF_LAYOUTS = 16  # that oneDNN's layouts keep together where the CPU has AVX-512; 8 elsewhere

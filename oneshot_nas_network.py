@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from oneshot_nas_blocks import ShuffleBlock, build_layers
-from spos import layer_specs
-from spos.compat import mx
-from spos.errors import InputError
-from spos.layer_names import block_position, block_prefix, parameter_shapes
-from spos.layer_specs import with_bn
-from spos.search_space import Architecture, SearchSpace, search_space
-from spos.slicing import leading_corner
+from spos.core.errors import InputError
+from spos.engine.compat import mx
+from spos.engine.slicing import leading_corner
+from spos.space import layer_specs
+from spos.space.layer_specs import with_bn
+from spos.space.names import block_position, block_prefix, parameter_shapes
+from spos.space.space import Architecture, SearchSpace, search_space
 
 nn = mx.gluon.nn
 Shape = Tuple[int, ...]
@@ -28,7 +28,7 @@ class Subnet(mx.gluon.HybridBlock):
 
     Args:
         shuffle_by_conv, shuffle_by_gather: other forms of the channel shuffle, for deployment; the same function.
-        bn: False for the network after its BatchNorm layers were merged into convolutions (`spos.deployment`).
+        bn: False for the network after its BatchNorm layers were merged into convolutions (`spos.deploy.subnet`).
     """
 
     def __init__(

@@ -25,23 +25,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from spos.architectures import SpaceOptions
-from spos.command_line import OneLineParser, RunOptions, as_json, pick, run_program
-from spos.compat import threads_of_each
-from spos.data_flags import DataOptions
-from spos.datasets import open_data, with_lists
-from spos.engine_devices import make_devices, versions
-from spos.engine_flags import DeviceOptions
-from spos.errors import InputError
-from spos.executors import open_executor
-from spos.pixels import remove_images
-from spos.racing import Racing
-from spos.records import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
-from spos.runs_files import file_digest, write_atomic
-from spos.runs_journal import Journal
-from spos.scoring import ScoringJob, load_job_images, make_job, score, warn_of_short_lists
-from spos.search_history import SEED_FILE, Row, check_history, is_complete, read_history
-from spos.search_plan import (
+from spos.core.errors import InputError
+from spos.core.executors import open_executor
+from spos.core.flags import OneLineParser, RunOptions, as_json, pick, run_program
+from spos.core.stopping import StopRequest
+from spos.data.flags import DataOptions
+from spos.data.pixels import remove_images
+from spos.data.registry import open_data, with_lists
+from spos.engine.compat import threads_of_each
+from spos.engine.devices import make_devices, versions
+from spos.engine.flags import DeviceOptions
+from spos.runs.files import file_digest, write_atomic
+from spos.runs.journal import Journal
+from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
+from spos.scoring.job import ScoringJob, load_job_images, make_job, score, warn_of_short_lists
+from spos.scoring.racing import Racing
+from spos.scoring.supernet import check_supernet, supernet_lists, supernet_space
+from spos.search.flags import (
     ConstraintOptions,
     SearchOptions,
     check_not_shortened,
@@ -52,11 +52,11 @@ from spos.search_plan import (
     make_search,
     target_of,
 )
-from spos.search_report import SearchLog, summarize_search, write_results
-from spos.search_space import architecture_of
-from spos.searcher import Searcher
-from spos.stopping import StopRequest
-from spos.supernet_file import check_supernet, supernet_lists, supernet_space
+from spos.search.history import SEED_FILE, Row, check_history, is_complete, read_history
+from spos.search.report import SearchLog, summarize_search, write_results
+from spos.search.searcher import Searcher
+from spos.space.flags import SpaceOptions
+from spos.space.space import architecture_of
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
 DEFAULT_SAVE_DIR = "runs/search"

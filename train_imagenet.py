@@ -13,37 +13,44 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
-from spos import trainer
-from spos.architectures import ArchitectureOptions, SpaceOptions, named_architecture, trained_architecture
-from spos.cluster import Cluster
-from spos.command_line import OneLineParser, RunOptions, as_json, pick, run_program
-from spos.compat import mx
-from spos.constrained_policy import CheckedPolicy
-from spos.cost import Cost
-from spos.data import make_loader
-from spos.data_flags import DataOptions
-from spos.data_set import DataSet
-from spos.datasets import check_same_lists, fit_to_data, make_space, open_data, with_lists
-from spos.engine_devices import join_cluster, make_devices, versions
-from spos.engine_flags import TrainDeviceOptions
-from spos.engine_parameters import save_parameters
-from spos.errors import Stopped
-from spos.initial_values import check_files, files_digest, initialize, load_first_values, start
-from spos.losses import SMOOTHING, Mixup, Objective, Teacher
-from spos.options import TeacherOptions, TrainOptions, ZooOptions, check_training_flags, describe_sampling, make_policy
-from spos.path_trainer import PathTrainer, make_optimizer
-from spos.pixels import load_images, remove_images
-from spos.records import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
-from spos.reporting import RunLog
-from spos.runs_journal import Journal
-from spos.scoring_candidate import candidate_evaluator
-from spos.search_space import Architecture, SearchSpace
-from spos.strategies import FairStrategy, SandwichStrategy, UniformStrategy
-from spos.symbol_cost import count_symbol
-from spos.training_graphs import TrainingGraphs
-from spos.training_schedule import decay_epochs, make_schedule
-from spos.validation import validate_network, validate_supernet, validate_when_due
-from spos.zoo import load_teacher, zoo_model
+from spos.core.errors import Stopped
+from spos.core.flags import OneLineParser, RunOptions, as_json, pick, run_program
+from spos.counting.symbol import count_symbol
+from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.data.loader import make_loader
+from spos.data.pixels import load_images, remove_images
+from spos.data.registry import check_same_lists, fit_to_data, make_space, open_data, with_lists
+from spos.engine.cluster import Cluster
+from spos.engine.compat import mx
+from spos.engine.devices import join_cluster, make_devices, versions
+from spos.engine.flags import TrainDeviceOptions
+from spos.engine.parameters import save_parameters
+from spos.execution.trained import TrainingGraphs
+from spos.runs.journal import Journal
+from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
+from spos.sampling.strips import CheckedPolicy
+from spos.scoring.candidate import candidate_evaluator
+from spos.space.cost import Cost
+from spos.space.flags import ArchitectureOptions, SpaceOptions, named_architecture, trained_architecture
+from spos.space.space import Architecture, SearchSpace
+from spos.training import trainer
+from spos.training.flags import (
+    TeacherOptions,
+    TrainOptions,
+    ZooOptions,
+    check_training_flags,
+    describe_sampling,
+    make_policy,
+)
+from spos.training.initial_values import check_files, files_digest, initialize, load_first_values, start
+from spos.training.log import RunLog
+from spos.training.losses import SMOOTHING, Mixup, Objective, Teacher
+from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.schedule import decay_epochs, make_schedule
+from spos.training.strategies import FairStrategy, SandwichStrategy, UniformStrategy
+from spos.training.validation import validate_network, validate_supernet, validate_when_due
+from spos.training.zoo import load_teacher, zoo_model
 
 GROUPS = (
     RunOptions,

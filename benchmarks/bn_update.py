@@ -7,8 +7,8 @@ one candidate to the next is made before, so the first rounds are not counted. B
 each way must give the same logits; with several batches, moving averages are other numbers than pooled moments.
 
 plain    channel masks, imperative, moving averages, which MXNet updates on a CPU in backward
-subnet   extracted, hybridized, moments pooled (spos/batch_norm.py)
-ours     what a search does (spos/execution.py)
+subnet   extracted, hybridized, moments pooled (spos/engine/batch_norm.py)
+ours     what a search does (spos/execution/scored.py)
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from benchmarks.supernet_step import make_space
 from benchmarks.torch_process import NETWORK, WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import Problem, TrainingOptions, make_problem, options_json
 from oneshot_nas_network import Supernet
-from spos.batch_norm import MOMENTUM, recalibrate_batch_norm
-from spos.command_line import OneLineParser, flag, pick, positive, run_program
-from spos.compat import mx
-from spos.execution import PathExecutor
-from spos.parity import random_images
-from spos.search_space import Architecture
+from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.deploy.parity import random_images
+from spos.engine.batch_norm import MOMENTUM, recalibrate_batch_norm
+from spos.engine.compat import mx
+from spos.execution.scored import PathExecutor
+from spos.space.space import Architecture
 
 TOLERANCE = 1e-2  # of the logits: random weights multiply rounding, layer after layer
 TORCH_EXECUTIONS = ("slice", "mask")

@@ -15,9 +15,9 @@ What a search makes once for each kind of choice block is made before: of a thou
 scoring  every way begins with the supernet's weights and ends with a count of hits, on the same candidates:
          plain   all channels computed and masked, imperative, hard-swish as clip and divide, images decoded again,
                  statistics as moving averages, which MXNet updates on a CPU in backward
-         plain, forward   the same, but statistics collected by forward alone (spos/batch_norm.py)
+         plain, forward   the same, but statistics collected by forward alone (spos/engine/batch_norm.py)
          subnet  the extracted subnet, hybridized, images decoded once
-         ours    what a search does (spos/execution.py)
+         ours    what a search does (spos/execution/scored.py)
          Before, an update on one batch must give the same logits; of several batches moving averages are other numbers
          than pooled moments, so there the hits of all ways but the first have to be the same.
 shares   of decoding, transfer, weights, BatchNorm update, scoring and Python in the time of plain and of ours
@@ -68,19 +68,19 @@ from benchmarks.pictures import make_pictures
 from benchmarks.supernet_step import make_space
 from benchmarks.training import TrainingOptions, make_problem, options_json
 from oneshot_nas_network import Supernet
-from spos.command_line import OneLineParser, flag, pick, positive, run_program
-from spos.data_flags import DataOptions
-from spos.datasets import open_data
-from spos.engine_parameters import load_parameters
-from spos.errors import InputError
-from spos.execution import PathExecutor
-from spos.pixels import load_images
-from spos.racing import Racing
-from spos.records import find_config
-from spos.scoring_candidate import CandidateEvaluator
-from spos.search_space import Architecture, SearchSpace
-from spos.tables import as_text
-from spos.timing import CLOCKS
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.core.tables import as_text
+from spos.core.timing import CLOCKS
+from spos.data.flags import DataOptions
+from spos.data.pixels import load_images
+from spos.data.registry import open_data
+from spos.engine.parameters import load_parameters
+from spos.execution.scored import PathExecutor
+from spos.runs.run import find_config
+from spos.scoring.candidate import CandidateEvaluator
+from spos.scoring.racing import Racing
+from spos.space.space import Architecture, SearchSpace
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import numpy as np
 from benchmarks.measure import check_close
 from benchmarks.plain import clip_and_divide, update_by_backward
 from oneshot_nas_network import Supernet
-from spos.batch_norm import MOMENTUM, Moments, batch_moments, collect_moments, recalibrate_batch_norm
-from spos.compat import mx
-from spos.data import make_loader
-from spos.data_flags import DataOptions
-from spos.data_set import LISTS_SEED, DataSet
-from spos.evaluation import Accuracy, HitCount
-from spos.scoring_candidate import CandidateEvaluator
-from spos.search_space import Architecture, SearchSpace
+from spos.data.dataset import LISTS_SEED, DataSet
+from spos.data.flags import DataOptions
+from spos.data.loader import make_loader
+from spos.engine.batch_norm import MOMENTUM, Moments, batch_moments, collect_moments, recalibrate_batch_norm
+from spos.engine.compat import mx
+from spos.scoring.accuracy import Accuracy, HitCount
+from spos.scoring.candidate import CandidateEvaluator
+from spos.space.space import Architecture, SearchSpace
 
 CTX = (mx.cpu(),)
 TOLERANCE = 1e-2  # of the logits: random weights multiply rounding, layer after layer

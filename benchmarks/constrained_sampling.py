@@ -16,11 +16,11 @@ from typing import Any, Callable, List, Optional, Sequence
 import numpy as np
 
 from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result, Way, rows_of, take_turns
-from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
-from spos.constrained_sampling import ConstrainedSampler
-from spos.constraints import MILLION, Limit
-from spos.cost import NANOSECONDS_PER_MS, cost_table
-from spos.search_space import SearchSpace, search_space
+from spos.core.flags import OneLineParser, not_negative, pick, positive, run_program
+from spos.sampling.exact import ConstrainedSampler
+from spos.sampling.limits import MILLION, Limit
+from spos.space.cost import NANOSECONDS_PER_MS, cost_table
+from spos.space.space import SearchSpace, search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True)
 SHARES = (0.5, 0.01, 0.001, 0.0001)

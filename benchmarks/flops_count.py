@@ -6,7 +6,7 @@ Every round counts a new architecture; all ways must agree on both integers.
 
 plain    the graph of a network that is there already, and a walk over it
 network  the network built for the count, then the same
-ours     the closed form (`spos.cost`) by the table of choices, which is made once for a space: the notes say how fast
+ours     the closed form (`spos.space.cost`) by the table of choices, made once for a space: the notes say how fast
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result, Row, W
 from benchmarks.plain import count_by_symbol, count_network
 from benchmarks.supernet_step import make_space
 from oneshot_nas_network import Subnet
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.cost import Cost, CostTable, count_architecture
-from spos.errors import InputError
-from spos.search_space import Architecture, SearchSpace
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.space.cost import Cost, CostTable, count_architecture
+from spos.space.space import Architecture, SearchSpace
 
 REPEATS = 1000  # of a way that takes microseconds, in each round
 

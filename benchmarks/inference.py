@@ -35,18 +35,18 @@ from benchmarks.measure import (
 from benchmarks.plain import clip_and_divide
 from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import random_arrays
-from spos.architectures import ArchitectureOptions, SpaceOptions, fit, named_architecture
-from spos.calibration import NAIVE
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.data_preprocessing import Preprocessing
-from spos.deployment import DeployedSubnet, as_function, merge_batch_norm, pad_widths
-from spos.deployment_options import FORMATS
-from spos.errors import InputError
-from spos.formats import FORMAT_CLASSES
-from spos.model_info import ModelInfo
-from spos.onnx_model import import_library
-from spos.parity import Logits, random_images
-from spos.timing import CLOCKS
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.timing import CLOCKS
+from spos.data.preprocessing import Preprocessing
+from spos.deploy.calibration import NAIVE
+from spos.deploy.flags import FORMATS
+from spos.deploy.formats import FORMAT_CLASSES
+from spos.deploy.model_info import ModelInfo
+from spos.deploy.onnx import import_library
+from spos.deploy.parity import Logits, random_images
+from spos.deploy.subnet import DeployedSubnet, as_function, merge_batch_norm, pad_widths
+from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture
 
 RUNTIME = {"onnx": "ONNX Runtime", "mxnet": "MXNet"}
 ROLE = {("onnx", "float32"): ONNX_RUNTIME, ("mxnet", "float32"): OURS}  # others stand beside

@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 
 from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result, Row, Way, rows_of
-from spos.augmentation import IMAGENET_AUGMENTATION, augmentation_for
-from spos.command_line import OneLineParser, pick, positive, run_program
-from spos.compat import mx, physical_cores
-from spos.data import ImageLoader
-from spos.data_set import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
-from spos.errors import InputError
-from spos.record_file import Index, RecordFile, RecordReader, read_index
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, pick, positive, run_program
+from spos.data.augmentation import IMAGENET_AUGMENTATION, augmentation_for
+from spos.data.dataset import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
+from spos.data.loader import ImageLoader
+from spos.data.recordio import Index, RecordFile, RecordReader, read_index
+from spos.engine.compat import mx, physical_cores
 
 PLAIN_NAME = "plain: Gluon's data set and loader"
 ROLE = {PLAIN_NAME: PLAIN, "training": OURS}

@@ -1,7 +1,7 @@
 """Ways to do the same work, timed in turns and written down.
 
 Every way does the work of every round, in random order, so a machine whose speed drifts favours none. A round gives
-each way a ratio to the plain one beside it; the median of these ratios is what counts (spos/timing.py).
+each way a ratio to the plain one beside it; the median of these ratios is what counts (spos/core/timing.py).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from spos.command_line import JsonOptions, flag
-from spos.compat import num_threads
-from spos.engine_devices import versions
-from spos.errors import InputError
-from spos.runs_files import check_output
-from spos.tables import Column, Table, as_text
-from spos.timing import CLOCKS, Timing
+from spos.core.errors import InputError
+from spos.core.flags import JsonOptions, flag
+from spos.core.tables import Column, Table, as_text
+from spos.core.timing import CLOCKS, Timing
+from spos.engine.compat import num_threads
+from spos.engine.devices import versions
+from spos.runs.files import check_output
 
 PLAIN, OURS, PYTORCH, ONNX_RUNTIME, OTHER = ROLES = ("plain", "ours", "pytorch", "onnxruntime", "other")
 
@@ -68,7 +68,7 @@ def take_turns(
 
     Args:
         rounds: what each round is about, given to every way; the first `warm_up` of them are not counted.
-        clock: one of `spos.timing.CLOCKS`.
+        clock: one of `spos.core.timing.CLOCKS`.
         twice: do the work twice and time the second, so that short work finds its data in the caches.
     """
     seconds: Dict[str, List[float]] = {way.name: [] for way in ways}

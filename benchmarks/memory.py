@@ -28,16 +28,16 @@ from benchmarks.measure import OutputOptions, where_and_when, write_line
 from benchmarks.supernet_step import make_space
 from benchmarks.training import make_job
 from oneshot_nas_network import Supernet
-from spos import trainer
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.compat import mx
-from spos.errors import InputError
-from spos.execution import PathExecutor
-from spos.pixels import Pixels
-from spos.scoring_candidate import CandidateEvaluator
-from spos.search_space import SearchSpace
-from spos.strategies import UniformStrategy
-from spos.tables import Column, Table, as_text
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.tables import Column, Table, as_text
+from spos.data.pixels import Pixels
+from spos.engine.compat import mx
+from spos.execution.scored import PathExecutor
+from spos.scoring.candidate import CandidateEvaluator
+from spos.space.space import SearchSpace
+from spos.training import trainer
+from spos.training.strategies import UniformStrategy
 
 MIB = 2**20
 NUM_CLASSES = 1000
@@ -176,7 +176,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Of this process now, without what was freed and kept for later (spos.compat.keep_freed_memory)."""
+    """Of this process now, without what was freed and kept for later (spos.engine.compat.keep_freed_memory)."""
     mx.nd.waitall()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)

@@ -9,11 +9,11 @@ from typing import Tuple
 import cv2
 import numpy as np
 
-from spos.compat import mx
-from spos.data_flags import DataOptions
-from spos.data_set import DataSet
-from spos.datasets import open_data, with_lists
-from spos.record_file import RecordFile
+from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.data.recordio import RecordFile
+from spos.data.registry import open_data, with_lists
+from spos.engine.compat import mx
 
 PICTURE_SIZE = (300, 400)  # rows, columns
 JPEG_QUALITY = 90  # 43 kB a picture: 3 bits a pixel, ImageNet's have 3.7

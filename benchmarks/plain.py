@@ -14,13 +14,13 @@ import numpy as np
 
 import oneshot_nas_blocks as blocks
 from oneshot_nas_network import Subnet, Supernet
-from spos.batch_norm import BatchNorm
-from spos.compat import mx
-from spos.cost import Cost
-from spos.losses import SMOOTHING
-from spos.path_trainer import NO_DECAY
-from spos.search_space import Architecture, SearchSpace
-from spos.symbol_cost import count_symbol
+from spos.counting.symbol import count_symbol
+from spos.engine.batch_norm import BatchNorm
+from spos.engine.compat import mx
+from spos.space.cost import Cost
+from spos.space.space import Architecture, SearchSpace
+from spos.training.losses import SMOOTHING
+from spos.training.path_trainer import NO_DECAY
 
 
 @contextmanager

@@ -31,22 +31,22 @@ from benchmarks.measure import OTHER, PLAIN, OutputOptions, Way, take_turns, whe
 from benchmarks.supernet_step import make_space
 from benchmarks.training import make_job
 from oneshot_nas_network import Supernet
-from spos import trainer
-from spos.command_line import OneLineParser, flag, pick, positive, run_program
-from spos.compat import mx
-from spos.digits import prepare_digits
-from spos.domain import Domain
-from spos.engine_parameters import save_parameters
-from spos.errors import InputError
-from spos.evolution import GeneticSettings, genetic_search
-from spos.execution import PathExecutor
-from spos.oracles import AdditiveOracle
-from spos.pixels import Pixels
-from spos.records import LOG_FILE
-from spos.scoring_candidate import CandidateEvaluator
-from spos.search_space import Architecture, SearchSpace, search_space
-from spos.strategies import UniformStrategy
-from spos.tables import Column, Table, as_text
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.core.tables import Column, Table, as_text
+from spos.data.digits import prepare_digits
+from spos.data.pixels import Pixels
+from spos.engine.compat import mx
+from spos.engine.parameters import save_parameters
+from spos.execution.scored import PathExecutor
+from spos.runs.run import LOG_FILE
+from spos.scoring.candidate import CandidateEvaluator
+from spos.search.domain import Domain
+from spos.search.evolution import GeneticSettings, genetic_search
+from spos.space.space import Architecture, SearchSpace, search_space
+from spos.study.oracles import AdditiveOracle
+from spos.training import trainer
+from spos.training.strategies import UniformStrategy
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 1000

@@ -18,10 +18,10 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 import numpy as np
 
 from benchmarks.candidate_ways import Batches, CandidateWay
-from spos.compat import mx
-from spos.evaluation import count_hits
-from spos.search_space import Architecture
-from spos.tables import Column, Table
+from spos.core.tables import Column, Table
+from spos.engine.compat import mx
+from spos.scoring.accuracy import count_hits
+from spos.space.space import Architecture
 
 WEIGHTS, DECODE, TRANSFER, UPDATE, SCORING = STAGES = ("weights", "decode", "transfer", "BN update", "scoring")
 

@@ -14,8 +14,8 @@ from typing import List, Optional
 from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result
 from benchmarks.torch_process import TorchOptions
 from benchmarks.training import MXNetWay, TrainingOptions, make_problem, measure, options_json, our_step, plain_step
-from spos.architectures import ArchitectureOptions, SpaceOptions, fit, named_architecture
-from spos.command_line import OneLineParser, pick, run_program
+from spos.core.flags import OneLineParser, pick, run_program
+from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture
 
 WAYS = (
     MXNetWay("plain: hybridized, whole parameters", PLAIN, plain_step, hybridize={}),

@@ -26,8 +26,8 @@ from benchmarks.training import (
     measure,
     options_json,
 )
-from spos.command_line import OneLineParser, pick, run_program
-from spos.search_space import STABLE_CHANNEL_CHOICE, SearchSpace, search_space, stride_plan
+from spos.core.flags import OneLineParser, pick, run_program
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace, search_space, stride_plan
 
 WAYS = (PLAIN_SUPERNET, replace(OUR_SUPERNET, name="ours, but by masks", role=OTHER, execution="mask"), OUR_SUPERNET)
 TORCH_EXECUTIONS = ("slice", "mask")

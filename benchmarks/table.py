@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from benchmarks.measure import ONNX_RUNTIME, OURS, PLAIN, PYTORCH, milliseconds
-from spos.command_line import OneLineParser, run_program
-from spos.errors import InputError
-from spos.runs_files import write_atomic
-from spos.runs_journal import read_rows
-from spos.tables import Column, Table, as_markdown
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, run_program
+from spos.core.tables import Column, Table, as_markdown
+from spos.runs.files import write_atomic
+from spos.runs.journal import read_rows
 
 BEGIN, END = "<!-- table of benchmarks.table: begin -->", "<!-- table of benchmarks.table: end -->"
 # Times as fast as plain that a stage shall be, and through the exported model.

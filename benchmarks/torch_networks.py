@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, for the benchmark only: from the descriptions of their layers (`spos.layer_specs`).
+"""The same networks in PyTorch, for the benchmark only: from the descriptions of their layers (`space.layer_specs`).
 
 Parameters are tensors by the names in `.params` files. Layouts are channels-last; a narrow width is a view of the
 supernet's parameters (`slice`), or a mask behind the full width (`mask`).
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spos import layer_specs
-from spos.layer_names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions, num_layers
-from spos.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite, with_bn
-from spos.search_space import Architecture, ChoiceBlockGeometry, SearchSpace
+from spos.space import layer_specs
+from spos.space.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite, with_bn
+from spos.space.names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions, num_layers
+from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
 
-EPSILON = 1e-5  # of BatchNorm, as in `spos.batch_norm`, which needs MXNet
+EPSILON = 1e-5  # of BatchNorm, as in `spos.engine.batch_norm`, which needs MXNet
 MOMENTUM = 0.1  # PyTorch: share of the NEW value; MXNet writes the same thing as 0.9
 STATISTICS = ("running_mean", "running_var")
 NO_DECAY = ("gamma", "beta", "bias")
@@ -175,7 +175,7 @@ def _untrained(space: SearchSpace) -> Tuple[str, ...]:
 
 
 class TorchTraining:
-    """Steps of NAG with smoothed labels, as `spos.path_trainer` makes them."""
+    """Steps of NAG with smoothed labels, as `spos.training.path_trainer` makes them."""
 
     def __init__(self, network: TorchNetwork, lr: float, momentum: float, wd: float, smoothing: float) -> None:
         self.network = network

@@ -16,10 +16,10 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from spos.command_line import flag
-from spos.compat import num_threads
-from spos.errors import InputError
-from spos.search_space import Architecture, SearchSpace
+from spos.core.errors import InputError
+from spos.core.flags import flag
+from spos.engine.compat import num_threads
+from spos.space.space import Architecture, SearchSpace
 
 ROOT = Path(__file__).resolve().parent.parent
 IDLE_SHARE_MAX = 0.05  # processor seconds of the waiting side for each second of the other's work

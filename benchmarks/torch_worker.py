@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.torch_networks import TorchNetwork, TorchTraining
-from spos.search_space import Architecture, SearchSpace
+from spos.space.space import Architecture, SearchSpace
 
 
 @dataclass

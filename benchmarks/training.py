@@ -14,19 +14,19 @@ from benchmarks.measure import OURS, PLAIN, PYTORCH, Row, Way, check_close, rows
 from benchmarks.plain import PlainTraining
 from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from oneshot_nas_network import Subnet, Supernet
-from spos import trainer
-from spos.batch_norm import BETA_INIT
-from spos.command_line import flag, not_negative, positive
-from spos.compat import mx
-from spos.engine_parameters import STATISTICS, set_parameters
-from spos.errors import InputError
-from spos.losses import SMOOTHING, Objective
-from spos.options import TrainOptions
-from spos.parity import random_images
-from spos.path_trainer import PathTrainer, make_optimizer
-from spos.search_space import Architecture, SearchSpace
-from spos.strategies import UniformStrategy
-from spos.training_graphs import TrainingGraphs
+from spos.core.errors import InputError
+from spos.core.flags import flag, not_negative, positive
+from spos.deploy.parity import random_images
+from spos.engine.batch_norm import BETA_INIT
+from spos.engine.compat import mx
+from spos.engine.parameters import STATISTICS, set_parameters
+from spos.execution.trained import TrainingGraphs
+from spos.space.space import Architecture, SearchSpace
+from spos.training import trainer
+from spos.training.flags import TrainOptions
+from spos.training.losses import SMOOTHING, Objective
+from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.strategies import UniformStrategy
 
 MOMENTUM, WD = 0.9, 3e-5
 LR, CHECK_LR = 0.01, 1.0  # the larger one, so that the change of a weight is not lost in its rounding
@@ -118,7 +118,7 @@ def make_job(net: mx.gluon.Block, ctx: Sequence[mx.Context], lr: float) -> train
 
 
 def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
-    """As the program trains: `spos.trainer.train_step`, and nothing of a step is under way when it returns."""
+    """As the program trains: `spos.training.trainer.train_step`, and nothing of a step is under way when it returns."""
     job = make_job(net, (mx.cpu(),), lr)
     images, labels = mx.nd.array(problem.images), mx.nd.array(problem.labels)
     numbers = count()

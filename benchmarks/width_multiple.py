@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python -m benchmarks.width_multiple --layout OneShot --architectures 12
 
 Every architecture runs with the published widths and with each multiple, hybridized, on random numbers; times are
-relative to the published widths just before and after (spos/timing.py).
+relative to the published widths just before and after (spos/core/timing.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.measure import OutputOptions, where_and_when, write_line
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.compat import mx
-from spos.cost import count_architecture
-from spos.latency_graphs import GraphMaker
-from spos.search_space import LAYOUTS, STABLE_CHANNEL_CHOICE, SearchSpace, search_space
-from spos.timing import CLOCKS, Rounds, Timing, time_in_turns
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.timing import CLOCKS, Rounds, Timing, time_in_turns
+from spos.engine.compat import mx
+from spos.latency.graphs import GraphMaker
+from spos.space.cost import count_architecture
+from spos.space.space import LAYOUTS, STABLE_CHANNEL_CHOICE, SearchSpace, search_space
 
 MULTIPLES = (8, 16)
 

@@ -27,7 +27,7 @@ for argument in "$@"; do
     esac
 done
 
-# The same limits are OLDEST_PYTHON and NEWEST_PYTHON in spos/compat.py.
+# The same limits are OLDEST_PYTHON and NEWEST_PYTHON in spos/engine/compat.py.
 is_supported() {
     "$1" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1
 }
@@ -78,7 +78,7 @@ make_env() {
     python=${PYTHON:-$(find_python)}
     python=$(base_of "$python")
     if [ "$flavour" != cpu ]; then
-        "$python" -m spos.gpu "$flavour" >&2 || fail "$flavour would not work here; nothing was installed"
+        "$python" -m spos.engine.gpu "$flavour" >&2 || fail "$flavour would not work here; nothing was installed"
     fi
     if [ -e env ]; then
         [ -e env/pyvenv.cfg ] || fail "env/ is there but is no Python environment; move it away"
@@ -113,7 +113,7 @@ verify() {
     env/bin/python -c '
 import sys
 try:
-    from spos.compat import main
+    from spos.engine.compat import main
 except ImportError as error:
     sys.exit(str(error))
 sys.exit(main())'

@@ -1,12 +1,12 @@
-"""What tests/test_search_workers.py sends to other processes: functions of a module that loads quickly."""
+"""What tests/scoring_tests/test_job.py sends to other processes: functions of a module that loads quickly."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-from spos.errors import InputError
-from spos.executors import device_index
+from spos.core.errors import InputError
+from spos.core.executors import device_index
 
 
 def who():

@@ -1,4 +1,4 @@
-"""What tests/test_cluster.py runs in every worker: `cluster_worker.py SCENARIO FOLDER ... --kv-store KIND`."""
+"""What test_cluster.py runs in every worker: `cluster_worker.py SCENARIO FOLDER ... --kv-store KIND`."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from conftest import TINY, fill_parameters
 
 import train_imagenet
 from oneshot_nas_network import Supernet
-from spos.cluster import LOCAL, open_cluster
-from spos.compat import mx
-from spos.losses import Objective
-from spos.path_trainer import PathTrainer, make_optimizer
-from spos.search_space import Architecture
-from spos.strategies import Pass
-from spos.trainer import TrainingJob, train_step
+from spos.engine.cluster import LOCAL, open_cluster
+from spos.engine.compat import mx
+from spos.space.space import Architecture
+from spos.training.losses import Objective
+from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.strategies import Pass
+from spos.training.trainer import TrainingJob, train_step
 
 # The second leaves gradients and momentum behind that the last must not apply again.
 PATHS = [

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spos.command_line import run_program
-from spos.compat import mx
-from spos.digits import prepare_digits
-from spos.record_file import write_index_subset
-from spos.search_space import Stage, search_space
+from spos.core.flags import run_program
+from spos.data.digits import prepare_digits
+from spos.data.recordio import write_index_subset
+from spos.engine.compat import mx
+from spos.space.space import Stage, search_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

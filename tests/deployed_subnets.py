@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from conftest import VARIANTS, reference_value
 
-from spos.data_preprocessing import Preprocessing
-from spos.deployment import DeployedSubnet
-from spos.model_info import ModelInfo
-from spos.space_architecture_file import ArchitectureRecord, load_architecture
+from spos.data.preprocessing import Preprocessing
+from spos.deploy.model_info import ModelInfo
+from spos.deploy.subnet import DeployedSubnet
+from spos.space.architecture_file import ArchitectureRecord, load_architecture
 
 NAMES = tuple(f"class {i}" for i in range(10))
 

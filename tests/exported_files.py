@@ -8,10 +8,10 @@ from typing import Optional
 import numpy as np
 import pytest
 
-from spos.compat import mx
-from spos.data_preprocessing import Preprocessing
-from spos.exported import write_mxnet
-from spos.model_info import ModelInfo
+from spos.data.preprocessing import Preprocessing
+from spos.deploy.exported import write_mxnet
+from spos.deploy.model_info import ModelInfo
+from spos.engine.compat import mx
 
 SIZE, NAMES = 16, ("plain", 'with "quotes" and, commas', "with \\ and \n", "größer", "五", "six")
 PREPROCESSING = Preprocessing(SIZE, 0.875, (120.0, 110.0, 100.0), (60.0, 61.0, 62.0), NAMES)

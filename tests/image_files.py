@@ -10,9 +10,9 @@ import pytest
 from conftest import SHARED
 from PIL import Image
 
-from spos.compat import mx
-from spos.data import ImageLoader
-from spos.record_file import RecordFile, write_index_subset
+from spos.data.loader import ImageLoader
+from spos.data.recordio import RecordFile, write_index_subset
+from spos.engine.compat import mx
 
 SHARED_DATA = SHARED / "data"
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict, replace
 
-from test_evolution import make_fitness, run
+from search_tests.test_evolution import make_fitness, run
 
-from spos.search_plan import ConstraintOptions, SearchOptions, make_domain, make_search
-from spos.search_space import search_space
-from spos.space_architecture_file import ArchitectureRecord
+from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.space import search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, input_size=32, num_classes=10)
 OPTIONS = SearchOptions(search_iters=4, population_size=10, retain_length=4)

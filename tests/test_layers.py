@@ -1,4 +1,4 @@
-"""Who may import whom: lower layers never import higher ones, nothing imports in a circle, one module imports MXNet."""
+"""Layers: rooms import each other downwards only, nothing imports in a circle, one module imports MXNet."""
 
 import ast
 import os
@@ -10,52 +10,69 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LIBRARY = {
-    # pure Python and NumPy
-    0: """
-        ancestry architectures augmentation command_line comparison constrained_policy constrained_sampling constraints
-        cost cost_report count_rules data_set deployment_options distribution distribution_report domain errors
-        evolution execution_forms executors flag_rules gpu image_folder image_source intervals latency latency_fit
-        latency_run layer_names layer_specs layer_table micronet model_info nsga2 options oracles pareto parity
-        profile_report published racing ranking record_file records reporting run_directories sampling schedule
-        search_history search_plan search_report search_space searcher stopping strategies tables tilting timing
-        two_stage
-        """,
-    # MXNet, but no network of ours
-    1: """
-        assembly batch_norm calibration checkpoint cifar cluster compat data datasets depthwise digits evaluation
-        exported graph_rewrites graphs image_decoder jpeg losses meter onnx_model onnx_session path_trainer pixels
-        prediction prepared quantization slicing supernet_file symbol_cost trainer validation zoo
-        """,
-    # networks of ours
-    3: """
-        deployment execution exporting formats initial_values int8 latency_graphs scoring trained_subnet training_graphs
-        """,
+# From the bottom to the top. A room of spos/ is a package; the others are the modules and folders of these names.
+ROOMS = (
+    "core",
+    "runs",
+    "space",
+    "sampling",
+    "engine",
+    "oneshot_nas_blocks",
+    "oneshot_nas_network",
+    "data",
+    "execution",
+    "scoring",
+    "deploy",
+    "latency",
+    "counting",
+    "training",
+    "search",
+    "study",
+    "programs",
+    "utils.plot",
+    "utils.report",
+    "utils.study",
+    "utils",
+    "benchmarks",
+    "tests",
+)
+PROGRAMS = ("calculate_flops", "search_supernet", "train_imagenet")
+
+# What loads MXNet, by room; everything else in spos/ runs without it.
+WITH_MXNET = {
+    "engine": "batch_norm cluster compat depthwise devices parameters slicing",
+    "data": "cifar digits loader pixels prepared registry",
+    "execution": "graphs scored trained",
+    "scoring": "accuracy candidate job many supernet",
+    "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
+    "latency": "graphs",
+    "counting": "symbol",
+    "training": "checkpoint initial_values losses meter path_trainer trainer validation zoo",
+    "study": "alone matched rank strategies supernet_oracle",
 }
-LAYERS = {f"spos.{name}": layer for layer, names in LIBRARY.items() for name in names.split()}
-LAYERS.update({"spos": 0, "oneshot_nas_blocks": 2, "oneshot_nas_network": 3})
-PROGRAMS, TESTS = 4, 5
+LARGEST_SHARE = 0.25  # of the lines of spos/, in one room
 
 
-def layer_of(module):
-    """Layer of a module of this repository, or None if it stands in no table."""
-    if module in LAYERS:
-        return LAYERS[module]
-    if module.split(".")[0] == "tests":
-        return TESTS
-    if module.split(".")[0] in ("utils", "benchmarks") or module.count(".") == 0:
-        return PROGRAMS
-    return None
+def room_of(module):
+    """The room of a module of this repository, or None if it stands in none."""
+    parts = module.split(".")
+    if parts[0] == "spos":
+        return parts[1] if len(parts) > 2 or (len(parts) == 2 and parts[1] in ROOMS) else None
+    if module in PROGRAMS:
+        return "programs"
+    name = ".".join(parts[:2])
+    return name if name in ROOMS else parts[0] if parts[0] in ROOMS else None
 
 
 def python_files():
     """All Python files of the repository, without environments, hidden folders and results."""
     for folder, subfolders, names in os.walk(ROOT):
         here = Path(folder)
+        results = ("runs", "data", "build") if here == ROOT else ()
         subfolders[:] = [
             name
             for name in subfolders
-            if not name.startswith(".") and name not in ("runs", "data") and not (here / name / "pyvenv.cfg").exists()
+            if not name.startswith(".") and name not in results and not (here / name / "pyvenv.cfg").exists()
         ]
         yield from (here / name for name in names if name.endswith(".py"))
 
@@ -75,7 +92,7 @@ def module_name(path):
 
 
 def as_module(name, modules):
-    """`spos.cost.Cost` -> `spos.cost`; None for what is not of this repository."""
+    """`spos.space.cost.Cost` -> `spos.space.cost`; None for what is not of this repository."""
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name or None
@@ -96,7 +113,7 @@ def graph():
     (
         ("import mxnet as mx", {"mxnet"}),
         ("def f():\n    from mxnet.gluon import nn", {"mxnet.gluon.nn"}),
-        ("from spos.compat import mx", {"spos.compat.mx"}),
+        ("from spos.engine.compat import mx", {"spos.engine.compat.mx"}),
         ("from . import mxnet", set()),
         ("import os, mxnet_tools", {"os", "mxnet_tools"}),
     ),
@@ -106,28 +123,47 @@ def test_imports_are_found(source, expected):
 
 
 def test_names_are_traced_to_modules():
-    modules = ("spos", "spos.cost", "oneshot_nas_network")
-    names = ("spos.cost.Cost", "spos.cost", "oneshot_nas_network.Subnet", "numpy.random")
-    assert [as_module(name, modules) for name in names] == ["spos.cost", "spos.cost", "oneshot_nas_network", None]
+    modules = ("spos", "spos.space.cost", "oneshot_nas_network")
+    names = ("spos.space.cost.Cost", "spos.space.cost", "oneshot_nas_network.Subnet", "numpy.random")
+    expected = ["spos.space.cost", "spos.space.cost", "oneshot_nas_network", None]
+    assert [as_module(name, modules) for name in names] == expected
 
 
-def test_every_module_has_a_layer(graph):
-    assert [module for module in graph if layer_of(module) is None] == []
+@pytest.mark.parametrize(
+    "module, room",
+    (
+        ("spos.space.cost", "space"),
+        ("spos.space", "space"),
+        ("spos.cost", None),
+        ("oneshot_nas_blocks", "oneshot_nas_blocks"),
+        ("train_imagenet", "programs"),
+        ("utils.plot.style", "utils.plot"),
+        ("utils.predict", "utils"),
+        ("tests.space_tests.test_cost", "tests"),
+        ("setup", None),
+    ),
+)
+def test_modules_stand_in_rooms(module, room):
+    assert room_of(module) == room
 
 
-def test_lower_layers_never_import_higher_ones(graph):
+def test_every_module_stands_in_a_room(graph):
+    assert [module for module in graph if room_of(module) is None and module != "spos"] == []
+
+
+def test_rooms_import_downwards_only(graph):
+    rank = {room: number for number, room in enumerate(ROOMS)}
     wrong = [
-        f"{module} (layer {layer_of(module)}) imports {other} (layer {layer_of(other)})"
+        f"{module} imports {other}"
         for module, imports in graph.items()
-        for other in imports
-        if layer_of(other) > layer_of(module)
+        for other in imports - {"spos"}
+        if module != "spos" and rank[room_of(other)] > rank[room_of(module)]
     ]
     assert wrong == []
 
 
 def test_programs_are_not_imported_by_the_library_or_by_each_other(graph):
-    programs = {module for module in graph if layer_of(module) == PROGRAMS and "." not in module}
-    wrong = [(module, imports & programs) for module, imports in graph.items() if layer_of(module) != TESTS]
+    wrong = [(module, imports & set(PROGRAMS)) for module, imports in graph.items() if room_of(module) != "tests"]
     assert [pair for pair in wrong if pair[1]] == []
 
 
@@ -145,19 +181,42 @@ def test_nothing_is_imported_in_a_circle(graph):
         visit(module, [])
 
 
+def test_no_room_is_larger_than_its_share(graph):
+    lines = {}
+    for path in (ROOT / "spos").rglob("*.py"):
+        room = room_of(module_name(path)) or "spos"
+        lines[room] = lines.get(room, 0) + len(path.read_text("utf-8").splitlines())
+    largest = max(lines, key=lines.get)
+    assert lines[largest] <= LARGEST_SHARE * sum(lines.values()), (largest, lines)
+
+
 def test_only_compat_imports_mxnet():
     importers = [
         module_name(path)
         for path in python_files()
         if any(name.split(".")[0] == "mxnet" for name in imported_names(path.read_text("utf-8")))
     ]
-    assert importers == ["spos.compat"]
+    assert importers == ["spos.engine.compat"]
 
 
-def test_layer_0_runs_without_mxnet(graph):
-    modules = sorted(module for module in graph if layer_of(module) == 0)
+def test_what_needs_no_mxnet_runs_without_it(graph):
+    with_mxnet = {f"spos.{room}.{name}" for room, names in WITH_MXNET.items() for name in names.split()}
+    assert with_mxnet <= set(graph)
+    modules = sorted(module for module in graph if module.split(".")[0] == "spos" and module not in with_mxnet)
     code = (
-        f"import sys; sys.modules['mxnet'] = None; import {', '.join(modules)}; assert 'spos.compat' not in sys.modules"
+        f"import sys; sys.modules['mxnet'] = None; import {', '.join(modules)}; "
+        "assert 'spos.engine.compat' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", [f"spos.{room}.{name}" for room in WITH_MXNET for name in WITH_MXNET[room].split()])
+def test_the_list_of_what_needs_mxnet_is_short(graph, module):
+    reached, todo = set(), [module]
+    while todo:
+        one = todo.pop()
+        if one not in reached:
+            reached.add(one)
+            todo += graph[one]
+    assert "spos.engine.compat" in reached

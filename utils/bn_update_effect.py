@@ -18,20 +18,20 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from tqdm import tqdm
 
-from spos.command_line import OneLineParser, not_negative, pick, positive, run_program
-from spos.engine_devices import make_devices
-from spos.engine_flags import DeviceOptions
-from spos.errors import InputError
-from spos.evaluation import evaluate
-from spos.records import BN_UPDATE_FILE
-from spos.runs_journal import Journal, read_rows
-from spos.schedule import derive_rng
-from spos.scoring import ScoringJob, TrainedSupernet, open_supernet
-from spos.scoring_candidate import CandidateEvaluator, candidate_evaluator
-from spos.search_history import check_history
-from spos.search_space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
-from spos.supernet_file import load_supernet
-from spos.tables import table
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, not_negative, pick, positive, run_program
+from spos.core.seeds import derive_rng
+from spos.core.tables import table
+from spos.engine.devices import make_devices
+from spos.engine.flags import DeviceOptions
+from spos.runs.journal import Journal, read_rows
+from spos.runs.run import BN_UPDATE_FILE
+from spos.scoring.accuracy import evaluate
+from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
+from spos.scoring.job import ScoringJob, TrainedSupernet, open_supernet
+from spos.scoring.supernet import load_supernet
+from spos.search.history import check_history
+from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
 
 COUNTS = (0, 16, 64, 256, 1000)
 SPLIT = "search_val"

@@ -10,7 +10,7 @@ then whole networks, spread over the FLOPs that the space can reach: on some of 
 on the others its error is told. Graphs are hybridized; weights and inputs are random numbers.
 
 What is compared takes turns and is divided by reference calls just before and after it, in passes spread over the whole
-measurement, because the speed of a machine changes (spos/timing.py). --clock cpu takes the processor time of one
+measurement, because the speed of a machine changes (spos/core/timing.py). --clock cpu takes the processor time of one
 thread, which other programs do not lengthen.
 
 Stop it at any time: the same command goes on. The result is latency.json in --save-dir.
@@ -26,16 +26,17 @@ from typing import Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
-from spos.architectures import SpaceOptions, fit, space_of
-from spos.command_line import OneLineParser, RunOptions, as_json, flag, pick, positive, positive_number, run_program
-from spos.compat import mx, num_threads
-from spos.engine_devices import versions
-from spos.errors import InputError, warn
-from spos.gpu import read_compute_capabilities
-from spos.latency import DTYPES, LatencyTable
-from spos.latency_fit import FEWEST_TO_FIT, FEWEST_TO_JUDGE, Agreement
-from spos.latency_graphs import GraphMaker
-from spos.latency_run import (
+from spos.core.errors import InputError, warn
+from spos.core.flags import OneLineParser, RunOptions, as_json, flag, pick, positive, positive_number, run_program
+from spos.core.seeds import derive_rng
+from spos.core.tables import table
+from spos.core.timing import CLOCKS, Rounds, Run, time_in_turns
+from spos.engine.compat import mx, num_threads
+from spos.engine.devices import versions
+from spos.engine.gpu import read_compute_capabilities
+from spos.latency.fit import FEWEST_TO_FIT, FEWEST_TO_JUDGE, Agreement
+from spos.latency.graphs import GraphMaker
+from spos.latency.measurements import (
     FIT,
     HELD_OUT,
     MEASUREMENTS_FILE,
@@ -48,13 +49,12 @@ from spos.latency_run import (
     draw_networks,
     place_of,
 )
-from spos.records import find_config, open_run
-from spos.runs_files import write_json
-from spos.runs_journal import Journal
-from spos.schedule import derive_rng
-from spos.search_space import SearchSpace
-from spos.tables import table
-from spos.timing import CLOCKS, Rounds, Run, time_in_turns
+from spos.latency.table import DTYPES, LatencyTable
+from spos.runs.files import write_json
+from spos.runs.journal import Journal
+from spos.runs.run import find_config, open_run
+from spos.space.flags import SpaceOptions, fit, space_of
+from spos.space.space import SearchSpace
 
 FEWEST = {FIT: FEWEST_TO_FIT, HELD_OUT: FEWEST_TO_JUDGE}
 DEFAULT_SAVE_DIR = "runs/latency"

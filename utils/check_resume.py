@@ -21,11 +21,11 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from spos.checkpoint import CHECKPOINTS, newest_checkpoint
-from spos.command_line import OneLineParser, flag, pick, positive, run_program
-from spos.engine_parameters import load_arrays
-from spos.errors import InputError
-from spos.records import LOG_FILE, MODEL_FILE
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.engine.parameters import load_arrays
+from spos.runs.run import LOG_FILE, MODEL_FILE
+from spos.training.checkpoint import CHECKPOINTS, newest_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = (

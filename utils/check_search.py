@@ -22,10 +22,10 @@ from typing import List, Optional
 
 import numpy as np
 
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.errors import InputError
-from spos.records import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
-from spos.search_space import architecture_of, parse_choices
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.runs.run import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
+from spos.space.space import architecture_of, parse_choices
 from utils.check_resume import ROOT, finish
 from utils.search_cluster import LocalCluster
 

@@ -28,14 +28,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from spos.architectures import SpaceOptions
-from spos.command_line import JsonOptions, OneLineParser, not_negative, pick, positive, run_program
-from spos.errors import InputError
-from spos.evolution import GeneticSettings
-from spos.search_plan import ConstraintOptions, EvolutionOptions
-from spos.study_strategies import BASELINE, Result, additive, by_supernet, compare, recorded
-from utils.figures import check_format, save
-from utils.plot_strategies import plot
+from spos.core.errors import InputError
+from spos.core.flags import JsonOptions, OneLineParser, not_negative, pick, positive, run_program
+from spos.search.evolution import GeneticSettings
+from spos.search.flags import ConstraintOptions, EvolutionOptions
+from spos.space.flags import SpaceOptions
+from spos.study.strategies import BASELINE, Result, additive, by_supernet, compare, recorded
+from utils.plot.strategies import plot
+from utils.plot.style import check_format, save
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -14,9 +14,9 @@ import sys
 from bisect import bisect_left
 from typing import Dict, List, Optional
 
-from spos.command_line import run_program
-from spos.engine_parameters import load_arrays, save_arrays
-from spos.errors import InputError
+from spos.core.errors import InputError
+from spos.core.flags import run_program
+from spos.engine.parameters import load_arrays, save_arrays
 
 SELECTOR_POSITIONS = {"sn": (1,), "sx": (3, 9)}  # in the chain that has them
 _MAIN_BRANCH = re.compile(r"^(features\.\d+\.block_(sn|sx)_\w+\.main_branch\.)(\d+)(\..+)$")

@@ -16,13 +16,13 @@ import sys
 from dataclasses import dataclass
 from typing import List, Optional
 
-from spos.architectures import ArchitectureOptions, SpaceOptions
-from spos.command_line import OneLineParser, flag, pick, run_program
-from spos.data_flags import DataOptions
-from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
-from spos.exporting import Export, describe_files, output_name
-from spos.tables import table
-from spos.trained_subnet import open_trained
+from spos.core.flags import OneLineParser, flag, pick, run_program
+from spos.core.tables import table
+from spos.data.flags import DataOptions
+from spos.deploy.export import Export, describe_files, output_name
+from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
+from spos.deploy.trained import open_trained
+from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 
 @dataclass(frozen=True)

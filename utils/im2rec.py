@@ -10,7 +10,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from spos.compat import mx
+from spos.engine.compat import mx
 
 if __name__ == "__main__":
     sys.argv[0] = str(Path(mx.__file__).parent / "tools" / "im2rec.py")

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Mapping, Optional, Sequence, Tuple
 
-from spos.command_line import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
-from spos.core_processes import (
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
+from spos.core.processes import (
     END_SECONDS,
     POLL_SECONDS,
     ROOT,
@@ -34,7 +35,6 @@ from spos.core_processes import (
     start_member,
     wait_for,
 )
-from spos.errors import InputError
 
 _HOST_LINE = re.compile(r"^(?!-)(\S+)(?:\s+(\d+))?$")
 STOPPED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGINT))  # exit codes of a worker told to stop
@@ -115,7 +115,7 @@ def plan(
     if alone:
         common["DMLC_NODE_HOST"] = "127.0.0.1"
     # Importing MXNet in these roles is what runs them, until the last worker is done.
-    serve = (sys.executable, "-c", "import spos.compat")
+    serve = (sys.executable, "-c", "import spos.engine.compat")
     single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "1")}
     tasks = [Task("scheduler", here, serve, {**common, **single, "DMLC_ROLE": "scheduler"})]
     for i in range(num_servers):

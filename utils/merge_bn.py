@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
-from spos.architectures import ArchitectureOptions, SpaceOptions
-from spos.command_line import OneLineParser, flag, pick, run_program
-from spos.deployment import as_function, merge_batch_norm
-from spos.deployment_options import TrainedOptions
-from spos.engine_parameters import save_parameters
-from spos.errors import InputError
-from spos.parity import MERGED_TOLERANCE, check_equal, random_images, tolerance_of
-from spos.runs_files import check_output
-from spos.tables import table
-from spos.trained_subnet import open_trained
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, pick, run_program
+from spos.core.tables import table
+from spos.deploy.flags import TrainedOptions
+from spos.deploy.parity import MERGED_TOLERANCE, check_equal, random_images, tolerance_of
+from spos.deploy.subnet import as_function, merge_batch_norm
+from spos.deploy.trained import open_trained
+from spos.engine.parameters import save_parameters
+from spos.runs.files import check_output
+from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 
 @dataclass(frozen=True)

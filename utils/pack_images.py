@@ -19,14 +19,14 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spos.command_line import OneLineParser, fraction, not_negative, positive, run_program
-from spos.compat import physical_cores
-from spos.data_flags import MAX_BAD_IMAGES
-from spos.datasets import imagenet_synsets
-from spos.errors import InputError, warn
-from spos.image_folder import ImageFolder, class_folders, list_folder, open_folders, split_by_class
-from spos.record_file import RecordFile, open_index
-from spos.runs_files import write_atomic
+from spos.core.errors import InputError, warn
+from spos.core.flags import OneLineParser, fraction, not_negative, positive, run_program
+from spos.data.flags import MAX_BAD_IMAGES
+from spos.data.folder import ImageFolder, class_folders, list_folder, open_folders, split_by_class
+from spos.data.recordio import RecordFile, open_index
+from spos.data.registry import imagenet_synsets
+from spos.engine.compat import physical_cores
+from spos.runs.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_VAL_FRACTION = 0.1

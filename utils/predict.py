@@ -16,11 +16,11 @@ from typing import List, Optional
 
 from tqdm import tqdm
 
-from spos.command_line import JsonOptions, OneLineParser, flag, pick, positive, run_program
-from spos.errors import InputError
-from spos.exported import FILES, open_exported
-from spos.prediction import find_images, predict, prediction_json, prediction_table
-from spos.tables import FORMATS, render
+from spos.core.errors import InputError
+from spos.core.flags import JsonOptions, OneLineParser, flag, pick, positive, run_program
+from spos.core.tables import FORMATS, render
+from spos.deploy.exported import FILES, open_exported
+from spos.deploy.prediction import find_images, predict, prediction_json, prediction_table
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,20 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from spos.architectures import ArchitectureOptions, SpaceOptions
-from spos.command_line import JsonOptions, OneLineParser, flag, not_negative, pick, run_program
-from spos.data_flags import DataOptions
-from spos.deployment import DeployedSubnet, as_function
-from spos.deployment_options import FORMATS, ExportOptions, Int8Options, TrainedOptions
-from spos.exported import open_exported
-from spos.exporting import Export, output_name
-from spos.image_source import count_listed
-from spos.int8 import accuracy
-from spos.parity import Logits, random_images
-from spos.pixels import load_first_images, load_images, remove_images
-from spos.tables import table
-from spos.timing import Rounds, time_in_turns
-from spos.trained_subnet import open_trained
+from spos.core.flags import JsonOptions, OneLineParser, flag, not_negative, pick, run_program
+from spos.core.tables import table
+from spos.core.timing import Rounds, time_in_turns
+from spos.data.flags import DataOptions
+from spos.data.pixels import load_first_images, load_images, remove_images
+from spos.data.source import count_listed
+from spos.deploy.export import Export, output_name
+from spos.deploy.exported import open_exported
+from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
+from spos.deploy.int8 import accuracy
+from spos.deploy.parity import Logits, random_images
+from spos.deploy.subnet import DeployedSubnet, as_function
+from spos.deploy.trained import open_trained
+from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 BATCHES = (1, 32)
 ROUNDS = Rounds(least=5, most=15, error=0.02)

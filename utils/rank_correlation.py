@@ -23,24 +23,24 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from spos.command_line import (
+from spos.core.flags import (
     JsonOptions,
     OneLineParser,
     pick,
     run_program,
     split_arguments,
 )
-from spos.ranking import Correlation, Ranked, correlate
-from spos.records import open_run
-from spos.runs_files import write_json
-from spos.schedule import derive_rng
-from spos.scoring import open_supernets
-from spos.scoring_many import score_all
-from spos.study_rank import FLOPS, RankingOptions, costs_of, plan, rank, ranking_table, seed_agreement
-from spos.tables import as_text
-from utils.figures import check_format, save
-from utils.plot_ranking import plot
-from utils.stand_alone import check_recipe, describe_run, mean_top1, train_all
+from spos.core.ranking import Correlation, Ranked, correlate
+from spos.core.seeds import derive_rng
+from spos.core.tables import as_text
+from spos.runs.files import write_json
+from spos.runs.run import open_run
+from spos.scoring.job import open_supernets
+from spos.scoring.many import score_all
+from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
+from spos.study.rank import FLOPS, RankingOptions, costs_of, plan, rank, ranking_table, seed_agreement
+from utils.plot.ranking import plot
+from utils.plot.style import check_format, save
 
 RESULT_FILE = "correlation.json"
 

@@ -18,8 +18,9 @@ import time
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
-from spos.command_line import OneLineParser, flag, pick, positive, run_program, split_arguments
-from spos.core_processes import (
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, pick, positive, run_program, split_arguments
+from spos.core.processes import (
     END_SECONDS,
     POLL_SECONDS,
     ROOT,
@@ -31,7 +32,6 @@ from spos.core_processes import (
     send_stop,
     start_member,
 )
-from spos.errors import InputError
 
 HERE = Host("localhost", 1)
 

@@ -22,19 +22,21 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from spos.command_line import (
+from spos.core.flags import (
     JsonOptions,
     OneLineParser,
     pick,
     run_program,
     split_arguments,
 )
-from spos.constraints import MILLION
-from spos.intervals import student_interval
-from spos.records import open_run
-from spos.runs_files import write_json
-from spos.space_architecture_file import load_architecture
-from spos.study_matched import (
+from spos.core.intervals import student_interval
+from spos.core.tables import as_text
+from spos.runs.files import write_json
+from spos.runs.run import open_run
+from spos.sampling.limits import MILLION
+from spos.space.architecture_file import load_architecture
+from spos.study.alone import check_recipe, describe_run, train_all
+from spos.study.matched import (
     RANDOM,
     Comparison,
     MatchOptions,
@@ -45,8 +47,6 @@ from spos.study_matched import (
     matched_table,
     plan,
 )
-from spos.tables import as_text
-from utils.stand_alone import check_recipe, describe_run, train_all
 
 RESULT_FILE = "comparison.json"
 

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from spos.command_line import OneLineParser, run_program
-from spos.errors import InputError
-from spos.records import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
-from spos.runs_files import read_json
-from spos.runs_journal import read_rows
-from spos.search_history import best_rows, mean_of_random
-from spos.search_space import format_choices
-from spos.space_architecture_file import load_architecture
-from spos.tables import table
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, run_program
+from spos.core.tables import table
+from spos.runs.files import read_json
+from spos.runs.journal import read_rows
+from spos.runs.run import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
+from spos.search.history import best_rows, mean_of_random
+from spos.space.architecture_file import load_architecture
+from spos.space.space import format_choices
 
 Rows = List[Tuple[str, str]]
 

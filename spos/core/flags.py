@@ -1,0 +1,161 @@
+"""The machinery below all programs: flags as fields of dataclasses, errors of one line, exit codes.
+
+A group of flags is a frozen dataclass whose fields are made by `flag`: field names are the flags, defaults the
+defaults. The groups themselves stand in `spos/training/flags.py`, or beside the one tool that has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from signal import SIGINT, SIGPIPE
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
+
+from spos.core.errors import InputError, Stopped
+
+Group = TypeVar("Group")
+
+
+def flag(default: Any, help: str, type: Optional[Callable] = None, short: str = "", **kwargs: Any) -> Any:
+    """A dataclass field that is also a command-line flag. `type` defaults to the type of the default."""
+    return field(default=default, metadata={"help": help, "type": type, "short": short, **kwargs})
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {value}")
+    return value
+
+
+def confidence(text: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {value}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {value}")
+    return value
+
+
+def number(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    value = float(text)
+    if not float("-inf") < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {value}")
+    return value
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def __init__(self, description: Optional[str], groups: Sequence[Type]) -> None:
+        super().__init__(
+            description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for group in groups:
+            section = self.add_argument_group((group.__doc__ or "").strip().split("\n")[0])
+            for item in fields(group):
+                _add_flag(section, item)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def _add_flag(section: Any, item: Any) -> None:
+    meta = dict(item.metadata)
+    kind, short, aliases = meta.pop("type"), meta.pop("short"), meta.pop("aliases", ())
+    names = [name for name in (short, f"--{item.name.replace('_', '-')}", *aliases) if name]
+    meta["help"] = meta["help"].replace("%", "%%")
+    if isinstance(item.default, bool):
+        section.add_argument(*names, dest=item.name, action="store_true", default=item.default, **meta)
+        return
+    if item.default not in ("", None):
+        meta["help"] += " [%(default)s]"
+    section.add_argument(*names, dest=item.name, type=kind or type(item.default), default=item.default, **meta)
+
+
+def pick(group: Type[Group], args: argparse.Namespace) -> Group:
+    """The part of parsed arguments that belongs to a group."""
+    return group(**{item.name: getattr(args, item.name) for item in fields(group)})  # type: ignore[arg-type]
+
+
+def as_json(*groups: Any) -> Dict[str, Any]:
+    """All flags of filled groups, by name."""
+    return {name: value for group in groups for name, value in asdict(group).items()}
+
+
+def split_arguments(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """What stands before `--`, and what stands behind it and is meant for another program."""
+    place = list(argv).index("--") if "--" in argv else len(argv)
+    return list(argv[:place]), list(argv[place + 1 :])
+
+
+def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
+    """Run a program's `main`; bad input and a failing disk become one line on standard error and exit code 2."""
+    try:
+        code = main(argv)
+        sys.stdout.flush()  # here, where a broken pipe or a full disk can be told
+        return code
+    except InputError as error:
+        message = str(error)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail again
+        return 128 + SIGPIPE
+    except OSError as error:
+        message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    except (KeyboardInterrupt, Stopped) as stop:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        return 128 + getattr(stop, "signum", SIGINT)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def changed_flags(options: Any, names: Any = None) -> List[str]:
+    """Flags of a group that differ from their default, as the user writes them."""
+    return [
+        f"--{item.name.replace('_', '-')}"
+        for item in fields(options)
+        if (names is None or item.name in names) and getattr(options, item.name) != item.default
+    ]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where results lie, and what makes a run repeatable."""
+
+    save_dir: str = flag("", "run directory (runs/supernet, runs/search or runs/subnet by default)")
+    seed: int = flag(0, "seed of everything random", type=not_negative)
+    resume: bool = flag(False, "insist on continuing the run in --save-dir (the same command continues anyway)")
+
+
+@dataclass(frozen=True)
+class JsonOptions:
+    """Output for machines."""
+
+    json: bool = flag(False, "print one JSON object and nothing else on standard output")

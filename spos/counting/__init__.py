@@ -1,0 +1,1 @@
+"""Counting of multiply-adds and parameters, and what is shown of it."""

@@ -1,0 +1,147 @@
+"""Images in one folder per class: found, numbered, listed, split and read. Python and NumPy, no MXNet.
+
+A list (`.lst`) has the form of MXNet's im2rec: index<TAB>label<TAB>path, the path relative to the images' folder.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.core.seeds import random_order
+from spos.data.recordio import check_sizes, draw_lists
+from spos.runs.files import write_once
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Some or all images below `root`.
+
+    keys: number of each image in the whole folder, rising.    paths: relative to `root`, with forward slashes.
+    """
+
+    root: str
+    keys: np.ndarray  # (N,) int64
+    labels: np.ndarray  # (N,) int64
+    paths: Tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, positions: Sequence[int]) -> ImageFolder:
+        """The images at these positions, in the order of the folder."""
+        chosen = np.sort(np.asarray(positions, dtype=np.int64))
+        return ImageFolder(
+            self.root, self.keys[chosen], self.labels[chosen], tuple(self.paths[position] for position in chosen)
+        )
+
+    def to_bytes(self) -> bytes:
+        """The list as im2rec reads it."""
+        rows = zip(self.keys.tolist(), self.labels.tolist(), self.paths)
+        return "".join(f"{key}\t{label}\t{path}\n" for key, label, path in rows).encode("utf-8", "surrogateescape")
+
+
+def class_folders(folder: str) -> List[str]:
+    """Sorted names of the sub-folders, each of which is a class, empty ones included. Raises: InputError if none."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot read this folder ({error.strerror})") from None
+    if not names:
+        raise InputError(
+            f"{folder} has no sub-folders; expected one for each class, with its images inside. Images that all lie in "
+            "one folder (such as the 50,000 validation images of ImageNet as they come) must be sorted into folders"
+        )
+    return names
+
+
+def list_folder(folder: str, classes: Sequence[str]) -> ImageFolder:
+    """All images below the class folders, by class and name; the label is the position of the folder in `classes`.
+
+    Raises: InputError if a folder is not in `classes`, or there is no image.
+    """
+    label_of = {name: label for label, name in enumerate(classes)}
+    found = class_folders(folder)
+    unknown = [name for name in found if name not in label_of]
+    if unknown:
+        raise InputError(f"{folder}/{unknown[0]}: {_and_others(unknown)} not among the {len(classes)} classes")
+    labels: List[int] = []
+    paths: List[str] = []
+    for name in sorted(found, key=label_of.__getitem__):
+        images = image_names(os.path.join(folder, name))
+        labels += [label_of[name]] * len(images)
+        paths += [f"{name}/{image}" for image in images]
+    if not paths:
+        raise InputError(f"{folder}: the class folders hold no image; expected files named {' '.join(IMAGE_SUFFIXES)}")
+    return ImageFolder(folder, np.arange(len(paths)), np.array(labels, dtype=np.int64), tuple(paths))
+
+
+def _and_others(names: Sequence[str]) -> str:
+    return "this class is" if len(names) == 1 else f"this class and {len(names) - 1} others are"
+
+
+def image_names(folder: str) -> List[str]:
+    """Sorted paths of all images below a folder, relative to it; Tiny ImageNet has a level in between."""
+    names = []
+    for here, subfolders, files in os.walk(folder, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        prefix = os.path.relpath(here, folder).replace(os.sep, "/") + "/" if here != folder else ""
+        names += [prefix + name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
+    return sorted(names)
+
+
+def open_folders(train: str, val: str, classes: Sequence[str] = ()) -> Tuple[ImageFolder, ImageFolder, Tuple[str, ...]]:
+    """List both folders with the same numbering. Returns them and the class names.
+
+    Args:
+        classes: names in the order of their labels, of which some folders may be missing; by default the sorted names
+            of the folders in `train`.
+    Raises: InputError, also if `val` has a class that `train` has not.
+    """
+    names = tuple(classes) or tuple(class_folders(train))
+    if not classes:
+        extra = sorted(set(class_folders(val)) - set(names))
+        if extra:
+            raise InputError(
+                f"{val}/{extra[0]}: {train} has no such class, so nothing could learn it. Name the folders alike, or "
+                "take it out"
+            )
+    return list_folder(train, names), list_folder(val, names), names
+
+
+def split_folder(images: ImageFolder, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageFolder]:
+    """Draw disjoint lists of `sizes` images; the rest is "train". Writes `directory/<name>.lst` like `split_index`."""
+    check_sizes(sizes, len(images), images.root)
+    return {
+        name: record_folder_list(images.take(positions), directory, name)
+        for name, positions in draw_lists(len(images), sizes, seed).items()
+    }
+
+
+def record_folder_list(images: ImageFolder, directory: str, name: str) -> ImageFolder:
+    """Write a list to `directory/<name>.lst`, unless it is there. Raises: InputError if another one is."""
+    write_once(Path(directory) / f"{name}.lst", images.to_bytes())
+    return images
+
+
+def split_by_class(images: ImageFolder, share: float, seed: int) -> Tuple[ImageFolder, ImageFolder]:
+    """Draw `share` of every class as validation images. Returns the others and these; no class loses its last image.
+
+    Raises: InputError if that leaves no validation image.
+    """
+    drawn: List[int] = []
+    for label in np.unique(images.labels).tolist():
+        members = np.flatnonzero(images.labels == label)
+        num_drawn = min(round(len(members) * share), len(members) - 1)
+        drawn += members[random_order(len(members), seed, label)[:num_drawn]].tolist()
+    if not drawn:
+        raise InputError(f"{images.root}: {share:g} of each class is no image; use a larger share for validation")
+    return images.take(np.setdiff1d(np.arange(len(images)), drawn)), images.take(drawn)

@@ -1,0 +1,172 @@
+"""Images that are evaluated again and again: decoded once, kept as 8-bit pixels, normalised on the device.
+
+They are kept in memory, or, where they take too much of it, in a file that is mapped into memory and that all
+processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from spos.core.errors import InputError
+from spos.data.dataset import LISTS_SEED, DataSet
+from spos.data.decoder import normalisation
+from spos.data.flags import DataOptions
+from spos.data.loader import ImageLoader, make_loader
+from spos.data.source import summarize_list
+from spos.engine.compat import mx
+from spos.runs.files import write_atomic
+from spos.runs.run import PIXELS_FOLDER
+
+DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised; labels (N,)) for every device
+MEMORY_SHARE = 0.5  # of the memory that is available
+
+
+class Pixels:
+    """Decoded images of one list with their labels.
+
+    Args:
+        images: (N, 3, S, S) uint8, RGB.    labels: (N,) float32.
+        mean, std: RGB, 0..255.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._images = images
+        self._labels = labels
+        self._constants = normalisation(mean, std)
+        self._on_device: dict = {}
+        self.num_images = len(labels)
+
+    def batches(
+        self, batch_size: int, ctx: Sequence[mx.Context], start: int = 0, stop: Optional[int] = None
+    ) -> Iterator[DeviceBatch]:
+        """Images `start` to `stop` in order, each batch shared among the devices; the last may be smaller."""
+        stop = self.num_images if stop is None else stop
+        for first in range(start, stop, batch_size):
+            end = min(first + batch_size, stop)
+            ends = np.linspace(first, end, min(len(ctx), end - first) + 1).astype(int).tolist()
+            yield [self._load(slice(*ends[i : i + 2]), device) for i, device in enumerate(ctx[: len(ends) - 1])]
+
+    def _load(self, part: slice, ctx: mx.Context) -> Tuple[Any, Any]:
+        if ctx not in self._on_device:
+            self._on_device[ctx] = [mx.nd.array(value[None], ctx=ctx) for value in self._constants]
+        scale, shift = self._on_device[ctx]
+        pixels, labels = mx.nd.array(self._images[part], dtype=np.uint8), mx.nd.array(self._labels[part])
+        images = pixels.as_in_context(ctx).astype("float32")  # does not wait; `mx.nd.array(..., ctx=gpu)` would
+        images = mx.nd.broadcast_sub(mx.nd.broadcast_mul(images, scale), shift)  # as the loader rounds
+        return images, labels.as_in_context(ctx)
+
+
+def load_pixels(
+    loader: ImageLoader, mean: Sequence[float], std: Sequence[float], folder: Path, name: str, shared: bool = False
+) -> Pixels:
+    """All images of a loader with `as_pixels`.
+
+    Args:
+        folder, name: where they are kept when they take more than MEMORY_SHARE of the available memory, or when
+            they are `shared` with other processes. A file with this name is taken for the same images, so the name
+            has to say which they are.
+    Raises: InputError if no image can be decoded, or as the loader does.
+    """
+    shape = (loader.num_images, 3, loader.input_size, loader.input_size)
+    if not shared and np.prod(shape) <= MEMORY_SHARE * available_memory():
+        images = np.empty(shape, np.uint8)
+        labels = _decode(loader, images, name)
+        return Pixels(images[: len(labels)], labels, mean, std)
+    file, labels_file = folder / f"{name}.npy", folder / f"{name}.labels.npy"
+    if not labels_file.is_file():
+        with _new_file(file) as temporary:
+            images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            labels = _decode(loader, images, name)
+            images.flush()
+        content = io.BytesIO()
+        np.save(content, labels)
+        write_atomic(labels_file, content.getvalue())  # last: it says that the other one is complete
+    labels = np.load(labels_file, allow_pickle=False)
+    return Pixels(np.load(file, mmap_mode="r", allow_pickle=False)[: len(labels)], labels, mean, std)
+
+
+def _decode(loader: ImageLoader, images: np.ndarray, name: str) -> np.ndarray:
+    """Fill `images` from the front with those that can be decoded. Returns their labels."""
+    labels: List[np.ndarray] = [np.empty(0, np.float32)]
+    done = 0
+    with tqdm(total=loader.num_images, desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
+        for batch, batch_labels in loader.epoch(0):
+            images[done : done + len(batch)] = batch.asnumpy()
+            labels.append(batch_labels.asnumpy())
+            done += len(batch)
+            bar.update(len(batch))
+    if not done:
+        raise InputError(f"none of the {loader.num_images} images of the list '{name}' can be decoded")
+    return np.concatenate(labels)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[str]:
+    """A temporary name beside `path` that takes its place if nothing fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    os.close(descriptor)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def available_memory() -> int:
+    """Bytes that this process can take without swapping, by the kernel and by the container's limit."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        rows = dict(line.split(":") for line in file)
+    available = int(rows["MemAvailable"].split()[0]) * 1024
+    with suppress(OSError, ValueError):  # version 2 of control groups; "max" is no limit
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{what}").read_text()) for what in ("max", "current"))
+        available = min(available, limit - used)
+    return available
+
+
+def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, shared: bool = False) -> Pixels:
+    """The images of one split for repeated evaluation, in a random order that is the same for every run.
+
+    Args:
+        folder: for those that take too much memory, or that other processes of this machine use too (`shared`).
+    """
+    loader = make_loader(data, split, options, order_seed=LISTS_SEED, as_pixels=True)
+    look = json.dumps([summarize_list(data.splits[split]), data.input_size, data.crop_ratio, cv2.__version__])
+    name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
+    return load_pixels(loader, data.mean, data.std, folder / PIXELS_FOLDER, name, shared)
+
+
+def load_first_images(data: DataSet, split: str, options: DataOptions, num_images: int) -> Pixels:
+    """The first images of `load_images`, or all if there are fewer; no others are decoded."""
+    few = replace(options, batch_size=min(options.batch_size, num_images))
+    parts, count = [], 0
+    with closing(make_loader(data, split, few, order_seed=LISTS_SEED, as_pixels=True).epoch(0)) as batches:
+        for images, labels in batches:
+            parts.append((images.asnumpy(), labels.asnumpy()))
+            count += len(labels)
+            if count >= num_images:
+                break
+    images, labels = (np.concatenate(part)[:num_images] for part in zip(*parts))
+    return Pixels(images, labels, data.mean, data.std)
+
+
+def remove_images(folder: Path) -> None:
+    """Remove what `load_images` kept in a run that has ended; gigabytes for ImageNet."""
+    if (folder / PIXELS_FOLDER).is_dir():
+        shutil.rmtree(folder / PIXELS_FOLDER)

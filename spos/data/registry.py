@@ -1,0 +1,265 @@
+"""Which images the data flags mean: one function for each value of `--dataset`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from spos.core.errors import InputError
+from spos.data.augmentation import LARGE_IMAGE
+from spos.data.cifar import IMAGE_SIZE, NUM_CLASSES, describe_cifar, prepare_cifar
+from spos.data.dataset import (
+    IMAGENET_CROP_RATIO,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LISTS_SEED,
+    DataSet,
+    check_num_classes,
+    hold_out,
+    open_folder_dataset,
+    open_record_dataset,
+)
+from spos.data.digits import prepare_digits
+from spos.data.flags import DataOptions
+from spos.data.folder import class_folders
+from spos.data.preprocessing import Preprocessing
+from spos.data.recordio import RecordFile, check_sizes
+from spos.data.source import count_listed, find_labels, summarize_list
+from spos.engine.cluster import Cluster
+from spos.engine.compat import import_gluoncv
+from spos.space.flags import SpaceOptions, space_of
+from spos.space.space import SearchSpace, parse_choices
+
+MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
+
+IMAGENET_CLASSES = 1000
+IMAGENET_SIZE = 224
+_ADVICE = "README.md, 'Your own images', says how to make both; --dataset digits needs no files"
+
+
+def open_dataset(options: DataOptions) -> DataSet:
+    """Raises: InputError if files are missing, with the way to make them, or do not fit the flags."""
+    return _OPENERS[options.dataset](options)
+
+
+def imagenet_synsets() -> Tuple[str, ...]:
+    """The 1000 folder names of ImageNet, sorted: the class is the position."""
+    import_gluoncv()
+    from gluoncv.data import ImageNet1kAttr
+
+    return tuple(ImageNet1kAttr().synset)
+
+
+def imagenet_class_names() -> Tuple[str, ...]:
+    """What the 1000 classes are called in English, by label."""
+    import_gluoncv()
+    from gluoncv.data import ImageNet1kAttr
+
+    return tuple(ImageNet1kAttr().classes)
+
+
+def imagenet_preprocessing(options: DataOptions) -> Preprocessing:
+    """What the flags say about ImageNet's images when none of them are there."""
+    return Preprocessing(
+        _input_size(options), _crop_ratio(options), IMAGENET_MEAN, IMAGENET_STD, imagenet_class_names()
+    )
+
+
+def _open_imagenet(options: DataOptions) -> DataSet:
+    """Record files if they are named or there; else raw folders."""
+    folders = (Path(options.data_dir) / "imagenet", Path(options.data_dir))
+    rec = _named_record_files(options)
+    if rec is None:
+        rec = next(filter(None, map(_record_files_in, folders)), None)
+    if rec is not None:
+        data = open_record_dataset(
+            *_four(rec), options.classes or IMAGENET_CLASSES, _input_size(options), _crop_ratio(options)
+        )
+        return replace(data, class_names=imagenet_class_names() if data.num_classes == IMAGENET_CLASSES else ())
+    folder = next((folder for folder in folders if _is_raw(folder)), None)
+    if options.use_rec or folder is None:
+        raise InputError(
+            f"--dataset imagenet: {folders[0] / 'train.rec'} does not exist"
+            + ("" if options.use_rec else f", and neither do the raw folders {folders[1] / 'train'} and val")
+            + f". Give --rec-train and --rec-val, or a --data-dir with such files or with raw folders. {_ADVICE}"
+        )
+    return replace(_open_folders(folder, options, imagenet_synsets()), class_names=imagenet_class_names())
+
+
+def _open_folder(options: DataOptions) -> DataSet:
+    _refuse_record_flags(options)
+    folder = Path(options.data_dir)
+    if not _is_raw(folder):
+        raise InputError(
+            f"--dataset folder: {folder / 'train'} and {folder / 'val'} must be folders with one sub-folder per class. "
+            f"Give --data-dir; scripts/prepare_folder.sh splits a folder that has no such parts. {_ADVICE}"
+        )
+    return _open_folders(folder, options, ())
+
+
+def _open_folders(folder: Path, options: DataOptions, classes: Tuple[str, ...]) -> DataSet:
+    if classes:
+        unknown = sorted(set(class_folders(str(folder / "train"))) - set(classes))
+        if unknown:
+            raise InputError(
+                f"{folder / 'train' / unknown[0]} is no class of ImageNet (a name like {classes[0]}). Use --dataset "
+                f"folder --data-dir {folder} for images of your own"
+            )
+    return open_folder_dataset(
+        str(folder / "train"),
+        str(folder / "val"),
+        classes,
+        options.classes,
+        _input_size(options),
+        _crop_ratio(options),
+    )
+
+
+def _open_record(options: DataOptions) -> DataSet:
+    rec = _named_record_files(options) or _record_files_in(Path(options.data_dir))
+    if rec is None:
+        raise InputError(
+            f"--dataset record: {Path(options.data_dir) / 'train.rec'} does not exist. Give --rec-train and --rec-val, "
+            f"or --data-dir with train.rec and val.rec. {_ADVICE}"
+        )
+    train, val = rec
+    num_found = int(find_labels(train).max()) + 1
+    check_num_classes(options.classes, num_found, train.rec)
+    num_classes = options.classes or num_found
+    largest = int(find_labels(val).max())
+    if largest >= num_classes:
+        raise InputError(f"{val.rec} has label {largest}, but {train.rec} only 0..{num_found - 1}; give --classes")
+    return open_record_dataset(*_four(rec), num_classes, _input_size(options), _crop_ratio(options))
+
+
+def _open_cifar(options: DataOptions) -> DataSet:
+    check_num_classes(options.classes, NUM_CLASSES[options.dataset], f"--dataset {options.dataset}")
+    rec = _named_record_files(options)
+    train, val = rec or prepare_cifar(options.dataset, str(Path(options.data_dir) / options.dataset))
+    data = describe_cifar(options.dataset, train, val, options.input_size or IMAGE_SIZE)
+    return replace(data, num_classes=options.classes or data.num_classes)
+
+
+def _open_digits(options: DataOptions) -> DataSet:
+    data = prepare_digits(str(Path(options.data_dir) / "digits"))
+    if options.classes not in (0, data.num_classes):
+        raise InputError(f"--classes {options.classes}: --dataset digits has {data.num_classes} classes")
+    return data
+
+
+_OPENERS: Dict[str, Callable[[DataOptions], DataSet]] = {
+    "imagenet": _open_imagenet,
+    "folder": _open_folder,
+    "record": _open_record,
+    "cifar10": _open_cifar,
+    "cifar100": _open_cifar,
+    "digits": _open_digits,
+}
+
+
+def _named_record_files(options: DataOptions) -> Optional[Tuple[RecordFile, RecordFile]]:
+    """The files that --rec-train and --rec-val name; None if none of the four flags is given."""
+    given = {name: getattr(options, name) for name in ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx")}
+    if not any(given.values()):
+        return None
+    for name in ("rec_train", "rec_val"):
+        if not given[name]:
+            raise InputError(f"--{name.replace('_', '-')} is missing; --rec-train and --rec-val go together")
+        given[f"{name}_idx"] = given[f"{name}_idx"] or _index_of(given[name])
+    for name, path in given.items():
+        if not Path(path).is_file():
+            raise InputError(f"--{name.replace('_', '-')} {path} does not exist. {_ADVICE}")
+    return (
+        RecordFile(given["rec_train"], given["rec_train_idx"]),
+        RecordFile(given["rec_val"], given["rec_val_idx"]),
+    )
+
+
+def _record_files_in(folder: Path) -> Optional[Tuple[RecordFile, RecordFile]]:
+    """train.rec and val.rec of a folder, or None if there is no train.rec."""
+    if not (folder / "train.rec").is_file():
+        return None
+    train, val = (str(folder / name) for name in ("train.rec", "val.rec"))
+    for path in (val, _index_of(train), _index_of(val)):
+        if not Path(path).is_file():
+            raise InputError(f"{path} does not exist beside {train}. {_ADVICE}")
+    return RecordFile(train, _index_of(train)), RecordFile(val, _index_of(val))
+
+
+def _index_of(rec: str) -> str:
+    return str(Path(rec).with_suffix(".idx"))
+
+
+def _four(files: Tuple[RecordFile, RecordFile]) -> Tuple[str, str, str, str]:
+    train, val = files
+    return train.rec, train.idx, val.rec, val.idx
+
+
+def _is_raw(folder: Path) -> bool:
+    return (folder / "train").is_dir() and (folder / "val").is_dir()
+
+
+def _refuse_record_flags(options: DataOptions) -> None:
+    if options.use_rec or _named_record_files(options):
+        raise InputError("--dataset folder reads raw folders; for record files leave it out, or use --dataset record")
+
+
+def _input_size(options: DataOptions) -> int:
+    return options.input_size or IMAGENET_SIZE
+
+
+def _crop_ratio(options: DataOptions) -> float:
+    return options.crop_ratio or (IMAGENET_CROP_RATIO if _input_size(options) >= LARGE_IMAGE else 1.0)
+
+
+def open_data(options: DataOptions) -> DataSet:
+    """The data set that the flags name, without the held-out lists of a run (`hold_out`).
+
+    Raises: InputError if files are missing, with the way to make them, or do not fit the flags.
+    """
+    data = open_dataset(options)
+    data = replace(
+        data, input_size=options.input_size or data.input_size, crop_ratio=options.crop_ratio or data.crop_ratio
+    )
+    if "train" not in data.splits:
+        train = data.splits["train_full"]
+        check_sizes(held_out_sizes(data, options), count_listed(train), getattr(train, "idx", "") or train.root)
+    return data
+
+
+def held_out_sizes(data: DataSet, options: DataOptions) -> Dict[str, int]:
+    """How many training images each list takes: as many as the flags say, or a tenth up to the published sizes."""
+    tenth = max(1, count_listed(data.splits["train_full"]) // 10)
+    return {
+        "bn": options.update_bn_images or min(tenth, MAX_BN_IMAGES),
+        "search_val": options.holdout or min(tenth, MAX_HOLDOUT),
+    }
+
+
+def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
+    """`data` with its held-out lists, written to `directory` or found there."""
+    sizes = held_out_sizes(data, options)
+    return hold_out(data, sizes["search_val"], sizes["bn"], str(directory), LISTS_SEED)
+
+
+def check_same_lists(data: DataSet, cluster: Cluster) -> None:
+    """Raise InputError on a worker whose image files are not those of worker 0."""
+    own = {name: summarize_list(images) for name, images in sorted(data.splits.items())}
+    for name, content in cluster.share_json(own).items():
+        if own.get(name) != content:
+            raise InputError(
+                f"worker {cluster.rank} has other images in its list '{name}' of {data.name} than worker 0: copy the "
+                "images to all machines"
+            )
+
+
+def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
+    """The search space of the flags, for these images."""
+    return replace(space_of(options), **fit_to_data(options, data))
+
+
+def fit_to_data(options: SpaceOptions, data: DataSet) -> Dict[str, Any]:
+    """The fields of a space that depend on the images."""
+    strides = parse_choices(options.strides, "--strides") if options.strides else data.strides
+    return {"strides": strides, "input_size": data.input_size, "num_classes": data.num_classes}

@@ -1,0 +1,139 @@
+"""A trained subnet as the tools of deployment are given it: a file, and what the run it lies in says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Mapping, Optional, Tuple
+
+from spos.core.errors import InputError, warn
+from spos.core.flags import changed_flags
+from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.data.preprocessing import Preprocessing
+from spos.data.registry import imagenet_preprocessing, open_data, with_lists
+from spos.deploy.flags import TrainedOptions
+from spos.deploy.subnet import DeployedSubnet, read_subnet
+from spos.runs.files import read_json
+from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, run_folder
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, trained_architecture
+
+
+@dataclass(frozen=True)
+class TrainedSubnet:
+    """What the flags name.
+
+    Args:
+        record: the architecture, in the space that fits the images.
+        run: the directory of its run, None if the file does not lie in one; config: what that says.
+    """
+
+    path: Path
+    subnet: DeployedSubnet
+    record: ArchitectureRecord
+    run: Optional[Path]
+    config: Mapping[str, Any]
+
+    def data_options(self, given: DataOptions) -> DataOptions:
+        """Where the images are: flags that are given now, then those of the run."""
+        of_run = self.config.get("options", {})
+        now, default = vars(given), vars(DataOptions())
+        return DataOptions(
+            **{
+                item.name: of_run.get(item.name, now[item.name])
+                if now[item.name] == default[item.name]
+                else now[item.name]
+                for item in fields(DataOptions)
+            }
+        )
+
+    def open_data(self, options: DataOptions, save_dir: Path) -> DataSet:
+        """The images of the run, in its own lists.
+
+        Args:
+            options: as `data_options` gives them.    save_dir: for the lists, if the subnet does not lie in a run.
+        Raises: InputError if the images are not there, or do not fit the network.
+        """
+        data = open_data(options)
+        space = self.subnet.space
+        sizes = (
+            ("classes", space.num_classes, data.num_classes),
+            ("px", space.input_size, data.input_size),
+        )
+        for what, own, there in sizes:
+            if own != there:
+                raise InputError(f"{self.path} is for {own} {what}, the images of {data.name} have {there}")
+        if self.run is None:
+            warn(f"{self.path} does not lie in a run directory, so nothing says which images it was trained on")
+        return with_lists(data, options, (self.run or save_dir) / LISTS_FOLDER)
+
+    def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
+        """How images are prepared: as the run says; as the data flags say, if it does not.
+
+        Args:
+            class_names: text file with a name in each line; empty for those of the data set, if it has any.
+        Raises: InputError if the file does not fit, or if the flags name images that are not there.
+        """
+        found = replace(self._known_preprocessing(options), input_size=self.subnet.space.input_size)
+        if options.crop_ratio:
+            found = replace(found, crop_ratio=options.crop_ratio)
+        if class_names:
+            return replace(found, class_names=self._read_names(class_names))
+        if len(found.class_names) != self.subnet.space.num_classes:
+            warn("the names of the classes are not known, only their numbers; --class-names gives them")
+            return replace(found, class_names=())
+        return found
+
+    def _read_names(self, path: str) -> Tuple[str, ...]:
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--class-names {path} cannot be read: {error}") from None
+        names = tuple(line.strip() for line in lines if line.strip())
+        if len(names) != self.subnet.space.num_classes:
+            raise InputError(
+                f"--class-names {path} has {len(names)} names, {self.path} has {self.subnet.space.num_classes} classes"
+            )
+        return names
+
+    def _known_preprocessing(self, options: DataOptions) -> Preprocessing:
+        if PREPROCESSING in self.config:
+            return Preprocessing.from_json(self.config[PREPROCESSING], str(self.run))
+        if self.run is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
+            return imagenet_preprocessing(replace(options, input_size=self.subnet.space.input_size))
+        return open_data(options).preprocessing
+
+
+def open_trained(
+    trained: TrainedOptions, named: ArchitectureOptions, options: SpaceOptions, input_size: int = 0
+) -> TrainedSubnet:
+    """Read the parameters and find out of which architecture they are.
+
+    Args:
+        input_size: for images of another size than those of the run, whose stride plan stays, or of the architecture,
+            whose stride plan follows as in training; 0 for the same.
+    Raises: InputError if that is not known, if the flags contradict the run, or as `read_subnet`.
+    """
+    path = Path(trained.params)
+    if not path.is_file():
+        raise InputError(f"--params {path} does not exist")
+    run = run_folder(path)
+    record = named_architecture(named, options)
+    if run is not None:
+        own = trained_architecture(str(path), options)
+        if record and record.architecture != own.architecture:
+            raise InputError(f"{' '.join(changed_flags(named))}: {path} lies in a run of another architecture")
+        if options.strides:
+            raise InputError(f"--strides: {path} lies in a run, which has its own; leave the flag out")
+        record = replace(own, space=replace(own.space, input_size=input_size or own.space.input_size))
+    elif record is None:
+        raise InputError(
+            f"{path} does not lie in a run directory: name its architecture by --architecture, or by --block-choices "
+            "and --channel-choices with the flags of its space"
+        )
+    else:
+        record = replace(record, space=fit(record.space, options, input_size or record.space.input_size))
+    config = read_json(run / CONFIG_FILE) if run else {}
+    subnet = read_subnet(path, record.space, record.architecture)
+    return TrainedSubnet(path, subnet, replace(record, space=subnet.space), run, config)

@@ -1,0 +1,1 @@
+"""Execution of single paths through a supernet, for scoring and for training."""

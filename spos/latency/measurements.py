@@ -1,0 +1,241 @@
+"""What the builder of latency tables writes while it measures, and the table that follows from it.
+
+`measurements.jsonl` of its run directory has one row for each pass over each group of calls that are timed in turns:
+
+    {"pass": 0, "kind": "fixed" | "blocks" | "networks",
+     "key": ...,                  which group of its kind
+     "timings": [{"ratio": ..., "error": ..., "rounds": ..., "outliers": ...}, ...],
+     "reference_ms": 4.1}         median time of the reference call meanwhile
+
+Ratios are times relative to a reference call (`spos/core/timing.py`): a choice block, or for `networks` a network.
+`fixed` times the stem, then head and classifier; `blocks` copies of one choice block under one block choice, key
+[choice block, block choice], at every searchable channel choice; `networks` whole networks, key [part, number of the
+first], as `draw_networks` gives them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.core.seeds import derive_rng
+from spos.core.timing import Timing
+from spos.latency.fit import Agreement, fit_correction
+from spos.latency.table import LatencyTable
+from spos.runs.files import read_json
+from spos.runs.journal import read_rows
+from spos.runs.run import CONFIG_FILE
+from spos.sampling.limits import MILLION, Limit
+from spos.sampling.strips import path_sampler
+from spos.space.cost import cost_table
+from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
+
+MEASUREMENTS_FILE = "measurements.jsonl"
+TABLE_FILE = "latency.json"
+PROGRAM = "utils.build_latency_table"
+FIT, HELD_OUT = "fit", "held_out"
+NETWORKS_AT_ONCE = 5  # timed in turns with each other
+MS_PER_SECOND = 1e3
+
+Key = Tuple[Any, ...]
+
+
+def alike(space: SearchSpace) -> Dict[ChoiceBlockGeometry, List[int]]:
+    """Choice blocks by what makes one take longer than another: everything but their position."""
+    groups: Dict[ChoiceBlockGeometry, List[int]] = {}
+    for block in space.choice_blocks:
+        groups.setdefault(replace(block, index=0), []).append(block.index)
+    return groups
+
+
+def draw_networks(space: SearchSpace, part: str, count: int, seed: int) -> List[Architecture]:
+    """Architectures spread over the FLOPs that the space can reach: uniformly drawn from each of `count` equal ranges.
+
+    A range that holds none is left out. The two parts are drawn independently.
+    """
+    rng = derive_rng(seed, "latency", part)
+    low, high = (cost.macs for cost in cost_table(space).range())
+    edges = np.linspace(low, high, count + 1)
+    networks = []
+    for lower, upper in zip(edges, edges[1:]):
+        limit = Limit("FLOPs", "M", (1,), float(upper), float(lower), MILLION)
+        try:
+            networks.append(path_sampler(space, space.min_channel_choice, (limit,)).draw(rng))
+        except InputError:  # an empty range, in a tiny space
+            continue
+    return networks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        copies: of a choice block, that are timed together.
+        passes: how often everything is measured.
+        networks: architectures by part, to fit the correction and to judge the table.
+    """
+
+    space: SearchSpace
+    copies: int
+    passes: int
+    networks: Mapping[str, Sequence[Architecture]]
+
+    def rows(self) -> Iterator[Tuple[int, str, Key]]:
+        """(pass, kind, key) of every row, in order."""
+        for number in range(self.passes):
+            yield from ((number, kind, key) for kind, key in self.groups())
+
+    def groups(self) -> Iterator[Tuple[str, Key]]:
+        """(kind, key) of every group, in order."""
+        yield "fixed", ()
+        for positions in alike(self.space).values():
+            for block_choice in range(self.space.num_block_choices):
+                yield "blocks", (positions[0], block_choice)
+        for part, networks in self.networks.items():
+            for first in range(0, len(networks), NETWORKS_AT_ONCE):
+                yield "networks", (part, first)
+
+    def at_once(self, part: str, first: int) -> Sequence[Architecture]:
+        return self.networks[part][first : first + NETWORKS_AT_ONCE]
+
+    @property
+    def reference_block(self) -> int:
+        """The choice block nearest to the middle that keeps the shape of the map: at full width, the reference call."""
+        middle = self.space.num_choice_blocks / 2
+        blocks = (block for block in self.space.choice_blocks if not block.projects)
+        return min((abs(block.index - middle), block.index) for block in blocks)[1]
+
+    @property
+    def reference_network(self) -> Architecture:
+        """The one of middling FLOPs that the correction is fitted on: the reference call of networks."""
+        return self.networks[FIT][len(self.networks[FIT]) // 2]
+
+
+def as_row(number: int, kind: str, key: Key, timings: Sequence[Timing], reference_seconds: float) -> Dict[str, Any]:
+    return {
+        "pass": number,
+        "kind": kind,
+        "key": list(key),
+        "timings": [asdict(timing) for timing in timings],
+        "reference_ms": reference_seconds * MS_PER_SECOND,
+    }
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All rows of a plan. Raises InputError if one is missing."""
+
+    plan: Plan
+    rows: Mapping[Tuple[int, str, Key], Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> Measurements:
+        by_place = {place_of(row): row for row in rows}
+        missing = [place for place in plan.rows() if place not in by_place]
+        if missing:
+            raise InputError(f"the measurement is not finished: {len(missing)} groups are missing; run it again")
+        return cls(plan, by_place)
+
+    @cached_property
+    def timings(self) -> Dict[Tuple[str, Key], List[Timing]]:
+        """Of every group, pooled over the passes."""
+        pooled = {}
+        for kind, key in self.plan.groups():
+            passes = [self.rows[number, kind, key]["timings"] for number in range(self.plan.passes)]
+            pooled[kind, key] = [Timing.pool([Timing(**one) for one in same]) for same in zip(*passes)]
+        return pooled
+
+    def reference_ms(self, kind: str) -> float:
+        """The usual time of the reference call of a kind."""
+        name = _reference_of(kind)
+        return float(
+            np.median([row["reference_ms"] for row in self.rows.values() if _reference_of(row["kind"]) == name])
+        )
+
+    def table(self, **fields: Any) -> LatencyTable:
+        """The table with its correction and the error on held-out networks.
+
+        Args:
+            fields: of the LatencyTable that measurements do not tell.
+        """
+        plain = LatencyTable(self.plan.space, self._fixed_ms(), self._blocks_ms(), **fields)
+        sums, measured = self.compare(plain, FIT)
+        fitted = fit_correction(sums, measured)
+        table = replace(plain, scale=fitted.scale, offset_ms=fitted.offset)
+        agreement = Agreement.of(*self.compare(table, HELD_OUT))
+        details = {**table.details, "held_out": agreement.to_json(), "noise": self.noise()}
+        return replace(table, held_out_error=agreement.median_error, details=details)
+
+    def compare(self, table: LatencyTable, part: str) -> Tuple[np.ndarray, np.ndarray]:
+        """Milliseconds of the networks of a part: by the table, and measured."""
+        networks = self.plan.networks[part]
+        measured = [time for key in self._keys("networks") if key[0] == part for time in self._times("networks", key)]
+        return np.array([table.latency_ms(network) for network in networks]), np.array(measured)
+
+    def noise(self) -> Dict[str, Any]:
+        """How sure the times are, and how much the speed of the machine changed."""
+        timings = [timing for group in self.timings.values() for timing in group]
+        errors = [timing.error for timing in timings]
+        speeds = [row["reference_ms"] / self.reference_ms(row["kind"]) for row in self.rows.values()]
+        return {
+            "calls": len(timings),
+            "rounds": sum(timing.rounds for timing in timings),
+            "median_error": float(np.median(errors)),
+            "largest_error": max(errors),
+            "outliers": sum(timing.outliers for timing in timings) / sum(timing.rounds for timing in timings),
+            "drift": max(speeds) / min(speeds),
+        }
+
+    def _fixed_ms(self) -> float:
+        return sum(self._times("fixed", ()))
+
+    def _blocks_ms(self) -> Tuple[Tuple[Tuple[Any, ...], ...], ...]:
+        space = self.plan.space
+        first = {index: positions[0] for positions in alike(space).values() for index in positions}
+        unsearched = (None,) * space.min_channel_choice
+        return tuple(
+            tuple(
+                unsearched + tuple(time / self.plan.copies for time in self._times("blocks", (first[index], choice)))
+                for choice in range(space.num_block_choices)
+            )
+            for index in range(space.num_choice_blocks)
+        )
+
+    def _keys(self, kind: str) -> List[Key]:
+        return [key for own, key in self.plan.groups() if own == kind]
+
+    def _times(self, kind: str, key: Key) -> List[float]:
+        """Milliseconds, at the usual speed of the machine."""
+        unit = self.reference_ms(kind)
+        return [timing.ratio * unit for timing in self.timings[kind, key]]
+
+
+def place_of(row: Mapping[str, Any]) -> Tuple[int, str, Key]:
+    return row["pass"], row["kind"], tuple(row["key"])
+
+
+def _reference_of(kind: str) -> str:
+    return "network" if kind == "networks" else "block"
+
+
+def read_measurements(folder: Path) -> Tuple[LatencyTable, Measurements]:
+    """The table and the measurements of a finished run of the builder.
+
+    Raises: InputError if the folder holds no such run, or an unfinished one.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict) or config.get("program") != PROGRAM:
+        raise InputError(f"{folder} is not a run of {PROGRAM}")
+    space = SearchSpace.from_json(config["space"], CONFIG_FILE)
+    networks = {part: [Architecture(*choices) for choices in drawn] for part, drawn in config["networks"].items()}
+    measurements = Measurements.of(
+        Plan(space, config["options"]["copies"], config["options"]["passes"], networks),
+        read_rows(folder / MEASUREMENTS_FILE),
+    )
+    return LatencyTable.read(folder / TABLE_FILE), measurements

@@ -1,0 +1,1 @@
+"""Files, journals and run directories."""

@@ -1,0 +1,104 @@
+"""Files that are written whole or not at all, digests, and readable JSON. Nothing is pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any, Match, Union
+
+from spos.core.errors import InputError
+
+PathLike = Union[str, Path]
+_STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Write a list of images, or find the same one there. Raises: InputError if another one is there."""
+    if not path.exists():
+        write_atomic(path, data)
+    elif path.read_bytes() != data:
+        raise InputError(
+            f"{path}: holds another list than this data, sizes and seed give. "
+            "Use the settings it was made with, or another directory"
+        )
+
+
+def write_atomic(path: PathLike, content: Union[str, bytes]) -> None:
+    """Write a whole file or none: to a temporary name beside it, flushed to disk, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def file_digest(path: PathLike) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(partial(file.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_output(path: PathLike) -> None:
+    """Raise InputError if no file can be written there; before work that takes long. Makes the folder."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(path.parent)):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}: {error.filename})") from None
+
+
+def sync_directory(path: PathLike) -> None:
+    """Make renames inside a directory survive a power cut."""
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_text(record: Any) -> str:
+    """Readable JSON: one key a line, but lists of numbers on one line."""
+    return _STRING_OR_FLAT_LIST.sub(_on_one_line, json.dumps(record, indent=2))
+
+
+def _on_one_line(match: Match[str]) -> str:
+    text = match[0]
+    return text if text.startswith('"') else re.sub(r"\s+", " ", text).replace("[ ", "[").replace(" ]", "]")
+
+
+def write_json(path: PathLike, record: Any) -> None:
+    """Write a record atomically as readable JSON."""
+    write_atomic(path, to_text(record) + "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Raises InputError if the file is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from None

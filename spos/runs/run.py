@@ -1,0 +1,183 @@
+"""Files that programs write and read: JSON records, architecture files, run directories. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
+
+from spos.core.errors import InputError
+from spos.runs.files import PathLike, read_json, write_json
+from spos.runs.journal import read_rows
+
+SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
+Group = TypeVar("Group")
+Rows = List[Dict[str, Any]]
+SUPERNET_RUN, SEARCH_RUN, SUBNET_RUN = "supernet", "search", "subnet"
+NETWORK_RUN = "network"  # of GluonCV's zoo
+KINDS = (SUPERNET_RUN, SEARCH_RUN, SUBNET_RUN, NETWORK_RUN)  # in the order of a pipeline
+TRAINING, SEARCHING = "train_imagenet.py", "search_supernet.py"
+BN_UPDATE_FILE = "bn_update.jsonl"  # what `utils.bn_update_effect` measures
+
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.jsonl"
+HISTORY_FILE = "history.jsonl"
+ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
+BEST_FILE = "best.json"
+MODEL_FILE = "model.params"
+LISTS_FOLDER = "lists"
+PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
+PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
+
+
+# A run may go on with other values of these flags; every other flag is part of what the run is.
+NOT_PART_OF_A_RUN = (
+    "save_dir",
+    "low_memory",
+    "resume",
+    "num_workers",
+    "max_bad_images",
+    "log_interval",
+    "logging_file",
+    "save_frequency",
+    "save_steps",
+    "keep_checkpoints",
+    "tensorboard",
+    "json",
+)
+
+
+# What flags name but files hold, by its key in `config.json`.
+INPUTS_OF_A_RUN = {
+    "supernet_sha256": "the content of --supernet-params",
+    "architecture": "the architecture",
+    "latency_table_sha256": "the content of --latency-table",
+    "init_params_sha256": "the content of --init-params",
+    "init_from_supernet_sha256": "the content of --init-from-supernet",
+    "data": "the data set",
+    "workers": "the number of workers",
+    "images": "the images that score candidates",
+    "device": "the device, or its number of threads,",
+    "networks": "the way networks are drawn",
+}
+
+
+def open_run(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Path:
+    """Make a run directory with its `config.json`, or enter the one of the same run.
+
+    Args:
+        config: `options` (flags by name) and whatever else describes the run; plain JSON values.
+        must_resume: the user asked to continue, so the run has to be there.
+        may_change: flags with which this run may go on at another value; the config is then written anew.
+    Raises: InputError if the directory holds another run, or nothing that could be resumed.
+    """
+    path = Path(directory) / CONFIG_FILE
+    config = json.loads(json.dumps(config))
+    old = check_run(directory, config, must_resume, may_change)
+    if old is None or any(old["options"].get(name) != config["options"].get(name) for name in may_change):
+        write_json(path, config)
+    return Path(directory)
+
+
+def check_run(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Optional[Dict[str, Any]]:
+    """What `open_run` refuses, without writing anything. Returns the config of the run that is there, or None."""
+    directory = Path(directory)
+    path = directory / CONFIG_FILE
+    if path.is_file():
+        old = read_json(path)
+        _check_same_run(directory, old, json.loads(json.dumps(config)), may_change)
+        return old
+    if must_resume:
+        raise InputError(f"--resume: there is no run in {directory}")
+    if directory.is_dir() and not all(_is_left_by_a_start(entry.name) for entry in directory.iterdir()):
+        raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
+    return None
+
+
+def _is_left_by_a_start(name: str) -> bool:
+    """Whether a run that was killed before its config was written may have left this."""
+    return name == LISTS_FOLDER or name.startswith(f".{CONFIG_FILE}.")
+
+
+def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str]) -> None:
+    if not isinstance(old, dict) or old.get("program") != new["program"]:
+        raise InputError(f"{directory} holds a run of another program; give another --save-dir")
+    if old.get("space") != new.get("space"):
+        raise InputError(f"{directory} holds a run in another search space; give another --save-dir")
+    before, now = old.get("options", {}), new["options"]
+    if not isinstance(before, dict):
+        raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
+    free = (*NOT_PART_OF_A_RUN, *may_change)
+    differing = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
+    names = [n for n in differing if n in before or now[n]]  # one that is newer than the run, and not set, is none
+    if names:
+        name = names[0]
+        raise InputError(
+            f"{directory} holds another run: --{name.replace('_', '-')} was {before.get(name)}, now it is "
+            f"{now.get(name)}. Give another --save-dir, or the same flags to go on with it"
+        )
+    for key, what in INPUTS_OF_A_RUN.items():
+        if key in new and old.get(key) != new.get(key):
+            raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
+
+
+def run_folder(file: PathLike) -> Optional[Path]:
+    """The run that a parameter file lies in, directly or in one of its checkpoints, or None."""
+    folder = Path(file).resolve().parent
+    return next((run for run in (folder, folder.parent.parent) if (run / CONFIG_FILE).is_file()), None)
+
+
+def find_config(file: PathLike) -> Optional[Dict[str, Any]]:
+    """The `config.json` beside a file of a run, or None if the file does not lie in a run directory."""
+    path = Path(file).resolve().parent / CONFIG_FILE
+    return read_json(path) if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run: where it lies, what it is of (one of KINDS), and its `config.json`."""
+
+    path: Path
+    kind: str
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Flags by name."""
+        return self.config["options"]
+
+    def rows(self, file_name: str) -> Rows:
+        """The rows of one of its journals; none if it is not there yet. Raises InputError if a line is damaged."""
+        return read_rows(self.path / file_name)
+
+    def flags(self, group: Type[Group]) -> Group:
+        """A group of flags as the run recorded it; flags that are newer than the run have their defaults."""
+        known = {item.name for item in fields(group)} & set(self.options)  # type: ignore[arg-type]
+        return group(**{name: self.options[name] for name in known})
+
+
+def open_run_directory(path: PathLike) -> RunDirectory:
+    """Raises InputError if the folder is no run of `train_imagenet.py` or `search_supernet.py`."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder; give run directories")
+    if not (path / CONFIG_FILE).is_file():
+        raise InputError(f"{path} is no run directory: it has no {CONFIG_FILE}")
+    config = read_json(path / CONFIG_FILE)
+    options = config.get("options") if isinstance(config, dict) else None
+    if not isinstance(options, dict) or config.get("program") not in (TRAINING, SEARCHING):
+        raise InputError(f"{path / CONFIG_FILE} is not of a run of {TRAINING} or {SEARCHING}")
+    if config["program"] == SEARCHING:
+        return RunDirectory(path, SEARCH_RUN, config)
+    kinds = {SUPERNET: SUPERNET_RUN, SUBNET: SUBNET_RUN}
+    return RunDirectory(path, kinds.get(options.get("model"), NETWORK_RUN), config)

@@ -1,0 +1,1 @@
+"""Sampling of architectures: limits, exact draws, channel warm-up."""

@@ -1,0 +1,1 @@
+"""Accuracy of candidates by a trained supernet."""

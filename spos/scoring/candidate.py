@@ -1,0 +1,71 @@
+"""Accuracy of a candidate: an architecture with the weights of a supernet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional, Sequence, Tuple
+
+from oneshot_nas_network import Supernet
+from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.data.pixels import Pixels, load_images
+from spos.engine.compat import mx
+from spos.execution.scored import PathExecutor
+from spos.scoring.accuracy import Accuracy, HitCount
+from spos.scoring.racing import Race
+from spos.space.space import Architecture
+
+
+@dataclass(frozen=True)
+class CandidateEvaluator:
+    """Scores an architecture with the weights of a supernet: update BatchNorm statistics, then measure the accuracy.
+
+    The supernet itself is never changed, so the order of evaluations does not matter.
+
+    Args:
+        path: an architecture's path through the supernet (`spos.execution.scored.PathExecutor.path`).
+        bn_images: training images of the BatchNorm update (the paper uses 20 000).    images: those that score.
+        batch_size: images in each step of all devices together.
+    """
+
+    path: Callable[[Architecture], Any]
+    bn_images: Pixels
+    images: Pixels
+    batch_size: int
+    ctx: Tuple[mx.Context, ...]
+
+    def __call__(self, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
+        """Accuracy on all images; with a `race` that is lost, on those that were seen until then."""
+        path = self.path(architecture)
+        path.update_batch_norm(self.bn_images.batches(self.batch_size, self.ctx))
+        count = HitCount()
+        start, total = 0, self.images.num_images
+        for stop in race.looks() if race else (total,):
+            for batch in self.images.batches(self.batch_size, self.ctx, start, stop):
+                for images, labels in batch:
+                    count.add(path.logits(images), labels)
+            if stop < total and race.is_lost(count.accuracy().top1_hits, stop):
+                break
+            start = stop
+        return count.accuracy()
+
+
+def candidate_evaluator(
+    supernet: Supernet,
+    data: DataSet,
+    options: DataOptions,
+    folder: Path,
+    ctx: Sequence[mx.Context],
+    dtype: str = "float32",
+    split: str = "search_val",
+    shared: bool = False,
+) -> CandidateEvaluator:
+    """What scores architectures by a supernet on the held-out images (or another split) of a run.
+
+    Args:
+        folder: of the run, where images are kept that take too much memory, or that other processes share (`shared`).
+    """
+    bn_images, images = (load_images(data, name, options, folder, shared) for name in ("bn", split))
+    path = PathExecutor(supernet, ctx, dtype).path
+    return CandidateEvaluator(path, bn_images, images, options.batch_size * len(ctx), tuple(ctx))

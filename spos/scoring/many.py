@@ -1,0 +1,60 @@
+"""Accuracies of given architectures by trained supernets, each after a BatchNorm update, on the held-out images."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from tqdm import tqdm
+
+from spos.core.executors import open_executor
+from spos.data.pixels import remove_images
+from spos.engine.compat import threads_of_each
+from spos.runs.journal import Journal
+from spos.scoring.job import TrainedSupernet, load_job_images, score
+from spos.space.space import Architecture, architecture_of, choices_of
+
+SCORES_FILE = "supernets.jsonl"
+
+
+def score_all(
+    supernets: Sequence[TrainedSupernet], architectures: Sequence[Architecture], folder: Path, num_jobs: int
+) -> Dict[str, List[Dict[str, Any]]]:
+    """The row of every architecture by every supernet, by the supernet's name; nothing is scored twice.
+
+    Args:
+        folder: rows are appended to `supernets.jsonl` in it.    num_jobs: processes.
+    """
+    journal = Journal(folder / SCORES_FILE)
+    jobs = {supernet.name: supernet.job(folder, shared=num_jobs > 1) for supernet in supernets}
+    known = {(row["supernet"], row["images"], architecture_of(row)): row for row in journal.rows}
+
+    def key(name: str, architecture: Architecture) -> Tuple[str, str, Architecture]:
+        return jobs[name].identity["supernet"], jobs[name].identity["images"], architecture
+
+    wanted = deque((name, one) for name in jobs for one in architectures if key(name, one) not in known)
+    if num_jobs > 1:
+        for name in dict.fromkeys(name for name, _ in wanted):
+            load_job_images(jobs[name])
+    out: Dict[Future, Tuple[str, Architecture]] = {}
+    bar = tqdm(total=len(wanted), desc="scores", unit="arch", disable=not sys.stderr.isatty(), leave=False)
+    with bar, open_executor(num_jobs, threads_of_each(num_jobs)) as executor:
+        while wanted or out:
+            while wanted and len(out) < num_jobs:
+                name, architecture = wanted.popleft()
+                out[executor.submit(score, jobs[name], architecture)] = name, architecture
+            for future in wait(out, return_when=FIRST_COMPLETED).done:
+                name, architecture = out.pop(future)
+                row = _row(name, architecture, future.result().to_json(), jobs[name].identity)
+                journal.append(row)
+                known[key(name, architecture)] = row
+                bar.update()
+    remove_images(folder)
+    return {name: [known[key(name, one)] for one in architectures] for name in jobs}
+
+
+def _row(name: str, architecture: Architecture, accuracy: Dict[str, Any], identity: Dict[str, str]) -> Dict[str, Any]:
+    return {"name": name, **choices_of(architecture), **accuracy, **identity}

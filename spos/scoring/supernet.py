@@ -1,0 +1,74 @@
+"""A trained supernet as a search is given it: a file, and what the run it lies in says about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+from oneshot_nas_network import Supernet
+from spos.core.errors import InputError, warn
+from spos.data.dataset import DataSet
+from spos.data.registry import make_space
+from spos.engine.compat import mx
+from spos.engine.parameters import load_parameters, read_parameters
+from spos.runs.run import LISTS_FOLDER, SUPERNET
+from spos.space.flags import SpaceOptions
+from spos.space.space import SearchSpace
+
+FLAG_OF_FIELD = {
+    "layout": "channels_layout",
+    "use_se": "use_se",
+    "last_conv_after_pooling": "last_conv_after_pooling",
+    "min_channel_choice": "ignore_first_two_cs",
+    "width_multiple": "width_multiple",
+}
+
+
+def supernet_lists(supernet_params: str, trained: Optional[Dict[str, Any]], save_dir: Path) -> Path:
+    """Folder of the held-out lists: the supernet's own, so that no candidate is scored on its training images."""
+    if trained is not None:
+        return Path(supernet_params).resolve().parent / LISTS_FOLDER
+    warn(
+        f"{supernet_params} does not lie in a run directory, so nothing says which images it was trained on; "
+        "accuracies may be too high"
+    )
+    return save_dir / LISTS_FOLDER
+
+
+def supernet_space(
+    options: SpaceOptions, data: DataSet, trained: Optional[Dict[str, Any]], supernet_params: str
+) -> SearchSpace:
+    """The space the supernet was trained in; that of the flags if its run is not known.
+
+    Raises: InputError if the flags or the data contradict the supernet's run.
+    """
+    asked = make_space(options, data)
+    if trained is None:
+        return asked
+    model = trained["options"]["model"]
+    if model != SUPERNET:
+        raise InputError(f"{supernet_params} was trained by --model {model}; a search needs a supernet ({SUPERNET})")
+    space = SearchSpace.from_json(trained["space"], source=supernet_params)
+    own = "leave the flag out to use the supernet's own"
+    for field, flag in FLAG_OF_FIELD.items():
+        given = getattr(options, flag) != getattr(SpaceOptions(), flag)
+        if given and getattr(asked, field) != getattr(space, field):
+            raise InputError(f"--{flag.replace('_', '-')}: {supernet_params} was trained in another space; {own}")
+    for field, what in (("num_classes", "classes"), ("input_size", "px"), ("strides", "as strides")):
+        trained_for, now = getattr(space, field), getattr(asked, field)
+        if trained_for != now:
+            raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
+    return space
+
+
+def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context]) -> Supernet:
+    """Without gradients. Raises: InputError if the file is no supernet of this space."""
+    net = Supernet(space)
+    net.collect_params().setattr("grad_req", "null")
+    load_parameters(supernet_params, net, ctx)
+    return net
+
+
+def check_supernet(supernet_params: str, space: SearchSpace) -> None:
+    """Raises: InputError if the file is no supernet of this space."""
+    read_parameters(supernet_params, Supernet(space))

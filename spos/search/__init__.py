@@ -1,0 +1,1 @@
+"""Search strategies, their histories and reports."""

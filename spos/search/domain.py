@@ -1,0 +1,196 @@
+"""What a search may visit: a space, fixed choices, limits, and the exact sampler over all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Container, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.latency.table import LatencyTable
+from spos.sampling.exact import ConstrainedSampler, TooRare
+from spos.sampling.limits import Constraints, Limit
+from spos.space.cost import AnyCost, CostTable, TimedCost, cost_table, score
+from spos.space.space import Architecture, SearchSpace
+
+MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
+MAX_REPAIR_ROUNDS = 4  # over all choice blocks, one move in each at most
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The architectures a search may visit: a space, fixed choices if any, and constraints.
+
+    Args:
+        latency: makes latency a part of every cost. A limit on latency needs it.
+    """
+
+    space: SearchSpace
+    constraints: Constraints = Constraints()
+    fixed_block_choices: Optional[Tuple[int, ...]] = None
+    fixed_channel_choices: Optional[Tuple[int, ...]] = None
+    latency: Optional[LatencyTable] = None
+    tries_before_repair: ClassVar[int] = 20  # children in a row that are no use, before one of them is repaired
+
+    def __post_init__(self) -> None:
+        blank = (0,) * self.space.num_choice_blocks
+        blocks, channels = (
+            blank if fixed is None else fixed for fixed in (self.fixed_block_choices, self.fixed_channel_choices)
+        )
+        self.space.validate(Architecture(blocks, channels), "fixed choices")
+        if self.latency is not None:
+            self.latency.check(self.space, self._pairs)
+        elif self.constraints.latency_max_ms is not None:
+            raise InputError("a limit on latency needs a latency table")
+
+    @cached_property
+    def genes(self) -> Tuple[Tuple[int, ...], ...]:
+        """Values that each gene may take: block choices, then channel choices."""
+        space, count = self.space, self.space.num_choice_blocks
+        blocks = [tuple(range(space.num_block_choices))] * count
+        channels = [tuple(space.searchable_channel_choices)] * count
+        if self.fixed_block_choices is not None:
+            blocks = [(choice,) for choice in self.fixed_block_choices]
+        if self.fixed_channel_choices is not None:
+            channels = [(choice,) for choice in self.fixed_channel_choices]
+        return tuple(blocks + channels)
+
+    @cached_property
+    def table(self) -> CostTable:
+        return cost_table(self.space)
+
+    @cached_property
+    def _pairs(self) -> List[List[Tuple[int, int]]]:
+        """For every choice block the (block choice, channel choice) pairs that may be visited."""
+        count = self.space.num_choice_blocks
+        genes = zip(self.genes[:count], self.genes[count:])
+        return [[(b, c) for b in blocks for c in channels] for blocks, channels in genes]
+
+    @cached_property
+    def _fixed_cost(self) -> np.ndarray:
+        latency = [] if self.latency is None else [self.latency.fixed_nanoseconds]
+        return np.array([*self.table.fixed, *latency], dtype=np.int64)
+
+    @cached_property
+    def _costs(self) -> List[np.ndarray]:
+        """For every choice block the costs of its pairs, (pairs, parts of a cost)."""
+        costs = []
+        for i, pairs in enumerate(self._pairs):
+            parts = (
+                [self.table.blocks[i]] if self.latency is None else [self.table.blocks[i], self.latency.nanoseconds[i]]
+            )
+            costs.append(np.column_stack([np.array([part[b][c] for b, c in pairs], dtype=np.int64) for part in parts]))
+        return costs
+
+    @cached_property
+    def _sampler(self) -> ConstrainedSampler:
+        return ConstrainedSampler(self._fixed_cost, self._costs, self.constraints.limits())
+
+    def check(self) -> None:
+        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
+        self.constraints.check_reachable(self._fixed_cost, self._costs)
+        self._sampler  # noqa: B018  raises if limits exclude each other
+
+    def from_genes(self, genes: Sequence[int]) -> Architecture:
+        count = self.space.num_choice_blocks
+        return Architecture(tuple(genes[:count]), tuple(genes[count:]))
+
+    def admits(self, architecture: Architecture) -> bool:
+        return self.constraints.admits(self.cost(architecture))
+
+    def cost(self, architecture: Architecture) -> AnyCost:
+        """FLOPs and params, and latency if there is a table: what limits take. Takes microseconds."""
+        cost = self.table.cost(architecture)
+        return cost if self.latency is None else TimedCost(*cost, self.latency.of(architecture))
+
+    def cost_fields(self, architecture: Architecture) -> Dict[str, Any]:
+        """What a row of a search's history says of the cost."""
+        cost = self.cost(architecture)
+        own_score = score(cost, self.constraints.comparison_model)
+        fields = {
+            "flops": cost.macs,
+            "params": cost.params,
+            "flop_ratio": own_score.flop_ratio,
+            "param_ratio": own_score.param_ratio,
+            "score": own_score.combined,
+        }
+        return {**fields, "latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else fields
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Uniform over the architectures that keep the constraints."""
+        return self._from_pairs(self._sampler.draw(rng))
+
+    def sample_many(self, count: int, rng: np.random.Generator) -> List[Architecture]:
+        """Independent samples; none if they are too rare to be met."""
+        try:
+            drawn = self._sampler.draw_many(count, rng)
+        except TooRare:
+            return []
+        return [self._from_pairs(choices) for choices in drawn.tolist()]
+
+    def sample_new(self, count: int, rng: np.random.Generator, seen: Container[Architecture]) -> List[Architecture]:
+        """Different samples that have not been seen; fewer than `count` if the domain seems used up."""
+        found: Dict[Architecture, None] = {}
+        failures = 0
+        while len(found) < count and failures < MAX_TRIES_FOR_A_NEW_ONE:
+            samples = self.sample_many(count - len(found), rng)
+            if not samples:
+                break
+            for architecture in samples:
+                is_new = architecture not in seen and architecture not in found
+                failures = 0 if is_new else failures + 1
+                if is_new:
+                    found[architecture] = None
+        return list(found)
+
+    @cached_property
+    def _shares(self) -> List[np.ndarray]:
+        """For every choice block what each pair adds to the value of each limit, (pairs, limits)."""
+        limits = self.constraints.limits()
+        return [np.column_stack([limit.value(block.T) for limit in limits]) for block in self._costs]
+
+    def repair(
+        self, architecture: Architecture, rng: np.random.Generator, seen: Container[Architecture] = ()
+    ) -> Optional[Architecture]:
+        """A near architecture that keeps the constraints, or None if none is met.
+
+        Choice blocks, in random order, move to a random one of the allowed pairs that break the limits less: by a
+        smaller sum of relative excesses. What is allowed already is returned as it is.
+
+        Args:
+            seen: what is of no use; a domain of recorded architectures steps aside from it, this one does not.
+        """
+        choices = [
+            pairs.index(pair) if pair in pairs else int(rng.integers(len(pairs)))
+            for pairs, pair in zip(self._pairs, zip(architecture.block_choices, architecture.channel_choices))
+        ]
+        repaired = self._from_pairs(choices)
+        for i in np.concatenate([rng.permutation(len(choices)) for _ in range(MAX_REPAIR_ROUNDS)]).tolist():
+            if self.admits(repaired):
+                return repaired
+            better = self._better_pairs(repaired, i, choices[i])
+            if len(better):
+                choices[i] = int(better[rng.integers(len(better))])
+                repaired = self._from_pairs(choices)
+        return repaired if self.admits(repaired) else None
+
+    def _from_pairs(self, choices: Sequence[int]) -> Architecture:
+        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self._pairs, choices))))
+
+    def _better_pairs(self, architecture: Architecture, index: int, choice: int) -> np.ndarray:
+        """Pairs of a choice block that would break the limits less than the one it has."""
+        limits, cost = self.constraints.limits(), self.cost(architecture)
+        now = np.array([limit.value(cost) for limit in limits])
+        others = now + self._shares[index] - self._shares[index][choice]
+        return np.flatnonzero(total_excess(others, limits) < total_excess(now, limits))
+
+
+def total_excess(values: np.ndarray, limits: Sequence[Limit]) -> np.ndarray:
+    """By how much values (..., limits) are outside the bounds, relative to the bound, summed over the limits."""
+    upper, lower = (np.array([getattr(limit, bound) for limit in limits]) for bound in ("upper", "lower"))
+    with np.errstate(invalid="ignore", divide="ignore"):  # the excess over an infinite bound is nan
+        above = np.fmax((values - upper) / np.abs(upper), 0)
+        below = np.fmax((lower - values) / np.abs(lower), 0)
+    return (above + below).sum(-1)

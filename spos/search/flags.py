@@ -1,0 +1,259 @@
+"""From filled option groups to what a search visits and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.core.flags import confidence, flag, fraction, number, positive
+from spos.core.seeds import derive_rng
+from spos.latency.table import LatencyTable, LatencyTableOptions
+from spos.sampling.limits import Constraints, limit_or_none
+from spos.search.domain import Domain
+from spos.search.evolution import EVOLUTIONS, GeneticSettings, Lineage, Search, random_search
+from spos.search.front import OBJECTIVES, parse_objectives
+from spos.search.history import Row, best_architectures
+from spos.search.searcher import Target
+from spos.search.two_stage import two_stage_search
+from spos.space.flags import ComparisonOptions
+from spos.space.space import Architecture, SearchSpace, parse_choices
+
+SEARCH_MODES = ("genetic", "random", "two-stage", "nsga2")
+DEFAULT_LATENCY_ERROR_MAX = 0.1
+
+DEFAULT_SCORE_MAX = 1.0  # of the published project
+SPOS_FLOP_MAX = 1.0  # of the official code of Single Path One-Shot, which limits nothing else
+TWO_STAGE = "two-stage"  # of --search-mode
+DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
+
+
+def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
+    """What may be visited. With `--evolution spos` the default is a limit of FLOPs instead of one of the score.
+
+    Raises: InputError if flags contradict each other or the latency table does not fit.
+    """
+    latency_max_ms = limit_or_none(limits.latency_max)
+    if latency_max_ms is not None and not limits.latency_table:
+        raise InputError("--latency-max needs --latency-table")
+    flop_max, score_max = limits.flop_max, limits.score_max
+    is_spos = options.evolution == "spos"
+    if is_spos and limit_or_none(flop_max) is None and limit_or_none(limits.flop_max_m) is None:
+        flop_max = SPOS_FLOP_MAX
+    if score_max is None:
+        score_max = -1.0 if is_spos else DEFAULT_SCORE_MAX
+    constraints = Constraints(
+        limits.comparison_model,
+        flop_max=limit_or_none(flop_max),
+        param_max=limit_or_none(limits.param_max),
+        score_max=limit_or_none(score_max),
+        flop_max_m=limit_or_none(limits.flop_max_m),
+        param_max_m=limit_or_none(limits.param_max_m),
+        latency_max_ms=latency_max_ms,
+    )
+    fixed = [
+        parse_choices(text, flag) if text else None
+        for text, flag in (
+            (options.fixed_block_choices, "--fixed-block-choices"),
+            (options.fixed_channel_choices, "--fixed-channel-choices"),
+        )
+    ]
+    return Domain(space, constraints, *fixed, read_latency_table(limits))
+
+
+def read_latency_table(limits: ConstraintOptions) -> Optional[LatencyTable]:
+    """The table that the flags name, if any. Raises InputError if it is malformed or predicts too badly."""
+    if not limits.latency_table:
+        return None
+    table = LatencyTable.read(limits.latency_table)
+    table.check_error(limit_or_none(limits.latency_error_max))
+    return table
+
+
+def make_search(
+    domain: Domain,
+    options: SearchOptions,
+    seed: int,
+    initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
+) -> Search:
+    """The strategy, with all of its randomness.
+
+    Args:
+        initial: what to score first, as far as it lies in the domain.
+        lineage: learns the parents of every child.
+    """
+    rng = derive_rng(seed, "search")
+    if options.search_mode == "random":
+        return random_search(domain, options.search_iters, options.population_size, rng)
+    settings = GeneticSettings(
+        options.population_size,
+        options.retain_length,
+        options.random_select,
+        options.mutate_chance,
+        options.search_iters,
+    )
+    evolve = EVOLUTIONS[options.evolution]
+    if options.search_mode == TWO_STAGE:
+        return two_stage_search(domain, settings, rng, options.two_stage_blocks, evolve, lineage)
+    if options.search_mode == "nsga2":
+        return nsga2_search(domain, parse_objectives(options.objectives), settings, rng, initial, lineage)
+    return evolve(domain, settings, rng, initial, lineage=lineage)
+
+
+def target_of(options: SearchOptions) -> Target:
+    """What is maximised."""
+    return Target(options.search_target, options.score_acc_ratio)
+
+
+def initial_architectures(seeds: Sequence[Row], domain: Domain, options: SearchOptions) -> List[Architecture]:
+    """What a search scores first: the best of the older one whose complete rows are `seeds`."""
+    target = target_of(options)
+    return best_architectures(
+        seeds, domain, lambda row: target.fitness(row["top1"], row["score"]), options.retain_length
+    )
+
+
+def check_search_flags(options: SearchOptions) -> None:
+    """Raise InputError for flags that cannot work together."""
+    for message in contradictions(options):
+        raise InputError(message)
+
+
+def contradictions(options: SearchOptions) -> Iterator[str]:
+    """What is wrong with flags that cannot work together."""
+    mode, default = options.search_mode, SearchOptions()
+    if options.evolution != default.evolution and mode not in ("genetic", TWO_STAGE):
+        yield f"--evolution {options.evolution} is for --search-mode genetic or two-stage, not for {mode}"
+    if options.two_stage_blocks != default.two_stage_blocks and mode != TWO_STAGE:
+        yield f"--two-stage-blocks is for --search-mode two-stage, not for {mode}"
+    if options.objectives != default.objectives and mode != "nsga2":
+        yield f"--objectives is for --search-mode nsga2, not for {mode}"
+    if mode == TWO_STAGE and options.fixed_block_choices:
+        yield "--search-mode two-stage searches block choices; leave out --fixed-block-choices"
+    if mode == "nsga2" and options.search_target != "acc":
+        yield (
+            f"--search-target {options.search_target} mixes accuracy and cost, --search-mode nsga2 keeps them apart; "
+            "use --search-target acc"
+        )
+    if options.seed_history and mode not in ("genetic", "nsga2"):
+        yield f"--search-mode {mode} draws its first generation itself; --seed-history is for genetic and nsga2"
+    if options.racing and mode == "nsga2":
+        yield "--racing drops what is below the best in one number; --search-mode nsga2 has several"
+    if options.racing and mode == TWO_STAGE:
+        yield "--racing keeps one list of the best; --search-mode two-stage has one for each stage"
+    if options.confidence != default.confidence and not options.racing:
+        yield "--confidence is for --racing"
+
+
+def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions) -> None:
+    """Raise InputError if a search is to go on with fewer generations: it may have done more already.
+
+    Args:
+        old: `config.json` of the run that is to go on; None for a new one.
+    """
+    before = old["options"]["search_iters"] if old else 0
+    if options.search_iters < before:
+        raise InputError(
+            f"--search-iters {options.search_iters}: this search was begun with {before} and can only be made longer; "
+            "give another --save-dir for a shorter one"
+        )
+
+
+def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
+    """Flags with which a search may go on at another value: what computes, and how long it goes on."""
+    if options.search_mode == TWO_STAGE:  # its number of generations says where its second stage begins
+        return DEVICE_FLAGS
+    return (*DEVICE_FLAGS, "search_iters")
+
+
+@dataclass(frozen=True)
+class ConstraintOptions(ComparisonOptions, LatencyTableOptions):
+    """What a searched architecture may cost."""
+
+    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
+    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
+    score_max: Optional[float] = flag(
+        None,
+        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0, with --evolution spos no limit]",
+        type=number,
+    )
+    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
+    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
+    latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
+    latency_error_max: float = flag(
+        DEFAULT_LATENCY_ERROR_MAX,
+        "refuse a --latency-table whose median relative error on held-out networks is larger, or unknown (-1: never)",
+        type=number,
+    )
+
+
+@dataclass(frozen=True)
+class EvolutionOptions:
+    """Sizes and chances of an evolution."""
+
+    population_size: int = flag(50, "architectures in a generation", type=positive)
+    retain_length: int = flag(10, "best architectures kept as parents", type=positive)
+    random_select: float = flag(0.1, "chance of any other architecture to become a parent", type=fraction)
+    mutate_chance: float = flag(0.1, "chance of each gene to mutate", type=fraction)
+
+
+@dataclass(frozen=True)
+class SearchOptions(EvolutionOptions):
+    """How to search."""
+
+    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
+    search_mode: str = flag(
+        "genetic",
+        "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "
+        "--objectives",
+        choices=SEARCH_MODES,
+    )
+    evolution: str = flag(
+        "published",
+        "operators of genetic and two-stage; spos: those of Single Path One-Shot, whose FLOPs limit is --flop-max 1",
+        choices=tuple(EVOLUTIONS),
+    )
+    two_stage_blocks: int = flag(
+        1, "best block choices whose channels are searched in the second stage of two-stage", type=positive
+    )
+    objectives: str = flag(
+        "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
+    )
+    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
+    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
+    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
+    search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
+    topk: int = flag(3, "architectures to report", type=positive)
+    fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
+    fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
+    racing: bool = flag(False, "score in growing subsets of the images; drop what is confidently below the best so far")
+    confidence: float = flag(0.95, "of --racing: that the best are those of scoring everything fully", type=confidence)
+    scheduler: str = flag("", "score on the workers of this Dask scheduler, like tcp://host:8786 (empty: here)")
+    seed_history: str = flag("", "history or run directory of an older search: its scores are used, its best bred from")
+
+
+def nsga2_search(
+    domain: Domain,
+    objectives: Sequence[str],
+    settings: GeneticSettings,
+    rng: np.random.Generator,
+    initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
+) -> Search:
+    """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
+
+    Args:
+        objectives: names of OBJECTIVES, to be small; what is sent as fitness is to be large.
+        initial: first in the first generation, as far as they lie in the domain and there are places.
+    Raises: InputError if pymoo is not installed, or latency is to be small and there is no table of it.
+    """
+    if "latency" in objectives and domain.latency is None:
+        raise InputError("--objectives latency needs --latency-table")
+    try:
+        from spos.search.nsga2 import nsga2
+    except ImportError as error:
+        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
+    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)

@@ -1,0 +1,218 @@
+"""The rows of `history.jsonl`, and what is read from them: the best, ties, the mean of random architectures.
+
+A row is one evaluation, in the order of the search; the file holds no times, so equal searches write equal files.
+
+    evaluation, iteration             numbers from 0
+    block_choices, channel_choices    the architecture
+    flops, params                     its cost;    flop_ratio, param_ratio, score    relative to the comparison model
+    latency_ms                        by the latency table, if there is one
+    fitness                           what the search maximises
+    top1, top5, top1_interval         fractions 0..1; the interval is Wilson's, 95%
+    top1_hits, num_images             hits among how many images
+    dropped                           true: it lost its race after num_images, and its accuracy is of those alone
+    from_history                      true: the score was taken over from --seed-history
+    fingerprint, supernet, images     search space, weights (SHA-256) and images that the score holds for
+
+docs/history.md says more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.runs.files import PathLike
+from spos.runs.journal import read_rows
+from spos.runs.run import HISTORY_FILE
+from spos.search.domain import Domain
+from spos.search.evolution import contains
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.space import Architecture, architecture_of
+
+X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
+    "flops": ("flops", "FLOPs (M)", 1e6),
+    "params": ("params", "params (M)", 1e6),
+    "latency": ("latency_ms", "latency (ms)", 1.0),
+}
+NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "flops", "params")
+
+Row = Dict[str, Any]
+SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
+IDENTITY = {  # by key of a row, what differs
+    "fingerprint": "in another search space",
+    "supernet": "with another supernet",
+    "images": "on other images",
+}
+
+
+def is_complete(row: Mapping[str, Any]) -> bool:
+    """Whether the row was scored on all images."""
+    return not row.get("dropped", False)
+
+
+def check_history(rows: Sequence[Mapping[str, Any]], identity: Mapping[str, str], source: PathLike) -> None:
+    """Raise InputError if a row's score does not hold for this space, supernet and images."""
+    for row in rows:
+        for key, what in IDENTITY.items():
+            if row.get(key) != identity[key]:
+                raise InputError(
+                    f"{source}: evaluation {row.get('evaluation')} was scored {what} ({key} {row.get(key)}, here it is "
+                    f"{identity[key]}), so its scores cannot be used"
+                )
+
+
+def read_history(file_or_run: str) -> List[Row]:
+    """The rows of a history, given as a file or a run directory. Raises InputError if there are none."""
+    path = Path(file_or_run)
+    path = path / HISTORY_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"--seed-history {path} does not exist")
+    rows = read_rows(path)
+    if not rows or not all({"block_choices", "channel_choices", "top1_hits"} <= set(row) for row in rows):
+        raise InputError(f"--seed-history {path} is no history of a search, or an empty one")
+    return rows
+
+
+def best_rows(rows: Sequence[Row], count: int) -> List[Row]:
+    """The complete rows of highest fitness, best first; of equals, the one evaluated first."""
+    return sorted(filter(is_complete, rows), key=lambda row: (-row["fitness"], row["evaluation"]))[:count]
+
+
+def best_architectures(
+    rows: Sequence[Row], domain: Domain, fitness: Callable[[Row], float], count: int
+) -> List[Architecture]:
+    """The best of an older search that this one may visit, best first."""
+    ranked = sorted(filter(is_complete, rows), key=fitness, reverse=True)
+    return [architecture for architecture in map(architecture_of, ranked) if contains(domain, architecture)][:count]
+
+
+def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:
+    """The others that the images cannot tell from the best: intervals that overlap its own. Complete rows only."""
+    low = best["top1_interval"][0]
+    return [row for row in rows if row is not best and is_complete(row) and row["top1_interval"][1] >= low]
+
+
+def mean_of_random(rows: Sequence[Row]) -> Tuple[int, float]:
+    """(count, mean top-1) of the architectures of the first iteration, which are drawn at random.
+
+    Only those scored on all images, and none that an older search had chosen; (0, nan) if there are none.
+    """
+    first = [
+        row["top1"] for row in rows if row["iteration"] == 0 and is_complete(row) and not row.get("from_history", False)
+    ]
+    return len(first), sum(first) / len(first) if first else float("nan")
+
+
+def best_record(
+    domain: Domain, row: Row, origin: Mapping[str, Any], name: Optional[str] = None, ties: int = 0
+) -> ArchitectureRecord:
+    """An architecture file's content for a row: the searched accuracy, where it came from, its number of ties."""
+    accuracy = {key: row[key] for key in ("top1", "top5", "top1_interval", "top1_hits", "num_images")}
+    more = {
+        **({"latency_ms": row["latency_ms"]} if "latency_ms" in row else {}),
+        "name": name or "searched",
+        "fitness": row["fitness"],
+        "score": row["score"],
+        "searched_accuracy": accuracy,
+        "ties": ties,
+        "evaluation": row["evaluation"],
+        "iteration": row["iteration"],
+        "origin": dict(origin),
+    }
+    return ArchitectureRecord(domain.space, architecture_of(row), more)
+
+
+@dataclass(frozen=True)
+class History:
+    """All evaluations of a search."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def scored(self) -> List[Mapping[str, Any]]:
+        """The rows that saw all images. Only these are compared."""
+        return [row for row in self.rows if not row.get("dropped")]
+
+    @property
+    def dropped(self) -> List[Mapping[str, Any]]:
+        return [row for row in self.rows if row.get("dropped")]
+
+    @property
+    def best(self) -> Mapping[str, Any]:
+        """The row of highest top-1; of equals, the first."""
+        return max(self.scored, key=lambda row: (row["top1"], -row["evaluation"]))
+
+    @property
+    def ties(self) -> List[Mapping[str, Any]]:
+        """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
+        return find_ties(self.scored, self.best)
+
+    def best_so_far(self) -> Tuple[List[int], List[float]]:
+        """(evaluations done, highest top-1 of them), up to the last evaluation."""
+        tops = np.maximum.accumulate([row["top1"] for row in self.scored]).tolist()
+        return [row["evaluation"] + 1 for row in (*self.scored, self.rows[-1])], [*tops, tops[-1]]
+
+    def means(self) -> List[Tuple[int, int, float]]:
+        """(first evaluation, last evaluation, mean top-1) of the scored rows of every iteration, counted from 1."""
+        iterations: Dict[int, List[Mapping[str, Any]]] = {}
+        for row in self.scored:
+            iterations.setdefault(row["iteration"], []).append(row)
+        return [
+            (rows[0]["evaluation"] + 1, rows[-1]["evaluation"] + 1, float(np.mean([row["top1"] for row in rows])))
+            for rows in iterations.values()
+        ]
+
+    def costs(self, x: str, rows: Sequence[Mapping[str, Any]]) -> List[float]:
+        """A cost of rows in its unit. Raises InputError if a row does not tell it."""
+        key, _, unit = X_AXES[x]
+        if any(key not in row for row in self.rows):
+            raise InputError(f"--x {x}: the history of {self.name} tells no {key}; search with --latency-table")
+        return [row[key] / unit for row in rows]
+
+    def front(self, x: str) -> Tuple[List[float], List[float]]:
+        """(cost, top-1) of the scored rows that no other one beats in both, by rising cost."""
+        points = sorted(zip(self.costs(x, self.scored), (-row["top1"] for row in self.scored)))
+        front: List[Tuple[float, float]] = []
+        for cost, minus_top1 in points:
+            if not front or -minus_top1 > front[-1][1]:
+                front.append((cost, -minus_top1))
+        costs, tops = zip(*front)
+        return list(costs), list(tops)
+
+    def text(self, x: str) -> str:
+        low, high = self.best["top1_interval"]
+        dropped = f" ({len(self.dropped)} dropped early)" if self.dropped else ""
+        return (
+            f"{len(self.rows)} architectures{dropped}, best top-1 {self.best['top1']:.2%} (95% interval {low:.2%} to "
+            f"{high:.2%}), {len(self.ties)} ties, {len(self.front(x)[0])} on the front"
+        )
+
+
+def load_history(path: Path) -> History:
+    """From a run directory or the history in it. Raises InputError if it is not there, is empty or lacks fields."""
+    file = path / HISTORY_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; give a run directory of search_supernet.py or its {HISTORY_FILE}")
+    history = History(file.resolve().parent.name, read_rows(file))
+    for number, row in enumerate(history.rows, 1):
+        missing = [key for key in NEEDED if key not in row]
+        if missing:
+            raise InputError(f"{file} line {number} is no row of a search: it lacks {', '.join(missing)}")
+    if not history.scored:
+        raise InputError(f"{file} holds no evaluation that saw all images")
+    return history
+
+
+def load_histories(paths: Sequence[Path]) -> List[History]:
+    """All of them, each named after its folder, or by its path where two folders have one name."""
+    histories = [load_history(path) for path in paths]
+    names = [history.name for history in histories]
+    return [
+        replace(history, name=str(path)) if names.count(history.name) > 1 else history
+        for path, history in zip(paths, histories)
+    ]

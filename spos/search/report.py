@@ -1,0 +1,106 @@
+"""What people and machines see of a search: a line an iteration, `log.jsonl`, the summary, and the result files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence
+
+from spos.core.tables import table
+from spos.runs.files import write_json
+from spos.runs.journal import Journal
+from spos.runs.run import BEST_FILE
+from spos.search.domain import Domain
+from spos.search.flags import SearchOptions
+from spos.search.front import parse_objectives, write_front
+from spos.search.history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
+from spos.search.searcher import Progress
+from spos.space.space import format_choices
+
+
+class SearchLog:
+    """Shows each iteration, and writes it to `log.jsonl` unless all of it was read from the history."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __call__(self, progress: Progress) -> None:
+        print(describe_iteration(progress), flush=True)
+        if progress.evaluations:
+            self._journal.append(log_row(progress))
+
+
+def log_row(progress: Progress) -> Dict[str, Any]:
+    """A row of `log.jsonl`. The evaluations are those of this start of the program, and so are the seconds."""
+    best = best_rows(progress.rows, 1)
+    return {
+        "iteration": progress.iteration,
+        "seconds": round(progress.seconds, 3),
+        "evaluations": progress.evaluations,
+        "candidates_per_hour": round(3600 * progress.evaluations / max(progress.seconds, 1e-9), 1),
+        "dropped": sum(not is_complete(row) for row in progress.rows),
+        "best_top1": best[0]["top1"] if best else None,
+    }
+
+
+def describe_iteration(progress: Progress) -> str:
+    """One line of text for an iteration."""
+    complete = [row for row in progress.rows if is_complete(row)]
+    text = f"iteration {progress.iteration:3d}  {len(progress.rows)} scored"
+    if len(complete) < len(progress.rows):
+        text += f", {len(progress.rows) - len(complete)} of them dropped early"
+    if not complete:
+        return text
+    best, mean = best_rows(complete, 1)[0], sum(row["top1"] for row in complete) / len(complete)
+    return (
+        f"{text}  mean top-1 {mean:.2%}  best {best['top1']:.2%} ({best['flops'] / 1e6:.1f}M FLOPs, "
+        f"{best['params'] / 1e6:.2f}M params)"
+    )
+
+
+def write_results(
+    save_dir: Path, domain: Domain, rows: Sequence[Row], options: SearchOptions, origin: Mapping[str, Any]
+) -> None:
+    """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too."""
+    if options.search_mode == "nsga2":
+        write_front(save_dir, domain, rows, parse_objectives(options.objectives), origin)
+    for rank, row in enumerate(best_rows(rows, options.topk), 1):
+        record = best_record(domain, row, origin, ties=len(find_ties(rows, row))).to_json()
+        write_json(save_dir / f"top-{rank}.json", record)
+        if rank == 1:
+            write_json(save_dir / BEST_FILE, record)
+
+
+def summarize_search(save_dir: Path, rows: List[Row]) -> str:
+    """What was found, beside what chance gives."""
+    best = best_rows(rows, 1)[0]
+    low, high = best["top1_interval"]
+    num_dropped = sum(not is_complete(row) for row in rows)
+    lines = [
+        ("architectures scored", f"{len(rows)}" + (f" ({num_dropped} dropped early)" if num_dropped else "")),
+        ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
+        ("mean of random ones", _describe_random(rows)),
+        ("ties with the best", _describe_ties(find_ties(rows, best))),
+        ("FLOPs", f"{best['flops'] / 1e6:.1f}M"),
+        ("params", f"{best['params'] / 1e6:.2f}M"),
+        *([("latency", f"{best['latency_ms']:.2f} ms by the table")] if "latency_ms" in best else []),
+        ("block choices", format_choices(best["block_choices"])),
+        ("channel choices", format_choices(best["channel_choices"])),
+        ("written to", save_dir / BEST_FILE),
+    ]
+    return table(lines)
+
+
+def _describe_random(rows: Sequence[Row]) -> str:
+    count, mean = mean_of_random(rows)
+    return f"{mean:.2%} ({count} architectures, scored on all images)" if count else "none was scored"
+
+
+def _describe_ties(ties: Sequence[Row]) -> str:
+    """How many architectures have an interval that overlaps that of the best, and the cheapest of them."""
+    if not ties:
+        return "none: no other interval overlaps that of the best"
+    cheapest = min(ties, key=lambda row: (row["flops"], row["evaluation"]))
+    return (
+        f"{len(ties)}, intervals overlap; the cheapest: evaluation {cheapest['evaluation']}, "
+        f"{cheapest['flops'] / 1e6:.1f}M FLOPs, top-1 {cheapest['top1']:.2%}"
+    )

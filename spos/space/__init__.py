@@ -1,0 +1,1 @@
+"""The search space: architectures, layers, costs, names, and what was published."""

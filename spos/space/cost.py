@@ -1,0 +1,214 @@
+"""Multiply-adds and parameters of an architecture in closed form, and the scores made of them.
+
+Convention (the one of the published 328M / 3.4M): a multiply-add is 1; convolutions count, plus one add per output
+element of a layer with bias, plus the input elements of each global pooling; BatchNorm and activations count 0.
+Parameters include BatchNorm gamma and beta, not the running statistics. Figures are for one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+
+from spos.space import layer_specs
+from spos.space.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite
+from spos.space.published import NETWORKS, PublishedNetwork
+from spos.space.space import Architecture, SearchSpace, conv_size
+
+NANOSECONDS_PER_MS = 1_000_000
+
+
+class Cost(NamedTuple):
+    """Raw integers. What people call FLOPs is `macs`."""
+
+    macs: int
+    params: int
+
+    def __add__(self, other: Tuple[int, ...]) -> Cost:  # type: ignore[override]
+        return Cost(self.macs + other[0], self.params + other[1])
+
+
+ZERO = Cost(0, 0)
+
+
+class TimedCost(NamedTuple):
+    """A cost with what a latency table says. The first two are those of `Cost`, so limits and scores read either."""
+
+    macs: int
+    params: int
+    nanoseconds: int
+
+    @property
+    def latency_ms(self) -> float:
+        return self.nanoseconds / NANOSECONDS_PER_MS
+
+
+AnyCost = Union[Cost, TimedCost]
+
+
+# Published networks that constraints and scores may be relative to, by the names that flags give them.
+COMPARISON_MODELS: Mapping[str, PublishedNetwork] = {
+    network.comparison_model: network for network in NETWORKS if network.comparison_model
+}
+DEFAULT_COMPARISON_MODEL = "SinglePathOneShot"
+
+
+def count_conv(conv: Conv, in_size: int) -> Tuple[Cost, int]:
+    """Cost of a convolution with its BatchNorm, and its output height/width."""
+    out_size = conv_size(in_size, conv.stride)
+    out_elements = conv.out_channels * out_size * out_size
+    _, in_per_group, kernel, _ = conv.weight_shape
+    weights_per_output = in_per_group * kernel * kernel
+    macs = out_elements * (weights_per_output + conv.bias)
+    params = conv.out_channels * (weights_per_output + conv.bias + 2 * conv.bn)
+    return Cost(macs, params), out_size
+
+
+def count(specs: Specs, in_size: int) -> Tuple[Cost, int]:
+    """Cost of a chain of layers fed with `in_size` x `in_size` maps, and the height/width that leaves it."""
+    total, size = ZERO, in_size
+    for spec in specs:
+        if isinstance(spec, Conv):
+            cost, size = count_conv(spec, size)
+        elif isinstance(spec, SqueezeExcite):
+            cost = count((GlobalPool(spec.channels), *spec.convs), size)[0]
+        elif isinstance(spec, GlobalPool):
+            cost, size = Cost(spec.channels * size * size, 0), 1
+        elif isinstance(spec, Dropout):
+            cost = ZERO
+        else:
+            raise TypeError(f"no cost is known for layer {spec!r}")
+        total += cost
+    return total, size
+
+
+def count_choice_block(space: SearchSpace, index: int, block_choice: int, channel_choice: int) -> Cost:
+    """Cost of one choice block under a block and a channel choice: both branches."""
+    branches = layer_specs.choice_block(space, index, block_choice, channel_choice)
+    size = space.choice_blocks[index].in_size
+    return sum((count(branch, size)[0] for branch in branches), ZERO)
+
+
+class CostTable:
+    """Costs of every choice in every choice block of a space, summed per architecture in microseconds.
+
+    Exact, because the channels between choice blocks do not depend on the choices.
+
+    Attributes:
+        fixed: cost of stem, head and classifier.
+        blocks: `blocks[i][b][c]`, the cost of choice block i with block choice b and channel choice c.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.fixed = (
+            count(layer_specs.stem(space), space.input_size)[0]
+            + count(layer_specs.head(space) + layer_specs.classifier(space), space.out_size)[0]
+        )
+        self.blocks = tuple(
+            tuple(
+                tuple(count_choice_block(space, i, b, c) for c in range(space.num_channel_choices))
+                for b in range(space.num_block_choices)
+            )
+            for i in range(space.num_choice_blocks)
+        )
+
+    def cost(self, architecture: Architecture) -> Cost:
+        """Cost of an architecture of this space (not checked; see `SearchSpace.validate`)."""
+        macs, params = self.fixed
+        for block, b, c in zip(self.blocks, architecture.block_choices, architecture.channel_choices):
+            choice = block[b][c]
+            macs += choice[0]
+            params += choice[1]
+        return Cost(macs, params)
+
+    def choice_costs(self, lowest: Optional[int] = None) -> List[np.ndarray]:
+        """For every choice block the (MACs, params) of its choices, (choices, 2) int64.
+
+        Choices are ordered by block choice, then by channel choice.
+
+        Args:
+            lowest: narrowest channel choice; the space's own by default.
+        """
+        low = self.space.min_channel_choice if lowest is None else lowest
+        return [np.array(block, dtype=np.int64)[:, low:].reshape(-1, 2) for block in self.blocks]
+
+    def range(self) -> Tuple[Cost, Cost]:
+        """Smallest and largest reachable (MACs, params), each taken alone, over the searchable choices."""
+        low = self.space.min_channel_choice
+        reachable = [[choice for kind in block for choice in kind[low:]] for block in self.blocks]
+        smallest, largest = (
+            self.fixed
+            + (
+                sum(pick(c.macs for c in block) for block in reachable),
+                sum(pick(c.params for c in block) for block in reachable),
+            )
+            for pick in (min, max)
+        )
+        return smallest, largest
+
+
+@lru_cache(maxsize=16)
+def cost_table(space: SearchSpace) -> CostTable:
+    """The table of a space, made once (tens of milliseconds)."""
+    return CostTable(space)
+
+
+def count_architecture(space: SearchSpace, architecture: Architecture) -> Cost:
+    """Cost of a checked architecture. Raises InputError if it is not of this space."""
+    return cost_table(space).cost(space.validate(architecture))
+
+
+def count_supernet(space: SearchSpace) -> Cost:
+    """Cost of the supernet's most expensive path, with the trainable parameters of all branches together.
+
+    BatchNorm outside the choice blocks is not trained in a supernet, so its gamma and beta are left out.
+    """
+    table = cost_table(space)
+    widest = [[kind[space.max_channel_choice] for kind in block] for block in table.blocks]
+    macs = table.fixed.macs + sum(max(choice.macs for choice in block) for block in widest)
+    params = table.fixed.params + sum(choice.params for block in widest for choice in block)
+    return Cost(macs, params - count_untrained(space))
+
+
+def count_untrained(space: SearchSpace) -> int:
+    """Gamma and beta of BatchNorm outside the choice blocks, which a supernet has but does not train."""
+    shared = layer_specs.stem(space) + layer_specs.head(space)
+    return sum(2 * spec.out_channels for spec in shared if isinstance(spec, Conv) and spec.bn)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A cost relative to a published network. Smaller is better, 1 is on par."""
+
+    comparison_model: str
+    flop_ratio: float
+    param_ratio: float
+
+    @property
+    def combined(self) -> float:
+        """0.5 flop ratio + 0.5 param ratio: what a search keeps at or below 1."""
+        return 0.5 * self.flop_ratio + 0.5 * self.param_ratio
+
+    @property
+    def normalized_sum(self) -> float:
+        """The sum of normalized scores, as printed in the published tables (OneShot itself is 2)."""
+        return self.flop_ratio + self.param_ratio
+
+    def to_json(self) -> Dict[str, object]:
+        return {
+            "comparison_model": self.comparison_model,
+            "flop_ratio": self.flop_ratio,
+            "param_ratio": self.param_ratio,
+            "combined": self.combined,
+            "normalized_sum": self.normalized_sum,
+        }
+
+
+def score(cost: AnyCost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> Score:
+    """Relate a cost to an entry of `COMPARISON_MODELS`."""
+    other = COMPARISON_MODELS[comparison_model]
+    return Score(comparison_model, cost.macs / other.macs, cost.params / other.params)

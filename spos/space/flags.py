@@ -1,0 +1,128 @@
+"""Which search space and architecture the flags of a program mean, without any data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Optional
+
+from spos.core.errors import InputError
+from spos.core.flags import flag, positive
+from spos.runs.files import read_json
+from spos.runs.run import CONFIG_FILE, RunDirectory, run_folder
+from spos.space.architecture_file import ArchitectureRecord, load_architecture, parse_architecture
+from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
+from spos.space.space import (
+    LAYOUTS,
+    STABLE_CHANNEL_CHOICE,
+    Architecture,
+    SearchSpace,
+    parse_choices,
+    search_space,
+    stride_plan,
+)
+
+
+def space_of(options: SpaceOptions) -> SearchSpace:
+    """The search space of the flags at ImageNet's input size and classes."""
+    return search_space(
+        options.channels_layout,
+        use_se=options.use_se,
+        last_conv_after_pooling=options.last_conv_after_pooling,
+        width_multiple=options.width_multiple,
+        min_channel_choice=STABLE_CHANNEL_CHOICE if options.ignore_first_two_cs else 0,
+    )
+
+
+def fit(
+    space: SearchSpace, options: SpaceOptions, input_size: Optional[int] = None, num_classes: Optional[int] = None
+) -> SearchSpace:
+    """A space for other images. Without `--strides` the stride plan follows a new input size, as in training."""
+    changes: Dict[str, Any] = {}
+    if input_size not in (None, space.input_size):
+        changes.update(input_size=input_size, strides=stride_plan(input_size))
+    if num_classes is not None:
+        changes.update(num_classes=num_classes)
+    if options.strides:
+        changes.update(strides=parse_choices(options.strides, "--strides"))
+    return replace(space, **changes)
+
+
+def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
+    """The architecture that the flags name, or None if they name none.
+
+    A file or a published name brings its own space; flags of the space must not contradict it.
+    """
+    choices = (options.block_choices, options.channel_choices)
+    if options.architecture:
+        if any(choices):
+            raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
+        return _checked(load_architecture(options.architecture), space, options.architecture)
+    if not any(choices):
+        return None
+    if not all(choices):
+        raise InputError("--block-choices and --channel-choices must be given together")
+    own = space_of(space)
+    return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {})
+
+
+def trained_architecture(params: str, space: SpaceOptions) -> ArchitectureRecord:
+    """The architecture of the subnet's run that a parameter file lies in; flags of the space must not contradict it.
+
+    Raises: InputError also if the file lies in no run of a subnet.
+    """
+    run = run_folder(params)
+    config = read_json(run / CONFIG_FILE) if run else None
+    described = config.get("architecture") if isinstance(config, dict) else None
+    if not described:
+        raise InputError(f"{params} does not lie in the run of a subnet, which would say its --architecture; give it")
+    source = f"the run of {params}"
+    return _checked(parse_architecture(described, source), space, source)
+
+
+def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> ArchitectureRecord:
+    for name in ("use_se", "last_conv_after_pooling", "width_multiple"):
+        if getattr(space, name) not in (getattr(SpaceOptions(), name), getattr(record.space, name)):
+            raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{source}'")
+    if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
+        raise InputError(
+            f"--channels-layout {space.channels_layout} contradicts architecture '{source}' ({record.space.layout})"
+        )
+    return record
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """Which search space."""
+
+    channels_layout: str = flag("OneShot", "blocks and output channels of the stages", choices=tuple(LAYOUTS))
+    use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
+    last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
+    ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")
+    width_multiple: int = flag(
+        1, "round middle widths up to a multiple of this (1: published widths; 8 or 16: fast kernels)", type=positive
+    )
+    strides: str = flag("", "stride plan: stem, then each stage, e.g. 2,2,2,2,2 (empty: by input size)")
+
+
+@dataclass(frozen=True)
+class ArchitectureOptions:
+    """One architecture: by name, by file, or by its choices."""
+
+    architecture: str = flag("", "published name or architecture file (JSON)")
+    block_choices: str = flag("", "block choices like '0, 0, 3, ...', with --channel-choices")
+    channel_choices: str = flag("", "channel choices like '6, 5, 3, ...'")
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What costs are compared with."""
+
+    comparison_model: str = flag(
+        DEFAULT_COMPARISON_MODEL, "network that ratios are relative to", choices=tuple(COMPARISON_MODELS)
+    )
+
+
+def space_of_run(run: RunDirectory) -> Optional[SearchSpace]:
+    """None for a network of the zoo. Raises InputError if it is malformed."""
+    described = run.config.get("space")
+    return SearchSpace.from_json(described, source=str(run.path / CONFIG_FILE)) if described else None

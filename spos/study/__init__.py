@@ -1,0 +1,1 @@
+"""Studies: strategies compared, supernets against networks trained alone."""

@@ -1,0 +1,188 @@
+"""Networks trained alone: many architectures under one recipe, several at a time, each by `train_imagenet.py`.
+
+A folder holds the training runs, one for each architecture and seed, and `alone.jsonl` with a row for each that has
+ended. What is in it is not trained again, and a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence
+
+from tqdm import tqdm
+
+from spos.core.agent import end_with_parent
+from spos.core.errors import InputError
+from spos.core.stopping import StopRequest
+from spos.engine.devices import versions
+from spos.runs.files import write_json
+from spos.runs.journal import Journal, read_rows
+from spos.runs.run import LOG_FILE, SUBNET
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.space import Architecture, SearchSpace, architecture_of
+
+ROOT = Path(__file__).resolve().parents[2]
+ALONE_FILE = "alone.jsonl"
+NETWORKS_FOLDER = "networks"
+OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
+POLL_SECONDS = 0.2
+FREE_FLAGS = ("save_dir", "jobs", "batch_size")  # with which a run may go on at another value
+
+
+@dataclass(frozen=True)
+class Network:
+    """One architecture to be trained with one seed.
+
+    Args:
+        about: what its row says beside the result.
+    """
+
+    architecture: Architecture
+    seed: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its run: its choices, in one digit each if there are not more than ten, and its seed."""
+        choices = (self.architecture.block_choices, self.architecture.channel_choices)
+        separator = "" if max(map(max, choices)) < 10 else "."
+        return "-".join((*(separator.join(map(str, part)) for part in choices), str(self.seed)))
+
+
+def check_recipe(recipe: Sequence[str]) -> None:
+    """Raise InputError if there is no recipe, or if it sets what belongs to each network."""
+    if not recipe:
+        raise InputError("the recipe is missing: flags of train_imagenet.py behind --, like -- --dataset digits")
+    own = [word for word in recipe if word.partition("=")[0] in OWN_FLAGS]
+    if own:
+        raise InputError(f"{own[0]} is set for each network; leave it out of the recipe")
+
+
+def describe_run(program: str, options: Any, recipe: Sequence[str], space: SearchSpace) -> Dict[str, Any]:
+    """The config of a run that trains networks alone: what has to be the same when it goes on.
+
+    Args: options: filled group of the program's own flags.
+    """
+    flags = {name: value for name, value in asdict(options).items() if name not in FREE_FLAGS}
+    return {
+        "program": program,
+        "options": {**flags, "recipe": " ".join(recipe)},
+        "space": space.to_json(),
+        "fingerprint": space.fingerprint,
+        "versions": versions(),
+    }
+
+
+def train_all(
+    networks: Sequence[Network], space: SearchSpace, recipe: Sequence[str], folder: Path, num_jobs: int
+) -> List[Dict[str, Any]]:
+    """Train what has no row yet, `num_jobs` at a time, and return the rows of all, in their order.
+
+    Args:
+        space: of the architectures.    recipe: flags of `train_imagenet.py`.
+    Raises: InputError if a training fails, with its last line; the others are stopped and go on the next time.
+    """
+    journal = Journal(folder / ALONE_FILE)
+    known = {(architecture_of(row), row["seed"]) for row in journal.rows}
+    waiting = deque(network for network in networks if (network.architecture, network.seed) not in known)
+    running: List[_Training] = []
+    hidden, done = not sys.stderr.isatty(), len(networks) - len(waiting)
+    bar = tqdm(total=len(networks), initial=done, desc="networks", unit="net", disable=hidden, leave=False)
+    with StopRequest() as stop, bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < num_jobs:
+                    running.append(_Training(waiting.popleft(), space, recipe, folder))
+                with stop.at_once():
+                    time.sleep(POLL_SECONDS)
+                for training in [one for one in running if one.has_ended]:
+                    running.remove(training)
+                    journal.append(training.row())
+                    bar.update()
+                    if hidden:
+                        print(describe(journal.rows[-1], len(networks) - len(waiting) - len(running), len(networks)))
+        finally:
+            for training in running:
+                training.stop()
+    rows = {(architecture_of(row), row["seed"]): row for row in journal.rows}
+    return [rows[network.architecture, network.seed] for network in networks]
+
+
+def describe(row: Mapping[str, Any], count: int, total: int) -> str:
+    """One line of text for a network that has been trained."""
+    return (
+        f"[{count}/{total}]  top-1 {row['top1']:.2%}  {row['flops'] / 1e6:.3f}M FLOPs  {row['params'] / 1e6:.3f}M "
+        f"params  seed {row['seed']}  {row['seconds']:.0f} s"
+    )
+
+
+class _Training:
+    """A process that trains one network in a folder of its own."""
+
+    def __init__(self, network: Network, space: SearchSpace, recipe: Sequence[str], folder: Path) -> None:
+        self.network = network
+        self.record = ArchitectureRecord(space, network.architecture, {"name": network.name}).to_json()
+        self.run = folder / NETWORKS_FOLDER / network.name
+        architecture_file = self.run.with_name(f"{network.name}.json")
+        write_json(architecture_file, self.record)
+        own = ["--model", SUBNET, "--architecture", str(architecture_file), "--seed", str(network.seed)]
+        self._output = self.run.with_name(f"{network.name}.log")
+        self._started = time.monotonic()
+        with open(self._output, "ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "train_imagenet.py"), *own, "--save-dir", str(self.run), *recipe],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for this process, which stops the others
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
+            )
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def stop(self) -> None:
+        """Let it write a checkpoint and end."""
+        self._process.terminate()
+        self._process.wait()
+
+    def row(self) -> Dict[str, Any]:
+        """What is kept of it; `seconds` are those since it was started last. Raises InputError if it failed."""
+        if self._process.returncode:
+            lines = self._output.read_text(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else f"it ended with code {self._process.returncode}"
+            raise InputError(f"training {self.network.name} failed: {last} ({self._output})")
+        end = read_rows(self.run / LOG_FILE)[-1]
+        return {
+            **{key: self.record[key] for key in ("block_choices", "channel_choices", "flops", "params")},
+            **self.network.about,
+            "seed": self.network.seed,
+            "top1": end["val_top1"],
+            "top5": end["val_top5"],
+            "num_images": end["val_images"],
+            "train_loss": end["loss"],
+            "seconds": round(time.monotonic() - self._started, 1),
+        }
+
+
+def first_rows(rows: Sequence[Mapping[str, Any]]) -> Dict[Architecture, Mapping[str, Any]]:
+    """The first row of each architecture, which tells what is the same for all of its seeds."""
+    found: Dict[Architecture, Mapping[str, Any]] = {}
+    for row in rows:
+        found.setdefault(architecture_of(row), row)
+    return found
+
+
+def mean_top1(rows: Sequence[Mapping[str, Any]]) -> Dict[Architecture, float]:
+    """Accuracy of each architecture, averaged over its seeds; in the order of the rows."""
+    by_architecture: Dict[Architecture, List[float]] = {}
+    for row in rows:
+        by_architecture.setdefault(architecture_of(row), []).append(row["top1"])
+    return {architecture: sum(tops) / len(tops) for architecture, tops in by_architecture.items()}

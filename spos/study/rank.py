@@ -1,0 +1,90 @@
+"""Rank correlation of supernets with networks trained alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from spos.core.flags import flag, not_negative, positive
+from spos.core.ranking import TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
+from spos.core.seeds import derive_rng
+from spos.core.tables import Column, Table
+from spos.space.cost import cost_table
+from spos.space.space import SearchSpace
+from spos.study.alone import Network, first_rows, mean_top1
+
+POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
+FLOPS, PARAMS = "FLOPs", "params"  # predictors that need no supernet; the first is the baseline
+WITHIN = (("tau", "within strata"), ("low", "from"), ("high", "to"))
+GAIN = (("tau", f"over {FLOPS}"), ("low", "from"), ("high", "to"))
+
+
+@dataclass(frozen=True)
+class RankingOptions:
+    """Which architectures are trained alone, and how many at a time."""
+
+    save_dir: str = flag("runs/rank-correlation", "folder of the results")
+    num_architectures: int = flag(40, "architectures, a multiple of --strata", type=positive)
+    strata: int = flag(5, "strata of FLOPs", type=positive)
+    seeds: int = flag(1, "seeds that each is trained with, from 0; the mean of their accuracies counts", type=positive)
+    seed: int = flag(0, "of the draw of architectures and of the bootstrap", type=not_negative)
+    jobs: int = flag(1, "trainings, and processes that score, at a time", type=positive)
+    batch_size: int = flag(250, "images in a step of scoring", type=positive)
+
+
+def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:
+    """The networks to be trained: all architectures with the first seed, then with the next."""
+    rng, table = derive_rng(options.seed, "strata"), cost_table(space)
+    architectures, strata = draw_stratified(
+        lambda count: [space.sample(rng) for _ in range(count)],
+        lambda architecture: table.cost(architecture).macs,
+        options.num_architectures,
+        options.strata,
+        POOL_SIZE,
+    )
+    return [
+        Network(architecture, seed, {"stratum": stratum})
+        for seed in range(options.seeds)
+        for architecture, stratum in zip(architectures, strata)
+    ]
+
+
+def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> Ranked:
+    """Truth and predictions of each architecture once, in the order of the rows."""
+    predictors = {name: np.array([row["top1"] for row in own]) for name, own in scores.items()}
+    strata = [row["stratum"] for row in first_rows(rows).values()]
+    return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs_of(rows)}, np.array(strata))
+
+
+def costs_of(rows: Sequence[Mapping[str, Any]]) -> Dict[str, np.ndarray]:
+    """FLOPs and params of each architecture."""
+    first = first_rows(rows).values()
+    return {name: np.array([row[key] for row in first]) for name, key in ((FLOPS, "flops"), (PARAMS, "params"))}
+
+
+def seed_agreement(rows: Sequence[Mapping[str, Any]]) -> Optional[float]:
+    """Mean tau-b between the accuracies of two seeds: what no predictor of one seed can be expected to exceed."""
+    by_seed: Dict[int, List[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row["top1"])
+    pairs = [kendall_tau(*pair) for pair in combinations(by_seed.values(), 2)]
+    return float(np.mean(pairs)) if pairs else None
+
+
+def ranking_table(correlations: Mapping[str, Correlation]) -> Table:
+    """A row for each predictor."""
+    columns = (
+        Column("predictor"),
+        *(Column(name, title, spec="+.3f") for name, title in (("tau", "tau-b"), ("low", "95% from"), ("high", "to"))),
+        *(Column(f"within_{name}", title, spec="+.3f") for name, title in WITHIN),
+        *(Column(f"gain_{name}", title, spec="+.3f") for name, title in GAIN),
+        *(Column(f"regret_{k}", f"regret@{k}", spec=".2%") for k in TOP_COUNTS),
+    )
+    rows = tuple(
+        (name, *one.overall, *one.within, *(one.gain or (None,) * 3), *one.regrets.values())
+        for name, one in correlations.items()
+    )
+    return Table("", columns, rows)

@@ -1,0 +1,246 @@
+"""Flags of the programs. Each is declared once, as a field of a group; programs pick groups.
+
+A group is a frozen dataclass: its field names are the flags, its defaults the defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterator, Tuple
+
+from spos.core.errors import InputError
+from spos.core.flags import changed_flags, flag, fraction, not_negative, positive, positive_number
+from spos.runs.run import SUBNET, SUPERNET
+from spos.sampling.limits import Limit, limits_in_millions, parse_bounds
+from spos.sampling.strips import ConstrainedPolicy
+from spos.sampling.warm_up import SamplingPolicy
+from spos.space.flags import ArchitectureOptions, SpaceOptions
+from spos.space.space import SearchSpace
+from spos.training.schedule import decay_epochs
+
+SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
+FIRST_PARAMETERS = ("resume_params", "init_params", "init_from_supernet")
+SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "width_multiple", "strides")
+
+
+@dataclass(frozen=True)
+class TrainConstraintOptions:
+    """What the architectures cost that a supernet is trained on, in millions: flops-330-params-5.0, or either part."""
+
+    train_upper_constraints: str = flag("", "sample nothing more expensive, e.g. flops-330-params-5.0")
+    train_bottom_constraints: str = flag("", "sample nothing cheaper, e.g. flops-190-params-2.8")
+
+
+@dataclass(frozen=True)
+class TrainOptions(TrainConstraintOptions):
+    """The training recipe. The scripts carry the published values."""
+
+    model: str = flag(SUPERNET, f"{SUPERNET}: supernet, {SUBNET}: subnet, or a classifier of GluonCV's model zoo")
+    num_epochs: int = flag(120, "epochs", type=positive)
+    lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
+    momentum: float = flag(0.9, "momentum of NAG", type=fraction)
+    wd: float = flag(3e-5, "weight decay", type=float)
+    lr_mode: str = flag(
+        "cosine", "decay of the learning rate", choices=("cosine", "poly", "step", "linear", "constant")
+    )
+    lr_decay: float = flag(0.1, "factor of --lr-mode step", type=fraction)
+    lr_decay_epoch: str = flag("40,60", "epochs at which --lr-mode step decays")
+    lr_decay_period: int = flag(0, "decay every so many epochs instead (--lr-mode step)", type=not_negative)
+    warmup_lr: float = flag(0.0, "learning rate at the start of the warm-up", type=float)
+    warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
+    label_smoothing: bool = flag(False, "smooth labels by 0.1")
+    no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")
+    mixup: bool = flag(False, "train on mixed pairs of images")
+    mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
+    mixup_off_epoch: int = flag(0, "last epochs without --mixup", type=not_negative)
+    mode: str = flag(
+        "hybrid",
+        "hybrid compiles what can be compiled; symbolic trains the exported graph",
+        choices=("hybrid", "imperative", "symbolic"),
+    )
+    sampling: str = flag(
+        "uniform",
+        "paths of a step: one (uniform), every block choice once (fair), or widest to narrowest (sandwich)",
+        choices=("uniform", "fair", "sandwich"),
+    )
+    use_all_blocks: bool = flag(False, "train the mean of all block choices")
+    use_all_channels: bool = flag(False, "train at full width only")
+    epoch_start_cs: int = flag(
+        -1, "first epoch (from 0) of channel selection; full width before it (-1: from the start)", type=int
+    )
+    cs_warm_up: bool = flag(False, "let channel selection start wide and grow narrower by the layout's schedule")
+    train_constraint_method: str = flag(
+        "random",
+        "random: uniform within the constraints; evolution: walk through strips of FLOPs and params between them",
+        choices=("random", "evolution"),
+    )
+    flop_param_method: str = flag(
+        "lookup_table",
+        "symbol: count what is drawn under constraints by its symbol graph too (slow, the same numbers)",
+        choices=("lookup_table", "symbol"),
+    )
+    execution: str = flag("slice", "how the supernet runs narrower widths", choices=("slice", "mask"))
+    val_architectures: int = flag(5, "architectures sampled to validate a supernet", type=positive)
+    val_frequency: int = flag(
+        0, "epochs between validations; the last is always validated (0: only the last)", type=not_negative
+    )
+    reduced_dataset_scale: int = flag(
+        1, "use only 1 / N of the batches of an epoch, others in every epoch", type=positive
+    )
+    train_on: str = flag(
+        "",
+        "train: without the held-out images; train_full: with them (default: supernet train, subnet train_full)",
+        choices=("", "train", "train_full"),
+    )
+    save_frequency: int = flag(1, "epochs between checkpoints", type=positive)
+    save_steps: int = flag(0, "batches between checkpoints inside an epoch (0: none)", type=not_negative)
+    keep_checkpoints: int = flag(2, "checkpoints to keep", type=positive)
+    log_interval: int = flag(50, "batches between log lines when output is not a terminal", type=positive)
+    logging_file: str = flag("", "also write log lines to this file")
+    tensorboard: bool = flag(False, "also write metrics as TensorBoard events, to --save-dir/tensorboard")
+    resume_epoch: int = flag(-1, "epoch to start from, with --resume-params", type=int)
+    resume_params: str = flag("", "go on with the training that these parameters are of: same network, same classes")
+    resume_states: str = flag("", "start from this optimizer state, with --resume-params")
+    init_params: str = flag(
+        "",
+        "begin a new training with these parameters, for fine-tuning: the classifier is new if the number of classes "
+        "differs. A subnet of a run brings its architecture",
+    )
+    init_from_supernet: str = flag("", "begin a subnet with the weights of its path in this trained supernet")
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """Distillation from a trained network of GluonCV's zoo."""
+
+    teacher: str = flag("", "name of the network to learn from")
+    teacher_params: str = flag("", "its parameters (default: GluonCV's own, downloaded)")
+    temperature: float = flag(20.0, "temperature of its predictions", type=positive_number)
+    hard_weight: float = flag(0.5, "weight of the labels beside the teacher", type=fraction)
+
+
+@dataclass(frozen=True)
+class ZooOptions:
+    """Only for networks of GluonCV's zoo."""
+
+    use_pretrained: bool = flag(False, "start from GluonCV's weights (downloaded)")
+    last_gamma: bool = flag(False, "start the last BatchNorm of every residual block at 0")
+    use_gn: bool = flag(False, "group normalisation instead of BatchNorm")
+    batch_norm: bool = flag(False, "vgg with BatchNorm")
+
+
+def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
+    """The limits that flags set. Raises InputError if their text is malformed."""
+    upper = parse_bounds(options.train_upper_constraints, "--train-upper-constraints")
+    lower = parse_bounds(options.train_bottom_constraints, "--train-bottom-constraints")
+    return limits_in_millions(upper, lower)
+
+
+def make_policy(options: TrainOptions, space: SearchSpace, steps_per_epoch: int = 0) -> Any:
+    """What samples the architecture of a step from (epoch, step, rng), by the flags."""
+    policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
+    limits = limits_of(options)
+    if not limits:
+        return policy
+    return ConstrainedPolicy(policy, limits, options.train_constraint_method, steps_per_epoch)
+
+
+def describe_sampling(options: TrainOptions, space: SearchSpace) -> str:
+    """One line that says from when on the constraints hold; empty without any. Raises InputError if they never do."""
+    policy = make_policy(options, space)
+    if not isinstance(policy, ConstrainedPolicy):
+        return ""
+    first = policy.first_epoch(options.num_epochs)
+    before = "; before it every width is too large, and sampling is unconstrained" if first else ""
+    return f"constraints hold from epoch {first} on (counted from 0){before}"
+
+
+def check_constraint_flags(options: TrainOptions, is_supernet: bool) -> None:
+    """Refuse constraints where nothing is sampled, and flags about them without any."""
+    limits = limits_of(options)
+    if limits and (options.use_all_blocks or options.use_all_channels or not is_supernet):
+        raise InputError(
+            "--train-upper-constraints and --train-bottom-constraints sample architectures for a supernet; leave them "
+            "out for a subnet and with --use-all-blocks or --use-all-channels"
+        )
+    for name, default in (("train_constraint_method", "random"), ("flop_param_method", "lookup_table")):
+        value = getattr(options, name)
+        if not limits and value != default:
+            raise InputError(
+                f"--{name.replace('_', '-')} {value} needs --train-upper-constraints or --train-bottom-constraints"
+            )
+
+
+def check_training_flags(
+    train: TrainOptions, zoo: ZooOptions, teacher: TeacherOptions, space: SpaceOptions, named: ArchitectureOptions
+) -> None:
+    """Raise InputError for the first combination of flags that cannot work, saying which and why."""
+    rules = (_model_rules, _supernet_rules, _schedule_rules, _loss_rules, _start_rules)
+    for rule in rules:
+        for message in rule(train, zoo, teacher, space, named):
+            raise InputError(message)
+
+
+def _model_rules(train: TrainOptions, zoo: ZooOptions, _: Any, space: SpaceOptions, named: Any) -> Iterator[str]:
+    model, architecture = train.model, changed_flags(named)
+    if model == SUBNET and not architecture and not train.init_params:
+        yield f"--model {SUBNET} needs --architecture, --block-choices with --channel-choices, or --init-params"
+    if model == SUPERNET and architecture:
+        yield f"--model {SUPERNET} trains all architectures; leave out {' '.join(architecture)}"
+    if model in (SUPERNET, SUBNET):
+        for flag in changed_flags(zoo):
+            yield f"{flag} is for models of GluonCV's zoo, not for --model {model}"
+    else:
+        for flag in architecture + changed_flags(space, SPACE_FLAGS):
+            yield f"{flag} is for --model {SUPERNET} or {SUBNET}, not for {model}"
+        if space.use_se and "resnext" not in model:
+            yield f"--use-se: of GluonCV's models only resnext has it, not {model}"
+        if zoo.batch_norm and "vgg" not in model:
+            yield f"--batch-norm is for vgg, not for {model}"
+    if model != SUPERNET:
+        for flag in changed_flags(train, SUPERNET_FLAGS):
+            yield f"{flag} is for a supernet (--model {SUPERNET}), not for {model}"
+
+
+def _supernet_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
+    if train.model == SUPERNET and train.mode == "symbolic":
+        yield "--mode symbolic: a supernet takes another path every step, a symbol has one; use hybrid or imperative"
+    if train.use_all_channels and (train.cs_warm_up or train.epoch_start_cs >= 0):
+        yield "--use-all-channels never selects channels; leave it out, or leave out --cs-warm-up and --epoch-start-cs"
+    if train.sampling != "uniform" and train.use_all_blocks:
+        yield f"--sampling {train.sampling} chooses blocks, --use-all-blocks runs all of them; leave one out"
+    check_constraint_flags(train, is_supernet=train.model == SUPERNET)
+    if train.sampling != "uniform" and limits_of(train):
+        yield (
+            f"--sampling {train.sampling} runs paths of any cost; --train-upper-constraints and "
+            "--train-bottom-constraints need --sampling uniform"
+        )
+    if train.sampling == "sandwich" and train.use_all_channels:
+        yield "--sampling sandwich trains widths from the widest to the narrowest; leave out --use-all-channels"
+
+
+def _schedule_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
+    if train.warmup_epochs >= train.num_epochs:
+        yield f"--warmup-epochs {train.warmup_epochs} leaves nothing of --num-epochs {train.num_epochs}"
+    decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs)
+
+
+def _loss_rules(train: TrainOptions, _zoo: Any, teacher: TeacherOptions, *_: Any) -> Iterator[str]:
+    if train.mixup and train.mixup_off_epoch >= train.num_epochs:
+        yield f"--mixup-off-epoch {train.mixup_off_epoch} leaves no epoch of {train.num_epochs} to --mixup"
+    if not teacher.teacher and changed_flags(teacher):
+        yield f"{changed_flags(teacher)[0]} needs --teacher"
+    if teacher.teacher and teacher.hard_weight == 1:
+        yield "--hard-weight 1 gives the teacher no weight; leave out --teacher, or lower it"
+
+
+def _start_rules(train: TrainOptions, zoo: ZooOptions, *_: Any) -> Iterator[str]:
+    if not train.resume_params and (train.resume_states or train.resume_epoch > 0):
+        yield "--resume-states and --resume-epoch need --resume-params"
+    sources = changed_flags(zoo, ("use_pretrained",)) + changed_flags(train, FIRST_PARAMETERS)
+    if len(sources) > 1:
+        yield f"{sources[0]} and {sources[1]} both give the first parameters; leave one out"
+    if train.init_from_supernet and train.model != SUBNET:
+        yield f"--init-from-supernet is for a subnet (--model {SUBNET}), not for {train.model}"
+    if train.resume_epoch >= train.num_epochs:
+        yield f"--resume-epoch {train.resume_epoch} leaves nothing of --num-epochs {train.num_epochs}"

@@ -1,0 +1,74 @@
+"""What people see of a run while it goes: a line per epoch, on the terminal, in a text log and in `log.jsonl`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from spos.core.errors import InputError
+from spos.runs.files import PathLike
+from spos.runs.journal import Journal
+
+
+class RunLog:
+    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes)."""
+
+    def __init__(self, journal: Journal, logging_file: str = "") -> None:
+        self.journal = journal
+        self.logging_file = logging_file
+        self._events: Any = None
+
+    def line(self, text: str) -> None:
+        """Show one line."""
+        print(text, flush=True)
+        if self.logging_file:
+            with open(self.logging_file, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def epoch(self, row: Dict[str, Any]) -> None:
+        """Record and show a finished epoch."""
+        self.journal.append(row)
+        self.line(describe_epoch(row))
+        if self._events:
+            for key, value in row.items():
+                if key != "epoch" and isinstance(value, (int, float)):
+                    self._events.add_scalar(key, value, row["epoch"] + 1)
+            self._events.flush()
+
+    def keep_epochs_before(self, epoch: int) -> None:
+        """Forget epochs that will be done again."""
+        self.journal.keep(lambda row: row["epoch"] < epoch)
+
+    def write_tensorboard(self, directory: PathLike, first_epoch: int) -> None:
+        """From now on write epochs as TensorBoard events too; those of `first_epoch` and later are superseded.
+
+        Raises: InputError if tensorboardX is not installed.
+        """
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise InputError(f"--tensorboard needs tensorboardX ({error}); run sh scripts/setup.sh") from None
+        self._events = SummaryWriter(str(directory), purge_step=first_epoch + 1)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._events:
+            self._events.close()
+
+
+def describe_epoch(row: Dict[str, Any]) -> str:
+    """One line of text for a row of `log.jsonl`."""
+    text = (
+        f"epoch {row['epoch'] + 1:3d}  loss {row['loss']:.3f}  train top-1 {row['top1']:.2%} top-5 {row['top5']:.2%}  "
+        f"lr {row['lr']:.4g}  {row['images_per_second']:.0f} img/s"
+    )
+    for key, label in (("val_top1", "val top-1"), ("val_top5", "top-5")):
+        if key in row:
+            text += f"  {label} {row[key]:.2%}"
+    if "undecodable_images" in row:
+        text += f"  {len(row['undecodable_images'])} undecodable images"
+    return text
+
+
+def progress_line(epoch: int, step: int, num_steps: int, loss: float, rate: float) -> str:
+    """One line of text for where an epoch stands, for logs that are no terminal."""
+    return f"epoch {epoch + 1:3d}  [{step}/{num_steps}]  loss {loss:.3f}  {rate:.0f} img/s"

@@ -1,0 +1,110 @@
+"""Decoded images that are kept: what the loader gives, in memory and in files."""
+
+import numpy as np
+import pytest
+from image_files import pack, png, random_images
+
+from spos.core.errors import InputError
+from spos.data import pixels
+from spos.data.dataset import IMAGENET_MEAN, IMAGENET_STD, make_dataset
+from spos.data.flags import DataOptions
+from spos.data.loader import ImageLoader
+from spos.data.pixels import available_memory, load_first_images, load_images, load_pixels
+from spos.engine.compat import mx
+
+TWO = [mx.cpu(0), mx.cpu(1)]
+
+
+def make(file, folder, shared=False, as_pixels=True, **kwargs):
+    loader = ImageLoader(file, 8, 32, 50, IMAGENET_MEAN, IMAGENET_STD, order_seed=1, as_pixels=as_pixels, **kwargs)
+    return load_pixels(loader, IMAGENET_MEAN, IMAGENET_STD, folder, "some", shared) if as_pixels else loader
+
+
+def flat(batches):
+    """All images and labels of device batches."""
+    shares = [share for batch in batches for share in batch]
+    return tuple(np.concatenate([share[i].asnumpy() for share in shares]) for i in (0, 1))
+
+
+@pytest.mark.parametrize("shared", (False, True))
+@pytest.mark.parametrize("batch_size, ctx", ((7, TWO[:1]), (8, TWO), (64, TWO), (1, TWO)))
+def test_images_are_those_of_the_normalising_loader_bit_by_bit(noise_file, tmp_path, shared, batch_size, ctx):
+    images, labels = flat(make(noise_file, tmp_path, shared).batches(batch_size, ctx))
+    batches = list(make(noise_file, tmp_path, as_pixels=False).epoch(0))
+    np.testing.assert_array_equal(images, np.concatenate([x.asnumpy() for x, _ in batches]))
+    np.testing.assert_array_equal(labels, np.concatenate([y.asnumpy() for _, y in batches]))
+
+
+def test_a_batch_is_shared_among_the_devices(noise_file, tmp_path):
+    kept = make(noise_file, tmp_path)
+    batches = list(kept.batches(16, TWO))
+    assert [[x.shape[0] for x, _ in batch] for batch in batches] == [[8, 8]] * 3 + [[1, 1]]
+    assert [x.context for x, _ in batches[0]] == TWO
+    assert [len(batch) for batch in kept.batches(49, TWO)] == [2, 1]
+
+
+def test_a_part_of_the_images(noise_file, tmp_path):
+    kept = make(noise_file, tmp_path)
+    whole, part = flat(kept.batches(50, TWO[:1])), flat(kept.batches(4, TWO[:1], 13, 31))
+    for a, b in zip(whole, part):
+        np.testing.assert_array_equal(a[13:31], b)
+
+
+def test_images_go_to_a_file_when_memory_is_short(noise_file, tmp_path, monkeypatch):
+    small = flat(make(noise_file, tmp_path).batches(8, TWO[:1]))
+    assert not list(tmp_path.glob("some*"))
+    monkeypatch.setattr(pixels, "available_memory", lambda: 50 * 3 * 32 * 32 * 2 - 2)
+    mapped = make(noise_file, tmp_path)
+    assert isinstance(mapped._images, np.memmap)
+    for a, b in zip(small, flat(mapped.batches(8, TWO[:1]))):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_complete_file_is_not_decoded_again(noise_file, tmp_path, monkeypatch):
+    first = flat(make(noise_file, tmp_path, shared=True).batches(8, TWO[:1]))
+    monkeypatch.setattr(ImageLoader, "epoch", None)
+    for a, b in zip(first, flat(make(noise_file, tmp_path, shared=True).batches(8, TWO[:1]))):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_kill_while_decoding_leaves_nothing_that_counts(noise_file, tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pixels, "_decode", fail)
+    with pytest.raises(KeyboardInterrupt):
+        make(noise_file, tmp_path, shared=True)
+    assert not list(tmp_path.glob("*some*"))
+    monkeypatch.undo()
+    assert make(noise_file, tmp_path, shared=True).num_images == 50
+
+
+@pytest.mark.parametrize("shared", (False, True))
+def test_undecodable_images_are_left_out(tmp_path, shared, capfd):
+    content = [png(image) for image in random_images(5)]
+    content[2] = b"no picture"
+    kept = make(pack(tmp_path, content), tmp_path / "kept", shared)
+    assert kept.num_images == 4
+    assert sorted(flat(kept.batches(3, TWO))[1]) == [0, 1, 3, 4]
+    assert "cannot be decoded" in capfd.readouterr().err
+
+
+def test_no_image_at_all_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="none of the 2 images of the list 'some' can be decoded"):
+        make(pack(tmp_path, [b"no picture"] * 2), tmp_path)
+
+
+def test_available_memory_is_that_of_a_machine():
+    assert 2**26 < available_memory() < 2**50
+
+
+def test_the_first_images_are_those_of_all(noise_file, tmp_path):
+    options = DataOptions(batch_size=8, num_workers=1)
+    data = make_dataset("noise", noise_file, noise_file, 50, 32, 1.0)
+    images, labels = flat(load_images(data, "test", options, tmp_path).batches(8, TWO[:1]))
+    for count in (1, 8, 13, 50, 99):
+        first = load_first_images(data, "test", options, count)
+        assert first.num_images == min(count, 50)
+        some, own = flat(first.batches(8, TWO[:1]))
+        np.testing.assert_array_equal(some, images[:count])
+        np.testing.assert_array_equal(own, labels[:count])

@@ -1,0 +1,262 @@
+"""Fast paths against extracted subnets: the same statistics, logits and hits, and a supernet that stays as it is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY, VARIANTS, fill_parameters
+
+from oneshot_nas_network import Supernet
+from spos.data.pixels import Pixels
+from spos.engine.batch_norm import recalibrate_batch_norm
+from spos.engine.compat import mx
+from spos.engine.forms import fit_to_size
+from spos.execution import scored
+from spos.execution.scored import PathExecutor, num_scored_together, pad_width
+from spos.scoring.accuracy import HitCount, evaluate
+from spos.scoring.candidate import CandidateEvaluator
+from spos.scoring.racing import Race
+from spos.space.layer_specs import Conv, GlobalPool, choice_block, depthwise
+from spos.space.space import Architecture, conv_size
+
+CPU = [mx.cpu()]
+TWO = [mx.cpu(0), mx.cpu(1)]
+MEAN, STD = (120.0, 115.0, 100.0), (60.0, 61.0, 62.0)
+
+
+def supernet(space, ctx=CPU):
+    net = Supernet(space)
+    fill_parameters(net, ctx=ctx)
+    return net
+
+
+def some_pixels(num_images, size, num_classes, seed=0):
+    """Random images that are not all alike: each with its own brightness in every quarter."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 200, (num_images, 3, 4, 4))
+    images = np.kron(coarse, np.ones((-(-size // 4),) * 2))[:, :, :size, :size] + rng.integers(
+        0, 55, (num_images, 3, size, size)
+    )
+    return Pixels(images.astype(np.uint8), rng.integers(0, num_classes, num_images).astype(np.float32), MEAN, STD)
+
+
+def plain_logits(net, architecture, bn_images, images, batch_size):
+    """By the extracted subnet."""
+    subnet = net.extract(architecture)
+    recalibrate_batch_norm(subnet, [batch[0] for batch in bn_images.batches(batch_size, CPU)], None)
+    return np.concatenate([subnet(x).asnumpy() for batch in images.batches(batch_size, CPU) for x, _ in batch])
+
+
+def fast_logits(net, architecture, bn_images, images, batch_size, ctx=CPU, dtype="float32"):
+    path = PathExecutor(net, ctx, dtype).path(architecture)
+    path.update_batch_norm(bn_images.batches(batch_size, ctx))
+    return np.concatenate([path.logits(x).asnumpy() for batch in images.batches(batch_size, ctx) for x, _ in batch])
+
+
+def assert_alike(got, wanted, tolerance=1e-5):
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_path_gives_the_logits_of_the_extracted_subnet(variant, rng):
+    space = replace(VARIANTS[variant], num_classes=10, input_size=32, strides=(1, 1, 2, 2, 2))
+    net, bn_images, images = supernet(space), some_pixels(24, 32, 10), some_pixels(12, 32, 10, 1)
+    for _ in range(2):
+        architecture = space.sample(rng)
+        wanted = plain_logits(net, architecture, bn_images, images, 16)
+        got = fast_logits(net, architecture, bn_images, images, 16)
+        # Random values through 60 layers: both are that far from the exact ones, on CPUs with AVX-512 1.4e-4.
+        assert_alike(got, wanted, 3e-4)
+
+
+@pytest.mark.parametrize("width", (0, 3, 6, 9))
+@pytest.mark.parametrize("choice", range(4))
+def test_every_choice_gives_the_logits_of_the_extracted_subnet(choice, width):
+    net, bn_images, images = supernet(TINY), some_pixels(20, 16, 5), some_pixels(9, 16, 5, 1)
+    architecture = Architecture((choice,) * 4, (width,) * 4)
+    wanted = plain_logits(net, architecture, bn_images, images, 8)
+    assert_alike(fast_logits(net, architecture, bn_images, images, 8), wanted)
+
+
+def test_devices_share_the_work(rng):
+    net, bn_images, images = supernet(TINY, TWO), some_pixels(24, 16, 5), some_pixels(9, 16, 5, 1)
+    architecture = TINY.sample(rng)
+    assert_alike(
+        fast_logits(net, architecture, bn_images, images, 12, TWO),
+        fast_logits(net, architecture, bn_images, images, 6, CPU),  # every device normalises by its own images
+    )
+
+
+def test_the_supernet_is_not_changed(rng):
+    net = supernet(TINY)
+    before = {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
+    for _ in range(3):
+        fast_logits(net, TINY.sample(rng), some_pixels(8, 16, 5), some_pixels(4, 16, 5), 8)
+    for name, p in net._collect_params_with_prefix().items():
+        np.testing.assert_array_equal(p.data().asnumpy(), before[name], err_msg=name)
+
+
+def test_architectures_do_not_influence_each_other(rng):
+    net, bn_images, images = supernet(TINY), some_pixels(16, 16, 5), some_pixels(8, 16, 5, 1)
+    executor = PathExecutor(net, CPU)
+    score = CandidateEvaluator(executor.path, bn_images, images, 8, tuple(CPU))
+    architectures = [TINY.sample(rng) for _ in range(6)]
+    first = [score(a).to_json() for a in architectures]
+    assert first == [score(a).to_json() for a in architectures]
+    assert first[::-1] == [score(a).to_json() for a in architectures[::-1]]
+
+
+def test_a_path_follows_changes_of_the_supernet(rng):
+    """Validation during training uses one executor for all epochs."""
+    net, bn_images, images = supernet(TINY), some_pixels(16, 16, 5), some_pixels(8, 16, 5, 1)
+    executor, architecture = PathExecutor(net, CPU), TINY.sample(rng)
+    for scale in (1.0, 0.5):
+        for p in net.collect_params(".*weight").values():
+            p.set_data(p.data() * scale)
+        path = executor.path(architecture)
+        path.update_batch_norm(bn_images.batches(8, CPU))
+        got = np.concatenate([path.logits(x).asnumpy() for batch in images.batches(8, CPU) for x, _ in batch])
+        assert_alike(got, plain_logits(net, architecture, bn_images, images, 8))
+
+
+def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
+    executor = PathExecutor(supernet(TINY), CPU)
+    architectures = [TINY.sample(rng) for _ in range(30)]
+    for architecture in architectures:
+        executor.path(architecture)
+    monkeypatch.setattr(scored, "Graph", None)
+    for architecture in architectures:
+        executor.path(architecture)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+@pytest.mark.parametrize("kernel_size", (3, 5, 7))
+@pytest.mark.parametrize("stride", (1, 2))
+def test_idle_taps_meet_no_pixel(size, kernel_size, stride):
+    whole = depthwise(4, kernel_size, stride)
+    (cut,) = fit_to_size((whole,), size)
+    rng = np.random.default_rng(size)
+    x, weight = (mx.nd.array(rng.normal(size=s)) for s in ((2, 4, size, size), whole.weight_shape))
+    border = (kernel_size - cut.kernel_size) // 2
+    small = weight[:, :, border : kernel_size - border, border : kernel_size - border]
+    one, other = (
+        mx.nd.Convolution(
+            x,
+            w,
+            kernel=(spec.kernel_size,) * 2,
+            stride=(stride,) * 2,
+            pad=(spec.kernel_size // 2,) * 2,
+            num_filter=4,
+            num_group=4,
+            no_bias=True,
+        ).asnumpy()
+        for spec, w in ((whole, weight), (cut, small))
+    )
+    assert one.shape[2] == conv_size(size, stride)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert cut.kernel_size <= 2 * size - 1
+
+
+def test_only_kernels_wider_than_their_map_are_cut_and_only_single_pixels_are_matrices():
+    chain = (Conv(4, 4, 3, 2), depthwise(4, 7, 2), GlobalPool(4), Conv(4, 8))
+    assert [getattr(spec, "kernel_size", None) for spec in fit_to_size(chain, 4)] == [3, 3, None, 1]
+    assert fit_to_size(chain, 16) == (*chain[:3], replace(chain[3], on_pixel=True))
+
+
+def test_widths_are_padded_within_the_supernet(space):
+    for index in range(space.num_choice_blocks):
+        widest = space.mid_channels(index, space.max_channel_choice)
+        for choice in range(space.num_channel_choices):
+            width, padded = space.mid_channels(index, choice), pad_width(space, index, choice, 16)
+            assert width <= padded <= widest
+            assert padded % 16 == 0 or padded == width
+
+
+def test_widest_choices_are_described_by_the_space_alone():
+    """A padded branch has the shapes of a wider one; the supernet has the parameters of the widest."""
+    main, _ = choice_block(TINY, 0, 0, TINY.max_channel_choice)
+    assert main[0].out_channels == TINY.mid_channels(0, TINY.max_channel_choice)
+
+
+def test_no_images_for_the_update_are_an_error(rng):
+    with pytest.raises(ValueError, match="at least one image"):
+        PathExecutor(supernet(TINY), CPU).path(TINY.sample(rng)).update_batch_norm([])
+
+
+def test_a_foreign_architecture_is_refused():
+    with pytest.raises(ValueError, match="3 block choices"):
+        PathExecutor(supernet(TINY), CPU).path(Architecture((0,) * 3, (0,) * 3))
+
+
+def logits_of_labels(labels, wrong):
+    """Logits whose best class is the label, except where `wrong`."""
+    best = (labels.asnumpy().astype(int) + wrong) % 5
+    return mx.nd.one_hot(mx.nd.array(best), 5)
+
+
+class FakePath:
+    """Knows the answer to every image of a list except to every third."""
+
+    def __init__(self, labels):
+        self.labels, self.seen, self.updated = labels, 0, False
+
+    def update_batch_norm(self, batches):
+        self.updated = sum(len(y) for batch in batches for _, y in batch)
+
+    def logits(self, images):
+        part = self.labels[self.seen : self.seen + len(images)]
+        wrong = (np.arange(self.seen, self.seen + len(images)) % 3 == 0).astype(int)
+        self.seen += len(images)
+        return logits_of_labels(mx.nd.array(part), wrong)
+
+
+@pytest.mark.parametrize("batch_size", (7, 32, 1000))
+def test_a_race_ends_at_the_look_that_loses_it(batch_size):
+    images = some_pixels(320, 4, 5)
+    path = FakePath(images._labels)
+    evaluator = CandidateEvaluator(lambda _: path, some_pixels(10, 4, 5), images, batch_size, tuple(CPU))
+    whole = evaluator(None)
+    assert path.updated == 10
+    assert (whole.num_images, whole.top1_hits) == (320, 213)
+
+    def race(needed):
+        path.seen = 0
+        return evaluator(None, Race(needed, 320, 1e-3))
+
+    assert race(213) == whole  # what is enough is never dropped
+    assert race(321).num_images == 32  # certainly lost
+    lost = race(300)
+    assert lost.num_images in Race(300, 320, 1e-3).looks()[:-1] and lost.num_images < 320
+
+
+def test_hits_are_counted_over_all_batches():
+    count = HitCount()
+    with pytest.raises(ValueError, match="no images"):
+        count.accuracy()
+    labels = mx.nd.array([0, 1, 2, 3])
+    for wrong in (0, 1, 0, 0, 0, 1, 0):
+        count.add(logits_of_labels(labels, wrong), labels)
+    assert (count.accuracy().top1_hits, count.accuracy().num_images) == (20, 28)
+    batches = [[(None, labels)], [(None, labels)]]
+    assert evaluate(lambda _: logits_of_labels(labels, 0), batches).top1 == 1.0
+
+
+@pytest.mark.parametrize("num_images, size, expected", ((1, 224, 1), (16, 224, 16), (17, 224, 9), (128, 224, 16)))
+def test_large_batches_are_scored_in_equal_parts(num_images, size, expected):
+    assert num_scored_together((num_images, 3, size, size)) == expected
+
+
+def test_an_image_larger_than_a_part_is_scored_alone():
+    assert num_scored_together((3, 3, 4000, 4000)) == 1
+
+
+def test_small_images_are_scored_together():
+    assert num_scored_together((500, 3, 32, 32)) == 500
+
+
+def test_parts_of_a_batch_give_the_logits_of_the_whole(rng, monkeypatch):
+    net, bn_images, images = supernet(TINY), some_pixels(16, 16, 5), some_pixels(11, 16, 5, 1)
+    architecture = TINY.sample(rng)
+    whole = fast_logits(net, architecture, bn_images, images, 16)
+    monkeypatch.setattr(scored, "SCORED_TOGETHER", 4 * 16 * 16)
+    assert_alike(fast_logits(net, architecture, bn_images, images, 16), whole)

@@ -1,0 +1,128 @@
+"""From rows of timings to a latency table: what is shared, corrected, judged and refused."""
+
+from dataclasses import replace
+from itertools import cycle, repeat
+
+import pytest
+from conftest import ROOT, TINY, VARIANTS
+
+from spos.core.errors import InputError
+from spos.core.timing import Timing
+from spos.latency.fit import Agreement
+from spos.latency.measurements import FIT, HELD_OUT, Measurements, Plan, alike, as_row, draw_networks, read_measurements
+from spos.latency.table import LatencyTable
+from spos.runs.files import write_json
+from spos.space.cost import cost_table
+
+SPACE = replace(TINY, min_channel_choice=2)
+COPIES, SCALE, OFFSET, REFERENCE = 3, 1.25, 0.5, 4.0
+PASSES = 2
+PLAN = Plan(
+    SPACE, COPIES, PASSES, {FIT: draw_networks(SPACE, FIT, 6, 0), HELD_OUT: draw_networks(SPACE, HELD_OUT, 7, 0)}
+)
+
+
+def true_ms(index, block_choice, channel_choice):
+    """Of a choice block alone: a function of what it computes."""
+    first = next(positions[0] for positions in alike(SPACE).values() if index in positions)
+    return cost_table(SPACE).blocks[first][block_choice][channel_choice].macs / 1e5
+
+
+def true_network_ms(architecture):
+    pairs = zip(architecture.block_choices, architecture.channel_choices)
+    return SCALE * (1.5 + sum(true_ms(i, b, c) for i, (b, c) in enumerate(pairs))) + OFFSET
+
+
+def rows(plan=PLAN, disturb=lambda ms: ms):
+    """What a machine would say on which whole networks take a factor and an offset more than their parts."""
+
+    def row(place, times, speed):
+        unit = 30 if place[1] == "networks" else REFERENCE
+        off = 1 + 0.01 * (-1) ** place[0]  # one pass finds all times too long, the other too short
+        return as_row(*place, [Timing(off * time / unit, 0.01, 20, 1) for time in times], unit * speed / 1e3)
+
+    speeds = {"networks": cycle((1, 0.8, 1, 1.2)), "blocks": cycle((1, 0.8, 1, 1.2)), "fixed": repeat(1)}
+    for of_pass, kind, key in plan.rows():
+        if kind == "fixed":
+            times = [1.0, 0.5]
+        elif kind == "blocks":
+            times = [COPIES * true_ms(*key, c) for c in range(SPACE.min_channel_choice, SPACE.num_channel_choices)]
+        else:
+            times = [disturb(true_network_ms(network)) for network in plan.at_once(*key)]
+        yield row((of_pass, kind, key), times, next(speeds[kind]))
+
+
+def make_table(**changes):
+    return Measurements.of(PLAN, list(rows(**changes))).table(device="made up")
+
+
+def test_networks_are_predicted_by_their_parts(rng):
+    table = make_table()
+    for _ in range(10):
+        architecture = SPACE.sample(rng)
+        assert table.latency_ms(architecture) == pytest.approx(true_network_ms(architecture), rel=1e-4)
+    assert (table.scale, table.offset_ms) == pytest.approx((SCALE, OFFSET), rel=1e-3)
+    assert table.held_out_error == pytest.approx(0, abs=1e-4)
+    assert table.details["held_out"]["networks"] == 7 and table.details["held_out"]["tau_b"] == 1
+
+
+def test_the_error_is_that_of_networks_the_fit_did_not_see(rng):
+    seen = {true_network_ms(network) for network in PLAN.networks[FIT]}
+    table = make_table(disturb=lambda ms: ms if ms in seen else 1.25 * ms)
+    assert table.held_out_error == pytest.approx(0.2, abs=1e-3)
+
+
+def test_choices_below_the_narrowest_are_not_measured():
+    table = make_table()
+    assert all(kind[:2] == (None, None) and None not in kind[2:] for block in table.blocks_ms for kind in block)
+    assert LatencyTable.from_json(table.to_json()) == table
+
+
+def test_blocks_of_one_geometry_are_measured_once():
+    keys = [key for kind, key in Plan(VARIANTS["se-last-conv"], 3, 1, {}).groups() if kind == "blocks"]
+    assert len(keys) == len(set(keys)) == 8 * 4  # the first of each stage and the others, four block choices
+    assert list(alike(VARIANTS["se-last-conv"]).values())[:2] == [[0], [1, 2, 3]]
+
+
+def test_noise_is_told():
+    noise = Measurements.of(PLAN, list(rows())).noise()
+    assert noise["calls"] == 2 + 4 * 4 * 8 + len(PLAN.networks[FIT]) + len(PLAN.networks[HELD_OUT])
+    assert (noise["rounds"], noise["outliers"]) == (PASSES * 20 * noise["calls"], 0.05)
+    assert noise["median_error"] == pytest.approx(noise["largest_error"]) == pytest.approx(0.01)
+    assert noise["drift"] == pytest.approx(1.2 / 0.8)
+
+
+def test_an_unfinished_measurement_gives_no_table():
+    with pytest.raises(InputError, match="not finished: 2 groups are missing; run it again"):
+        Measurements.of(PLAN, list(rows())[:-2])
+
+
+@pytest.mark.parametrize("space", (VARIANTS["se-last-conv"], SPACE), ids=("full", "tiny"))
+def test_networks_are_spread_over_the_flops_of_the_space(space):
+    low, high = (cost.macs for cost in cost_table(space).range())
+    networks = draw_networks(space, FIT, 10, seed=3)
+    macs = [cost_table(space).cost(network).macs for network in networks]
+    cells = [min(int((value - low) / (high - low) * 10), 9) for value in macs]
+    assert cells == sorted(set(cells)) and len(cells) >= 8
+    assert all(choice >= space.min_channel_choice for network in networks for choice in network.channel_choices)
+    assert draw_networks(space, FIT, 10, seed=3) == networks
+    assert not set(networks) & set(draw_networks(space, HELD_OUT, 10, seed=3))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    write_json(tmp_path / "config.json", {"program": "train_imagenet.py"})
+    with pytest.raises(InputError, match="is not a run of utils.build_latency_table"):
+        read_measurements(tmp_path)
+
+
+@pytest.mark.parametrize("name", ("latency-float32", "latency-int8"))
+def test_the_runs_of_the_documentation_say_what_it_says(name):
+    """docs/latency.md: the tables follow from their measurements, and predict what was held out."""
+    table, measurements = read_measurements(ROOT / "logs" / name)
+    own = measurements.table(device=table.device, dtype=table.dtype)
+    assert own.fixed_ms == pytest.approx(table.fixed_ms) and own.blocks_ms[1][2][9] == table.blocks_ms[1][2][9]
+    assert (own.scale, own.offset_ms) == pytest.approx((table.scale, table.offset_ms))
+    agreement = Agreement.of(*measurements.compare(table, HELD_OUT))
+    assert agreement.networks >= 30 and agreement.median_error <= 0.05 and agreement.tau_b >= 0.9
+    text = (ROOT / "docs" / "latency.md").read_text()
+    assert f"{table.device}, {table.dtype}, batch {table.batch_size}, cpu clock" in text and str(agreement) in text

@@ -1,0 +1,114 @@
+"""Flags of the trainer that cannot work together are refused before anything starts, each by its name."""
+
+import re
+
+import pytest
+
+import train_imagenet
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, pick
+from spos.runs.run import SUBNET
+from spos.space.flags import ArchitectureOptions, SpaceOptions
+from spos.training.flags import TeacherOptions, TrainOptions, ZooOptions, check_training_flags
+
+GROUPS = (TrainOptions, ZooOptions, TeacherOptions, SpaceOptions, ArchitectureOptions)
+FIXED = f"--model {SUBNET} --architecture oneshot"
+
+
+def check(line):
+    args = OneLineParser("", GROUPS).parse_args(line.split())
+    check_training_flags(*(pick(group, args) for group in GROUPS))
+
+
+REFUSED = {
+    f"--model {SUBNET}": ["--architecture"],
+    "--architecture oneshot": ["--architecture", "all architectures"],
+    "--use-gn": ["--use-gn", "zoo"],
+    "--last-gamma": ["--last-gamma", "zoo"],
+    f"{FIXED} --use-pretrained": ["--use-pretrained", "zoo"],
+    f"{FIXED} --batch-norm": ["--batch-norm"],
+    f"{FIXED} --use-all-blocks": ["--use-all-blocks", "supernet"],
+    f"{FIXED} --cs-warm-up": ["--cs-warm-up", "supernet"],
+    f"{FIXED} --epoch-start-cs 3": ["--epoch-start-cs", "supernet"],
+    f"{FIXED} --sampling fair": ["--sampling", "supernet"],
+    "--model resnet18_v1 --architecture oneshot": ["--architecture", "resnet18_v1"],
+    "--model resnet18_v1 --channels-layout ShuffleNetV2+": ["--channels-layout", "resnet18_v1"],
+    "--model resnet18_v1 --use-se": ["--use-se", "resnext"],
+    "--model resnet18_v1 --batch-norm": ["--batch-norm", "vgg"],
+    "--model resnet18_v1 --sampling sandwich": ["--sampling", "supernet"],
+    "--mode symbolic": ["--mode symbolic", "supernet"],
+    "--use-all-channels --cs-warm-up": ["--use-all-channels", "--cs-warm-up"],
+    "--use-all-channels --epoch-start-cs 0": ["--use-all-channels", "--epoch-start-cs"],
+    "--use-all-blocks --sampling fair": ["--sampling fair", "--use-all-blocks"],
+    "--use-all-channels --sampling sandwich": ["--sampling sandwich", "--use-all-channels"],
+    "--sampling fair --train-upper-constraints flops-330": ["--sampling fair", "--train-upper-constraints"],
+    "--num-epochs 5 --warmup-epochs 5": ["--warmup-epochs 5", "--num-epochs 5"],
+    "--lr-mode step --lr-decay-epoch 3,x": ["--lr-decay-epoch"],
+    "--mixup --num-epochs 9 --mixup-off-epoch 9": ["--mixup-off-epoch 9"],
+    "--temperature 3": ["--temperature", "--teacher"],
+    "--teacher-params x.params": ["--teacher-params", "--teacher"],
+    "--teacher resnet18_v1 --hard-weight 1": ["--hard-weight 1"],
+    "--resume-states x": ["--resume-params"],
+    "--resume-epoch 3": ["--resume-params"],
+    "--resume-params x --resume-epoch 9 --num-epochs 9": ["--resume-epoch 9"],
+    "--model resnet18_v1 --use-pretrained --resume-params x": ["--use-pretrained", "--resume-params"],
+    "--model resnet18_v1 --use-pretrained --init-params x": ["--use-pretrained", "--init-params"],
+    "--init-params x --resume-params y": ["--resume-params", "--init-params"],
+    f"{FIXED} --init-params x --init-from-supernet y": ["--init-params", "--init-from-supernet"],
+    f"{FIXED} --resume-params x --init-from-supernet y": ["--resume-params", "--init-from-supernet"],
+    "--init-params x --resume-epoch 3": ["--resume-params"],
+    "--init-from-supernet x": ["--init-from-supernet", "subnet", "not for ShuffleNas"],
+    "--model resnet18_v1 --init-from-supernet x": ["--init-from-supernet", "not for resnet18_v1"],
+    f"--model {SUBNET} --init-from-supernet x": ["--architecture"],
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_refused(line):
+    with pytest.raises(InputError) as error:
+        check(line)
+    for word in REFUSED[line]:
+        assert word in str(error.value), error.value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--use-se --last-conv-after-pooling --epoch-start-cs 60 --cs-warm-up --num-epochs 120 --warmup-epochs 5",
+        "--sampling fair --cs-warm-up --epoch-start-cs 4",
+        "--sampling sandwich --mixup --mixup-off-epoch 5",
+        "--use-all-blocks --use-all-channels",
+        f"{FIXED} --mode symbolic --mixup --label-smoothing",
+        f"{FIXED} --teacher resnet50_v1 --temperature 4 --hard-weight 0.3",
+        "--model vgg16 --batch-norm --mode imperative",
+        "--model resnext50_32x4d --use-se --last-gamma --use-gn",
+        "--resume-params x --resume-states y --resume-epoch 3",
+        f"--model {SUBNET} --init-params x",
+        f"{FIXED} --init-from-supernet x",
+        "--init-params x --cs-warm-up",
+        "--model resnet18_v1 --init-params x",
+    ],
+)
+def test_accepted(line):
+    check(line)
+
+
+PUBLISHED = """
+    --data-dir --rec-train --rec-train-idx --rec-val --rec-val-idx --use-rec --batch-size --dtype --num-gpus -j
+    --num-data-workers --num-epochs --lr --momentum --wd --lr-mode --lr-decay --lr-decay-period --lr-decay-epoch
+    --warmup-lr --warmup-epochs --last-gamma --mode --model --input-size --crop-ratio --use-pretrained --use-se --mixup
+    --mixup-alpha --mixup-off-epoch --label-smoothing --no-wd --teacher --temperature --hard-weight --batch-norm
+    --save-frequency --save-dir --resume-epoch --resume-params --resume-states --log-interval --logging-file --use-gn
+    --use-all-blocks --use-all-channels --epoch-start-cs --last-conv-after-pooling --cs-warm-up --channels-layout
+    --ignore-first-two-cs --reduced-dataset-scale --train-upper-constraints --train-bottom-constraints
+    --train-constraint-method --flop-param-method --block-choices --channel-choices
+    --dataset --architecture --seed --resume
+"""
+
+
+def test_flags_that_people_use_stay(capsys):
+    with pytest.raises(SystemExit):
+        train_imagenet.main(["--help"])
+    known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
+    assert set(PUBLISHED.split()) - known == set()

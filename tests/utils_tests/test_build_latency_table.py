@@ -1,0 +1,193 @@
+"""The builder of latency tables on a tiny space: what it times, what it writes, how it goes on, what it refuses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY, VARIANTS, fails
+
+from spos.core.flags import run_program
+from spos.engine.compat import mx
+from spos.latency import graphs
+from spos.latency.graphs import GraphMaker, fill, repeated_block
+from spos.latency.measurements import place_of
+from spos.latency.table import LatencyTable
+from spos.runs.files import write_json
+from spos.search.domain import Domain
+from utils import build_latency_table
+from utils.plot import __main__ as plot
+
+SPACE = replace(TINY, min_channel_choice=7)
+QUICK = ("--max-rounds", 10, "--passes", 2, "--copies", 2, "--fit-networks", 3, "--held-out-networks", 4)
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory):
+    """The parameter file of a supernet, as far as the builder looks: its run says what space it has."""
+    folder = tmp_path_factory.mktemp("supernet")
+    write_json(folder / "config.json", {"program": "train_imagenet.py", "space": SPACE.to_json(), "options": {}})
+    return folder / "model.params"
+
+
+def build(*argv):
+    return run_program(build_latency_table.main, [str(item) for item in argv])
+
+
+@pytest.fixture(scope="module")
+def run(supernet, tmp_path_factory):
+    """A finished run that was stopped twice: (folder, rows that were there when it went on)."""
+    folder = tmp_path_factory.mktemp("latency") / "run"
+    argv = ("--supernet-params", supernet, *QUICK, "--save-dir", folder)
+    time_in_turns, lines = build_latency_table.time_in_turns, []
+    with pytest.MonkeyPatch.context() as patch:
+        for stop_after in (1, 5):
+            left = [stop_after]
+
+            def stopping(*args, left=left):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return time_in_turns(*args)
+
+            patch.setattr(build_latency_table, "time_in_turns", stopping)
+            assert build(*argv) == 130
+            lines.append((folder / "measurements.jsonl").read_text())
+    assert build(*argv, "--resume") == 0
+    return folder, lines
+
+
+def test_the_table_serves_a_search(run, rng):
+    table = LatencyTable.read(run[0] / "latency.json")
+    assert table.space == SPACE and table.held_out_error == table.details["held_out"]["median_error"]
+    assert "thread" in table.device and table.versions["mxnet"] == mx.__version__
+    domain = Domain(SPACE, latency=table)
+    assert all(domain.cost(domain.sample(rng)).latency_ms > 0 for _ in range(10))
+
+
+def test_a_stopped_measurement_goes_on(run):
+    folder, lines = run
+    text = (folder / "measurements.jsonl").read_text()
+    assert [len(part.splitlines()) for part in lines] == [1, 6]
+    assert text.startswith(lines[1]) and lines[1].startswith(lines[0])
+    places = [place_of(row) for row in map(json.loads, text.splitlines())]
+    assert len(places) == len(set(places)) == 2 * (1 + 4 * 4 + 1 + 1)
+
+
+def test_a_finished_measurement_is_not_repeated(run, supernet, monkeypatch, capsys):
+    before = (run[0] / "latency.json").read_bytes()
+    monkeypatch.setattr(build_latency_table, "time_in_turns", None)
+    assert build("--supernet-params", supernet, *QUICK, "--save-dir", run[0]) == 0
+    assert (run[0] / "latency.json").read_bytes() == before
+    assert "held-out networks  median error" in capsys.readouterr().out
+
+
+def test_its_figure(run, tmp_path, capsys):
+    outputs = [tmp_path / name for name in ("a.png", "b.png")]
+    for output in outputs:
+        assert run_program(plot.main, ["latency", str(run[0]), str(run[0]), "--output", str(output)]) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert "Kendall tau-b" in capsys.readouterr().out
+
+
+def test_its_held_out_networks(run, tmp_path, capsys):
+    argv = ["latency", run[0], "--networks", "csv", "--output", tmp_path / "latency.png"]
+    assert run_program(plot.main, [str(item) for item in argv]) == 0
+    header, *rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert header == "flops,measured_ms,predicted_ms,error" and len(rows) == 4
+    for row in rows:
+        flops, measured, predicted, error = map(float, row.split(","))
+        assert flops > 1e4 and measured > 0 and error == pytest.approx(predicted / measured - 1)
+
+
+def test_a_figure_of_no_run_is_refused(run, supernet, tmp_path, capsys):
+    fails(plot.main, ["latency", supernet.parent], capsys, "is not a run of utils.build_latency_table")
+    fails(plot.main, ["latency", *[run[0]] * 5], capsys, "at most 4 latency tables")
+
+
+def test_another_measurement_is_not_overwritten(run, supernet, capsys):
+    argv = ["--supernet-params", supernet, *QUICK, "--save-dir", run[0]]
+    fails(build_latency_table.main, [*argv, "--batch-size", 2], capsys, "holds another run: --batch-size was 1")
+
+
+def test_other_threads_are_another_measurement(run, supernet, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    argv = ["--supernet-params", supernet, *QUICK, "--save-dir", run[0]]
+    fails(build_latency_table.main, argv, capsys, "the device, or its number of threads, has changed")
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    (
+        (("--dtype", "float16"), "no float16 convolutions on a CPU"),
+        (("--device", "gpu"), "sees no GPU"),
+        (("--fit-networks", 2), "--fit-networks must be at least 3"),
+        (("--held-out-networks", 1), "--held-out-networks at least 2"),
+        (("--max-rounds", 9), "--max-rounds must be at least 10"),
+        (("--error", 0), "must be above 0"),
+        (("--supernet-params", "gone.params"), "does not lie in a run"),
+        (("--supernet-params", "gone.params", "--use-se"), "leave out flags of the space"),
+        (("--supernet-params", "gone.params", "--classes", 3), "leave out flags of the space"),
+    ),
+)
+def test_bad_flags_are_one_line(argv, words, capsys, tmp_path):
+    fails(build_latency_table.main, [*argv, "--save-dir", tmp_path / "run"], capsys, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_of_too_few_networks_is_refused(supernet, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(build_latency_table, "draw_networks", lambda *_: [SPACE.widest((0,) * 4)] * 2)
+    argv = ["--supernet-params", supernet, "--save-dir", tmp_path / "run"]
+    fails(build_latency_table.main, argv, capsys, "too few networks for 'fit': 2, not 3")
+
+
+def test_processor_time_is_for_one_thread(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    fails(build_latency_table.main, ["--clock", "cpu", "--save-dir", tmp_path], capsys, "set OMP_NUM_THREADS=1")
+
+
+@pytest.mark.parametrize("block_choice", range(4))
+def test_copies_run_one_behind_the_other_where_the_map_keeps_its_shape(block_choice):
+    net = repeated_block(SPACE, 1, block_choice, 8, copies=2)
+    fill(net, mx.cpu())
+    block = SPACE.choice_blocks[1]
+    x = mx.nd.random.normal(shape=(2, block.in_channels, block.in_size, block.in_size))
+    first, second = net.copies
+    assert not np.array_equal(
+        first.main_branch[0].weight.data().asnumpy(), second.main_branch[0].weight.data().asnumpy()
+    )
+    assert np.array_equal(net(x).asnumpy(), second(first(x)).asnumpy())
+
+
+def test_copies_of_a_block_that_projects_run_beside_each_other():
+    net = repeated_block(SPACE, 2, 3, 8, copies=3)
+    fill(net, mx.cpu())
+    net.hybridize()
+    block = SPACE.choice_blocks[2]
+    x = mx.nd.random.normal(shape=(2, block.in_channels, block.in_size, block.in_size))
+    outputs = net(x)
+    assert [out.shape for out in outputs] == [(2, block.out_channels, block.in_size // 2, block.in_size // 2)] * 3
+    assert np.array_equal(outputs[2].asnumpy(), net.copies[2](x).asnumpy())
+
+
+@pytest.mark.parametrize("variant", ("plain", "se-last-conv"))
+def test_activations_neither_vanish_nor_explode(variant, monkeypatch, rng):
+    """Denormal numbers would make a network slower than it is in use."""
+    space = replace(VARIANTS[variant], input_size=32)
+    calls = []
+    compile_net = GraphMaker._compile
+    monkeypatch.setattr(
+        graphs.GraphMaker, "_compile", lambda self, net, x: calls.append((net, x)) or compile_net(self, net, x)
+    )
+    GraphMaker(space, mx.cpu()).network(space.sample(rng))
+    ((net, x),) = calls
+    assert 1e-3 < np.abs(net(x).asnumpy()).mean() < 1e6
+
+
+@pytest.mark.parametrize("dtype", ("float32", "int8"))
+def test_everything_runs_in_every_precision(dtype, rng):
+    maker = GraphMaker(SPACE, mx.cpu(), dtype, batch_size=2)
+    runs = [maker.stem(), maker.tail(), maker.network(SPACE.sample(rng))]
+    runs += [maker.block(index, block_choice, 7, copies=2) for index in (0, 3) for block_choice in (1, 3)]
+    for run in runs:
+        run()

@@ -1,0 +1,112 @@
+"""Figures of counted costs: what they are drawn from, the same file from the same numbers, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+
+from spos.core.flags import run_program
+from spos.counting.distribution import sample_costs
+from spos.runs.files import write_json
+from spos.space.architecture_file import ArchitectureRecord, load_architecture, published_architectures
+from spos.space.cost import ZERO, cost_table, count_architecture
+from utils.plot import __main__ as plot
+from utils.plot.distribution import reachable_hull
+from utils.plot.stages import stage_costs
+
+SE = ["--use-se", "--last-conv-after-pooling"]
+
+
+def cross(origin, first, second):
+    """Above 0 where `second` lies to the left of the way from `origin` to `first`."""
+    (x, y), (u, v) = np.transpose(first - origin), np.transpose(second - origin)
+    return x * v - y * u
+
+
+def test_a_distribution_is_plotted_and_its_numbers_printed(tmp_path, capsys):
+    files = [tmp_path / name for name in ("one.png", "two.png", "other.png")]
+    for file, seed in zip(files, ("0", "0", "1")):
+        flags = ["distribution", *SE, "--samples", "500", "--seed", seed, "--output", str(file)]
+        assert run_program(plot.main, flags) == 0
+    printed = capsys.readouterr().out
+    assert "FLOPs          64.163 to 849.515 M, mean 332.961 M, standard deviation 43.616 M; drawn" in printed
+    assert "params         2.403 to 7.480 M, mean 3.919 M" in printed and "correlation    0.631" in printed
+    first, second, other = (file.read_bytes() for file in files)
+    assert first == second != other
+
+
+def test_the_figure_names_the_comparison_model(tmp_path):
+    output = tmp_path / "distribution.svg"
+    flags = ["distribution", "--samples", "50", "--comparison-model", "MobileNetV3_large", "--output", str(output)]
+    assert run_program(plot.main, flags) == 0
+    assert "combined score 1 (MobileNetV3_large)" in output.read_text()
+
+
+@pytest.mark.parametrize("lowest", (0, 5))
+def test_no_architecture_lies_outside_the_hull(space, lowest, rng):
+    space = replace(space, min_channel_choice=lowest)
+    corners = reachable_hull(space)
+    assert len(np.unique(corners, axis=0)) == len(corners) > 4
+    following = np.roll(corners, -1, axis=0)
+    assert (cross(corners, following, np.roll(corners, -2, axis=0)) > 0).all()  # convex, counterclockwise
+    (low_macs, low_params), (high_macs, high_params) = cost_table(space).range()
+    assert (corners.min(0) == (low_macs, low_params)).all() and (corners.max(0) == (high_macs, high_params)).all()
+    inside = [cross(start, end, sample_costs(space, 500, rng)) for start, end in zip(corners, following)]
+    assert (np.array(inside) >= 0).all()
+
+
+def test_the_hull_of_a_single_architecture_is_its_cost():
+    space = replace(TINY, blocks=TINY.blocks[:1], min_channel_choice=TINY.max_channel_choice)
+    assert reachable_hull(space).tolist() == [list(cost_table(space).range()[0])]
+
+
+@pytest.mark.parametrize("name", published_architectures())
+def test_stages_add_up_to_the_architecture(name):
+    record = load_architecture(name)
+    parts = stage_costs(record)
+    assert list(parts) == ["stem", "stage 1", "stage 2", "stage 3", "stage 4", "head, classifier"]
+    assert parts["stem"] == (16 * 112 * 112 * 27, 16 * 27 + 32)
+    assert sum(parts.values(), ZERO) == count_architecture(record.space, record.architecture)
+
+
+def test_stages_are_plotted_for_several_architectures(tmp_path, capsys):
+    flags = ["stages", "--architecture", "oneshot-s+", "--architecture", "oneshot"]
+    for name in ("one", "two"):
+        assert run_program(plot.main, [*flags, "--output", str(tmp_path / f"{name}.png")]) == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    printed = capsys.readouterr().out
+    assert "oneshot-s+  291.476 M FLOPs, 3.542 M params (stem 1.9%, 0.0%; stage 1 20.8%, 0.5%;" in printed
+    assert printed.index("oneshot-s+") < printed.index("oneshot ")
+
+
+def test_stages_of_all_published_architectures_are_the_default(tmp_path):
+    output = tmp_path / "stages.svg"
+    assert run_program(plot.main, ["stages", "--output", str(output)]) == 0
+    assert all(f"<!-- {name} -->" in output.read_text() for name in (*published_architectures(), "head, classifier"))
+
+
+def test_spaces_of_different_depth_are_not_compared(tmp_path, capsys, rng):
+    path = tmp_path / "tiny.json"
+    write_json(path, ArchitectureRecord(TINY, TINY.sample(rng), {}).to_json())
+    assert run_program(plot.main, ["stages", "--architecture", str(path), "--architecture", "oneshot"]) == 2
+    assert "oneshot has 4 stages" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv, word",
+    (
+        (["distribution", "--output", "figure.jpg"], ".png, .svg, .pdf"),
+        (["distribution", "--strides", "2,2"], "stride plan"),
+        (["stages", "--architecture", "twoshot"], "no architecture 'twoshot'"),
+        (["stages", "--output", "figure"], ".png, .svg, .pdf"),
+    ),
+)
+def test_bad_input_is_one_line(argv, word, capsys):
+    assert run_program(plot.main, argv) == 2
+    printed = capsys.readouterr().err
+    assert word in printed and printed.count("\n") == 1
+
+
+def test_the_figure_of_the_readme_is_small():
+    assert (ROOT / "images" / "distribution.png").stat().st_size < 200_000

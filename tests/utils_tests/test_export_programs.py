@@ -1,0 +1,208 @@
+"""utils.export_model and utils.quantize on a subnet that was trained: files, reports, refusals."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import data_flags, fails
+
+import train_imagenet
+from spos.deploy.export import output_name
+from spos.deploy.exported import open_exported
+from spos.deploy.flags import FORMATS, TrainedOptions
+from spos.deploy.parity import random_images, relative_difference, rms_error
+from spos.deploy.subnet import as_function
+from spos.deploy.trained import open_trained
+from spos.engine.parameters import load_arrays, save_arrays
+from spos.space.flags import ArchitectureOptions, SpaceOptions
+from utils import export_model, merge_bn, quantize
+
+BLOCKS, CHANNELS = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["2", "5", "4", "3", "7"] * 4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, work):
+    """The run of a subnet that was trained for two epochs."""
+    folder = tmp_path_factory.mktemp("deploy") / "run"
+    flags = ["--model", "ShuffleNas_fixArch", "--block-choices", BLOCKS, "--channel-choices", CHANNELS]
+    flags += ["--use-se", "--last-conv-after-pooling", "--num-epochs", "2", "--lr", "0.1", "--save-dir", str(folder)]
+    assert train_imagenet.main([*flags, *data_flags(work)]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(run, tmp_path):
+    """A copy of the run that a test may write to."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def plain_logits(params, images):
+    trained = open_trained(TrainedOptions(str(params)), ArchitectureOptions(), SpaceOptions())
+    return as_function(trained.subnet.network())(images)
+
+
+def test_trained_weights_merge(here, capsys):
+    assert merge_bn.main(["--params", str(here / "model.params")]) == 0
+    images = random_images(32)
+    merged = plain_logits(here / "model-merged.params", images)  # the run says of which architecture
+    assert relative_difference(plain_logits(here / "model.params", images), merged) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "flags, files",
+    (
+        (["--format", "mxnet", "--shuffle-by-conv"], ["model-0000.params", "model-symbol.json"]),
+        pytest.param(["--format", "onnx"], ["model.onnx"], id="onnx"),
+        pytest.param(["--format", "onnx", "--pad-to", "1", "--shuffle-by-conv"], ["model.onnx"], id="onnx-conv"),
+    ),
+)
+def test_exported_files_compute_the_same(here, flags, files, capsys):
+    if "onnx" in flags:
+        pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
+    before = {path.name for path in here.iterdir()}
+    assert export_model.main(["--params", str(here / "model.params"), *flags]) == 0
+    assert sorted({path.name for path in here.iterdir()} - before) == files
+    exported = open_exported(here / files[-1])
+    images = random_images(32, 5)
+    assert relative_difference(plain_logits(here / "model.params", images), exported(images)) < 1e-4
+    info = exported.info
+    assert info.preprocessing.input_size == 32 and info.precision == "float32"
+    assert info.architecture["block_choices"] == [0, 3, 1, 2] * 5
+    assert info.architecture["space"]["width_multiple"] == 1  # as trained, whatever the padding
+    assert f"{'logits':7} differ by" in capsys.readouterr().out
+
+
+def test_a_checkpoint_and_merged_parameters_are_exported_too(here, tmp_path):
+    checkpoint = sorted((here / "checkpoints").iterdir())[-1] / "model.params"
+    assert merge_bn.main(["--params", str(checkpoint), "--output", str(here / "merged.params")]) == 0
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    for params, output in zip((checkpoint, here / "merged.params"), outputs):
+        assert export_model.main(["--params", str(params), "--format", "mxnet", "--output", str(output)]) == 0
+    images = random_images(32)
+    one, two = (open_exported(output)(images) for output in outputs)
+    np.testing.assert_array_equal(one, two)
+
+
+def test_int8_of_a_checkpoint_reads_the_lists_of_its_run(here, tmp_path):
+    checkpoint = sorted((here / "checkpoints").iterdir())[-1]
+    before = sorted(checkpoint.iterdir())
+    flags = ["--format", "mxnet", "--dtype", "int8", "--calibration-images", "10", "--output", str(tmp_path / "net")]
+    assert export_model.main(["--params", str(checkpoint / "model.params"), *flags]) == 0
+    assert sorted(checkpoint.iterdir()) == before
+
+
+def test_another_input_size_is_exported(here):
+    flags = ["--params", str(here / "model.params"), "--format", "mxnet", "--input-size", "64", "--crop-ratio", "0.5"]
+    assert export_model.main(flags) == 0
+    exported, images = open_exported(here / "model-symbol.json"), random_images(64)
+    assert exported.info.preprocessing.input_size == 64 and exported.info.preprocessing.crop_ratio == 0.5
+    assert relative_difference(plain_logits(here / "model.params", images), exported(images)) < 1e-4
+
+
+def test_class_names_come_from_a_file(here, tmp_path, capsys):
+    names = [f"digit {i}" for i in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    flags = ["--params", here / "model.params", "--format", "mxnet"]
+    assert export_model.main([*map(str, flags), "--class-names", str(tmp_path / "names.txt")]) == 0
+    assert open_exported(here / "model-symbol.json").info.preprocessing.class_names == tuple(names)
+    (tmp_path / "names.txt").write_text("one\ntwo\n", encoding="utf-8")
+    fails(export_model.main, [*flags, "--class-names", tmp_path / "names.txt"], capsys, "2 names", "10 classes")
+
+
+@pytest.mark.parametrize("runtime", ("mxnet", "onnx"))
+def test_quantize_reports_and_writes(here, runtime, capsys):
+    if runtime == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
+    flags = ["--params", str(here / "model.params"), "--format", runtime, "--json", "--calibration-images", "20"]
+    capsys.readouterr()
+    assert quantize.main([*flags, "--test-images", "30", "--float-first-conv", "--float-se"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["calibration"] == "naive" and result["calibration_images"] == 20
+    assert result["accuracy"]["int8"]["num_images"] == result["accuracy"]["float32"]["num_images"] == 30
+    assert set(result["milliseconds"]) == {"1", "32"} and result["bytes"]["int8"] > 0
+    assert 0 < result["logits_rms_error"] < 0.5
+    exported, images = open_exported(result["files"][0]), random_images(32, 8)
+    assert exported.info.precision == "int8"
+    assert rms_error(plain_logits(here / "model.params", images), exported(images)) < 0.5
+
+
+def test_the_best_calibration_is_chosen_on_held_out_images(here, capsys):
+    pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
+    flags = ["--params", str(here / "model.params"), "--format", "onnx", "--calibration", "best", "--test-images", "10"]
+    assert quantize.main(flags) == 0
+    lines = capsys.readouterr().out.splitlines()
+    tried = {line.split()[0]: float(line.split()[3].rstrip("%")) for line in lines if "held-out" in line}
+    assert list(tried) == ["naive", "percentile", "entropy"]
+    chosen = lines[0].split()[1].rstrip(",")
+    assert tried[chosen] == max(tried.values())
+
+
+@pytest.mark.parametrize(
+    "given, dtype, expected",
+    (
+        ("", "float32", "runs/net"),
+        ("", "int8", "runs/net-int8"),
+        ("out/small", "int8", "out/small"),
+        ("out/small.onnx", "float32", "out/small"),
+        ("out/small-symbol.json", "float32", "out/small"),
+        ("out/v1.5", "float32", "out/v1.5"),
+    ),
+)
+def test_names_of_files(given, dtype, expected):
+    assert output_name(Path("runs/net.params"), dtype, given) == Path(expected)
+
+
+def test_bad_input_is_one_line_and_leaves_no_file(here, tmp_path, capsys):
+    params = here / "model.params"
+    arrays = load_arrays(params)
+    truncated = here / "truncated.params"
+    truncated.write_bytes(params.read_bytes()[:5000])
+    alone = tmp_path / "alone.params"
+    shutil.copy(params, alone)
+    save_arrays(here / "other.params", {**arrays, "features.3.main_branch.0.weight": arrays["output.0.weight"]})
+    before = sorted(here.iterdir())
+    (tmp_path / "names.txt").write_text("\n".join("0123456789"), encoding="utf-8")
+    named = ("--class-names", tmp_path / "names.txt")
+    missing = ("--rec-train", tmp_path / "gone.rec", "--rec-val", tmp_path / "gone.rec")
+    for program, flags, words in (
+        (export_model, ("--params", tmp_path / "none.params"), ["does not exist"]),
+        (export_model, ("--params", truncated), ["damaged"]),
+        (export_model, ("--params", alone), ["name its architecture"]),
+        (export_model, ("--params", alone, "--architecture", "oneshot"), ["belongs to another network"]),
+        (export_model, ("--params", params, "--architecture", "oneshot"), ["run of another architecture"]),
+        (export_model, ("--params", here / "other.params"), ["belongs to another network", "features.3.main_branch.0"]),
+        (export_model, ("--params", params, "--output", params / "below"), ["cannot be written"]),
+        (export_model, ("--params", params, "--class-names", tmp_path / "none.txt"), ["cannot be read"]),
+        (export_model, ("--params", params, "--strides", "2,2,2,2,2"), ["--strides", "lies in a run"]),
+        (quantize, ("--params", params, *missing), ["gone.rec does not exist"]),
+        (quantize, ("--params", params, *named, "--int8-error-max", "1e-6"), ["above --int8-error-max"]),
+        (quantize, ("--params", params, "--calibration", "guess"), ["invalid choice"]),
+        (quantize, ("--params", params, "--calibration-images", "0"), ["at least 1"]),
+    ):
+        fails(program.main, flags, capsys, *words)
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.fixture(scope="module")
+def trained_digits(tmp_path_factory):
+    """oneshot-s+ by the quickstart's recipe."""
+    folder = tmp_path_factory.mktemp("digits")
+    flags = "--model ShuffleNas_fixArch --architecture oneshot-s+ --dataset digits --num-epochs 8 --batch-size 64"
+    flags += " --lr 0.1 --warmup-epochs 1 --label-smoothing --no-wd -j 2"
+    assert train_imagenet.main([*flags.split(), "--data-dir", str(folder), "--save-dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("runtime", FORMATS)
+def test_int8_of_the_digits_loses_at_most_half_a_point(trained_digits, runtime, capsys):
+    if runtime == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
+    capsys.readouterr()
+    assert quantize.main(["--params", str(trained_digits / "model.params"), "--format", runtime, "--json"]) == 0
+    accuracies = json.loads(capsys.readouterr().out)["accuracy"]
+    assert accuracies["float32"]["top1"] > 0.95
+    assert accuracies["int8"]["top1"] > accuracies["float32"]["top1"] - 0.005

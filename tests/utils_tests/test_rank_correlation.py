@@ -1,0 +1,158 @@
+"""The harness of rank correlation: its plan, its numbers from known accuracies, and a whole run of the programs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import TINY, data_flags, fails
+from study_tests.test_alone import trainer  # noqa: F401  a fixture
+
+import train_imagenet
+from spos.core.errors import InputError
+from spos.runs.files import read_json
+from spos.runs.journal import read_rows
+from spos.runs.run import PIXELS_FOLDER
+from spos.scoring.job import open_supernets
+from spos.scoring.many import SCORES_FILE
+from spos.space.cost import cost_table
+from spos.space.space import architecture_of
+from spos.study.alone import ALONE_FILE
+from spos.study.rank import FLOPS, PARAMS, RankingOptions, plan, rank, seed_agreement
+from utils import rank_correlation
+
+
+def test_architectures_are_drawn_evenly_from_the_strata_of_flops():
+    networks = plan(TINY, RankingOptions(num_architectures=12, strata=4, seeds=2))
+    table = cost_table(TINY)
+    strata = [network.about["stratum"] for network in networks]
+    assert strata == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + strata[:12]
+    macs = [table.cost(network.architecture).macs for network in networks[:12]]
+    assert max(macs[:3]) <= min(macs[3:6]) and max(macs[6:9]) <= min(macs[9:])
+    assert [network.seed for network in networks] == [0] * 12 + [1] * 12
+    assert len({network.architecture for network in networks}) == 12
+
+
+def test_more_architectures_contain_the_fewer():
+    few, many = (
+        {network.architecture for network in plan(TINY, RankingOptions(num_architectures=count, strata=4))}
+        for count in (8, 16)
+    )
+    assert few < many
+
+
+def make_rows(num, seeds=(0,)):
+    """Rows of networks whose accuracy rises with the stratum, a little less with each seed."""
+    networks = plan(TINY, RankingOptions(num_architectures=num, strata=2, seeds=len(seeds)))
+    table = cost_table(TINY)
+    rows = []
+    for i, network in enumerate(networks):
+        cost = table.cost(network.architecture)
+        choices = {"block_choices": network.architecture.block_choices}
+        choices["channel_choices"] = network.architecture.channel_choices
+        top1 = 0.5 + (i % num) / 100 - network.seed / 1000
+        rows.append(
+            {**choices, **network.about, "seed": network.seed, "flops": cost.macs, "params": cost.params, "top1": top1}
+        )
+    return rows
+
+
+def test_truth_is_the_mean_over_the_seeds():
+    rows = make_rows(6, seeds=(0, 1))
+    scores = {"supernet": [{"top1": i / 10} for i in range(6)]}
+    ranked = rank(rows, scores)
+    assert ranked.truth == pytest.approx([0.5 + i / 100 - 0.0005 for i in range(6)])
+    assert ranked.strata.tolist() == [0, 0, 0, 1, 1, 1]
+    assert list(ranked.predictors) == ["supernet", FLOPS, PARAMS]
+    assert ranked.predictors[FLOPS].tolist() == [row["flops"] for row in rows[:6]]
+    assert seed_agreement(rows) == pytest.approx(1) and seed_agreement(rows[:6]) is None
+
+
+def test_the_text_has_a_line_for_each_predictor(capsys):
+    rows = make_rows(6, seeds=(0, 1))
+    ranked = rank(rows, {"supernet": [{"top1": i / 10} for i in range(6)]})
+    found = rank_correlation.correlate(ranked, FLOPS, np.random.default_rng(0))
+    text = rank_correlation.text(ranked, found, rows)
+    assert "6 architectures in 2 strata of FLOPs, 12 networks trained alone: top-1 49.95% to 54.95%" in text
+    lines = [line.split()[0] for line in text.splitlines()]
+    assert lines[2:5] == ["supernet", FLOPS, PARAMS]
+    assert text.splitlines()[2].split()[1] == "+1.000"
+    assert "two seeds" in text.splitlines()[-1]
+
+
+RECIPE = ["--num-epochs", "1", "--lr", "0.1", "--batch-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory):
+    """A supernet of the small layout, hardly trained."""
+    from conftest import make_work
+
+    work = make_work(tmp_path_factory.mktemp("supernet"))
+    flags = data_flags(work, strides="2,2,2,2,2")
+    argv = ["--model", "ShuffleNas", "--channels-layout", "Small", "--val-architectures", "1", *RECIPE, *flags]
+    assert train_imagenet.main([*argv, "--save-dir", str(work / "supernet")]) == 0
+    return work
+
+
+def ranking_flags(work, folder, *more):
+    own = ["--supernet", work / "supernet", "--num-architectures", 6, "--strata", 2, "--save-dir", folder]
+    return [str(item) for item in [*own, *more, "--"]]
+
+
+def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, capsys):  # noqa: F811
+    """Real scores by a supernet, in two processes; a program that stands for the trainer."""
+    out = tmp_path / "ranking"
+    argv = ranking_flags(supernet, out, "--jobs", 2, "--output", tmp_path / "ranking.png", "--json")
+    argv += ["--seconds", "0"]
+    assert rank_correlation.main(argv) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record == read_json(out / "correlation.json")
+    assert set(record["predictors"]) == {"supernet", FLOPS, PARAMS}
+    assert record["architectures"] == record["networks"] == 6
+    assert record["predictors"][FLOPS]["gain_over_baseline"] is None
+    assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / PIXELS_FOLDER).exists()  # decoded once, for both processes
+    files = {name: (out / name).read_bytes() for name in (ALONE_FILE, SCORES_FILE)}
+    assert {architecture_of(row) for row in read_rows(out / SCORES_FILE)} == {
+        architecture_of(row) for row in read_rows(out / ALONE_FILE)
+    }
+    assert rank_correlation.main(argv) == 0  # nothing is trained or scored again
+    assert {name: (out / name).read_bytes() for name in files} == files
+    fails(rank_correlation.main, [*argv, "--seconds", "1"], capsys, "recipe", "another --save-dir")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    (
+        (["--supernet", "nowhere"], ["nowhere is no folder"]),
+        (["--num-architectures", "7"], ["shared out evenly"]),
+        (["--output", "figure.txt"], ["must end in"]),
+    ),
+)
+def test_bad_flags_are_one_line(supernet, tmp_path, capsys, change, words):
+    own = ranking_flags(supernet, tmp_path / "out")[:-1]
+    fails(rank_correlation.main, [*own, *change, "--", *RECIPE], capsys, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_is_needed(supernet, tmp_path, capsys):
+    fails(rank_correlation.main, ranking_flags(supernet, tmp_path / "out"), capsys, "the recipe is missing")
+
+
+def test_supernets_must_be_finished_and_differ_in_name(supernet, tmp_path):
+    shutil.copytree(supernet / "supernet", tmp_path / "half")
+    (tmp_path / "half" / "model.params").unlink()
+    with pytest.raises(InputError, match="is not finished: it has no model.params"):
+        open_supernets([tmp_path / "half"], 32)
+    with pytest.raises(InputError, match="two of the supernets are named supernet"):
+        open_supernets([supernet / "supernet"] * 2, 32)
+
+
+@pytest.mark.slow
+def test_networks_are_trained_by_the_real_program(supernet, tmp_path, capsys):
+    argv = ranking_flags(supernet, tmp_path / "ranking", "--num-architectures", 4, "--jobs", 2)
+    assert rank_correlation.main([*argv, *RECIPE, *data_flags(supernet, strides="2,2,2,2,2")]) == 0
+    assert "4 architectures in 2 strata of FLOPs, 4 networks trained alone" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "ranking" / ALONE_FILE)
+    assert [row["num_images"] for row in rows] == [40] * 4 and all(0 <= row["top1"] <= 1 for row in rows)

@@ -1,0 +1,150 @@
+"""Figures of the method: what is drawn follows the space, the layers and the sampling policy; what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, VARIANTS
+from matplotlib.colors import to_rgb
+
+from spos.core.flags import run_program
+from spos.space.layer_specs import BRANCH_FAMILIES, choice_block, depthwise
+from spos.space.space import BLOCK_KINDS, LAYOUTS, BlockKind, search_space
+from utils.plot import __main__ as plot
+from utils.plot.blocks import drawings_of, plot_blocks
+from utils.plot.style import ORANGE
+from utils.plot.supernet import plot_supernet
+from utils.plot.warm_up import plot_warm_up, policy_of
+
+SE = ["--use-se", "--last-conv-after-pooling"]
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def texts_of_blocks(space, stage=-1):
+    return texts(plot_blocks(space, drawings_of(space, range(len(space.stages))[stage])))
+
+
+@pytest.mark.parametrize("flags", (["blocks", "--use-se"], ["supernet", *SE], ["warm-up"]), ids=lambda flags: flags[0])
+def test_a_figure_is_written_and_depends_on_its_flags_alone(flags, tmp_path, capsys):
+    files = [tmp_path / name for name in ("one.png", "two.png")]
+    for file in files:
+        assert run_program(plot.main, [*flags, "--output", str(file)]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert str(files[1]) in capsys.readouterr().out
+
+
+def test_blocks_show_the_channels_of_the_layout():
+    for layout, stage, expected in (
+        ("OneShot", 0, {"6–64", "16 × 112 × 112", "64 × 56 × 56", "48"}),
+        ("ShuffleNetV2+", 1, {"12–128", "48 × 56 × 56", "128 × 28 × 28", "80"}),
+        ("Small", 3, {"25–256", "128 × 14 × 14", "256 × 7 × 7", "128"}),
+    ):
+        assert expected <= set(texts_of_blocks(search_space(layout), stage))
+
+
+def test_blocks_show_every_layer_of_every_family(space):
+    last = space.choice_blocks[-1]
+    shown, drawings = texts_of_blocks(space), drawings_of(space, last.stage)
+    for family, block_choice in (("shuffle", 0), ("xception", 3)):
+        main, _ = choice_block(space, last.index, block_choice, 0)
+        one = next(one for one in drawings if one.kinds[0].family == family)
+        assert [rows[0] for rows in one.main] == list(main)
+    num_selections = sum(getattr(row[0], "selects", False) for one in drawings for row in one.main)
+    assert shown.count("channel selection") == num_selections == 2 * (2 + 4)  # with and without projection
+    assert ("SE" in shown) == space.use_se and ("hard-swish" in shown) == space.use_se
+
+
+def test_blocks_follow_a_change_of_the_layers(monkeypatch):
+    def twice(c_in, c_mid, c_out, kernel_size, stride, act):
+        return (*BRANCH_FAMILIES["shuffle"](c_in, c_mid, c_out, kernel_size, stride, act), depthwise(c_out, 9, 1))
+
+    monkeypatch.setitem(BRANCH_FAMILIES, "twice", twice)
+    shown = texts_of_blocks(replace(search_space(), blocks=(BlockKind("TWICE", "twice", "twice", 5),)))
+    assert shown.count("9×9 depthwise, BN") == 2 and "TWICE" in shown and "SNB-3" not in shown
+
+
+def test_kernels_are_numbers_where_they_do_not_depend_on_the_choice():
+    assert "k×k depthwise, BN" in texts_of_blocks(search_space())
+    shown = texts_of_blocks(replace(search_space(), blocks=BLOCK_KINDS[1:2]))
+    assert "5×5 depthwise, BN" in shown and "k×k depthwise, BN" not in shown
+
+
+def test_a_stage_of_one_block_has_no_other_blocks():
+    space = replace(TINY, stages=(replace(TINY.stages[0], num_blocks=1), TINY.stages[1]))
+    assert [one.place for one in drawings_of(space, 0)] == ["first block of stage 1, stride 2"] * 2
+
+
+def test_a_single_width_is_no_range():
+    space = replace(search_space(), min_channel_choice=9)
+    assert {"640"} <= set(texts_of_blocks(space)) and not any("–" in text for text in texts_of_blocks(space))
+
+
+@pytest.mark.parametrize("name", (*VARIANTS, *LAYOUTS, "tiny"))
+def test_a_supernet_shows_every_choice_and_one_path(name, rng):
+    space = TINY if name == "tiny" else VARIANTS.get(name) or search_space(name)
+    path = space.sample(rng)
+    figure = plot_supernet(space, path)
+    num_choices = space.num_choice_blocks * (space.num_block_choices + len(space.searchable_channel_choices))
+    boxes = [patch for patch in figure.axes[0].patches if type(patch).__name__ == "Rectangle" and patch.zorder == 3]
+    chosen = [box for box in boxes if np.allclose(box.get_facecolor()[:3], to_rgb(ORANGE))]
+    assert (len(boxes), len(chosen)) == (num_choices, 2 * space.num_choice_blocks)
+    shown = texts(figure)
+    widths = [str(space.mid_channels(i, c)) for i, c in enumerate(path.channel_choices)]
+    assert [text for text in shown if text in widths][: len(widths)] == widths
+    names = {f"stage {len(space.stages)}", f"{space.num_classes} classes", *(kind.name for kind in space.blocks)}
+    assert names <= set(shown) and "1×1 conv" in shown and ("SE" in shown) == space.use_se
+
+
+def test_stages_of_a_supernet_show_their_resolutions():
+    shown = texts(plot_supernet(VARIANTS["small-images"], VARIANTS["small-images"].widest((0,) * 20)))
+    assert {"3 × 32 × 32", "16 × 32 × 32", "64 × 32 × 32", "640 × 4 × 4"} <= set(shown)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("start, is_short", ((0, False), (60, False), (3, True)))
+def test_bars_of_the_warm_up_are_what_is_sampled(layout, start, is_short):
+    policy = policy_of(layout, start, ignore_first_two_cs=is_short)
+    (axes,) = plot_warm_up({layout: policy}, 120).axes
+    bars = {round(bar.get_x() + bar.get_width() / 2): (bar.get_y(), bar.get_height()) for bar in axes.patches}
+    assert sorted(bars) == list(range(1, 121))
+    for epoch, (bottom, height) in bars.items():
+        assert bottom + 0.5 == policy.lowest_channel_choice(epoch - 1)
+        assert bottom + height - 0.5 == policy.space.max_channel_choice
+
+
+def test_the_published_schedule_is_printed(tmp_path, capsys):
+    assert run_program(plot.main, ["warm-up", "--output", str(tmp_path / "warm_up.svg")]) == 0
+    printed = capsys.readouterr().out
+    assert "2.0 in 1 to 60, 1.8 in epoch 61, 1.6 in epoch 62, 1.4 in epoch 63" in printed
+    assert "0.6 in 82 to 96, 0.4 in epoch 97, 0.2 in 98 to 120" in printed
+    drawn = (tmp_path / "warm_up.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("from 79", "from 98", "layout ShuffleNetV2+", "full width"))
+
+
+@pytest.mark.parametrize(
+    "argv, word",
+    (
+        (["blocks", "--stage", "5"], "layout OneShot has 4 stages"),
+        (["blocks", "--output", "blocks.gif"], ".png, .svg, .pdf"),
+        (["blocks", "--strides", "2,2"], "stride plan"),
+        (["supernet", "--output", "supernet"], ".png, .svg, .pdf"),
+        (["warm-up", "--num-epochs", "60"], "--epoch-start-cs 60 is not among the 60 epochs"),
+        (["animation", "gone"], "gone does not exist"),
+        (["animation", "gone", "--output", "search.png"], "must end in .gif"),
+    ),
+)
+def test_bad_input_is_one_line(argv, word, capsys):
+    assert run_program(plot.main, argv) == 2
+    printed = capsys.readouterr().err
+    assert word in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name, most",
+    (("choice_blocks.png", 5e5), ("supernet.png", 3e5), ("warm_up.png", 1e5), ("search_supernet.gif", 15e5)),
+)
+def test_figures_of_the_readme_are_small(name, most):
+    assert (ROOT / "images" / name).stat().st_size < most

@@ -1,0 +1,273 @@
+"""The page about a pipeline: what it says of whole, half-finished and damaged runs."""
+
+import json
+import re
+
+import pytest
+from pipeline_runs import SPACE, make_search_run, make_training, rows_of, write_run
+
+from spos.core.flags import run_program
+from spos.runs.run import open_run_directory
+from spos.space.space import Architecture
+from utils.report import __main__ as report
+from utils.report.architecture import KINDS, costs_by_block, draw, kind_table
+from utils.report.page import json_in_html
+
+MISSING = {
+    "supernet": "No run of a supernet was given",
+    "search": "No run of a search was given",
+    "subnet": "No run of a subnet was given",
+}
+
+
+@pytest.fixture
+def make_page(tmp_path):
+    """Runs the program on folders; the page without Plotly's own script."""
+
+    def make(*folders, code=0):
+        output = tmp_path / "page.html"
+        assert run_program(report.main, [*map(str, folders), "--output", str(output)]) == code
+        text = output.read_text("utf-8")
+        return re.sub(r"<script>(?!\").*?</script>", "", text, flags=re.S)
+
+    return make
+
+
+def best_of(folder):
+    row = max(rows_of(folder), key=lambda row: (row["fitness"], -row["evaluation"]))
+    return row, Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
+
+
+def plots_of(page):
+    found = re.findall(r'<script type="application/json" id="plot-\d+-data">(.*?)</script>', page, flags=re.S)
+    return [json.loads(text) for text in found]
+
+
+def search_plot_of(page):
+    return next(plot for plot in plots_of(page) if plot["axes"])
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    supernet, search = make_training(tmp_path / "supernet"), make_search_run(tmp_path / "search")
+    _, architecture = best_of(search)
+    return supernet, search, make_training(tmp_path / "subnet", "ShuffleNas_fixArch", architecture=architecture)
+
+
+def test_a_whole_pipeline_has_every_part_in_any_order(pipeline, make_page):
+    page = make_page(*pipeline)
+    row, _ = best_of(pipeline[1])
+    low, high = row["top1_interval"]
+    assert not any(sentence in page for sentence in MISSING.values())
+    assert (
+        f"Best top-1 with the supernet&#x27;s weights: {row['top1']:.2%} (95% interval {low:.2%} to {high:.2%})" in page
+    )
+    assert "25.00%, the mean of sampled architectures (20.0%, 30.0%), each after a BatchNorm update" in page
+    assert "so what follows is what happened" in page
+    assert "the supernet&#x27;s weights on 100 images, and 25.00% on 360 test images" in page
+    assert "20.81 to 29.72" in page  # Wilson's interval of 90 hits among 360
+    assert "<td>published</td>" in page.replace(' class=""', "") and "MobileNetV3-Large" in page
+    assert "bn_update_effect --supernet" in page
+    assert make_page(*reversed(pipeline)) == page
+
+
+def test_the_page_asks_nobody_for_anything(pipeline, tmp_path):
+    output = tmp_path / "page.html"
+    run_program(report.main, [*map(str, pipeline), "--output", str(output)])
+    text = output.read_text("utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=\"(?!data:)", text)
+
+
+def test_warm_ups_are_marked(pipeline, make_page):
+    shapes = [{shape["name"] for shape in plot["layout"].get("shapes", ())} for plot in plots_of(make_page(*pipeline))]
+    assert shapes[:2] == [{"learning rate warm-up", "full width", "channel warm-up"}] * 2
+    assert shapes[2] == {"learning rate warm-up"}
+
+
+def test_the_search_can_be_seen_against_every_cost_it_tells(tmp_path, make_page):
+    plot = search_plot_of(make_page(make_search_run(tmp_path / "plain")))
+    assert list(plot["axes"]) == ["flops", "params", "evaluation"]
+    page = make_page(make_search_run(tmp_path / "timed", latency=True))
+    assert list(search_plot_of(page)["axes"]) == ["flops", "params", "latency", "evaluation"]
+    assert '<option value="latency">latency (ms)</option>' in page
+
+
+def test_points_tell_their_architecture(pipeline, make_page):
+    plot = search_plot_of(make_page(*pipeline))
+    dropped, ties, points, front, best = plot["data"]
+    rows = rows_of(pipeline[1])
+    assert len(points["y"]) == len(rows) and not dropped["y"]
+    row, (facts, blocks, *_) = rows[7], points["customdata"][7]
+    assert blocks == row["block_choices"]
+    assert f"evaluation 7 · iteration {row['iteration']}" in facts
+    assert (
+        " | ".join(" ".join(map(str, row["channel_choices"][i:j])) for i, j in ((0, 4), (4, 8), (8, 16), (16, 20)))
+        in facts
+    )
+    assert plot["axes"]["flops"]["traces"][2]["x"][7] == row["flops"] / 1e6
+    assert points["marker"]["color"] == [row["iteration"] for row in rows]
+    assert plot["chosen"] == best["customdata"][0]
+    assert len(ties["y"]) == sum(best_of(pipeline[1])[0]["top1"] - other["top1"] <= 0.04 for other in rows) - 1
+
+
+def test_what_racing_dropped_is_apart_and_no_candidate_for_the_best(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "racing", drop=5)
+    plot = search_plot_of(make_page(folder))
+    assert len(plot["data"][0]["y"]) == 5
+    assert len(plot["data"][2]["y"]) == len(rows_of(folder)) - 5
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    (
+        ({"search_mode": "random"}, "A random search draws every architecture anew"),
+        ({"search_mode": "nsga2"}, "The front of accuracy against flops: "),
+        ({"search_mode": "two-stage"}, "Two-stage search with the published operators"),
+        ({"evolution": "spos"}, "so what follows is what happened"),
+    ),
+)
+def test_every_strategy_can_be_told(changes, word, tmp_path, make_page):
+    assert word in make_page(make_search_run(tmp_path / "search", **changes))
+
+
+def test_parents_that_cannot_be_found_again_are_not_made_up(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search")
+    config = json.loads((folder / "config.json").read_text())
+    config["options"]["seed"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    page = make_page(folder)
+    assert "Parents cannot be told: the search in" in page and "What follows is not parentage" in page
+    assert "what follows is what happened" not in page
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_a_missing_run_is_said(kind, pipeline, make_page):
+    others = [folder for folder, name in zip(pipeline, MISSING) if name != kind]
+    assert MISSING[kind] in make_page(*others)
+
+
+def test_runs_without_a_finished_epoch_or_candidate_are_said(tmp_path, make_page):
+    supernet = make_training(tmp_path / "supernet", done=0)
+    search = make_search_run(tmp_path / "search", ended=False)
+    (search / "history.jsonl").unlink()
+    page = make_page(supernet, search)
+    assert "No epoch of supernet has ended yet" in page
+    assert "search has scored no candidate so far" in page
+    assert "There is no architecture to draw" in page
+
+
+def test_a_run_that_goes_on_is_shown_as_far_as_it_is(tmp_path, make_page):
+    search = make_search_run(tmp_path / "search", ended=False)
+    content = (search / "history.jsonl").read_bytes()
+    (search / "history.jsonl").write_bytes(content[:-40])
+    page = make_page(make_training(tmp_path / "supernet", num_epochs=9, done=3), search)
+    assert "3 of 9 epochs done. The run has not been validated yet" in page
+    assert "This search has not ended: it has no best.json yet" in page
+    assert "The last line of history.jsonl was cut short when the program was killed; left out." in page
+    assert "so what follows is what happened" in page
+
+
+@pytest.mark.parametrize(
+    "line, word", (("{broken}", "history.jsonl line 1 is damaged"), ('{"top1": 1}', "line 1 lacks evaluation"))
+)
+def test_a_damaged_history_is_a_sentence(line, word, tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search")
+    (folder / "history.jsonl").write_text(line + "\n")
+    assert word in make_page(folder)
+
+
+def test_a_history_of_dropped_candidates_alone_is_a_sentence(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search", drop=1000)
+    assert "No candidate has been scored on all images so far." in make_page(folder)
+
+
+def test_names_and_flags_are_escaped(tmp_path, make_page):
+    name = '<b>"&amp;'
+    folder = make_training(tmp_path / name, logging_file="</script><i>&")
+    page = make_page(folder, make_search_run(tmp_path / "x</script>y"))
+    assert "<b>&quot;" not in page and name not in page
+    assert "<i>&" not in page and "&lt;/script&gt;&lt;i&gt;&amp;" in page
+    assert "x</script>y" not in page
+    assert "</script>" not in json_in_html({"name": "</script>"})
+
+
+def test_the_bn_update_is_plotted_where_it_was_measured(tmp_path, make_page):
+    folder = make_training(tmp_path / "supernet")
+    choices = {"block_choices": [0] * 20, "channel_choices": [1] * 20}
+    others = {"block_choices": [1] * 20, "channel_choices": [1] * 20}
+    measured = [
+        (choices, 0, 0.1),
+        (choices, 64, 0.3),
+        (others, 0, 0.2),
+        (others, 64, 0.5),
+        ({**others, "x": 1}, 64, 0.5),
+    ]
+    partly = [({"block_choices": [2] * 20, "channel_choices": [1] * 20}, 0, 0.9)]
+    rows = [{**own, "num_bn_images": n, "top1": top1, "top1_interval": [0, 1]} for own, n, top1 in measured + partly]
+    (folder / "bn_update.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = make_page(folder)
+    assert "Mean top-1 of 2 architectures by images of the update: 15.00% (0), 40.00% (64)." in page
+    assert "1 more are measured in part and left out" in page
+    assert "is not known" not in page
+    assert [plot["data"][-1]["y"] for plot in plots_of(page)][-1] == pytest.approx([0.15, 0.4])
+
+
+def test_two_runs_of_one_kind_and_name_are_told_apart(tmp_path, make_page):
+    folders = [make_search_run(tmp_path / name / "search") for name in ("one", "two")]
+    page = make_page(*folders)
+    assert all(f"<h3>{folder}</h3>" in page for folder in folders)
+
+
+def test_a_network_of_the_zoo_has_curves_and_a_result(tmp_path, make_page):
+    config = {"program": "train_imagenet.py", "options": {"model": "resnet18_v1", "num_epochs": 1}, "space": None}
+    rows = [{"epoch": 0, "loss": 1.0, "top1": 0.5, "val_top1": 0.4, "val_images": 10}]
+    page = make_page(write_run(tmp_path / "zoo", config, log=rows))
+    assert "zoo (network resnet18_v1)" in page and "Top-1 on 10 test images: 40.00%." in page
+
+
+@pytest.mark.parametrize(
+    "content, word",
+    (
+        (None, "has no config.json"),
+        ("{", "is not a JSON file"),
+        ("[]", "is not of a run"),
+        ('{"program": "other.py", "options": {}}', "is not of a run"),
+    ),
+)
+def test_a_folder_that_is_no_run_is_one_line(content, word, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert run_program(report.main, [str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
+    printed = capsys.readouterr().err
+    assert word in printed and printed.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(pipeline, tmp_path, capsys):
+    assert run_program(report.main, [*map(str, pipeline), "--output", str(tmp_path)]) == 2
+    assert "give the name of a file" in capsys.readouterr().err
+
+
+def test_kinds_of_runs_are_recognised(pipeline):
+    assert [open_run_directory(folder).kind for folder in pipeline] == ["supernet", "search", "subnet"]
+
+
+def test_costs_of_operators_add_up_to_the_architecture(pipeline):
+    row, architecture = best_of(pipeline[1])
+    costs = costs_by_block(SPACE, architecture)
+    assert list(costs) == ["stem", *map(str, range(20)), "head"]
+    total = kind_table(costs).totals[0]
+    assert (total[1], total[3]) == (row["flops"], row["params"])
+    assert {kind for block in costs.values() for kind in block} == set(KINDS)
+
+
+def test_every_choice_block_is_drawn(pipeline):
+    _, architecture = best_of(pipeline[1])
+    drawn = draw(SPACE, architecture)
+    assert drawn.count("<svg") == 20 and drawn.count(">Stage ") == 4
+    titles = re.findall(r"<title>choice block (\d+): (\S+), middle width (\d+)", drawn)
+    assert titles == [
+        (str(i), SPACE.blocks[b].name, str(SPACE.mid_channels(i, c)))
+        for i, (b, c) in enumerate(zip(architecture.block_choices, architecture.channel_choices))
+    ]

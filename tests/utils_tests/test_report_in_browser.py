@@ -1,0 +1,94 @@
+"""A report as a browser shows it: no errors, nothing wider than the screen, and text where one points."""
+
+import shutil
+
+import pytest
+from pipeline_runs import make_search_run, make_training
+
+from spos.core.flags import run_program
+from utils.report import __main__ as report
+
+selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+pytestmark = [
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed"),
+    pytest.mark.timeout(600),  # a browser on a busy machine
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    runs = [make_training(folder / "supernet"), make_search_run(folder / "search")]
+    output = folder / "report.html"
+    assert run_program(report.main, [*map(str, runs), "--output", str(output)]) == 0
+    return output.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = selenium.Chrome(service=selenium.ChromeService(DRIVER), options=options)
+    yield driver
+    driver.quit()
+
+
+def open_page(browser, page, width, scheme="light"):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get(page)
+    WebDriverWait(browser, 120).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".inspector .facts b"))
+
+
+@pytest.mark.parametrize("width", (1280, 390))
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+def test_a_page_fits_its_screen_without_errors(width, scheme, browser, page):
+    open_page(browser, page, width, scheme)
+    assert browser.get_log("browser") == []
+    wide, screen = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide <= screen == width
+    browser.execute_script("for (const box of document.querySelectorAll('details')) box.open = true")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
+    assert plots and all(plot.find_elements(By.CSS_SELECTOR, ".main-svg") for plot in plots)
+    assert browser.execute_script("return document.documentElement.dataset.theme") == scheme
+
+
+def test_pointing_at_a_candidate_shows_its_architecture(browser, page):
+    open_page(browser, page, 1280)
+    plot = browser.find_element(By.CSS_SELECTOR, ".selector + .plot")
+    point = plot.find_elements(By.CSS_SELECTOR, ".scatterlayer .trace:nth-of-type(2) path.point")[0]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    ActionChains(browser).move_to_element(point).perform()
+    label = WebDriverWait(browser, 60).until(lambda _: plot.find_element(By.CSS_SELECTOR, ".hoverlayer .hovertext"))
+    assert "blocks" in label.text and "channels" in label.text and "95% interval" in label.text
+    facts = browser.find_element(By.CSS_SELECTOR, ".inspector .facts").text
+    assert facts.splitlines()[2] in label.text  # evaluation and iteration
+
+
+def test_the_axis_and_the_colours_can_be_changed(browser, page):
+    open_page(browser, page, 1280)
+    title = "return document.querySelector('.selector + .plot').layout.xaxis.title.text"
+    assert browser.execute_script(title) == "FLOPs (M)"
+    browser.find_element(By.CSS_SELECTOR, ".selector option[value=params]").click()
+    assert browser.execute_script(title) == "params (M)"
+    ink = "return document.querySelector('.plot').layout.font.color"
+    before = browser.execute_script(ink)
+    browser.find_element(By.ID, "theme").click()
+    assert browser.execute_script(ink) != before
+    assert browser.execute_script(title) == "params (M)"
+    assert browser.get_log("browser") == []

@@ -1,0 +1,51 @@
+"""What figures share: resolution, colours, files that depend on the numbers alone, the published architectures."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Dict, List
+
+from matplotlib.figure import Figure
+
+from spos.core.errors import InputError
+from spos.runs.files import write_atomic
+from spos.sampling.limits import MILLION
+from spos.space.architecture_file import load_architecture, published_architectures
+from spos.space.cost import count_architecture
+
+WITHOUT_DATE: Dict[str, Dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+DPI = 110
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"
+MARKERS = "*^sDPX"
+
+
+def check_format(output: str) -> None:
+    if Path(output).suffix.lstrip(".").lower() not in WITHOUT_DATE:
+        raise InputError(f"--output {output} must end in {', '.join('.' + name for name in WITHOUT_DATE)}")
+
+
+def save(figure: Figure, output: str) -> None:
+    """Write a figure at once, without the date, so that the same numbers give the same file."""
+    content, kind = io.BytesIO(), Path(output).suffix.lstrip(".").lower()
+    figure.savefig(content, format=kind, metadata=WITHOUT_DATE[kind])
+    write_atomic(output, content.getvalue())
+
+
+def draw_published_architectures(axes: Any) -> List[Any]:
+    """The published architectures, each counted in its own space."""
+    points = []
+    for name, marker in zip(published_architectures(), MARKERS):
+        record = load_architecture(name)
+        cost = count_architecture(record.space, record.architecture)
+        points += axes.plot(
+            cost.macs / MILLION,
+            cost.params / MILLION,
+            marker,
+            color="black",
+            markeredgecolor="white",
+            markersize=10 if marker == "*" else 7,
+            label=f"{name} (published)",
+            zorder=4,
+        )
+    return points

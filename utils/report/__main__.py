@@ -1,0 +1,94 @@
+"""One page about a pipeline: training, search, lineage and drawing of the best architecture, and the result.
+
+python -m utils.report runs/digits/supernet runs/digits/search runs/digits/oneshot --output runs/digits/report.html
+
+Run directories in any number and order; what has not been run yet, or was killed half-way, is said on the page. The
+file needs nothing else and no network, so it can be sent to others.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+from spos.core.flags import OneLineParser, run_program
+from spos.runs.files import check_output, write_atomic
+from spos.runs.run import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from utils.report.lineage import lineage_section
+from utils.report.page import Writer, page
+from utils.report.result import result_section
+from utils.report.runs import ReportedRun, load_runs
+from utils.report.sections import (
+    architecture_section,
+    bn_update_section,
+    of_kind,
+    runs_section,
+    search_section,
+    training_section,
+)
+
+Card = Tuple[str, str, str]
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = OneLineParser(__doc__, ())
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory of a supernet, search or subnet"
+    )
+    parser.add_argument("--output", default="report.html", help="file of the page [%(default)s]")
+    parser.add_argument("--title", default="", help="of the page [Report of the runs]")
+    args = parser.parse_args(argv)
+    runs = load_runs(args.runs)
+    check_output(args.output)
+    write_atomic(args.output, report(runs, args.title or default_title(runs)))
+    print(f"report  {args.output}")
+    return 0
+
+
+def default_title(runs: Sequence[ReportedRun]) -> str:
+    """After the folder that all runs lie in, or after the runs."""
+    folders = {run.run.path.resolve().parent for run in runs}
+    name = folders.pop().name if len(folders) == 1 and len(runs) > 1 else ", ".join(run.name for run in runs)
+    return f"Report of {name}"
+
+
+def report(runs: Sequence[ReportedRun], title: str) -> str:
+    """The whole page."""
+    writer = Writer()
+    sections = [
+        training_section(runs, writer),
+        search_section(runs, writer),
+        lineage_section(runs, writer),
+        architecture_section(runs, writer),
+        bn_update_section(runs, writer),
+        result_section(runs),
+        runs_section(runs),
+    ]
+    subtitle = "Single Path One-Shot search. " + " · ".join(f"{run.kind}: {run.run.path}" for run in runs)
+    return page(title, subtitle, cards(runs), sections)
+
+
+def cards(runs: Sequence[ReportedRun]) -> List[Card]:
+    """The most important figures there are."""
+    found: List[Card] = []
+    for run in of_kind(runs, SUPERNET_RUN):
+        last = run.last_validated
+        if last:
+            remark = f"top-1, mean of {len(last.get('val_top1_each', ()))} sampled architectures, held-out images"
+            found.append((run.name, f"{last['val_top1']:.2%}", remark))
+    for run in of_kind(runs, SEARCH_RUN):
+        if run.best:
+            low, high = run.best["top1_interval"]
+            cost = f"{run.best['params'] / 1e6:.2f}M params, {len(run.history)} architectures scored"
+            found.append((f"{run.name}, best", f"{run.best['top1']:.2%}", f"top-1, 95% {low:.1%} to {high:.1%}"))
+            found.append((f"{run.name}, best", f"{run.best['flops'] / 1e6:.2f}M FLOPs", cost))
+    for run in of_kind(runs, SUBNET_RUN):
+        last = run.last_validated
+        if last:
+            found.append((run.name, f"{last['val_top1']:.2%}", f"top-1 from scratch, {last['val_images']} test images"))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

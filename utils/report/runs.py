@@ -1,0 +1,153 @@
+"""What a report knows of its runs: every file read once, and a sentence for each that is missing or damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from spos.core.errors import InputError
+from spos.runs.run import (
+    BEST_FILE,
+    BN_UPDATE_FILE,
+    HISTORY_FILE,
+    KINDS,
+    LOG_FILE,
+    SEARCH_RUN,
+    SUBNET_RUN,
+    Rows,
+    RunDirectory,
+    open_run_directory,
+)
+from spos.search.ancestry import Ancestry, replay
+from spos.search.history import NEEDED, History, Row, best_rows, is_complete
+from spos.space.architecture_file import ArchitectureRecord, parse_architecture
+from spos.space.flags import space_of_run
+from spos.space.space import Architecture, SearchSpace, architecture_of
+from utils.plot.training import Run, phases
+
+OF_A_ROW = (*NEEDED, "block_choices", "channel_choices", "fitness")
+OF_AN_UPDATE = ("block_choices", "channel_choices", "num_bn_images", "top1")
+OF_AN_EPOCH = ("epoch", "loss", "top1")
+
+
+@dataclass
+class ReportedRun:
+    """A run directory with the rows of its journals.
+
+    Args:
+        name: of its folder, or its path where two have one name.
+        remarks: sentences about what is missing or damaged, by file.
+    """
+
+    run: RunDirectory
+    name: str
+    log: Rows = field(default_factory=list)
+    history: Rows = field(default_factory=list)
+    bn_updates: Rows = field(default_factory=list)
+    remarks: Dict[str, str] = field(default_factory=dict)
+    space: Optional[SearchSpace] = None
+
+    @property
+    def kind(self) -> str:
+        return self.run.kind
+
+    @property
+    def num_epochs(self) -> int:
+        """As planned."""
+        return int(self.run.options.get("num_epochs", 0))
+
+    @property
+    def training(self) -> Run:
+        return Run(self.name, self.log, phases(self.run.config, len(self.log)))
+
+    @property
+    def last_validated(self) -> Optional[Dict[str, Any]]:
+        return next((row for row in reversed(self.log) if "val_top1" in row), None)
+
+    @property
+    def best(self) -> Optional[Row]:
+        """Of a search: the row of highest fitness so far."""
+        return next(iter(best_rows(self.history, 1)), None)
+
+    @property
+    def is_finished(self) -> bool:
+        if self.kind == SEARCH_RUN:
+            return (self.run.path / BEST_FILE).is_file()
+        return 0 < self.num_epochs <= len(self.log)
+
+    @property
+    def searched(self) -> History:
+        return History(self.name, self.history)
+
+    def architecture(self) -> Optional[Tuple[SearchSpace, Architecture]]:
+        """Of a search the best one so far, of a subnet the one that is trained."""
+        if self.kind == SEARCH_RUN and self.best and self.space:
+            return self.space, architecture_of(self.best)
+        record = self.trained_record() if self.kind == SUBNET_RUN else None
+        return (self.space or record.space, record.architecture) if record else None
+
+    def trained_record(self) -> Optional[ArchitectureRecord]:
+        described = self.run.config.get("architecture")
+        try:
+            return parse_architecture(described, str(self.run.path)) if described else None
+        except InputError as error:
+            self.remarks["architecture"] = str(error)
+            return None
+
+    def ancestry(self) -> Ancestry:
+        """Raises InputError that says why parents cannot be told."""
+        try:
+            return replay(self.run, self.history)
+        except KeyError as error:
+            raise InputError(f"config.json tells no {error}") from None
+
+
+def load_runs(paths: Sequence[Path]) -> List[ReportedRun]:
+    """In the order of a pipeline. Raises InputError if a folder is no run."""
+    runs = [open_run_directory(path) for path in dict.fromkeys(paths)]
+    names = [run.name for run in runs]
+    loaded = [_load(run, str(run.path) if names.count(run.name) > 1 else run.name) for run in runs]
+    return sorted(loaded, key=lambda run: KINDS.index(run.kind))
+
+
+def _load(run: RunDirectory, name: str) -> ReportedRun:
+    loaded = ReportedRun(run, name)
+    try:
+        loaded.space = space_of_run(run)
+    except InputError as error:
+        loaded.remarks["space"] = str(error)
+    if run.kind == SEARCH_RUN:
+        loaded.history = _rows(loaded, HISTORY_FILE, OF_A_ROW)
+        if loaded.history and not any(map(is_complete, loaded.history)):
+            loaded.remarks[HISTORY_FILE] = "No candidate has been scored on all images so far."
+            loaded.history = []
+    else:
+        loaded.log = _rows(loaded, LOG_FILE, OF_AN_EPOCH)
+    loaded.bn_updates = _rows(loaded, BN_UPDATE_FILE, OF_AN_UPDATE)
+    return loaded
+
+
+def _rows(loaded: ReportedRun, file_name: str, needed: Sequence[str]) -> Rows:
+    """The rows of a journal; a remark instead of an error where it is damaged."""
+    try:
+        rows = loaded.run.rows(file_name)
+    except InputError as error:
+        loaded.remarks[file_name] = f"{error}."
+        return []
+    lacking = _first_lacking(rows, needed)
+    if lacking:
+        loaded.remarks[file_name] = f"{file_name} cannot be shown: {lacking}."
+        return []
+    path = loaded.run.path / file_name
+    if path.is_file() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
+        loaded.remarks[file_name] = f"The last line of {file_name} was cut short when the program was killed; left out."
+    return rows
+
+
+def _first_lacking(rows: Sequence[Mapping[str, Any]], needed: Sequence[str]) -> str:
+    for number, row in enumerate(rows, 1):
+        missing = [key for key in needed if key not in row]
+        if missing:
+            return f"line {number} lacks {', '.join(missing)}"
+    return ""

@@ -1,0 +1,172 @@
+"""The logs of a study (docs/study.md), read from one folder as scripts/study_cifar10.sh lays them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.core.ranking import Correlation, Ranked, correlate
+from spos.core.seeds import derive_rng
+from spos.runs.files import read_json
+from spos.runs.journal import read_rows
+from spos.runs.run import BEST_FILE, BN_UPDATE_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
+from spos.scoring.many import SCORES_FILE
+from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.study.alone import ALONE_FILE, first_rows
+from spos.study.rank import FLOPS, rank
+from spos.training.strategies import NUM_RANDOM_WIDTHS
+
+Row = Mapping[str, Any]
+NUM_TRAIN = 50_000  # training images of CIFAR-10, of which a supernet holds some out
+STRATEGIES_FILE = "strategies.json"
+SUPERNETS, RANKING, SEARCHED, SEARCH = "supernets", "ranking", "searched", "search-*"
+SECONDS_OF_AN_HOUR = 3600
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class SupernetLog:
+    """A supernet's training, as its run directory tells it."""
+
+    name: str
+    options: Mapping[str, Any]
+    space: SearchSpace
+    rows: List[Dict[str, Any]]
+
+    @property
+    def seed(self) -> int:
+        return self.options["seed"]
+
+    @property
+    def kind(self) -> str:
+        """How it was trained: its name without the seed."""
+        return self.name.rpartition("-")[0]
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps in all."""
+        options = self.options
+        num_train = NUM_TRAIN - options["holdout"] - options["update_bn_images"]
+        batches = num_train // options["batch_size"] // options["reduced_dataset_scale"]
+        return options["num_epochs"] * batches
+
+    @property
+    def num_passes(self) -> int:
+        """Forward and backward passes of an image in all."""
+        of_a_step = {
+            "uniform": 1,
+            "fair": self.space.num_block_choices,
+            "sandwich": 2 + NUM_RANDOM_WIDTHS,
+        }
+        return self.num_updates * self.options["batch_size"] * of_a_step[self.options["sampling"]]
+
+    @property
+    def hours(self) -> float:
+        """Of training, by the speeds of its epochs."""
+        images = self.num_updates * self.options["batch_size"] / len(self.rows)
+        return sum(images / row["images_per_second"] for row in self.rows) / SECONDS_OF_AN_HOUR
+
+
+@dataclass(frozen=True)
+class SearchLog:
+    """A search, as its run directory tells it."""
+
+    name: str
+    options: Mapping[str, Any]
+    rows: List[Dict[str, Any]]
+    best: Mapping[str, Any]
+    hours: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that figures and tables are made of. What a study has not come to yet is empty."""
+
+    supernets: List[SupernetLog]
+    alone: List[Dict[str, Any]]
+    scores: Dict[str, List[Dict[str, Any]]]  # by supernet, in the order of `architectures`
+    bn_rows: List[Dict[str, Any]]
+    strategies: Optional[Dict[str, Any]]
+    searches: List[SearchLog]
+    searched: List[Dict[str, Any]]
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """The networks trained alone beside what supernets, means of seeds, FLOPs and params say of them."""
+        ranked = rank(self.alone, self.scores)
+        return replace(ranked, predictors={**self._means(ranked.predictors), **ranked.predictors})
+
+    def _means(self, predictors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """The mean over the seeds of each kind of supernet that has several."""
+        kinds: Dict[str, List[np.ndarray]] = {}
+        for supernet in self.supernets:
+            if supernet.name in predictors:
+                kinds.setdefault(supernet.kind, []).append(predictors[supernet.name])
+        return {f"{kind}, mean of {len(own)}": np.mean(own, 0) for kind, own in kinds.items() if len(own) > 1}
+
+    @cached_property
+    def correlations(self) -> Dict[str, Correlation]:
+        """Of all supernets, FLOPs and params, with the intervals of a fixed seed."""
+        return correlate(self.ranked, FLOPS, derive_rng(BOOTSTRAP_SEED, "bootstrap"))
+
+    @property
+    def architectures(self) -> Dict[Architecture, None]:
+        return dict.fromkeys(first_rows(self.alone))
+
+
+def load_study(folder: Path) -> Study:
+    """Raises: InputError if the folder holds nothing of a study, or a part of one that is damaged."""
+    supernets = [_load_supernet(run) for run in sorted((folder / SUPERNETS).glob("*")) if run.is_dir()]
+    alone = read_rows(folder / RANKING / ALONE_FILE)
+    if not supernets or not alone:
+        raise InputError(f"{folder} holds no logs of a study: {SUPERNETS}/ or {RANKING}/{ALONE_FILE} is missing")
+    strategies = folder / STRATEGIES_FILE
+    return Study(
+        supernets,
+        alone,
+        _scores(read_rows(folder / RANKING / SCORES_FILE), alone),
+        read_rows(folder / BN_UPDATE_FILE),
+        read_json(strategies) if strategies.is_file() else None,
+        [_load_search(run) for run in sorted(folder.glob(SEARCH)) if run.is_dir()],
+        read_rows(folder / SEARCHED / ALONE_FILE),
+    )
+
+
+def _load_supernet(run: Path) -> SupernetLog:
+    config = read_json(run / CONFIG_FILE)
+    space = SearchSpace.from_json(config["space"], str(run))
+    return SupernetLog(run.name, config["options"], space, read_rows(run / LOG_FILE))
+
+
+def _load_search(run: Path) -> SearchLog:
+    config, log = read_json(run / CONFIG_FILE), read_rows(run / LOG_FILE)
+    hours = sum(row["seconds"] for row in log) / SECONDS_OF_AN_HOUR
+    return SearchLog(run.name, config["options"], read_rows(run / HISTORY_FILE), read_json(run / BEST_FILE), hours)
+
+
+def _scores(rows: List[Dict[str, Any]], alone: List[Dict[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
+    """Complete rows by supernet, in the order of the networks trained alone; supernets by name."""
+    wanted = first_rows(alone)
+    by_name: Dict[str, Dict[Architecture, Dict[str, Any]]] = {}
+    for row in rows:
+        by_name.setdefault(row["name"], {})[architecture_of(row)] = row
+    return {
+        name: [own[one] for one in wanted] for name, own in sorted(by_name.items()) if all(one in own for one in wanted)
+    }
+
+
+def by_bn_count(study: Study) -> Dict[int, np.ndarray]:
+    """Top-1 of the architectures of the ranking, in its order, by the number of images of the BatchNorm update."""
+    counts: Dict[int, Dict[Tuple, float]] = {}
+    for row in study.bn_rows:
+        counts.setdefault(row["num_bn_images"], {})[architecture_of(row)] = row["top1"]
+    return {
+        count: np.array([own[one] for one in study.architectures])
+        for count, own in sorted(counts.items())
+        if all(one in own for one in study.architectures)
+    }

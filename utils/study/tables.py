@@ -1,0 +1,214 @@
+"""The tables of a study (docs/study.md), from its logs alone."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Optional, Sequence
+
+import numpy as np
+
+from spos.core.intervals import Interval
+from spos.core.ranking import kendall_tau
+from spos.core.tables import Column, Table, millions
+from spos.search.history import find_ties, mean_of_random
+from spos.space.space import architecture_of
+from spos.study.alone import first_rows, mean_top1
+from spos.study.matched import RANDOM, compare, matched_table
+from spos.study.rank import ranking_table, seed_agreement
+from utils.study.logs import SECONDS_OF_AN_HOUR, Row, Study, SupernetLog, by_bn_count
+
+DRIVER = "sh scripts/study_cifar10.sh IMAGES"
+
+
+def make_tables(study: Study) -> Dict[str, Table]:
+    """By the name of their place in the document; without those whose logs are not there yet."""
+    makers: Dict[str, Callable[[Study], Optional[Table]]] = {
+        "supernets": supernets,
+        "bn-update": bn_update,
+        "strategies": strategies,
+        "searches": searches,
+        "ranking": ranking,
+        "searched": searched,
+        "networks": networks,
+        "hours": hours,
+    }
+    made = {name: make(study) for name, make in makers.items()}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def supernets(study: Study) -> Table:
+    """(a) and (c): what each supernet was given, and how it scores and orders the same architectures."""
+    columns = (
+        Column("supernet"),
+        Column("updates", spec=","),
+        Column("passes", "image passes", spec=","),
+        Column("hours", spec=".2f"),
+        Column("top1", "mean top-1", spec=".2%"),
+        Column("spread", "standard deviation", spec=".2%"),
+        Column("tau", "tau-b (95%)"),
+        Column("within", "within strata (95%)"),
+    )
+    rows = []
+    for supernet in study.supernets:
+        if supernet.name not in study.scores:
+            continue
+        tops = np.array([row["top1"] for row in study.scores[supernet.name]])
+        found = study.correlations[supernet.name]
+        own = (supernet.name, supernet.num_updates, supernet.num_passes, supernet.hours)
+        rows.append((*own, tops.mean(), tops.std(ddof=1), plus(found.overall), plus(found.within)))
+    return Table("", columns, tuple(rows))
+
+
+def bn_update(study: Study) -> Optional[Table]:
+    """(b): accuracy and order by the number of images of the BatchNorm update."""
+    counts = by_bn_count(study)
+    if not counts:
+        return None
+    columns = (
+        Column("images", "images of the update"),
+        Column("top1", "mean top-1", spec=".2%"),
+        Column("spread", "standard deviation", spec=".2%"),
+        Column("tau", "tau-b alone", spec="+.3f"),
+        Column("same", "tau-b with the most images", spec="+.3f"),
+    )
+    most, truth = counts[max(counts)], study.ranked.truth
+    rows = [
+        (
+            f"{count:,}" if count else "none",
+            tops.mean(),
+            tops.std(ddof=1),
+            kendall_tau(tops, truth),
+            kendall_tau(tops, most),
+        )
+        for count, tops in counts.items()
+    ]
+    return Table("", columns, tuple(rows))
+
+
+def strategies(study: Study) -> Optional[Table]:
+    """(d): searches at equal evaluations."""
+    record = study.strategies
+    if record is None:
+        return None
+    columns = (Column("search"), Column("best", "mean best top-1 (95% t)"), Column("gain", "over random (95% t)"))
+    rows = tuple(
+        (name, share(Interval(**found["best"])), share(Interval(**found["gain"]), "+") if found["gain"] else None)
+        for name, found in record["searches"].items()
+    )
+    return Table("", columns, rows)
+
+
+def searches(study: Study) -> Optional[Table]:
+    """What each of the searches found."""
+    columns = (
+        Column("search"),
+        Column("scored", "architectures scored"),
+        Column("hours", spec=".2f"),
+        Column("random", "mean of the random first", spec=".2%"),
+        Column("best", "best top-1 (95%)"),
+        Column("ties", "ties with it"),
+        millions("flops", "FLOPs"),
+        millions("params", "params"),
+    )
+    rows = []
+    for search in study.searches:
+        best = search.rows[search.best["evaluation"]]
+        rows.append(
+            (
+                search.name,
+                len(search.rows),
+                search.hours,
+                mean_of_random(search.rows)[1],
+                share(Interval(best["top1"], *best["top1_interval"])),
+                len(find_ties(search.rows, best)),
+                best["flops"],
+                best["params"],
+            )
+        )
+    return Table("", columns, tuple(rows)) if rows else None
+
+
+def ranking(study: Study) -> Table:
+    """(e): predictors against accuracies of networks trained alone."""
+    own = ranking_table(study.correlations)
+    return Table("", own.columns, own.rows)
+
+
+def searched(study: Study) -> Optional[Table]:
+    """(f): searched against random networks of the same FLOPs."""
+    if not study.searched:
+        return None
+    own = matched_table(study.searched, compare(study.searched))
+    note = f"tau-b between two seeds of these networks, mean of all pairs: {seed_agreement(study.searched):+.3f}."
+    return Table("", own.columns, own.rows, (note,))
+
+
+def networks(study: Study) -> Optional[Table]:
+    """Every network of (f)."""
+    if not study.searched:
+        return None
+    seeds = sorted({row["seed"] for row in study.searched})
+    columns = (
+        Column("network"),
+        millions("flops", "FLOPs"),
+        millions("params", "params"),
+        *(Column(f"seed_{seed}", f"seed {seed}", spec=".2%") for seed in seeds),
+        Column("mean", spec=".2%"),
+    )
+    tops = {(architecture_of(row), row["seed"]): row["top1"] for row in study.searched}
+    means, first = mean_top1(study.searched), first_rows(study.searched)
+    rows = []
+    for one in sorted(first, key=lambda one: (first[one]["group"] == RANDOM, -means[one])):
+        each = (tops.get((one, seed)) for seed in seeds)
+        rows.append((first[one]["group"], first[one]["flops"], first[one]["params"], *each, means[one]))
+    return Table("", columns, tuple(rows))
+
+
+def hours(study: Study) -> Table:
+    """The command, the seed and the time of every row, where the time is in the logs."""
+    columns = (Column("what"), Column("seed"), Column("command"), Column("hours", "hours of one core", spec=".2f"))
+    rows = [(s.name, str(s.seed), f"`{DRIVER} supernet {flags_of(s)}`", s.hours) for s in study.supernets]
+    rows += [
+        (search.name, str(search.options["seed"]), f"`{DRIVER} search {search.options['seed']}`", search.hours)
+        for search in study.searches
+    ]
+    for name, own, command in (
+        ("networks of the ranking", study.alone, "ranking 2 runs/study/supernets/*"),
+        ("searched and random networks", study.searched, "searched 2"),
+    ):
+        if own:
+            rows.append((name, seeds_of(own), f"`{DRIVER} {command}`", seconds_of(own) / SECONDS_OF_AN_HOUR))
+    if study.strategies:
+        rows.append(("strategies", study.strategies["seeds"], f"`{DRIVER} strategies`", None))
+    if study.bn_rows:
+        rows.append(("BatchNorm update", None, f"`{DRIVER} bn_update`", None))
+    return Table("", columns, tuple(rows))
+
+
+def flags_of(supernet: SupernetLog) -> str:
+    """What distinguishes a supernet's command from the others'."""
+    options = supernet.options
+    words = [supernet.name, "--seed", str(options["seed"])]
+    words += ["--reduced-dataset-scale", str(options["reduced_dataset_scale"])]
+    if options["sampling"] != "uniform":
+        words += ["--sampling", options["sampling"]]
+    if options["epoch_start_cs"] >= 0:
+        words += ["--epoch-start-cs", str(options["epoch_start_cs"])]
+    return " ".join(words + (["--cs-warm-up"] if options["cs_warm_up"] else []))
+
+
+def seeds_of(rows: Sequence[Row]) -> str:
+    return ", ".join(map(str, sorted({row["seed"] for row in rows})))
+
+
+def seconds_of(rows: Sequence[Row]) -> float:
+    """Of all networks together, each by one thread."""
+    return sum(row["seconds"] for row in rows)
+
+
+def plus(interval: Interval) -> str:
+    return f"{interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def share(interval: Interval, sign: str = "") -> str:
+    mean, low, high = (f"{value:{sign}.2%}" for value in interval)
+    return f"{mean} ({low} to {high})"
