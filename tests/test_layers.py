@@ -50,6 +50,130 @@ WITH_MXNET = {
     "training": "checkpoint initial_values losses meter path_trainer trainer validation zoo",
     "study": "alone matched rank strategies supernet_oracle",
 }
+# Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.
+UNTESTED = {
+    "core": {
+        "agent": "",
+        "errors": "",
+        "executors": "",
+        "flags": "",
+        "processes": "",
+        "seeds": "",
+    },
+    "counting": {
+        "comparison": "",
+        "flags": "",
+        "profile": "",
+        "summary": "",
+        "symbol": "",
+    },
+    "data": {
+        "augmentation": "",
+        "dataset": "",
+        "flags": "",
+        "jpeg": "",
+        "prepared": "",
+        "preprocessing": "",
+        "registry": "",
+        "source": "",
+    },
+    "deploy": {
+        "export": "",
+        "flags": "",
+        "int8": "",
+        "model_info": "",
+        "parity": "",
+        "prediction": "",
+        "trained": "",
+    },
+    "engine": {
+        "devices": "",
+        "flags": "",
+        "forms": "",
+        "gpu": "",
+        "parameters": "",
+    },
+    "execution": {
+        "graphs": "",
+    },
+    "latency": {
+        "graphs": "",
+    },
+    "runs": {
+        "files": "",
+        "journal": "",
+    },
+    "sampling": {
+        "limits": "",
+        "tilting": "",
+    },
+    "scoring": {
+        "accuracy": "",
+        "candidate": "",
+        "many": "",
+        "supernet": "",
+    },
+    "search": {
+        "domain": "",
+        "history": "",
+        "nsga2": "",
+        "report": "",
+    },
+    "space": {
+        "architecture_file": "",
+        "flags": "",
+        "layer_specs": "",
+        "names": "",
+    },
+    "study": {
+        "matched": "",
+        "oracles": "",
+        "rank": "",
+        "strategies": "",
+        "supernet_oracle": "",
+    },
+    "training": {
+        "log": "",
+        "meter": "",
+        "schedule": "",
+        "validation": "",
+    },
+    "utils": {
+        "check_resume": "",
+        "check_search": "",
+        "convert_params": "",
+        "export_model": "",
+        "im2rec": "",
+        "merge_bn": "",
+        "animation": "",
+        "blocks": "",
+        "coverage": "",
+        "diagrams": "",
+        "distribution": "",
+        "latency": "",
+        "ranking": "",
+        "search": "",
+        "stages": "",
+        "strategies": "",
+        "style": "",
+        "supernet": "",
+        "training": "",
+        "warm_up": "",
+        "quantize": "",
+        "architecture": "",
+        "lineage": "",
+        "page": "",
+        "plots": "",
+        "result": "",
+        "runs": "",
+        "sections": "",
+        "search_cluster": "",
+        "figures": "",
+        "logs": "",
+        "tables": "",
+        "summarize": "",
+    },
+}
 LARGEST_SHARE = 0.25  # of the lines of spos/, in one room
 
 
@@ -220,3 +344,15 @@ def test_the_list_of_what_needs_mxnet_is_short(graph, module):
             reached.add(one)
             todo += graph[one]
     assert "spos.engine.compat" in reached
+
+
+def test_every_module_has_the_test_file_of_its_name(graph):
+    missing = {}
+    for module in graph:
+        *_, room, name = ["", *module.split(".")]
+        room = "utils" if module.startswith("utils.") else room
+        name = module.split(".")[1] if name == "__main__" else name
+        is_module = module.startswith(("spos.", "utils.")) and not (ROOT / module.replace(".", "/")).is_dir()
+        if is_module and not (ROOT / "tests" / f"{room}_tests" / f"test_{name}.py").is_file():
+            missing.setdefault(room, set()).add(name)
+    assert missing == {room: set(reasons) for room, reasons in UNTESTED.items() if reasons}

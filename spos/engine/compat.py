@@ -15,7 +15,7 @@ import types
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, Optional
 
 from spos.engine.gpu import (
     gpu_problem,
@@ -262,7 +262,10 @@ def import_gluoncv() -> types.ModuleType:
     return gluoncv
 
 
-mx = _import_mxnet()
+if TYPE_CHECKING:
+    import mxnet as mx
+else:
+    mx = _import_mxnet()
 
 
 def main() -> int:
