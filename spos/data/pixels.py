@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import tempfile
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -20,9 +19,9 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.data.dataset import LISTS_SEED, DataSet
 from spos.data.decoder import normalisation
 from spos.data.flags import DataOptions
@@ -104,7 +103,7 @@ def _decode(loader: ImageLoader, images: np.ndarray, name: str) -> np.ndarray:
     """Fill `images` from the front with those that can be decoded. Returns their labels."""
     labels: List[np.ndarray] = [np.empty(0, np.float32)]
     done = 0
-    with tqdm(total=loader.num_images, desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
+    with progress_bar(total=loader.num_images, desc=f"decoding {name}", unit="img", leave=True) as bar:
         for batch, batch_labels in loader.epoch(0):
             images[done : done + len(batch)] = batch.asnumpy()
             labels.append(batch_labels.asnumpy())
