@@ -151,7 +151,7 @@ def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> 
     progress = progress_bar(total=num_batches, initial=first_step, unit="batch", shown=shown, dynamic_ncols=True)
     with progress:
         progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
-        for step, (images, labels) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
+        for step, (images, labels, _) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
             job.trainer.set_learning_rate(job.schedule(epoch * num_batches + step))
             meter.add(train_step(job, images, labels, epoch, step))
             num_seen += images.shape[0] * job.cluster.num_workers
