@@ -48,19 +48,19 @@ class Parsed(BaseException):
 class Stage:
     """Runs commands in `folder`, and says what is wrong with them."""
 
-    def __init__(self, folder: Path, root: Path, pytest_parser: Any) -> None:
-        self.folder, self.root, self.pytest_parser = folder, root, pytest_parser
+    def __init__(self, folder: Path, pytest_parser: Any) -> None:
+        self.folder, self.pytest_parser = folder, pytest_parser
         self.record = folder / "record"
         for place in ("scripts", "benchmarks"):
             (folder / place).mkdir(parents=True)
-            for script in (root / place).glob("*.sh"):
+            for script in (ROOT / place).glob("*.sh"):
                 shutil.copy(script, folder / place)
-        own_part, end, _ = (root / "scripts" / "setup.sh").read_text().partition("\ndone\n")
+        own_part, end, _ = (ROOT / "scripts" / "setup.sh").read_text().partition("\ndone\n")
         assert end and 'for argument in "$@"' in own_part
         (folder / "scripts" / "setup.sh").write_text(own_part + end)  # it reads its arguments, and installs nothing
         for place in ("bin", "env/bin"):
             (folder / place).mkdir(parents=True)
-        self.installed = installed_programs(root)
+        self.installed = installed_programs()
         for name in ("env/bin/python", *(f"bin/{name}" for name in (*RECORDED, *self.installed))):
             (folder / name).write_text(RECORDER)
             (folder / name).chmod(0o755)
@@ -75,7 +75,7 @@ class Stage:
             for name in ("train.rec", "val.rec"):
                 (self.folder / place / name).touch()
         study = self.folder / "runs" / "study"
-        shutil.copytree(self.root / "logs" / "study-cifar10", study)
+        shutil.copytree(ROOT / "logs" / "study-cifar10", study)
         (study / "supernets" / "warm-up-0" / "bn_update.jsonl").touch()
 
     def faults(self, command: str) -> List[str]:
@@ -108,7 +108,7 @@ class Stage:
     def faults_of_call(self, program: str, argv: Sequence[str]) -> List[str]:
         """What is wrong with one call of a program that is recorded."""
         if program == "make":
-            return [f"no target '{name}'" for name in argv if name not in targets(self.root)]
+            return [f"no target '{name}'" for name in argv if name not in targets()]
         if program == "pip":
             return self.faults_of_pip(argv)
         if program in self.installed:
@@ -129,7 +129,7 @@ class Stage:
             return []
         if module == "pytest":
             return self.faults_of_pytest(argv)
-        if not program_file(self.root, module):
+        if not program_file(module):
             return [f"no program {module}"]
         place = list(argv).index("--") if module in FOLLOWED_BY and "--" in argv else len(argv)
         return [*self.faults_of_flags(module, argv[:place]), *self.faults_behind(module, argv[place + 1 :])]
@@ -155,7 +155,7 @@ class Stage:
 
     def faults_of_pip(self, argv: Sequence[str]) -> List[str]:
         """pip installs this repository, with or without extras, or what its lists of requirements name."""
-        lists = [path.read_text() for path in self.root.glob("requirements*.txt")]
+        lists = [path.read_text() for path in ROOT.glob("requirements*.txt")]
         known = {name for text in lists for name in re.findall(r"^[\w-]+", text, re.MULTILINE)}
         names = [word for word in argv[1:] if not word.startswith(("-", "."))]
         faults = [f"pip: nothing of this repository is '{name}'" for name in names if name not in known]
@@ -170,9 +170,9 @@ class Stage:
         faults += [
             f"{path} does not exist"
             for path in (*known.file_or_dir, *(known.ignore or ()))
-            if not (self.root / path).exists()
+            if not (ROOT / path).exists()
         ]
-        markers = re.findall(r'^ +"(\w+):', (self.root / "pyproject.toml").read_text(), re.MULTILINE)
+        markers = re.findall(r'^ +"(\w+):', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
         words = set(re.findall(r"\w+", known.markexpr)) - {"and", "or", "not"}
         return faults + [f"no marker '{word}'" for word in sorted(words) if word not in markers]
 
@@ -188,26 +188,26 @@ def read_calls(record: bytes) -> Iterator[List[str]]:
         yield [next(words) for _ in range(int(count) + 1)]
 
 
-def program_file(root: Path, module: str) -> Optional[Path]:
+def program_file(module: str) -> Optional[Path]:
     """The file that `python -m module` runs, if it is in this repository."""
-    place = root.joinpath(*module.split("."))
+    place = ROOT.joinpath(*module.split("."))
     files = [path for path in (place.with_suffix(".py"), place / "__main__.py") if path.is_file()]
     return files[0] if files else None
 
 
-def module_name(path: Path, root: Path) -> str:
+def module_name(path: Path) -> str:
     """The name by which `python -m` runs a file."""
-    return ".".join(path.relative_to(root).with_suffix("").parts).replace(".__main__", "")
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).replace(".__main__", "")
 
 
-def installed_programs(root: Path) -> Dict[str, str]:
+def installed_programs() -> Dict[str, str]:
     """The modules behind the commands that the installed package has."""
-    _, _, scripts = (root / "pyproject.toml").read_text().partition("\n[project.scripts]\n")
+    _, _, scripts = (ROOT / "pyproject.toml").read_text().partition("\n[project.scripts]\n")
     return dict(re.findall(r'^([\w-]+) *= *"([\w.]+):\w+"$', scripts.split("\n[")[0], re.MULTILINE))
 
 
-def targets(root: Path) -> List[str]:
-    return re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE)
+def targets() -> List[str]:
+    return re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def parse_only(module: str, argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -228,7 +228,7 @@ def parse_only(module: str, argv: Sequence[str]) -> argparse.ArgumentParser:
 def parser_of(module: str, argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser that a program gives these arguments to, which is made to raise `Parsed` or SystemExit."""
     try:
-        is_package = program_file(ROOT, module).name == "__main__.py"
+        is_package = program_file(module).name == "__main__.py"
         program = importlib.import_module(f"{module}.__main__" if is_package else module)
         if hasattr(program, "main"):
             program.main(list(argv))

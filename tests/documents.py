@@ -95,18 +95,24 @@ class Document:
     def flags(self) -> List[str]:
         return FLAG.findall(self.text)
 
+    def flags_with_values(self) -> List[Tuple[str, str]]:
+        """(flag, value) of spans that are nothing else, where the value is a word."""
+        matches = [re.fullmatch(rf"({FLAG.pattern}) ([a-z][\w+-]*)", span) for span in self.spans()]
+        return [(match[1], match[2]) for match in matches if match]
+
     def places(self) -> List[str]:
         """Files and folders of the repository in spans."""
         return [span for span in self.spans() if PLACE.fullmatch(span)]
 
     def imports(self) -> List[Tuple[str, str]]:
         """(module, name) of everything that Python blocks import; no name stands for the module itself."""
-        nodes = [node for block in self.blocks("python") for node in ast.walk(ast.parse(block))]
-        modules = [(alias.name, "") for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        found = [
-            (node.module or "", one.name) for node in nodes if isinstance(node, ast.ImportFrom) for one in node.names
-        ]
-        return modules + found
+        found = []
+        for node in (node for block in self.blocks("python") for node in ast.walk(ast.parse(block))):
+            if isinstance(node, ast.Import):
+                found += [(alias.name, "") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found += [(node.module or "", alias.name) for alias in node.names]
+        return found
 
 
 def is_name(span: str) -> bool:

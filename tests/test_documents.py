@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from command_stage import Stage, module_name, options_of, targets
 from conftest import ROOT
-from documents import SECTION, Document, forms
+from documents import FLAG, SECTION, Document, forms
 
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
@@ -45,23 +45,23 @@ def is_excepted(command):
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, pytestconfig):
-    return Stage(tmp_path_factory.mktemp("stage") / "check out", ROOT, pytestconfig._parser)
+    return Stage(tmp_path_factory.mktemp("stage") / "check out", pytestconfig._parser)
 
 
 @pytest.fixture(scope="module")
 def flags():
-    """Every flag that a program or a script has."""
-    found = set(FOREIGN_FLAGS)
-    for path in SCRIPTS:
-        found |= set(Document(path.name, path.read_text(encoding="utf-8")).flags())
+    """What every flag of a program or a script accepts: some words, or (None) anything that its type does."""
+    accepted = {}
     commands = [command for document in DOCUMENTS for command in document.commands()]
     figures = {command.split()[3] for command in commands if command.startswith("python -m utils.plot ")}
-    modules = {module_name(path, ROOT) for path in PROGRAMS} - set(NO_FLAGS) - {"utils.plot"}
-    for module in modules:
-        found |= set(options_of(module)._option_string_actions)
-    for figure in figures:
-        found |= set(options_of("utils.plot", figure)._option_string_actions)
-    return found
+    modules = {module_name(path) for path in PROGRAMS} - set(NO_FLAGS) - {"utils.plot"}
+    parsers = [options_of(module) for module in modules] + [options_of("utils.plot", figure) for figure in figures]
+    for name, action in (item for parser in parsers for item in parser._option_string_actions.items()):
+        words = set(action.choices) if action.choices else None
+        before = accepted.get(name, set())
+        accepted[name] = before | words if words is not None and before is not None else None
+    of_scripts = [flag for path in SCRIPTS for flag in FLAG.findall(path.read_text(encoding="utf-8"))]
+    return {**dict.fromkeys((*FOREIGN_FLAGS, *of_scripts)), **accepted}
 
 
 def names(documents):
@@ -75,7 +75,7 @@ def test_the_commands_of_a_document_would_run(document, stage):
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
-@pytest.mark.parametrize("target", targets(ROOT))
+@pytest.mark.parametrize("target", targets())
 def test_the_commands_of_a_target_would_run(target, stage):
     """What make would run; `help` shows the Makefile itself."""
     shown = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
@@ -85,7 +85,7 @@ def test_the_commands_of_a_target_would_run(target, stage):
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 def test_make_lists_its_targets():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert [line.split()[0] for line in shown.splitlines()] == targets(ROOT)
+    assert [line.split()[0] for line in shown.splitlines()] == targets()
 
 
 @pytest.mark.parametrize("document", **names(DOCUMENTS))
@@ -107,7 +107,9 @@ def test_every_flag_belongs_to_a_program(document, flags):
 
 
 def unknown_flags(document, flags):
-    return sorted(set(document.flags()) - flags)
+    """Flags that nothing has, and words that none of the programs with a flag accepts."""
+    wrong = [f"{name} {word}" for name, word in document.flags_with_values() if word not in (flags.get(name) or {word})]
+    return sorted(set(document.flags()) - set(flags)) + wrong
 
 
 @pytest.mark.parametrize("document", **names(MARKDOWN))
@@ -192,6 +194,7 @@ def test_the_readme_is_short():
 
 # Pages that quote what programs print, and from how many calls.
 QUOTING = {"docs/counting.md": 2, "docs/searching.md": 1, "docs/space.md": 1}
+KINDS = ("SNB-3", "SNB-5", "SNB-7", "SXB-3")  # block choices 0 to 3
 # Programs that print the same on every machine, in seconds.
 EXACT = ("calculate_flops", "utils.compare_search", "utils.plot")
 
@@ -240,15 +243,13 @@ def percents(log):
 
 
 def test_the_page_about_training_quotes_its_logs():
-    rows = re.findall(r"^\| `(logs/.*?\.log)` .*$", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
-    assert len(rows) == 2
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    for name in rows:
-        (row,) = (line for line in page.split("\n") if line.startswith(f"| `{name}`"))
-        logged = dict(re.findall(r"^epoch +(\d+) .*val top-1 ([\d.]+%)", (ROOT / name).read_text(), re.MULTILINE))
-        quoted = re.findall(r"[\d.]+%", row)
-        epochs = re.findall(r"(?:after |\((?:epoch )?)(\d+)(?= epochs|[,)]| \(| )", row.split("|")[3])
-        assert [logged[epoch] for epoch in epochs if epoch in logged] == quoted and len(quoted) >= 2
+    rows = re.findall(r"^(\| `(logs/.*?\.log)` .*)$", page, re.MULTILINE)
+    assert len(rows) == 2
+    for row, name in rows:
+        logged, quoted = percents((ROOT / name).read_text(encoding="utf-8")), re.findall(r"[\d.]+%", row)
+        assert len(quoted) >= 2 and [value for value in logged if value in quoted] == quoted
+        assert (quoted[0], quoted[-1]) == (logged[0], logged[-1])
 
 
 def test_the_page_about_training_quotes_the_coverage(tmp_path, capsys):
@@ -276,14 +277,14 @@ def test_the_page_about_latency_quotes_its_logs(tmp_path, capsys):
     assert plot.main([*argv, "--networks", "markdown"]) == 0
     rows = [line for line in capsys.readouterr().out.split("\n") if line.startswith("|")]
     assert len(rows) == 42 and "\n".join(rows) in page
-    for kind, block, name in (("float32", 0, "SNB-3"), ("float32", 1, "SNB-5"), ("float32", 2, "SNB-7")) + (
-        ("float32", 3, "SXB-3"),
-        ("int8", 2, "SNB-7"),
-        ("int8", 3, "SXB-3"),
-    ):
+    quoted = re.findall(r"^\| (S[NX]B-\d), (\w+) \| (.*) \|$", page, re.MULTILINE)
+    assert len(quoted) == 6
+    for name, kind, times in quoted:
         table = json.loads((ROOT / "logs" / f"latency-{kind}" / "latency.json").read_text())
-        times = " | ".join(f"{ms:.2f}" for ms in table["blocks_ms"][1][block][2:])
-        assert f"| {name}, {kind} | {times} |" in page
+        logged = table["blocks_ms"][1][KINDS.index(name)][
+            2:
+        ]  # the second choice block, without the two narrowest widths
+        assert times == " | ".join(f"{ms:.2f}" for ms in logged), (name, kind)
 
 
 def test_the_page_of_benchmarks_quotes_its_results(capsys):
@@ -357,7 +358,8 @@ def test_links_that_lead_somewhere_are_no_faults():
 
 
 def test_other_faults_are_found(flags):
-    assert unknown_flags(Document("made-up.md", "Give `--racing` and --no-such-flag."), flags) == ["--no-such-flag"]
+    text = "Give `--racing`, --no-such-flag, `--search-mode greedy` and `--search-mode genetic`."
+    assert unknown_flags(Document("made-up.md", text), flags) == ["--no-such-flag", "--search-mode greedy"]
     assert missing_files(Document("made-up.md", "`spos/nothing.py`, `logs/study-cifar10`")) == ["spos/nothing.py"]
     example = "```python\nimport numpy\nfrom spos import nothing\nfrom spos.nothing import one\n```"
     assert missing_imports(Document("made-up.md", example)) == ["spos nothing", "spos.nothing one"]
