@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 from unittest import mock
 
@@ -195,6 +196,12 @@ def program_file(module: str) -> Optional[Path]:
     return files[0] if files else None
 
 
+def load_program(module: str) -> ModuleType:
+    """What `python -m module` runs, imported."""
+    is_package = program_file(module).name == "__main__.py"
+    return importlib.import_module(f"{module}.__main__" if is_package else module)
+
+
 def module_name(path: Path) -> str:
     """The name by which `python -m` runs a file."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).replace(".__main__", "")
@@ -228,8 +235,7 @@ def parse_only(module: str, argv: Sequence[str]) -> argparse.ArgumentParser:
 def parser_of(module: str, argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser that a program gives these arguments to, which is made to raise `Parsed` or SystemExit."""
     try:
-        is_package = program_file(module).name == "__main__.py"
-        program = importlib.import_module(f"{module}.__main__" if is_package else module)
+        program = load_program(module)
         if hasattr(program, "main"):
             program.main(list(argv))
         else:  # it hands its arguments to a program of others

@@ -7,9 +7,11 @@ import shutil
 import subprocess
 
 import pytest
-from command_stage import Stage, module_name, options_of, targets
+from command_stage import Stage, load_program, module_name, options_of, targets
 from conftest import ROOT
 from documents import FLAG, SECTION, Document, forms
+
+from benchmarks import table
 
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
@@ -19,6 +21,7 @@ SCRIPTS = sorted(path for place in ("scripts", "benchmarks") for path in (ROOT /
 MODULES = [path for place in ("*.py", "utils/**/*.py", "benchmarks/*.py") for path in sorted(ROOT.glob(place))]
 PROGRAMS = [path for path in MODULES if "\nif __name__" in path.read_text(encoding="utf-8")]
 DOCUMENTS = [Document.read(path, ROOT) for path in (*PAGES, *SCRIPTS, *PROGRAMS)]
+COMMANDED = [document for document in (*DOCUMENTS, Document.read(ROOT / ".ci" / "run", ROOT)) if document.commands()]
 MARKDOWN = [document for document in DOCUMENTS if document.is_page]
 SOURCES = [path for place in ("spos", "tests") for path in sorted((ROOT / place).rglob("*.py"))]
 
@@ -26,6 +29,7 @@ SOURCES = [path for place in ("spos", "tests") for path in sorted((ROOT / place)
 EXCEPTIONS = {
     "python example.py": "the examples of docs/deployment.md itself, which tests/test_deployed_example.py runs",
     "python -m benchmarks.torch_worker": "needs PyTorch in an environment of its own",
+    "env/bin/python -m venv": "Python's own, in .ci/run",
 }
 # Programs that are started by others and have no flags.
 NO_FLAGS = ("benchmarks.torch_worker", "utils.cluster_agent")
@@ -33,8 +37,6 @@ NO_FLAGS = ("benchmarks.torch_worker", "utils.cluster_agent")
 FOREIGN_FLAGS = {
     "--nthreads": "of Dask's worker",
 }
-
-
 # A program that the reader shall fill in.
 ANY_PROGRAM = re.compile(r"(?:env/bin/)?python -m \w+\.[A-Z]+\b")
 
@@ -68,7 +70,7 @@ def names(documents):
     return {"argvalues": documents, "ids": [document.name for document in documents]}
 
 
-@pytest.mark.parametrize("document", **names([document for document in DOCUMENTS if document.commands()]))
+@pytest.mark.parametrize("document", **names(COMMANDED))
 def test_the_commands_of_a_document_would_run(document, stage):
     commands = [command for command in document.commands() if not is_excepted(command)]
     assert not [fault for command in commands for fault in stage.faults(command)]
@@ -94,7 +96,7 @@ def test_a_command_stands_where_it_can_be_seen(document):
 
 
 def test_every_exception_is_needed():
-    commands = [command for document in DOCUMENTS for command in document.commands()]
+    commands = [command for document in COMMANDED for command in document.commands()]
     for beginning in EXCEPTIONS:
         assert any(command.startswith(beginning) for command in commands), beginning
     used = {flag for document in DOCUMENTS for flag in document.flags()}
@@ -208,7 +210,7 @@ def test_a_page_quotes_what_a_program_prints(page, stage, tmp_path, monkeypatch,
         ((module, *argv),) = stage.calls(command)
         if module in EXACT:
             capsys.readouterr()
-            assert importlib.import_module(module).main(argv) == 0
+            assert load_program(module).main(argv) == 0
             assert quotes(quoted, capsys.readouterr().out), command
             exact += 1
     assert exact == QUOTING[page]
@@ -253,10 +255,8 @@ def test_the_page_about_training_quotes_its_logs():
 
 
 def test_the_page_about_training_quotes_the_coverage(tmp_path, capsys):
-    from utils import plot
-
     flags = "--use-se --last-conv-after-pooling --output"
-    assert plot.main(["coverage", *flags.split(), str(tmp_path / "coverage.png")]) == 0
+    assert load_program("utils.plot").main(["coverage", *flags.split(), str(tmp_path / "coverage.png")]) == 0
     printed = dict(re.findall(r"^(uniform|constrained, \w+) +(.*)$", capsys.readouterr().out, re.MULTILINE))
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     quoted = dict(re.findall(r"^\| (uniform|constrained, \w+) \| (.*)$", page, re.MULTILINE))
@@ -270,26 +270,22 @@ def numbers(text):
 
 
 def test_the_page_about_latency_quotes_its_logs(tmp_path, capsys):
-    from utils import plot
-
     page = (ROOT / "docs" / "latency.md").read_text(encoding="utf-8")
     argv = ["latency", str(ROOT / "logs" / "latency-float32"), "--output", str(tmp_path / "latency.png")]
-    assert plot.main([*argv, "--networks", "markdown"]) == 0
+    assert load_program("utils.plot").main([*argv, "--networks", "markdown"]) == 0
     rows = [line for line in capsys.readouterr().out.split("\n") if line.startswith("|")]
     assert len(rows) == 42 and "\n".join(rows) in page
     quoted = re.findall(r"^\| (S[NX]B-\d), (\w+) \| (.*) \|$", page, re.MULTILINE)
     assert len(quoted) == 6
     for name, kind, times in quoted:
-        table = json.loads((ROOT / "logs" / f"latency-{kind}" / "latency.json").read_text())
-        logged = table["blocks_ms"][1][KINDS.index(name)][
+        measured = json.loads((ROOT / "logs" / f"latency-{kind}" / "latency.json").read_text())
+        logged = measured["blocks_ms"][1][KINDS.index(name)][
             2:
         ]  # the second choice block, without the two narrowest widths
         assert times == " | ".join(f"{ms:.2f}" for ms in logged), (name, kind)
 
 
 def test_the_page_of_benchmarks_quotes_its_results(capsys):
-    from benchmarks import table
-
     assert table.main([str(ROOT / "logs" / "benchmarks" / "results.jsonl")]) == 0
     page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     assert f"{table.BEGIN}\n{capsys.readouterr().out}{table.END}" in page
