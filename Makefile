@@ -1,7 +1,7 @@
 # The Python of env/, which sh scripts/setup.sh makes, runs everything here.
 PYTHON := env/bin/python
-# Rooms whose tests train, export or measure whole networks; the programs from end to end are among them.
-LONG := program utils study training deploy latency
+# Folders of tests that run programs from end to end, or train, run and export whole networks.
+LONG := program utils study training execution deploy
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quick test check format types cover figures
@@ -12,7 +12,7 @@ help: ## list the targets
 setup: ## make env/ with the tools of development
 	sh scripts/setup.sh --dev
 
-quick: ## run the fast tests of all rooms, without the programs from end to end
+quick: ## run the tests of the rooms that take seconds, no program from end to end
 	sh scripts/test.sh $(LONG:%=--ignore=tests/%_tests)
 
 test: ## run the whole test suite
