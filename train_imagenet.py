@@ -15,6 +15,7 @@ from spos.core.errors import Stopped
 from spos.core.flags import OneLineParser, run_program
 from spos.data.dataset import DataSet
 from spos.data.loader import ImageLoader, make_loader
+from spos.data.order import Order
 from spos.data.pixels import remove_images
 from spos.data.registry import check_same_lists, open_data, with_lists
 from spos.engine.cluster import Cluster
@@ -119,8 +120,15 @@ def open_batches(
 ) -> ImageLoader:
     """Training images: a supernet's without the held-out ones, unless the flags say otherwise."""
     split = flags.train.train_on or ("train" if isinstance(net, Supernet) else "train_full")
-    scale = flags.train.reduced_dataset_scale
-    return make_loader(data, split, flags.data, num_devices, True, flags.run.seed, scale, cluster)
+    order = Order(
+        flags.run.seed,
+        every_epoch=True,
+        part=cluster.rank,
+        num_parts=cluster.num_workers,
+        drop_last=True,
+        reduced_scale=flags.train.reduced_dataset_scale,
+    )
+    return make_loader(data, split, flags.data, data.preparation(training=True), order, num_devices)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, Dict, Optional
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.runs.files import PathLike
 from spos.runs.journal import Journal
 
@@ -72,14 +70,7 @@ class EpochDisplay:
     ) -> None:
         self._epoch, self._num_steps, self._log_interval, self._shown = epoch, num_steps, log_interval, shown
         self._num_images, self._start = 0, time.time()
-        self._bar = tqdm(
-            total=num_steps,
-            initial=first_step,
-            unit="batch",
-            disable=not (sys.stderr.isatty() and shown),
-            leave=False,
-            dynamic_ncols=True,
-        )
+        self._bar = progress_bar(total=num_steps, initial=first_step, unit="batch", shown=shown, dynamic_ncols=True)
         self._bar.set_description(f"epoch {epoch + 1}/{num_epochs}")
 
     def __enter__(self) -> EpochDisplay:

@@ -7,7 +7,7 @@ from typing import Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.data.dataset import DataSet
-from spos.data.registry import fit_to_data, make_space
+from spos.data.space import fit_to_data, make_space
 from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
 from spos.runs.run import SUBNET, SUPERNET

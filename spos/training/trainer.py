@@ -36,8 +36,8 @@ class Batches(Protocol):
     num_batches: int  # of an epoch
     bad_images: List[str]  # what could not be decoded since the program started
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[Any, Any]]:
-        """(images, labels) of an epoch, from batch `start` on."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tuple[Any, Any, Any]]:
+        """(images, labels, positions in the list) of an epoch, from batch `start` on."""
         ...
 
 
@@ -123,7 +123,7 @@ class Trainer:
         self._set_learning_rate(epoch * num_batches + max(first_step - 1, 0))
         shown = self.cluster.is_chief
         with EpochDisplay(epoch, self.recipe.num_epochs, first_step, num_batches, run.log_interval, shown) as display:
-            for step, (images, labels) in enumerate(batches.epoch(epoch, start=first_step), first_step):
+            for step, (images, labels, _) in enumerate(batches.epoch(epoch, start=first_step), first_step):
                 self._set_learning_rate(epoch * num_batches + step)
                 meter.add(self.step(images, labels, epoch, step))
                 done = step + 1
