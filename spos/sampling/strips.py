@@ -16,10 +16,11 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import MILLION, Limit
-from spos.sampling.warm_up import SamplingPolicy
+from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.cost import Cost, cost_table
 from spos.space.space import Architecture, SearchSpace
 
+METHODS = ("random", "evolution")
 NUM_STRIPS = 7  # of FLOPs between the limits, as published
 NUM_PARAM_CELLS = 4  # of params in every strip, as published
 STEPS_PER_WALK = 1000  # where the steps of an epoch are not known
@@ -233,7 +234,7 @@ def _last_change(policy: SamplingPolicy) -> int:
 class CheckedPolicy:
     """A policy whose draws are counted a second way. Raises RuntimeError at the first difference."""
 
-    policy: Callable[[int, int, np.random.Generator], Architecture]
+    policy: Policy
     space: SearchSpace
     count: Callable[[Architecture], Cost]
 
