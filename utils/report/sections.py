@@ -9,8 +9,8 @@ import numpy as np
 from spos.core.tables import Column, Table, millions
 from spos.counting.profile import profile_tables
 from spos.runs.run import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
-from spos.search.front import pareto_front, parse_objectives
 from spos.search.flags import SEARCHES
+from spos.search.front import pareto_front, parse_objectives
 from spos.search.history import Row, mean_of_random
 from spos.space.cost import count_architecture
 from spos.space.space import Architecture, SearchSpace, format_choices
