@@ -119,6 +119,7 @@ UNTESTED = {
         "names": "",
     },
     "study": {
+        "flags": "three option groups; the programs' tests fill them",
         "matched": "",
         "oracles": "",
         "rank": "",

@@ -153,7 +153,7 @@ def projection_branch(block: ChoiceBlockGeometry, kind: BlockKind) -> Specs:
     return depthwise(channels, kind.kernel_size, block.stride), Conv(channels, channels, act=block.act)
 
 
-def stem(space: SearchSpace) -> Specs:
+def stem(space: SearchSpace) -> Tuple[Conv]:
     """3x3 convolution on RGB."""
     return (Conv(3, space.stem_channels, 3, space.strides[0], act=space.act, init_std=SMALL_INIT_STD),)
 
@@ -178,7 +178,7 @@ def head(space: SearchSpace) -> Specs:
     return specs + (Dropout(0.2 if space.use_se else 0.1),)
 
 
-def classifier(space: SearchSpace) -> Specs:
+def classifier(space: SearchSpace) -> Tuple[Conv]:
     """1x1 convolution from the feature vector to the classes."""
     return (Conv(HEAD_CHANNELS, space.num_classes, bn=False, bias=True, init_std=SMALL_INIT_STD),)
 
