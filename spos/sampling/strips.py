@@ -1,4 +1,4 @@
-"""Sampling under limits while a supernet is trained: independently, or walking through the plane of costs.
+"""Strips of the plane of costs: sampling under limits while a supernet is trained, independently or walking through.
 
 The published project let a pool of architectures evolve through strips of the FLOPs-params plane, so that training
 covers the plane evenly and not where most architectures are. The walk here visits cells of the same strips, and every
