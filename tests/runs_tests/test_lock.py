@@ -1,5 +1,6 @@
 """The lock of a directory: who is kept out, what releases it, and file systems that have none."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -38,7 +39,8 @@ def start():
 
     yield start
     for process in started:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # nobody is left
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
