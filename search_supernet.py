@@ -29,6 +29,7 @@ from spos.core.errors import InputError
 from spos.core.executors import open_executor
 from spos.core.flags import OneLineParser, RunOptions, as_json, pick, run_program
 from spos.core.stopping import StopRequest
+from spos.core.tls import TlsOptions
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
 from spos.data.registry import open_data, with_lists
@@ -63,10 +64,15 @@ DEFAULT_SAVE_DIR = "runs/search"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    args = OneLineParser(__doc__, GROUPS).parse_args(argv)
+    args = OneLineParser(__doc__, (*GROUPS, TlsOptions)).parse_args(argv)
     groups = [pick(group, args) for group in GROUPS]
     run, options, constraint_options, data_options, space_options, device_options = groups
     check_search_flags(options)
+    tls = pick(TlsOptions, args)  # no part of the run: who may score, not what
+    if options.scheduler:
+        tls.check(options.scheduler)
+    elif tls.is_given:
+        raise InputError(f"{tls.arguments[0]} is for --scheduler")
     save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR)
     if not Path(options.supernet_params).is_file():
         raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
@@ -118,7 +124,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if shared:
         load_job_images(job)  # decoded once, before any worker needs them
     num_threads = threads_of_each(num_processes)
-    with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler) as executor:
+    with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler, tls) as executor:
         searcher = Searcher(
             domain,
             target_of(options),
