@@ -38,6 +38,7 @@ from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import file_digest, write_atomic
 from spos.runs.journal import Journal
+from spos.runs.lock import locked
 from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
 from spos.scoring.job import ScoringJob, load_job_images, make_job, score, warn_of_short_lists
 from spos.scoring.racing import Racing
@@ -95,52 +96,53 @@ def main(argv: Optional[List[str]] = None) -> int:
         "versions": versions(),
     }
     may_change = flags_that_may_change(options)
-    check_not_shortened(check_run(save_dir, config, run.resume, may_change), options)
-    lists = supernet_lists(options.supernet_params, trained, save_dir)
-    data = with_lists(data, data_options, lists)
-    on_gpu = device_options.num_gpus > 0
-    shared = num_processes > 1 or bool(options.scheduler)
-    job = make_job(
-        options.supernet_params,
-        space,
-        data_options,
-        data,
-        lists,
-        options.search_on,
-        on_gpu,
-        device_options.dtype,
-        save_dir,
-        shared,
-    )
-    warn_of_short_lists(data, options.search_on, data_options.batch_size)
-    history = Journal(save_dir / HISTORY_FILE)
-    check_history(history.rows, job.identity, history.path)
-    seeds = read_seeds(save_dir, job, options)
-    search = make_search(domain, options, run.seed, initial_architectures(seeds, domain, options))
-
-    open_run(save_dir, {**config, "images": job.identity["images"]}, run.resume, may_change)
-    if seeds:
-        write_atomic(save_dir / SEED_FILE, "".join(json.dumps(row) + "\n" for row in seeds))
-    if shared:
-        load_job_images(job)  # decoded once, before any worker needs them
-    num_threads = threads_of_each(num_processes)
-    with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler, tls) as executor:
-        searcher = Searcher(
-            domain,
-            target_of(options),
-            partial(score, job),
-            history,
-            Journal(save_dir / ARRIVED_FILE),
-            executor,
-            job.identity,
-            Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
-            {architecture_of(row): row for row in seeds},
-            stop,
-            SearchLog(Journal(save_dir / LOG_FILE)),
+    with locked(save_dir):
+        check_not_shortened(check_run(save_dir, config, run.resume, may_change), options)
+        lists = supernet_lists(options.supernet_params, trained, save_dir)
+        data = with_lists(data, data_options, lists)
+        on_gpu = device_options.num_gpus > 0
+        shared = num_processes > 1 or bool(options.scheduler)
+        job = make_job(
+            options.supernet_params,
+            space,
+            data_options,
+            data,
+            lists,
+            options.search_on,
+            on_gpu,
+            device_options.dtype,
+            save_dir,
+            shared,
         )
-        rows = searcher.run(search)
-    remove_images(save_dir)
-    write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
+        warn_of_short_lists(data, options.search_on, data_options.batch_size)
+        history = Journal(save_dir / HISTORY_FILE)
+        check_history(history.rows, job.identity, history.path)
+        seeds = read_seeds(save_dir, job, options)
+        search = make_search(domain, options, run.seed, initial_architectures(seeds, domain, options))
+
+        open_run(save_dir, {**config, "images": job.identity["images"]}, run.resume, may_change)
+        if seeds:
+            write_atomic(save_dir / SEED_FILE, "".join(json.dumps(row) + "\n" for row in seeds))
+        if shared:
+            load_job_images(job)  # decoded once, before any worker needs them
+        num_threads = threads_of_each(num_processes)
+        with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler, tls) as executor:
+            searcher = Searcher(
+                domain,
+                target_of(options),
+                partial(score, job),
+                history,
+                Journal(save_dir / ARRIVED_FILE),
+                executor,
+                job.identity,
+                Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
+                {architecture_of(row): row for row in seeds},
+                stop,
+                SearchLog(Journal(save_dir / LOG_FILE)),
+            )
+            rows = searcher.run(search)
+        remove_images(save_dir)
+        write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
     print(summarize_search(save_dir, rows))
     return 0
 

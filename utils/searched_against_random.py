@@ -32,7 +32,7 @@ from spos.core.flags import (
 from spos.core.intervals import student_interval
 from spos.core.tables import as_text
 from spos.runs.files import write_json
-from spos.runs.run import open_run
+from spos.runs.run import entered
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture
 from spos.study.alone import check_recipe, describe_run, train_all
@@ -66,11 +66,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     folder = Path(options.save_dir)
     config = describe_run("utils.searched_against_random", options, recipe, searched[0].space)
     config["architecture"] = [record.to_json() for record in searched]
-    open_run(folder, config, may_change=("num_random", "seeds"))
-    rows = train_all(networks, searched[0].space, recipe, folder, options.jobs)
-    comparisons = compare(rows)
-    record = as_json(rows, comparisons)
-    write_json(folder / RESULT_FILE, record)
+    with entered(folder, config, may_change=("num_random", "seeds")):
+        rows = train_all(networks, searched[0].space, recipe, folder, options.jobs)
+        comparisons = compare(rows)
+        record = as_json(rows, comparisons)
+        write_json(folder / RESULT_FILE, record)
     print(json.dumps(record) if output.json else text(rows, comparisons))
     return 0
 

@@ -1,6 +1,11 @@
 """The one exception that stands for bad input, and what the engine's exceptions say."""
 
+from __future__ import annotations
+
+import contextlib
+import functools
 import sys
+from typing import Iterator
 
 
 class InputError(ValueError):
@@ -27,3 +32,20 @@ def engine_reason(error: Exception) -> str:
 def warn(text: str) -> None:
     """A line on standard error that does not stop the program."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+@functools.lru_cache(maxsize=None)
+def warn_once(text: str) -> None:
+    """The same, the first time that this process says it."""
+    warn(text)
+
+
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Add the name of a file to an OSError of the block that has none: a full disk names nothing by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise

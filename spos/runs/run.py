@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import read_rows
+from spos.runs.lock import LOCK_FILE, locked
 
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 Group = TypeVar("Group")
@@ -29,6 +32,7 @@ BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
+LOG_SUFFIXES = (".log", ".out", ".err")  # of what a shell writes
 PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
 
 
@@ -83,6 +87,15 @@ def open_run(
     return Path(directory)
 
 
+@contextlib.contextmanager
+def entered(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Iterator[Path]:
+    """As `open_run`, and no other program can enter the directory within this block."""
+    with locked(directory):
+        yield open_run(directory, config, must_resume, may_change)
+
+
 def check_run(
     directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
 ) -> Optional[Dict[str, Any]]:
@@ -95,14 +108,28 @@ def check_run(
         return old
     if must_resume:
         raise InputError(f"--resume: there is no run in {directory}")
-    if directory.is_dir() and not all(_is_left_by_a_start(entry.name) for entry in directory.iterdir()):
+    if directory.is_dir() and not all(_may_be_there(entry) for entry in directory.iterdir()):
         raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
     return None
 
 
-def _is_left_by_a_start(name: str) -> bool:
-    """Whether a run that was killed before its config was written may have left this."""
-    return name == LISTS_FOLDER or name.startswith(f".{CONFIG_FILE}.")
+def _may_be_there(entry: Path) -> bool:
+    """Whether a new run may find this: what one that was killed before its config was written has left, logs that a
+    shell writes, and what a new disk holds."""
+    if entry.name in (LISTS_FOLDER, LOCK_FILE, "lost+found") or entry.name.startswith(f".{CONFIG_FILE}."):
+        return True
+    return entry.is_file() and (entry.suffix in LOG_SUFFIXES or _is_written_by_us(entry))
+
+
+def _is_written_by_us(entry: Path) -> bool:
+    """Whether standard output or error goes to this file."""
+    found = entry.stat()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            own = os.fstat(descriptor)
+            if (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino):
+                return True
+    return False
 
 
 def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str]) -> None:
