@@ -6,6 +6,9 @@ continues a run that was stopped.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import contextlib
 import sys
 from pathlib import Path
@@ -24,14 +27,14 @@ from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.parameters import save_parameters
 from spos.runs.journal import Journal
-from spos.runs.lock import locked
-from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, entered
+from spos.runs.lock import entered, locked
+from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
 from spos.training.flags import TrainingFlags, describe_sampling
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
-from spos.training.log import RunLog
+from spos.training.log import RunLog, check_logging_file
 from spos.training.network import make_network, space_and_architecture
 from spos.training.progress import Run
 
@@ -52,6 +55,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     begins_with = load_first_values(net, flags.train)
     objective = make_objective(flags, data, ctx)
     cluster = join_cluster(flags.device)
+    if cluster.is_chief and flags.train.logging_file:
+        check_logging_file(flags.train.logging_file)
     config = describe(flags, data, space, record, cluster)
     with enter_run(save_dir, config, flags.run.resume, cluster) as folder:
         if sampling and cluster.is_chief:

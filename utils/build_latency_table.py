@@ -18,6 +18,9 @@ Stop it at any time: the same command goes on. The result is latency.json in --s
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +54,8 @@ from spos.latency.measurements import (
 from spos.latency.table import DTYPES, LatencyTable
 from spos.runs.files import write_json
 from spos.runs.journal import Journal
-from spos.runs.run import entered, find_config
+from spos.runs.lock import entered
+from spos.runs.run import find_config
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.space import SearchSpace
 

@@ -22,6 +22,9 @@ searches of a pair have the seed and the fitness in common.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from dataclasses import asdict

@@ -8,6 +8,9 @@ further. Subnet files need no conversion.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import argparse
 import re
 import sys

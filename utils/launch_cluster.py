@@ -11,6 +11,9 @@ On this machine alone everything listens on its loopback; on several, whoever re
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import os
 import re
 import signal
@@ -123,7 +126,7 @@ def plan(
         common["DMLC_NODE_HOST"] = "127.0.0.1"
     # Importing MXNet in these roles is what runs them, until the last worker is done.
     serve = (sys.executable, "-c", "import spos.engine.compat")
-    single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "1")}
+    single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS") or "1"}
     tasks = [Task("scheduler", here, serve, {**common, **single, "DMLC_ROLE": "scheduler"})]
     for i in range(num_servers):
         tasks.append(Task(f"server {i}", hosts[i % len(hosts)], serve, {**common, **single, "DMLC_ROLE": "server"}))

@@ -18,6 +18,9 @@ architectures. Results lie in --save-dir:
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from pathlib import Path
@@ -34,7 +37,7 @@ from spos.core.ranking import Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
 from spos.runs.files import write_json
-from spos.runs.run import entered
+from spos.runs.lock import entered
 from spos.scoring.job import open_supernets
 from spos.scoring.many import score_all
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all

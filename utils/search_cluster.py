@@ -12,6 +12,9 @@ with certificates that the search gets too; docs/clusters.md has the commands.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import shutil
 import signal
 import sys

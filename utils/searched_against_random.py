@@ -17,6 +17,9 @@ The same command goes on where it was stopped, also with other --jobs, more --se
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from pathlib import Path
@@ -32,7 +35,7 @@ from spos.core.flags import (
 from spos.core.intervals import student_interval
 from spos.core.tables import as_text
 from spos.runs.files import write_json
-from spos.runs.run import entered
+from spos.runs.lock import entered
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture
 from spos.study.alone import check_recipe, describe_run, train_all

@@ -19,9 +19,9 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from functools import partial
 from multiprocessing import connection, resource_tracker
 from queue import SimpleQueue
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, causes
 from spos.core.tls import TlsOptions
 
 MAX_DEATHS = 3
@@ -216,7 +216,7 @@ class DaskExecutor(Executor):
             return InputError(f"the Dask scheduler {self._address} was lost; the same command goes on with another one")
         if type(error).__name__ == "KilledWorker":
             return BrokenExecutor("too many Dask workers died at it")
-        missing = [cause for cause in _causes(error) if isinstance(cause, ModuleNotFoundError)]
+        missing = [cause for cause in causes(error) if isinstance(cause, ModuleNotFoundError)]
         if missing:
             return InputError(
                 f"the Dask scheduler or a worker cannot import this project ({missing[0]}): start both in its folder"
@@ -242,12 +242,3 @@ def wait_for_listener(host: Tuple[str, int], seconds: float) -> None:
             if time.monotonic() > end:
                 raise
         time.sleep(_LISTEN_SECONDS)
-
-
-def _causes(error: Optional[BaseException]) -> List[BaseException]:
-    """An exception and what led to it."""
-    found: List[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found

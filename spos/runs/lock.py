@@ -15,12 +15,12 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Set
+from typing import Any, Dict, Iterator, Mapping, Sequence, Set
 
 from spos.core.errors import InputError, warn
 from spos.runs.files import PathLike, remove_partial
+from spos.runs.run import LOCK_FILE, open_run
 
-LOCK_FILE = ".lock"
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _HELD_BY_OTHERS = {errno.EACCES, errno.EAGAIN}
 _MOST_BYTES = 4096  # of what a holder says about itself
@@ -59,6 +59,15 @@ def locked(directory: PathLike) -> Iterator[None]:
         if is_new:
             with contextlib.suppress(OSError):  # it holds something, or is gone
                 directory.rmdir()
+
+
+@contextlib.contextmanager
+def entered(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Iterator[Path]:
+    """As `open_run`, and no other program can enter the directory within this block."""
+    with locked(directory):
+        yield open_run(directory, config, must_resume, may_change)
 
 
 def wait_until_free(directory: PathLike, seconds: float) -> None:

@@ -7,12 +7,11 @@ import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import read_rows
-from spos.runs.lock import LOCK_FILE, locked
 
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 Group = TypeVar("Group")
@@ -25,6 +24,7 @@ BN_UPDATE_FILE = "bn_update.jsonl"  # what `utils.bn_update_effect` measures
 
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"  # there as long as a program is in a directory
 LOG_FILE = "log.jsonl"
 HISTORY_FILE = "history.jsonl"
 ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
@@ -85,15 +85,6 @@ def open_run(
     if old is None or any(old["options"].get(name) != config["options"].get(name) for name in may_change):
         write_json(path, config)
     return Path(directory)
-
-
-@contextlib.contextmanager
-def entered(
-    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
-) -> Iterator[Path]:
-    """As `open_run`, and no other program can enter the directory within this block."""
-    with locked(directory):
-        yield open_run(directory, config, must_resume, may_change)
 
 
 def check_run(

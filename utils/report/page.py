@@ -23,7 +23,7 @@ EARLY = 'if (matchMedia("(prefers-color-scheme: dark)").matches) document.docume
 
 
 def policy(scripts: Sequence[str]) -> str:
-    """Whatever stands on the page, a browser runs only these scripts, by their digests, and asks nobody for anything."""
+    """Whatever stands on the page, a browser runs these scripts alone, by digest, and asks nobody for anything."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
