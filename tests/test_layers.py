@@ -40,10 +40,10 @@ PROGRAMS = ("calculate_flops", "search_supernet", "train_imagenet")
 
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
-    "engine": "batch_norm cluster compat depthwise devices parameters slicing",
+    "engine": "batch_norm cluster compat depthwise devices parameters slicing symbols",
     "data": "cifar digits loader pixels prepared registry",
-    "execution": "graphs scored trained",
-    "scoring": "accuracy candidate job many supernet",
+    "execution": "graphs parts scored trained",
+    "scoring": "accuracy candidate job many supernet trained",
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
     "latency": "graphs",
     "counting": "symbol",
@@ -78,26 +78,16 @@ UNTESTED = {
         "source": "",
     },
     "deploy": {
-        "export": "",
-        "flags": "",
-        "int8": "",
-        "model_info": "",
-        "parity": "",
-        "prediction": "",
-        "trained": "",
+        "flags": "tables without rules: the tests of the programs that have them parse them",
+        "int8": "needs a run with held-out images: utils_tests/test_export_programs.py",
+        "prediction": "utils_tests/test_predict.py, with its program",
+        "trained": "needs a run: utils_tests/test_export_programs.py",
     },
     "engine": {
-        "devices": "",
-        "flags": "",
-        "forms": "",
-        "gpu": "",
-        "parameters": "",
-    },
-    "execution": {
-        "graphs": "",
+        "flags": "tables without rules: the tests of the programs that have them parse them",
     },
     "latency": {
-        "graphs": "",
+        "flags": "a table without rules: counting_tests and search_tests parse it",
     },
     "runs": {
         "files": "",
@@ -108,10 +98,8 @@ UNTESTED = {
         "tilting": "",
     },
     "scoring": {
-        "accuracy": "",
-        "candidate": "",
-        "many": "",
-        "supernet": "",
+        "many": "needs runs of supernets: utils_tests/test_rank_correlation.py",
+        "supernet": "by trained: test_trained.py, and program_tests/test_programs.py",
     },
     "search": {
         "domain": "",

@@ -45,7 +45,7 @@ class CandidateEvaluator:
             for batch in self.images.batches(self.batch_size, self.ctx, start, stop):
                 for images, labels in batch:
                     count.add(path.logits(images), labels)
-            if stop < total and race.is_lost(count.accuracy().top1_hits, stop):
+            if race and stop < total and race.is_lost(count.accuracy().top1_hits, stop):
                 break
             start = stop
         return count.accuracy()
