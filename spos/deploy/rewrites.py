@@ -1,4 +1,4 @@
-"""The same function by operators that MXNet runs faster on a CPU, for inference: a graph and its arrays are rewritten.
+"""Rewrites of a graph and its arrays: the same function by operators that MXNet runs faster in inference on a CPU.
 
 - Hard-swish of what a convolution or its BatchNorm gives. `hard_sigmoid` takes five times as long as a product. With
   a = 3/sqrt(6) and r = relu(y/sqrt(6) + a), whose scale and shift go into the convolution or BatchNorm and whose ReLU

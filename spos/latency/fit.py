@@ -1,4 +1,4 @@
-"""From timed choice blocks and whole networks to a latency table with a correction, and how well it predicts.
+"""The correction of a latency table by whole networks, and how well the table predicts.
 
 Sums of blocks that were timed alone miss what happens between them: calls that are paid once, maps that leave the
 cache, layouts that change. A factor and an offset, fitted on whole networks, take up what is common to all networks.
