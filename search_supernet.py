@@ -168,5 +168,10 @@ def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[st
     }
 
 
+def run() -> int:
+    """The installed command."""
+    return run_program(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run_program(main))
+    sys.exit(run())

@@ -272,5 +272,10 @@ def make_objective(flags: Flags, data: DataSet, ctx: tuple) -> Objective:
     return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
 
 
+def run() -> int:
+    """The installed command."""
+    return run_program(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run_program(main))
+    sys.exit(run())
