@@ -1,0 +1,191 @@
+"""Search by a scoring function of one's own, with a journal: no supernet, no images, no MXNet.
+
+As in a search with a supernet, decisions depend on the seed and the scores alone. So a stopped search goes on by
+running it again from the start with the scores in its journal: nothing is scored twice, and the result is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from tqdm import tqdm
+
+from spos.core.errors import InputError
+from spos.core.seeds import derive_rng
+from spos.latency.table import LatencyTable
+from spos.runs.files import PathLike, read_json, write_json
+from spos.runs.journal import Journal
+from spos.runs.run import BEST_FILE, CONFIG_FILE, HISTORY_FILE
+from spos.sampling.limits import Limits
+from spos.search.domain import Domain
+from spos.search.evolution import Search
+from spos.search.flags import TWO_STAGE, SearchOptions, make_search
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.cost import TimedCost
+from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of
+
+Score = Callable[[Architecture], float]
+ITERATIONS = "iterations"
+MODES = ("genetic", "random", TWO_STAGE)  # those that maximise one number
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Args:
+        rows: an evaluation each, in the order of the search: `evaluation`, `iteration`, `block_choices`,
+            `channel_choices`, `flops`, `params`, with a latency table `latency_ms`, and `fitness`, the score.
+    """
+
+    space: SearchSpace
+    rows: Tuple[Mapping[str, Any], ...]
+
+    @property
+    def best_row(self) -> Mapping[str, Any]:
+        """The row of the highest score; of equals, the first."""
+        return max(self.rows, key=lambda row: row["fitness"])
+
+    @property
+    def best(self) -> Architecture:
+        """The architecture of the highest score."""
+        return architecture_of(self.best_row)
+
+    @property
+    def best_score(self) -> float:
+        return self.best_row["fitness"]
+
+
+def sample_architectures(
+    space: SearchSpace, count: int, limits: Limits = Limits(), seed: int = 0, latency: Optional[LatencyTable] = None
+) -> List[Architecture]:
+    """Draw architectures independently and uniformly from those that keep the limits, exactly and without rejecting.
+
+    Args:
+        latency: a table of this space; a limit on latency needs it.
+    Raises: InputError if no architecture keeps the limits, naming the smallest reachable cost.
+    """
+    domain = Domain(space, limits.constraints(), latency=latency)
+    domain.check()
+    rng = derive_rng(seed, "sampling")
+    return [domain.sample(rng) for _ in range(count)]
+
+
+def search_architectures(
+    space: SearchSpace,
+    score: Score,
+    folder: PathLike,
+    limits: Limits = Limits(),
+    mode: str = "genetic",
+    iterations: int = 20,
+    population: int = 50,
+    retain: int = 10,
+    seed: int = 0,
+    latency: Optional[LatencyTable] = None,
+) -> Found:
+    """Search for the architecture of the highest score under limits.
+
+    Every score is on disk, in `folder`, before the next architecture is scored. The same call goes on with a search
+    that was stopped or killed, without scoring anything twice, and ends as if it had not been; so it does with more
+    `iterations`. `folder/best.json` is the best architecture as a file that the programs take as `--architecture`.
+
+    Args:
+        score: called in this process with one architecture at a time, never twice with the same one. It should depend
+            on nothing else: what it returned before a stop counts after it.
+        mode: "genetic", "random", or "two-stage" (blocks at equal widths first, then the widths of the best blocks).
+        iterations: generations of `population` architectures, those that survive from the last one among them.
+        retain: of `population`, the best that become parents.
+        latency: a table of this space; a limit on latency needs it.
+    Raises: InputError if no architecture keeps the limits, if a score is not a finite number, or if `folder` holds
+        another search.
+    """
+    if mode not in MODES:
+        raise InputError(f"unknown mode '{mode}'; known: {', '.join(MODES)}")
+    domain = Domain(space, limits.constraints(), latency=latency)
+    domain.check()
+    options = SearchOptions(
+        search_mode=mode, search_iters=iterations, population_size=population, retain_length=retain
+    )
+    search = make_search(domain, options, seed)
+    enter_search(
+        Path(folder),
+        {
+            "program": "search_architectures",
+            "space": space.to_json(),
+            "limits": asdict(limits),
+            "latency": latency.to_json() if latency else None,
+            "mode": mode,
+            "population": population,
+            "retain": retain,
+            "seed": seed,
+            ITERATIONS: iterations,
+        },
+    )
+    journal = Journal(Path(folder) / HISTORY_FILE)
+    _drive(search, domain, score, journal)
+    if not journal.rows:
+        raise InputError("the search found no architecture to score")
+    found = Found(space, tuple(journal.rows))
+    more = {"name": "searched", **{key: found.best_row[key] for key in ("fitness", "evaluation", "iteration")}}
+    write_json(Path(folder) / BEST_FILE, ArchitectureRecord(space, found.best, more).to_json())
+    return found
+
+
+def enter_search(folder: Path, arguments: Mapping[str, Any]) -> None:
+    """Make the folder of a search, or enter the one of the same search, which may be made longer.
+
+    Raises: InputError if the folder holds another search, or anything else.
+    """
+    path = folder / CONFIG_FILE
+    arguments = json.loads(json.dumps(arguments))
+    if path.is_file():
+        old = read_json(path)
+        differing = [name for name in arguments if not isinstance(old, dict) or old.get(name) != arguments[name]]
+        if differing == [ITERATIONS] and arguments["mode"] != TWO_STAGE and arguments[ITERATIONS] > old[ITERATIONS]:
+            differing = []
+        if differing:
+            raise InputError(
+                f"{folder} holds another search: {differing[0]} is not what it was. Give another folder, or the same "
+                f"arguments to go on with it (a search that is not of two stages also with more {ITERATIONS})"
+            )
+    elif folder.is_dir() and any(not entry.name.startswith(f".{CONFIG_FILE}.") for entry in folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no search; give another folder")
+    write_json(path, arguments)
+
+
+def _drive(search: Search, domain: Domain, score: Score, journal: Journal) -> None:
+    """Score what a search asks for, unless the journal has it already."""
+    known = {architecture_of(row): row for row in journal.rows}
+    iteration, generation = 0, next(search, None)
+    while generation is not None:
+        bar = tqdm(generation, f"iteration {iteration}", unit="arch", leave=False, disable=not sys.stderr.isatty())
+        for architecture in bar:
+            if architecture not in known:
+                journal.append(_row(len(journal.rows), iteration, architecture, domain, score))
+                known[architecture] = journal.rows[-1]
+        try:
+            generation = search.send([known[architecture]["fitness"] for architecture in generation])
+        except StopIteration:
+            return
+        iteration += 1
+
+
+def _row(evaluation: int, iteration: int, architecture: Architecture, domain: Domain, score: Score) -> Dict[str, Any]:
+    value = float(score(architecture))
+    if not math.isfinite(value):
+        raise InputError(f"the score of {architecture} is {value}; it must be a finite number")
+    cost = domain.cost(architecture)
+    return {
+        "evaluation": evaluation,
+        "iteration": iteration,
+        **choices_of(architecture),
+        "flops": cost.macs,
+        "params": cost.params,
+        **({"latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else {}),
+        "fitness": value,
+    }
