@@ -104,7 +104,6 @@ UNTESTED = {
         "journal": "",
     },
     "sampling": {
-        "limits": "",
         "tilting": "",
     },
     "scoring": {
@@ -112,12 +111,6 @@ UNTESTED = {
         "candidate": "",
         "many": "",
         "supernet": "",
-    },
-    "search": {
-        "domain": "",
-        "history": "",
-        "nsga2": "",
-        "report": "",
     },
     "space": {
         "architecture_file": "",

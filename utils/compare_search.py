@@ -30,8 +30,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, not_negative, pick, positive, run_program
-from spos.search.evolution import GeneticSettings
-from spos.search.flags import ConstraintOptions, EvolutionOptions
+from spos.search.flags import ConstraintOptions, EvolutionOptions, evolution_settings
 from spos.space.flags import SpaceOptions
 from spos.study.strategies import BASELINE, Result, additive, by_supernet, compare, recorded
 from utils.plot.strategies import plot
@@ -58,13 +57,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise InputError(
             f"{given[0]} says what can be visited; leave out {', '.join(given[1:]) or 'flags of space and limits'}"
         )
-    settings = GeneticSettings(
-        evolution.population_size,
-        evolution.retain_length,
-        evolution.random_select,
-        evolution.mutate_chance,
-        args.evaluations,
-    )
+    settings = evolution_settings(evolution, args.evaluations)
     if args.history:
         make_task = recorded(args.history, args.evaluations)
     else:

@@ -28,8 +28,8 @@ from spos.core.errors import InputError
 from spos.runs.files import PathLike
 from spos.runs.journal import read_rows
 from spos.runs.run import HISTORY_FILE
+from spos.search.breeder import contains
 from spos.search.domain import Domain
-from spos.search.evolution import contains
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, architecture_of
 
@@ -52,6 +52,11 @@ IDENTITY = {  # by key of a row, what differs
 def is_complete(row: Mapping[str, Any]) -> bool:
     """Whether the row was scored on all images."""
     return not row.get("dropped", False)
+
+
+def fitness_of(row: Mapping[str, Any]) -> float:
+    """Fitness as a search is sent it: what was dropped is worse than anything."""
+    return row["fitness"] if is_complete(row) else float("-inf")
 
 
 def check_history(rows: Sequence[Mapping[str, Any]], identity: Mapping[str, str], source: PathLike) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageSequence
 from spos.core.errors import InputError
 from spos.core.flags import run_program
 from spos.sampling.strips import Cell
-from spos.search.history import load_histories, load_history
+from spos.search.history import load_history
 from spos.space.space import search_space
 from spos.training.flags import limits_of
 from utils.plot import __main__ as plot
@@ -148,49 +148,6 @@ def test_the_figure_of_the_readme_is_small():
     assert (ROOT / "images" / "sampling_coverage.png").stat().st_size < 200_000
 
 
-@pytest.fixture
-def make_search(tmp_path):
-    """A run directory with a history of three iterations of four evaluations each; the seventh was dropped early."""
-
-    def make(name, changes=(), shift=0.0, **more):
-        tops = [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.7, 0.3, 0.64, 0.2, 0.65, 0.65]
-        rows = []
-        for i, top1 in enumerate(tops):
-            row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
-            row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
-            rows.append({**row, "dropped": True} if i == 6 else row)
-        for i, change in changes:
-            rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return tmp_path / name
-
-    return make
-
-
-def test_a_search_is_summed_up_without_what_was_dropped(make_search):
-    history = load_history(make_search("search"))
-    assert (history.name, len(history.rows), len(history.scored)) == ("search", 12, 11)
-    assert history.best["evaluation"] == 10
-    assert [row["evaluation"] for row in history.ties] == [8, 11]
-    assert history.best_so_far() == (
-        [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 12],
-        [0.5] * 4 + [0.6] * 3 + [0.64] * 2 + [0.65] * 3,
-    )
-    assert history.means() == [
-        (1, 4, pytest.approx(0.4625)),
-        (5, 8, pytest.approx(1.45 / 3)),
-        (9, 12, pytest.approx(0.535)),
-    ]
-
-
-def test_the_front_holds_what_nothing_cheaper_reaches(make_search):
-    """FLOPs of the evaluations are 1, 8, 3, 10, 5, 12, 7, 2, 9, 4, 11, 6 M."""
-    history = load_history(make_search("search"))
-    assert history.front("flops") == ([1, 5, 6], [0.5, 0.6, 0.65])
-    assert history.front("params") == ([1], [0.65])
-
-
 def test_searches_are_plotted_from_their_histories_alone(make_search, tmp_path, capsys):
     runs = [make_search(name, shift=shift, latency_ms=3.5) for name, shift in (("one", 0.0), ("two", 0.1))]
     cases = (([runs[0]], "flops", "png"), ([runs[1] / "history.jsonl"], "latency", "pdf"), (runs, "params", "svg"))
@@ -204,15 +161,6 @@ def test_searches_are_plotted_from_their_histories_alone(make_search, tmp_path, 
     assert all(label in first.decode() for label in ("one, best so far", "two, not dominated", "params (M)"))
     printed = capsys.readouterr().out
     assert "12 architectures (1 dropped early), best top-1 65.00% (95% interval 63.00% to 67.00%), 2 ties" in printed
-
-
-def test_searches_are_named_after_their_folders_where_that_tells_them_apart(make_search):
-    first, second = make_search("one"), make_search("two")
-    assert [history.name for history in load_histories([first, second])] == ["one", "two"]
-    assert [history.name for history in load_histories([first, first / "history.jsonl"])] == [
-        str(first),
-        str(first / "history.jsonl"),
-    ]
 
 
 def frames_of(file):
