@@ -19,8 +19,10 @@ from spos.counting.symbol import count_symbol
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.loader import make_loader
+from spos.data.order import Order
 from spos.data.pixels import load_images, remove_images
-from spos.data.registry import check_same_lists, fit_to_data, make_space, open_data, with_lists
+from spos.data.registry import check_same_lists, open_data, with_lists
+from spos.data.space import fit_to_data, make_space
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
@@ -180,8 +182,15 @@ def make_job(
     """Loader, optimizer, sampling and validation of the run."""
     train, dtype, is_supernet = flags.train, flags.device.dtype, isinstance(net, Supernet)
     split = train.train_on or ("train" if is_supernet else "train_full")
-    scale = train.reduced_dataset_scale
-    loader = make_loader(data, split, flags.data, len(ctx), True, flags.run.seed, scale, cluster)
+    order = Order(
+        flags.run.seed,
+        every_epoch=True,
+        part=cluster.rank,
+        num_parts=cluster.num_workers,
+        drop_last=True,
+        reduced_scale=train.reduced_dataset_scale,
+    )
+    loader = make_loader(data, split, flags.data, data.preparation(training=True), order, len(ctx))
     optimizer = make_optimizer(train.lr, train.momentum, train.wd, dtype)
     strategy: Optional[Callable[..., Sequence]] = None
     if is_supernet:

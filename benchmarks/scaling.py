@@ -33,6 +33,7 @@ from benchmarks.training import make_job
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.core.processes import ROOT
 from spos.core.tables import Column, Table, as_text
 from spos.data.digits import prepare_digits
 from spos.data.pixels import Pixels
@@ -48,7 +49,6 @@ from spos.study.oracles import AdditiveOracle
 from spos.training import trainer
 from spos.training.strategies import UniformStrategy
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 1000
 NUM_GENERATIONS = 10
 Row = Dict[str, Any]

@@ -11,7 +11,7 @@ import pytest
 
 from spos.core.flags import run_program
 from spos.data.digits import prepare_digits
-from spos.data.recordio import write_index_subset
+from spos.data.recordio import read_index
 from spos.engine.compat import mx
 from spos.space.space import Stage, search_space
 
@@ -103,9 +103,14 @@ def make_work(folder):
     """A folder with a few digits as ImageNet-style record files."""
     digits = prepare_digits(str(folder / "digits"))
     shutil.copy(digits.splits["train"].rec, folder / "digits.rec")
-    write_index_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))
-    write_index_subset(digits.splits["test"].idx, range(NUM_TEST), str(folder / "val.idx"))
+    write_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))
+    write_subset(digits.splits["test"].idx, range(NUM_TEST), str(folder / "val.idx"))
     return folder
+
+
+def write_subset(source, positions, target):
+    """Write the lines of an index at these positions (0 = first image in the file)."""
+    Path(target).write_bytes(read_index(str(source)).take(positions).to_bytes())
 
 
 def data_flags(work, **changes):

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, not_negative, pick, positive, run_program
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.engine.devices import make_devices
@@ -116,7 +115,7 @@ def measure(
     known = {(architecture_of(row), row["num_bn_images"]): row for row in journal.rows}
     wanted = [(architecture, count) for architecture in architectures for count in counts]
     missing = [pair for pair in wanted if pair not in known]
-    for architecture, count in tqdm(missing, desc="BatchNorm updates", disable=not sys.stderr.isatty(), leave=False):
+    for architecture, count in progress_bar(missing, desc="BatchNorm updates"):
         scores = effect.top1(architecture, count)
         journal.append({**choices_of(architecture), "num_bn_images": count, **scores, **effect.job.identity})
         known[architecture, count] = journal.rows[-1]

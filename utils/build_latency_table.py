@@ -18,16 +18,15 @@ Stop it at any time: the same command goes on. The result is latency.json in --s
 
 from __future__ import annotations
 
-import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError, warn
 from spos.core.flags import OneLineParser, RunOptions, as_json, flag, pick, positive, positive_number, run_program
+from spos.core.machine import processor_name
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.core.timing import CLOCKS, Rounds, Run, time_in_turns
@@ -157,7 +156,7 @@ def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) ->
     done = {place_of(row) for row in journal.rows}
     missing = [place for place in places if place not in done]
     references: Dict[str, Run] = {}
-    bar = tqdm(missing, total=len(places), initial=len(done), unit="group", disable=not sys.stderr.isatty())
+    bar = progress_bar(missing, total=len(places), initial=len(done), unit="group", leave=True)
     for number, kind, key in bar:
         bar.set_description(f"pass {number + 1}, {kind}")
         if kind not in references:
@@ -189,15 +188,6 @@ def describe_device(device: str) -> str:
         major, minor = read_compute_capabilities()[0]
         return f"GPU of compute capability {major}.{minor}"
     return f"{processor_name()}, {num_threads()} thread{'s' if num_threads() > 1 else ''}"
-
-
-def processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def summary(result: LatencyTable, measurements: Measurements, save_dir: Path) -> str:

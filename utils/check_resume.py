@@ -23,11 +23,11 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.core.processes import ROOT
 from spos.engine.parameters import load_arrays
 from spos.runs.run import LOG_FILE, MODEL_FILE
 from spos.training.checkpoint import CHECKPOINTS, newest_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPE = (
     "--model ShuffleNas --use-se --last-conv-after-pooling --dataset digits --input-size 16 --num-epochs 4 "
     "--batch-size 64 --reduced-dataset-scale 4 --epoch-start-cs 1 --cs-warm-up --label-smoothing --no-wd "

@@ -25,7 +25,6 @@ from spos.core.tables import table
 from spos.core.timing import Rounds, time_in_turns
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_first_images, load_images, remove_images
-from spos.data.source import count_listed
 from spos.deploy.export import Export, output_name
 from spos.deploy.exported import open_exported
 from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
@@ -76,7 +75,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     after = open_exported(files[0])
     result = {
         "calibration": quantized.calibration,
-        "calibration_images": min(int8.calibration_images, count_listed(data.splits["bn"])),
+        "calibration_images": min(int8.calibration_images, len(data.splits["bn"])),
         "held_out": {name: one.to_json() for name, one in quantized.tried.items()},
         "logits_rms_error": error,
         "accuracy": {

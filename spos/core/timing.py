@@ -1,4 +1,4 @@
-"""How long calls take beside a reference call, on a machine whose speed changes while they are timed.
+"""Times of calls beside a reference call, on a machine whose speed changes while they are timed.
 
 The speed of a shared machine moves by half within seconds, and everything that runs there moves with it. So each timed
 call is divided by the mean of one fixed reference call just before and one just after it, what is compared takes turns

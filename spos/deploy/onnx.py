@@ -8,16 +8,15 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-import sys
 import tempfile
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration
 from spos.deploy.model_info import ModelInfo
 from spos.engine.compat import mx, num_threads
@@ -144,7 +143,7 @@ class _Reader:
     def __init__(self, batches: Sequence[np.ndarray]) -> None:
         self._batches = batches
         self._pending: Iterator[np.ndarray] = iter(())
-        self._bar = tqdm(total=len(batches), desc="calibrating", unit="batch", disable=not sys.stderr.isatty())
+        self._bar = progress_bar(total=len(batches), desc="calibrating", unit="batch", leave=True)
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -12,16 +12,15 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Callable, Container, Dict, Iterable, List, Mapping, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError, engine_reason
+from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration, Collector
 from spos.deploy.rewrites import Arrays, Shapes, output_shapes, rewrite, shape_of
 from spos.engine.compat import mx
@@ -136,7 +135,7 @@ class FloatGraph:
         """Run all batches and show the collector the tensors of these names."""
         observer = _observer(collector, frozenset(names))
         executor, shape = None, None
-        for images in tqdm(batches, desc="calibrating", unit="batch", disable=not sys.stderr.isatty(), leave=False):
+        for images in progress_bar(batches, desc="calibrating", unit="batch"):
             if images.shape != shape:
                 _fitting_shapes(self.symbol, {**self.arguments, **self.statistics}, images)
                 arguments = {**self.arguments, DATA: mx.nd.zeros(images.shape)}

@@ -21,7 +21,6 @@ from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_images
 from spos.data.registry import open_data, with_lists
-from spos.data.source import count_listed, summarize_list
 from spos.engine.compat import mx
 from spos.engine.gpu import avoid_autotuning
 from spos.runs.files import file_digest
@@ -43,7 +42,7 @@ class ScoringJob:
 
     Args:
         lists: folder of the held-out lists.
-        images: what `summarize_list` says of the lists that update BatchNorm and that score, by name.
+        images: the digests of the lists that update BatchNorm and that score, by name.
         on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
         run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
     """
@@ -103,7 +102,7 @@ def make_job(
 
 def warn_of_short_lists(data: DataSet, search_on: str, batch_size: int) -> None:
     """Say when lists hold fewer images than a batch: they work, each as one smaller batch."""
-    counts = {name: count_listed(data.splits[name]) for name in ("bn", SCORING_LISTS[search_on])}
+    counts = {name: len(data.splits[name]) for name in ("bn", SCORING_LISTS[search_on])}
     short = [name for name, count in counts.items() if count < batch_size]
     if short:
         warn(
@@ -157,7 +156,7 @@ def load_job_images(job: ScoringJob) -> None:
 
 def _summarize(data: DataSet, search_on: str) -> Tuple[Tuple[str, Tuple[int, ...]], ...]:
     names = ("bn", SCORING_LISTS[search_on])
-    return tuple((name, tuple(summarize_list(data.splits[name]))) for name in names)
+    return tuple((name, tuple(data.splits[name].digest())) for name in names)
 
 
 @dataclass(frozen=True)

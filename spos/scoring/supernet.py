@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Sequence
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError, warn
 from spos.data.dataset import DataSet
-from spos.data.registry import make_space
+from spos.data.space import make_space
 from spos.engine.compat import mx
 from spos.engine.parameters import load_parameters, read_parameters
 from spos.runs.run import LISTS_FOLDER, SUPERNET

@@ -10,17 +10,15 @@ second journal, `arrived.jsonl`, which is empty between generations.
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError
 from spos.core.executors import EmbeddedExecutor
+from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.runs.journal import Journal
 from spos.scoring.racing import Race, Racing
@@ -120,9 +118,9 @@ class Searcher:
         """Hand out, collect and record all of a generation."""
         started, evaluations = time.monotonic(), 0
         architectures, rows = generation.architectures, generation.rows
-        bar = partial(tqdm, desc=f"iteration {generation.iteration}", unit="arch", leave=False)
+        bar = partial(progress_bar, desc=f"iteration {generation.iteration}", unit="arch")
         try:
-            with bar(total=len(architectures), disable=not sys.stderr.isatty()) as progress:
+            with bar(total=len(architectures)) as progress:
                 while len(rows) < len(architectures):
                     if architectures[len(rows)] in self._known or len(rows) in generation.scores:
                         rows.append(self._record(generation))

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from tqdm import tqdm
-
 from spos.core.agent import end_with_parent
 from spos.core.errors import InputError
+from spos.core.processes import ROOT
+from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
 from spos.runs.files import write_json
@@ -28,7 +28,6 @@ from spos.runs.run import LOG_FILE, SUBNET
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, SearchSpace, architecture_of
 
-ROOT = Path(__file__).resolve().parents[2]
 ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
 OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
@@ -93,8 +92,8 @@ def train_all(
     known = {(architecture_of(row), row["seed"]) for row in journal.rows}
     waiting = deque(network for network in networks if (network.architecture, network.seed) not in known)
     running: List[_Training] = []
-    hidden, done = not sys.stderr.isatty(), len(networks) - len(waiting)
-    bar = tqdm(total=len(networks), initial=done, desc="networks", unit="net", disable=hidden, leave=False)
+    done = len(networks) - len(waiting)
+    bar = progress_bar(total=len(networks), initial=done, desc="networks", unit="net")
     with StopRequest() as stop, bar:
         try:
             while waiting or running:
@@ -106,7 +105,7 @@ def train_all(
                     running.remove(training)
                     journal.append(training.row())
                     bar.update()
-                    if hidden:
+                    if bar.disable:
                         print(describe(journal.rows[-1], len(networks) - len(waiting) - len(running), len(networks)))
         finally:
             for training in running:

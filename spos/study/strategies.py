@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
 from spos.core.intervals import Interval, student_interval
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.runs.journal import read_rows
 from spos.search.breeder import SearchDomain
@@ -101,7 +100,7 @@ def compare(
     makers = searches(settings)
     curves: Dict[str, List[np.ndarray]] = {name: [] for name in makers}
     optima, is_bound = [], False
-    for seed in tqdm(seeds, desc="seeds", unit="seed", disable=not sys.stderr.isatty(), leave=False):
+    for seed in progress_bar(seeds, desc="seeds", unit="seed"):
         task = make_task(seed)
         optima.append(np.nan if task.optimum is None else task.optimum)
         is_bound |= task.is_bound

@@ -7,15 +7,13 @@ checkpoint between two steps needs to remember where it stands and nothing else.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, field
 from signal import SIGTERM
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError, Stopped
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng, derive_seed
 from spos.core.stopping import StopRequest
 from spos.engine.cluster import LOCAL, Cluster
@@ -149,13 +147,11 @@ def train_epoch(job: TrainingJob, epoch: int, first_step: int, meter: Meter) -> 
     """
     num_batches, num_seen, start = job.loader.num_batches, 0, time.time()  # seen: by all workers
     job.trainer.set_learning_rate(job.schedule(epoch * num_batches + max(first_step - 1, 0)))
-    hidden = not (sys.stderr.isatty() and job.cluster.is_chief)
-    progress = tqdm(
-        total=num_batches, initial=first_step, unit="batch", disable=hidden, leave=False, dynamic_ncols=True
-    )
+    shown = job.cluster.is_chief
+    progress = progress_bar(total=num_batches, initial=first_step, unit="batch", shown=shown, dynamic_ncols=True)
     with progress:
         progress.set_description(f"epoch {epoch + 1}/{job.num_epochs}")
-        for step, (images, labels) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
+        for step, (images, labels, _) in enumerate(job.loader.epoch(epoch, start=first_step), first_step):
             job.trainer.set_learning_rate(job.schedule(epoch * num_batches + step))
             meter.add(train_step(job, images, labels, epoch, step))
             num_seen += images.shape[0] * job.cluster.num_workers

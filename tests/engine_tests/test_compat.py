@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from spos.engine import compat, gpu
-
-ROOT = Path(__file__).resolve().parents[2]
 
 CGROUP_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_{}_us"
 # Four cores of two threads each, numbered as Linux does.

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, data_flags, fails
+from conftest import ROOT, data_flags, fails, write_subset
 from latency_tests.test_table import make_table
 
 import search_supernet
 import train_imagenet
 from spos.core.flags import run_program
-from spos.data.recordio import write_index_subset
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, save_arrays
 from spos.runs.files import read_json, write_json
@@ -118,7 +117,7 @@ def test_a_supernet_is_trained_and_resumed_within_constraints(work, monkeypatch,
         f"{SUPERNET_FLAGS} --epoch-start-cs 1 --train-upper-constraints flops-9-params-4 --train-bottom-constraints "
         "flops-5-params-2 --train-constraint-method evolution --flop-param-method symbol"
     )
-    write_index_subset(str(work / "train.idx"), range(64), str(work / "few.idx"))
+    write_subset(work / "train.idx", range(64), work / "few.idx")
     few = {"rec-train-idx": work / "few.idx", "holdout": 16, "update-bn-images": 16, "batch-size": 16}
     arguments = command("train_imagenet.py", work, work / "constrained", flags, **few)[2:]
     assert run_program(train_imagenet.main, arguments) == 0

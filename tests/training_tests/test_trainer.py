@@ -8,6 +8,7 @@ from conftest import TINY, fill_parameters
 
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
+from spos.data.loader import Batch
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
@@ -38,7 +39,7 @@ class ListLoader:
             rng = np.random.default_rng((epoch, batch))
             labels = rng.integers(0, 5, self.batch_size)
             images = rng.normal(0, 1, (self.batch_size, 3, 16, 16)) + labels[:, None, None, None]
-            yield mx.nd.array(images), mx.nd.array(labels)
+            yield Batch(mx.nd.array(images), mx.nd.array(labels), np.arange(self.batch_size))
 
 
 def make_net(execution="slice", ctx=CPU):

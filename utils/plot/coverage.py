@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -10,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from tqdm import tqdm
 
 from spos.core.flags import OneLineParser, not_negative, pick, positive
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.sampling.limits import MILLION, Limit
@@ -60,7 +59,7 @@ def draw_costs(space: SearchSpace, limits: Tuple[Limit, ...], num_samples: int, 
     costs = {}
     for name, policy in policies.items():
         rng = derive_rng(seed, name)
-        steps = tqdm(range(num_samples), desc=name, unit="arch", disable=not sys.stderr.isatty(), leave=False)
+        steps = progress_bar(range(num_samples), desc=name, unit="arch")
         costs[name] = np.array([cost_table(space).cost(policy(0, step, rng)) for step in steps])
     return costs
 
