@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=2 python -m benchmarks.candidate
     OMP_NUM_THREADS=2 python -m benchmarks.candidate --part shares --candidates 4
     python -m benchmarks.candidate --supernet-params runs/digits/supernet/model.params --batch-size 180
-    python -m benchmarks.candidate --supernet-params ... --part racing --score-on train_full --candidates 150
-    python -m benchmarks.candidate --supernet-params ... --part memory --candidates 1000
+    python -m benchmarks.candidate --supernet-params runs/digits/supernet/model.params --part racing \\
+        --score-on train_full --candidates 150
+    python -m benchmarks.candidate --supernet-params runs/digits/supernet/model.params --part memory --candidates 1000
 
 Without a trained supernet the weights are random, and the pictures are made up: JPEG files of 400 x 300 pixels in a
 record file. Their numbers are those of a search on ImageNet, 20,000 for the BatchNorm update and 50,000 that score,

@@ -6,7 +6,8 @@
 #   sh scripts/prepare_folder.sh PATH/TO/pictures data/pictures --val-fraction 0.2     PATH/TO/pictures/CLASS: a fifth
 #                                                                                      of each class becomes val
 #
-# Then: sh scripts/train_supernet.sh --dataset record --data-dir data/pictures --save-dir runs/pictures
+# Then:
+#   sh scripts/train_supernet.sh --dataset record --data-dir data/pictures --save-dir runs/pictures
 #
 # Class numbers are the positions of the sorted folder names, empty folders included. The shorter side becomes 256
 # (--resize 64 for small images, --resize 0 for the files as they are). Files that are no pictures are named. Nothing

@@ -2,7 +2,7 @@
 # The whole method on real images, from nothing: set-up, supernet, search, training of the best architecture, summary,
 # and a page about all of it: runs/digits/report.html.
 # Handwritten digits, full search space, CPU; less than 10 minutes on two cores after the installation.
-# Results: runs/digits. Run again, it goes on where it was stopped. To start anew: rm -r runs/digits
+# Results: runs/digits. Run again, it goes on where it was stopped. To start anew, remove runs/digits.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 sh scripts/setup.sh

@@ -1,6 +1,9 @@
 #!/bin/sh
-# Runs one of the programs with the Python of env/: sh scripts/run.sh calculate_flops.py --architecture oneshot
-# or one of the tools: sh scripts/run.sh utils.summarize runs/supernet
+# Runs one of the programs, or one of the tools, with the Python of env/.
+#
+#   sh scripts/run.sh calculate_flops.py --architecture oneshot
+#   sh scripts/run.sh utils.report runs/supernet
+#
 # $SPOS_PYTHON, if set, is used instead.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)

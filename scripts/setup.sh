@@ -7,8 +7,11 @@
 # cu101  NVIDIA GPUs of compute capability 3.0 to 7.5; CUDA 10.1, cuDNN 7 and NCCL 2 from the system
 # cu112  NVIDIA GPUs of compute capability 5.0 to 8.9 (A100, A10, L4); needs the driver only (about 4.5 GB)
 #
-# PYTHON=python3.9 sh scripts/setup.sh chooses the interpreter (3.8 to 3.12). A second run changes nothing and takes no time.
-# Without a flavour, an existing env/ keeps its own.
+# --dev      tests and style                --cluster  a search on several machines, by Dask
+# --deploy   exported networks, by ONNX
+#
+# `PYTHON=python3.9 sh scripts/setup.sh` chooses the interpreter (3.8 to 3.12). A second run changes nothing and takes
+# no time. Without a flavour, an existing env/ keeps its own.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 

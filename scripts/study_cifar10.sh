@@ -1,15 +1,14 @@
 #!/bin/sh
 # The study of docs/study.md, whole: supernets, rank correlation, searches, searched against random networks, on CIFAR-10.
 #
-#   sh scripts/study_cifar10.sh                      packed files in data/cifar10 (train.rec, val.rec; README.md, "Your own
-#                                                    images")
+#   sh scripts/study_cifar10.sh                      packed files in data/cifar10 (train.rec, val.rec; docs/data.md)
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10      packed files elsewhere
 #   JOBS=8 sh scripts/study_cifar10.sh               eight processes of one thread at a time, instead of two
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10 search 0    one part of it alone, by the name and arguments of its function
 #
 # About two hours on two cores. Results: runs/study; what the figures need is copied to runs/study/logs, laid out like
 # logs/study-cifar10. The same command goes on where it was stopped. Figures and tables of docs/study.md from there:
-# env/bin/python -m utils.study runs/study/logs --images runs/study/images
+#   env/bin/python -m utils.study runs/study/logs --images runs/study/images
 set -eu
 here=$(dirname -- "$0")
 images=${1:-data/cifar10}

@@ -1,6 +1,10 @@
 #!/bin/sh
-# Runs the test suite on the CPU, making env/ first if need be: sh scripts/test.sh [pytest arguments]
-# Slow tests: sh scripts/test.sh -m slow. GPU tests: sh scripts/test.sh -m gpu.
+# Runs tests on the CPU, making env/ first if need be. What is given goes to pytest.
+#
+#   sh scripts/test.sh                      all but those that take minutes or need a GPU
+#   sh scripts/test.sh tests/space_tests    those of one room
+#   sh scripts/test.sh -m slow              those that take minutes
+#   sh scripts/test.sh -m gpu               those that need a GPU
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 sh scripts/setup.sh --dev

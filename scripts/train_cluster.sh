@@ -1,6 +1,6 @@
 #!/bin/sh
-# Trains on several machines, or in several processes of one, by MXNet's distributed KVStore (README.md, "Several
-# machines").
+# Trains on several machines, or in several processes of one, by MXNet's distributed KVStore
+# (docs/clusters.md).
 #
 #   sh scripts/train_cluster.sh --hosts FILE [--servers N] -- ARGUMENTS OF train_imagenet.py
 #   sh scripts/train_cluster.sh --hosts FILE [--servers N] -- scripts/train_supernet.sh [ARGUMENTS]

@@ -6,7 +6,7 @@
 #                                                     62.9% top-1 of sampled architectures.
 #   sh scripts/train_supernet.sh --dataset digits     the digits inside scikit-learn: minutes on a laptop's CPU
 #
-# ImageNet is read from data/imagenet/{train,val}.{rec,idx} (README.md, "Your own images").
+# ImageNet is read from data/imagenet/{train,val}.{rec,idx} (docs/data.md).
 # Results: runs/supernet (--save-dir). The same command continues a stopped run.
 set -eu
 here=$(dirname -- "$0")

@@ -1,42 +1,21 @@
 """Layers: rooms import each other downwards only, nothing imports in a circle, one module imports MXNet."""
 
-import ast
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-
-# From the bottom to the top. A room of spos/ is a package; the others are the modules and folders of these names.
-ROOMS = (
-    "core",
-    "runs",
-    "space",
-    "sampling",
-    "engine",
-    "oneshot_nas_blocks",
-    "oneshot_nas_network",
-    "data",
-    "execution",
-    "scoring",
-    "deploy",
-    "latency",
-    "counting",
-    "training",
-    "search",
-    "study",
-    "programs",
-    "utils.plot",
-    "utils.report",
-    "utils.study",
-    "utils",
-    "benchmarks",
-    "tests",
+from utils.plot.rooms import (
+    PROGRAMS,
+    ROOMS,
+    as_module,
+    imported_names,
+    module_graph,
+    module_name,
+    python_files,
+    room_of,
 )
-PROGRAMS = ("calculate_flops", "search_supernet", "train_imagenet")
 
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
@@ -170,59 +149,9 @@ UNTESTED = {
 LARGEST_SHARE = 0.25  # of the lines of spos/, in one room
 
 
-def room_of(module):
-    """The room of a module of this repository, or None if it stands in none."""
-    parts = module.split(".")
-    if parts[0] == "spos":
-        return parts[1] if len(parts) > 2 or (len(parts) == 2 and parts[1] in ROOMS) else None
-    if module in PROGRAMS:
-        return "programs"
-    name = ".".join(parts[:2])
-    return name if name in ROOMS else parts[0] if parts[0] in ROOMS else None
-
-
-def python_files():
-    """All Python files of the repository, without environments, hidden folders and results."""
-    for folder, subfolders, names in os.walk(ROOT):
-        here = Path(folder)
-        results = ("runs", "data", "build") if here == ROOT else ()
-        subfolders[:] = [
-            name
-            for name in subfolders
-            if not name.startswith(".") and name not in results and not (here / name / "pyvenv.cfg").exists()
-        ]
-        yield from (here / name for name in names if name.endswith(".py"))
-
-
-def imported_names(source):
-    """Everything that a source imports, anywhere in it: `from a import b` gives `a.b`."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def as_module(name, modules):
-    """`spos.space.cost.Cost` -> `spos.space.cost`; None for what is not of this repository."""
-    while name and name not in modules:
-        name = name.rpartition(".")[0]
-    return name or None
-
-
 @pytest.fixture(scope="module")
 def graph():
-    """Modules of this repository -> the modules of this repository that they import."""
-    sources = {module_name(path): path.read_text("utf-8") for path in python_files()}
-    return {
-        module: {as_module(name, sources) for name in imported_names(source)} - {None, module}
-        for module, source in sources.items()
-    }
+    return module_graph()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Published networks: the data, what follows from it, and the table that is made of it."""
 
-from pathlib import Path
-
 import pytest
+from conftest import ROOT
 
 from spos.core.tables import render
 from spos.counting.comparison import SUPERNET_SPACE, comparison_table, counted_cost, score_follows
@@ -121,10 +120,10 @@ def test_the_supernet_is_that_of_the_published_head():
     assert BY_NAME["OneShot+ Supernet"].architecture == SUPERNET
 
 
-def test_the_readme_has_the_table_as_it_is_printed():
+def test_the_page_about_counting_has_the_table_as_it_is_printed():
     lines = render([comparison_table()], "markdown").split("\n")
     table = "\n".join(line for line in lines if line.startswith("|"))
-    assert table in (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    assert table in (ROOT / "docs" / "counting.md").read_text("utf-8")
 
 
 def test_markdown_of_the_table():

@@ -146,5 +146,5 @@ def test_bad_input_is_one_line(argv, word, capsys):
     "name, most",
     (("choice_blocks.png", 5e5), ("supernet.png", 3e5), ("warm_up.png", 1e5), ("search_supernet.gif", 15e5)),
 )
-def test_figures_of_the_readme_are_small(name, most):
+def test_figures_of_the_pages_are_small(name, most):
     assert (ROOT / "images" / name).stat().st_size < most

@@ -95,10 +95,14 @@ def test_a_place_without_table_or_a_table_without_place_is_said(tables):
 
 
 def test_the_readme_quotes_the_study(logged):
-    """The one place outside the document that names its result."""
+    """The one place outside the document that names its result, and the document's own summary."""
     together = compare(logged.searched)[-1]
     chance = matched_table(logged.searched, [together]).rows[-1][1]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     gain = "{:+.2%} ({:+.2%} to {:+.2%})".format(*together.gain)
     assert f"| three searched networks, mean | {together.top1.mean:.2%} | {gain} |" in text
     assert f"| ten random networks of the same FLOPs, mean | {chance:.2%} | |" in text
+    document = DOCUMENT.read_text(encoding="utf-8")
+    low, high = (100 * end for end in together.gain[1:])
+    assert f"reach {together.top1.mean:.2%} on average, random ones of the same FLOPs {chance:.2%}" in document
+    assert f"**{100 * together.gain[0]:.2f} points more (95%: {low:.2f} to\n  {high:.2f})**" in document

@@ -1,5 +1,5 @@
-"""Figures of the method, of what a space and its architectures cost, where sampling draws, how training went, and what
-searches found.
+"""Figures of the method, of what a space and its architectures cost, where sampling draws, how training went, what
+searches found, and of the rooms of the code.
 
 python -m utils.plot supernet --use-se --last-conv-after-pooling --output supernet.png
 python -m utils.plot blocks --use-se --output choice_blocks.png
@@ -11,6 +11,7 @@ python -m utils.plot training runs/digits/supernet runs/digits/oneshot --output 
 python -m utils.plot search runs/digits/search --x params --output search.png
 python -m utils.plot animation runs/digits/search --output search.gif
 python -m utils.plot latency runs/latency --output latency.png
+python -m utils.plot rooms --output images/rooms.png
 
 Each has its own --help. The figure is PNG, SVG or PDF by the name of --output; the animation is a GIF.
 """
@@ -30,6 +31,7 @@ from utils.plot.blocks import blocks
 from utils.plot.coverage import coverage
 from utils.plot.distribution import distribution
 from utils.plot.latency import latency
+from utils.plot.rooms import rooms
 from utils.plot.search import plot_search
 from utils.plot.stages import stages
 from utils.plot.style import check_format, save
@@ -51,6 +53,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "search": search,
         "animation": animation,
         "latency": latency,
+        "rooms": rooms,
     }
     if argv and argv[0] in figures:
         return figures[argv[0]](argv[1:])

@@ -25,10 +25,14 @@ def check_format(output: str) -> None:
         raise InputError(f"--output {output} must end in {', '.join('.' + name for name in WITHOUT_DATE)}")
 
 
-def save(figure: Figure, output: str) -> None:
-    """Write a figure at once, without the date, so that the same numbers give the same file."""
+def save(figure: Figure, output: str, description: str = "") -> None:
+    """Write a figure at once, without the date, so that the same numbers give the same file.
+
+    Args: description: text that a PNG carries inside.
+    """
     content, kind = io.BytesIO(), Path(output).suffix.lstrip(".").lower()
-    figure.savefig(content, format=kind, metadata=WITHOUT_DATE[kind])
+    more = {"Description": description} if description and kind == "png" else {}
+    figure.savefig(content, format=kind, metadata={**WITHOUT_DATE[kind], **more})
     write_atomic(output, content.getvalue())
 
 
