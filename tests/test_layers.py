@@ -20,7 +20,7 @@ from utils.plot.rooms import (
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
     "engine": "batch_norm cluster compat depthwise devices parameters slicing",
-    "data": "cifar digits loader pixels prepared registry",
+    "data": "arrays cifar digits loader pixels prepared registry",
     "execution": "graphs scored trained",
     "scoring": "accuracy candidate job many supernet",
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",

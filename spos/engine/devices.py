@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 
 from spos.core.errors import InputError
+from spos.core.processes import ROOT
 from spos.engine.cluster import Cluster, open_cluster
 from spos.engine.compat import mx, return_freed_memory
 from spos.engine.flags import DeviceOptions, TrainDeviceOptions
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
-
-from tqdm import tqdm
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.latency.table import LatencyTable
 from spos.runs.files import PathLike, read_json, write_json
@@ -23,15 +21,16 @@ from spos.runs.journal import Journal
 from spos.runs.run import BEST_FILE, CONFIG_FILE, HISTORY_FILE
 from spos.sampling.limits import Limits
 from spos.search.domain import Domain
-from spos.search.evolution import Search
-from spos.search.flags import TWO_STAGE, SearchOptions, make_search
+from spos.search.evolution import drive
+from spos.search.flags import SEARCHES, SearchOptions, make_search
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import TimedCost
 from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of
 
 Score = Callable[[Architecture], float]
 ITERATIONS = "iterations"
-MODES = ("genetic", "random", TWO_STAGE)  # those that maximise one number
+NO_LIMITS = Limits()
+MODES = tuple(name for name, mode in SEARCHES.items() if not mode.has_front)  # those that maximise one number
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Found:
 
 
 def sample_architectures(
-    space: SearchSpace, count: int, limits: Limits = Limits(), seed: int = 0, latency: Optional[LatencyTable] = None
+    space: SearchSpace, count: int, limits: Limits = NO_LIMITS, seed: int = 0, latency: Optional[LatencyTable] = None
 ) -> List[Architecture]:
     """Draw architectures independently and uniformly from those that keep the limits, exactly and without rejecting.
 
@@ -80,7 +79,7 @@ def search_architectures(
     space: SearchSpace,
     score: Score,
     folder: PathLike,
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
     mode: str = "genetic",
     iterations: int = 20,
     population: int = 50,
@@ -108,9 +107,7 @@ def search_architectures(
         raise InputError(f"unknown mode '{mode}'; known: {', '.join(MODES)}")
     domain = Domain(space, limits.constraints(), latency=latency)
     domain.check()
-    options = SearchOptions(
-        search_mode=mode, search_iters=iterations, population_size=population, retain_length=retain
-    )
+    options = SearchOptions(search_mode=mode, search_iters=iterations, population_size=population, retain_length=retain)
     search = make_search(domain, options, seed)
     enter_search(
         Path(folder),
@@ -127,7 +124,7 @@ def search_architectures(
         },
     )
     journal = Journal(Path(folder) / HISTORY_FILE)
-    _drive(search, domain, score, journal)
+    drive(search, _Scorer(domain, score, journal))
     if not journal.rows:
         raise InputError("the search found no architecture to score")
     found = Found(space, tuple(journal.rows))
@@ -146,7 +143,7 @@ def enter_search(folder: Path, arguments: Mapping[str, Any]) -> None:
     if path.is_file():
         old = read_json(path)
         differing = [name for name in arguments if not isinstance(old, dict) or old.get(name) != arguments[name]]
-        if differing == [ITERATIONS] and arguments["mode"] != TWO_STAGE and arguments[ITERATIONS] > old[ITERATIONS]:
+        if differing == [ITERATIONS] and _may_be_longer(old, arguments):
             differing = []
         if differing:
             raise InputError(
@@ -158,34 +155,42 @@ def enter_search(folder: Path, arguments: Mapping[str, Any]) -> None:
     write_json(path, arguments)
 
 
-def _drive(search: Search, domain: Domain, score: Score, journal: Journal) -> None:
-    """Score what a search asks for, unless the journal has it already."""
-    known = {architecture_of(row): row for row in journal.rows}
-    iteration, generation = 0, next(search, None)
-    while generation is not None:
-        bar = tqdm(generation, f"iteration {iteration}", unit="arch", leave=False, disable=not sys.stderr.isatty())
-        for architecture in bar:
-            if architecture not in known:
-                journal.append(_row(len(journal.rows), iteration, architecture, domain, score))
-                known[architecture] = journal.rows[-1]
-        try:
-            generation = search.send([known[architecture]["fitness"] for architecture in generation])
-        except StopIteration:
-            return
-        iteration += 1
+def _may_be_longer(old: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
+    """Whether a search may go on with these iterations; with stages, their number says where the second begins."""
+    return not SEARCHES[arguments["mode"]].has_stages and arguments[ITERATIONS] > old[ITERATIONS]
 
 
-def _row(evaluation: int, iteration: int, architecture: Architecture, domain: Domain, score: Score) -> Dict[str, Any]:
-    value = float(score(architecture))
-    if not math.isfinite(value):
-        raise InputError(f"the score of {architecture} is {value}; it must be a finite number")
-    cost = domain.cost(architecture)
-    return {
-        "evaluation": evaluation,
-        "iteration": iteration,
-        **choices_of(architecture),
-        "flops": cost.macs,
-        "params": cost.params,
-        **({"latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else {}),
-        "fitness": value,
-    }
+@dataclass
+class _Scorer:
+    """Fitness of a generation: from the journal, or scored now and written to it."""
+
+    domain: Domain
+    score: Score
+    journal: Journal
+
+    def __post_init__(self) -> None:
+        self._known = {architecture_of(row): row for row in self.journal.rows}
+        self._iteration = 0
+
+    def __call__(self, generation: Sequence[Architecture]) -> List[float]:
+        for architecture in progress_bar(generation, desc=f"iteration {self._iteration}", unit="arch"):
+            if architecture not in self._known:
+                self.journal.append(self._row(architecture))
+                self._known[architecture] = self.journal.rows[-1]
+        self._iteration += 1
+        return [self._known[architecture]["fitness"] for architecture in generation]
+
+    def _row(self, architecture: Architecture) -> Dict[str, Any]:
+        value = float(self.score(architecture))
+        if not math.isfinite(value):
+            raise InputError(f"the score of {architecture} is {value}; it must be a finite number")
+        cost = self.domain.cost(architecture)
+        return {
+            "evaluation": len(self.journal.rows),
+            "iteration": self._iteration,
+            **choices_of(architecture),
+            "flops": cost.macs,
+            "params": cost.params,
+            **({"latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else {}),
+            "fitness": value,
+        }
