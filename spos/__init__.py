@@ -9,24 +9,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
-    from oneshot_nas_network import Subnet as Subnet
-    from oneshot_nas_network import Supernet as Supernet
-    from spos.core.errors import InputError as InputError
-    from spos.latency.table import LatencyTable as LatencyTable
-    from spos.sampling.limits import Limits as Limits
-    from spos.search.function import sample_architectures as sample_architectures
-    from spos.search.function import search_architectures as search_architectures
-    from spos.space.architecture_file import load_architecture as load_architecture
-    from spos.space.architecture_file import published_architectures as published_architectures
-    from spos.space.cost import count_architecture as count_architecture
-    from spos.space.space import Architecture as Architecture
-    from spos.space.space import SearchSpace as SearchSpace
-    from spos.space.space import search_space as search_space
+    from oneshot_nas_network import Subnet, Supernet
+    from spos.core.errors import InputError
+    from spos.data.arrays import pack_arrays
+    from spos.data.flags import DataOptions
+    from spos.data.registry import open_data
+    from spos.deploy.exported import ExportedModel, open_model
+    from spos.engine.batch_norm import recalibrate_batch_norm
+    from spos.latency.table import LatencyTable
+    from spos.runs.run import open_run_directory
+    from spos.sampling.limits import Limits
+    from spos.scoring.accuracy import evaluate
+    from spos.search.function import sample_architectures, search_architectures
+    from spos.space.architecture_file import load_architecture, published_architectures
+    from spos.space.cost import count_architecture
+    from spos.space.space import Architecture, SearchSpace, search_space
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Architecture",
+    "DataOptions",
+    "ExportedModel",
+    "InputError",
+    "LatencyTable",
+    "Limits",
+    "SearchSpace",
+    "Subnet",
+    "Supernet",
+    "count_architecture",
+    "evaluate",
+    "load_architecture",
+    "open_data",
+    "open_model",
+    "open_run_directory",
+    "pack_arrays",
+    "published_architectures",
+    "recalibrate_batch_norm",
+    "sample_architectures",
+    "search_architectures",
+    "search_space",
+]
+
 _HOMES = {
     "Architecture": "spos.space.space",
+    "DataOptions": "spos.data.flags",
+    "ExportedModel": "spos.deploy.exported",
     "InputError": "spos.core.errors",
     "LatencyTable": "spos.latency.table",
     "Limits": "spos.sampling.limits",
@@ -34,15 +62,18 @@ _HOMES = {
     "Subnet": "oneshot_nas_network",
     "Supernet": "oneshot_nas_network",
     "count_architecture": "spos.space.cost",
+    "evaluate": "spos.scoring.accuracy",
     "load_architecture": "spos.space.architecture_file",
+    "open_data": "spos.data.registry",
+    "open_model": "spos.deploy.exported",
+    "open_run_directory": "spos.runs.run",
+    "pack_arrays": "spos.data.arrays",
     "published_architectures": "spos.space.architecture_file",
+    "recalibrate_batch_norm": "spos.engine.batch_norm",
     "sample_architectures": "spos.search.function",
     "search_architectures": "spos.search.function",
     "search_space": "spos.space.space",
 }
-__all__ = [
-    "Architecture",
-]
 
 
 def __getattr__(name: str) -> Any:

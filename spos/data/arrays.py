@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Dict, Iterator, Optional
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from spos.runs.files import PathLike, read_json
 NAME = "arrays"
 DIGEST = "arrays_sha256"
 FILES = ("train.rec", "train.idx", "val.rec", "val.idx")
-PLAIN = DataOptions()
 
 
 def pack_arrays(
@@ -26,7 +25,7 @@ def pack_arrays(
     labels: np.ndarray,
     test_images: np.ndarray,
     test_labels: np.ndarray,
-    options: DataOptions = PLAIN,
+    options: Optional[DataOptions] = None,
 ) -> DataOptions:
     """Write images to `folder`, unless they are there already, and say how the other functions find them.
 
@@ -40,6 +39,7 @@ def pack_arrays(
             `input_size` is the shorter side of the images by default.
     Raises: InputError if an array has another shape or type, or if `folder` holds other images.
     """
+    options = options or DataOptions()
     parts = {"train": _Part("", images, labels), "val": _Part("test_", test_images, test_labels)}
     num_classes = int(parts["train"].labels.max()) + 1
     if parts["val"].labels.max() >= num_classes:

@@ -68,7 +68,8 @@ class ImageDecoder:
 
     def prepare(self, image: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
         """Do to pixels (H, W, 3), uint8 RGB, what `decode` does to an encoded image without augmentation."""
-        window = centre_window(*image.shape[:2], self.size, self._crop_ratio)
+        height, width = image.shape[:2]
+        window = centre_window(height, width, self.size, self._crop_ratio)
         self._write(self._resize(np.ascontiguousarray(image[..., ::-1]), window, scratch), out, scratch)
 
     def _write(self, pixels: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:

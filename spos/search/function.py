@@ -29,7 +29,6 @@ from spos.space.space import Architecture, SearchSpace, architecture_of, choices
 
 Score = Callable[[Architecture], float]
 ITERATIONS = "iterations"
-NO_LIMITS = Limits()
 MODES = tuple(name for name, mode in SEARCHES.items() if not mode.has_front)  # those that maximise one number
 
 
@@ -61,7 +60,11 @@ class Found:
 
 
 def sample_architectures(
-    space: SearchSpace, count: int, limits: Limits = NO_LIMITS, seed: int = 0, latency: Optional[LatencyTable] = None
+    space: SearchSpace,
+    count: int,
+    limits: Optional[Limits] = None,
+    seed: int = 0,
+    latency: Optional[LatencyTable] = None,
 ) -> List[Architecture]:
     """Draw architectures independently and uniformly from those that keep the limits, exactly and without rejecting.
 
@@ -69,7 +72,7 @@ def sample_architectures(
         latency: a table of this space; a limit on latency needs it.
     Raises: InputError if no architecture keeps the limits, naming the smallest reachable cost.
     """
-    domain = Domain(space, limits.constraints(), latency=latency)
+    domain = Domain(space, (limits or Limits()).constraints(), latency=latency)
     domain.check()
     rng = derive_rng(seed, "sampling")
     return [domain.sample(rng) for _ in range(count)]
@@ -79,7 +82,7 @@ def search_architectures(
     space: SearchSpace,
     score: Score,
     folder: PathLike,
-    limits: Limits = NO_LIMITS,
+    limits: Optional[Limits] = None,
     mode: str = "genetic",
     iterations: int = 20,
     population: int = 50,
@@ -105,7 +108,7 @@ def search_architectures(
     """
     if mode not in MODES:
         raise InputError(f"unknown mode '{mode}'; known: {', '.join(MODES)}")
-    domain = Domain(space, limits.constraints(), latency=latency)
+    domain = Domain(space, (limits or Limits()).constraints(), latency=latency)
     domain.check()
     options = SearchOptions(search_mode=mode, search_iters=iterations, population_size=population, retain_length=retain)
     search = make_search(domain, options, seed)
@@ -114,7 +117,7 @@ def search_architectures(
         {
             "program": "search_architectures",
             "space": space.to_json(),
-            "limits": asdict(limits),
+            "limits": asdict(limits or Limits()),
             "latency": latency.to_json() if latency else None,
             "mode": mode,
             "population": population,
