@@ -1,6 +1,7 @@
 """What several test modules share: the optional `../shared` folder, space variants, and random weights."""
 
 import json
+import os
 import shutil
 import zlib
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spos.core.executors import open_executor
 from spos.core.flags import run_program
 from spos.data.digits import prepare_digits
 from spos.data.recordio import read_index
@@ -166,3 +168,28 @@ def make_search(tmp_path):
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Two processes that calls can be sent to."""
+    for name in ("OMP_NUM_THREADS", "JOBLIB_MULTIPROCESSING"):  # puts them back
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    with open_executor(2, "1") as executor:
+        yield executor
+
+
+@pytest.fixture
+def cluster():
+    """A Dask scheduler and workers in processes of their own."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    from utils.search_cluster import LocalCluster
+
+    with LocalCluster(0) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def reach_calls(monkeypatch):
+    """Let what is started find `calls` of this folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))

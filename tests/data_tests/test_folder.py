@@ -53,8 +53,8 @@ def test_flat_folder_is_refused_with_advice(tmp_path):
 
 
 def test_lists_of_a_folder_are_disjoint_and_written_as_im2rec_reads_them(pictures):
-    data = open_dataset(options(data_dir=str(pictures)))
-    data = hold_out(data, 8, 4, str(pictures / "lists"), seed=0)
+    opened = open_dataset(options(data_dir=str(pictures)))
+    data = hold_out(opened, 8, 4, str(pictures / "lists"), seed=0)
     rows = {
         name: [line.split("\t") for line in (pictures / "lists" / f"{name}.lst").read_text().splitlines()]
         for name in ("train", "bn", "search_val", "test")
@@ -63,9 +63,9 @@ def test_lists_of_a_folder_are_disjoint_and_written_as_im2rec_reads_them(picture
     training = [path for name in ("train", "bn", "search_val") for _, _, path in rows[name]]
     assert sorted(training) == sorted(data.splits["train_full"].paths)
     assert all((pictures / "train" / path).is_file() for path in training)
-    assert hold_out(data, 8, 4, str(pictures / "lists"), seed=0).splits["bn"].paths == data.splits["bn"].paths
+    assert hold_out(opened, 8, 4, str(pictures / "lists"), seed=0).splits["bn"].paths == data.splits["bn"].paths
     with pytest.raises(InputError, match="holds another list"):
-        hold_out(data, 8, 4, str(pictures / "lists"), seed=1)
+        hold_out(opened, 8, 4, str(pictures / "lists"), seed=1)
 
 
 def test_folder_is_read_with_its_pixels_and_labels(pictures):

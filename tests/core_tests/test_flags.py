@@ -1,0 +1,162 @@
+"""Flags: groups and parsers, values that are refused, and how a program ends."""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from signal import SIGINT, SIGPIPE, SIGTERM
+
+import pytest
+from conftest import ROOT
+
+from spos.core.errors import InputError, Stopped
+from spos.core.flags import (
+    OneLineParser,
+    as_json,
+    changed_flags,
+    confidence,
+    flag,
+    fraction,
+    not_negative,
+    number,
+    pick,
+    positive,
+    run_program,
+    split_arguments,
+)
+
+
+@dataclass(frozen=True)
+class Food:
+    """What is eaten. More is not shown."""
+
+    num_eggs: int = flag(2, "eggs, 50% of them boiled", type=not_negative, short="-n", aliases=("--eggs",))
+    salt: bool = flag(False, "with salt")
+    kind: str = flag("hen", "whose", choices=("hen", "duck"))
+    weight: float = flag(0.5, "each in hg")
+
+
+@dataclass(frozen=True)
+class Drink:
+    """What is drunk."""
+
+    tea: str = flag("", "which one")
+
+
+def parse(*argv):
+    args = OneLineParser("Breakfast.", (Food, Drink)).parse_args(argv)
+    return pick(Food, args), pick(Drink, args)
+
+
+def test_without_flags_groups_have_their_defaults():
+    assert parse() == (Food(), Drink())
+
+
+@pytest.mark.parametrize("name", ("-n", "--num-eggs", "--eggs"))
+def test_a_flag_has_a_short_name_and_aliases(name):
+    assert parse(name, "5", "--salt", "--tea", "green") == (Food(5, True), Drink("green"))
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    (
+        (["--num-eggs", "-1"], "must be at least 0, not -1"),
+        (["--kind", "goose"], "invalid choice: 'goose'"),
+        (["--num", "3"], "unrecognized arguments: --num 3"),
+        (["--weight", "heavy"], "invalid float value: 'heavy'"),
+    ),
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(argv, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(*argv)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line.startswith("error: ") and words in line
+
+
+def test_help_shows_groups_defaults_and_percent_signs(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out
+    assert "What is eaten." in text and "eggs, 50% of them boiled [2]" in text and "which one\n" in text
+
+
+@pytest.mark.parametrize(
+    "kind, good, bad",
+    (
+        (positive, {"1": 1}, ("0", "-3", "x")),
+        (not_negative, {"0": 0}, ("-1", "1.5")),
+        (fraction, {"0": 0.0, "1": 1.0, ".5": 0.5}, ("-0.1", "1.1", "nan")),
+        (confidence, {"0.95": 0.95}, ("0", "1", "nan")),
+        (number, {"-2.5": -2.5}, ("nan", "inf", "-inf")),
+    ),
+)
+def test_values_have_a_range(kind, good, bad):
+    assert {text: kind(text) for text in good} == good
+    for text in bad:
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+            kind(text)
+
+
+def test_flags_are_written_by_name():
+    assert as_json(Food(3), Drink("mint")) == {
+        "num_eggs": 3,
+        "salt": False,
+        "kind": "hen",
+        "weight": 0.5,
+        "tea": "mint",
+    }
+
+
+def test_changed_flags_are_named_as_the_user_writes_them():
+    assert changed_flags(Food(3, True)) == ["--num-eggs", "--salt"]
+    assert changed_flags(Food(3, True), {"salt", "kind"}) == ["--salt"]
+    assert changed_flags(Food()) == []
+
+
+@pytest.mark.parametrize(
+    "argv, own, others",
+    ((["a", "--", "b", "--", "c"], ["a"], ["b", "--", "c"]), (["a"], ["a"], []), (["--"], [], []), ([], [], [])),
+)
+def test_what_stands_behind_two_dashes_is_for_another_program(argv, own, others):
+    assert split_arguments(argv) == (own, others)
+
+
+def raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error, code, text",
+    (
+        (InputError("no\n  such file"), 2, "error: no such file\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.rec"), 2, "error: No such file or directory: a.rec\n"),
+        (OSError("disk"), 2, "error: disk\n"),
+        (KeyboardInterrupt(), 128 + SIGINT, "\nstopped; run the same command again to go on\n"),
+        (Stopped(SIGTERM), 128 + SIGTERM, "\nstopped; run the same command again to go on\n"),
+    ),
+)
+def test_a_program_that_cannot_go_on_says_so_in_one_line(error, code, text, capsys):
+    assert run_program(raising(error)) == code
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", text)
+
+
+def test_a_program_that_ends_well_gives_its_own_code():
+    assert run_program(lambda argv: len(argv), ["a", "b", "c"]) == 3
+
+
+def test_errors_of_the_program_itself_are_not_hidden():
+    with pytest.raises(KeyError):
+        run_program(raising(KeyError("x")))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "from spos.core.flags import run_program; exit(run_program(lambda argv: print('x' * 10**6) or 0))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(30) == 128 + SIGPIPE
