@@ -26,7 +26,7 @@ from spos.counting.layers import LayerCost
 from spos.counting.profile import profile_json, profile_tables
 from spos.counting.summary import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
 from spos.latency.table import LatencyTable, LatencyTableOptions
-from spos.space.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
+from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
 from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
 from spos.space.space import Architecture, SearchSpace
 
@@ -65,7 +65,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         report = {"comparison": tables[0].records(), "notes": tables[0].notes}
     else:
         subject = find_subject(named, options, space_options)
-        report = {**subject.report, "scores": score(subject.cost, model).to_json(), "convention": CONVENTION}
+        report = {**subject.report, "scores": cost_score(subject.cost, model).to_json(), "convention": CONVENTION}
         if latency.latency_table:
             table = LatencyTable.read(latency.latency_table)
             report["latency"] = table.predict(subject.space, subject.architecture)

@@ -160,6 +160,7 @@ def make_search(tmp_path):
         for i, top1 in enumerate(tops):
             row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
             row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
+            row["fitness"] = row["top1"]
             rows.append({**row, "dropped": True} if i == 6 else row)
         for i, change in changes:
             rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}

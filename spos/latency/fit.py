@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Sequence
 
 import numpy as np
-from scipy.stats import kendalltau
+
+from spos.core.ranking import kendall_tau
 
 FEWEST_TO_FIT = 3  # a factor and an offset, and something left over
 FEWEST_TO_JUDGE = 2  # for an order
@@ -65,8 +66,8 @@ class Agreement:
     def of(cls, predicted: Sequence[float], measured: Sequence[float]) -> Agreement:
         errors = np.abs(np.asarray(predicted) / np.asarray(measured) - 1)
         median, p90 = np.percentile(errors, (50, 90))
-        tau = kendalltau(predicted, measured)[0]
-        return cls(len(errors), float(median), float(p90), float(errors.max()), float(tau))
+        tau = kendall_tau(predicted, measured)
+        return cls(len(errors), float(median), float(p90), float(errors.max()), tau)
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, NANOSECONDS_PER_MS, AnyCost, score
+from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, NANOSECONDS_PER_MS, AnyCost
 
 MILLION = 1e6
 Bounds = Tuple[Optional[float], Optional[float]]  # of FLOPs and of params
@@ -131,9 +131,6 @@ class Constraints:
                     f"no architecture of this space has {limit}; the smallest reachable is "
                     + f"{smallest / limit.scale:.6g} {limit.unit}".rstrip()
                 )
-
-    def combined_score(self, cost: AnyCost) -> float:
-        return score(cost, self.comparison_model).combined
 
 
 def limit_or_none(value: float) -> Optional[float]:

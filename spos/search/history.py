@@ -19,6 +19,8 @@ docs/history.md says more.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -38,7 +40,7 @@ X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, labe
     "params": ("params", "params (M)", 1e6),
     "latency": ("latency_ms", "latency (ms)", 1.0),
 }
-NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "flops", "params")
+NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "fitness", "flops", "params")
 
 Row = Dict[str, Any]
 SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
@@ -136,35 +138,36 @@ class History:
     """All evaluations of a search."""
 
     name: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
 
-    @property
-    def scored(self) -> List[Mapping[str, Any]]:
+    @cached_property
+    def scored(self) -> List[Row]:
         """The rows that saw all images. Only these are compared."""
-        return [row for row in self.rows if not row.get("dropped")]
+        return list(filter(is_complete, self.rows))
 
     @property
-    def dropped(self) -> List[Mapping[str, Any]]:
-        return [row for row in self.rows if row.get("dropped")]
+    def dropped(self) -> List[Row]:
+        return [row for row in self.rows if not is_complete(row)]
 
     @property
-    def best(self) -> Mapping[str, Any]:
-        """The row of highest top-1; of equals, the first."""
-        return max(self.scored, key=lambda row: (row["top1"], -row["evaluation"]))
+    def best(self) -> Row:
+        """The scored row of highest fitness; of equals, the first."""
+        return best_rows(self.rows, 1)[0]
 
     @property
-    def ties(self) -> List[Mapping[str, Any]]:
+    def ties(self) -> List[Row]:
         """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
-        return find_ties(self.scored, self.best)
+        return find_ties(self.rows, self.best)
 
     def best_so_far(self) -> Tuple[List[int], List[float]]:
-        """(evaluations done, highest top-1 of them), up to the last evaluation."""
-        tops = np.maximum.accumulate([row["top1"] for row in self.scored]).tolist()
+        """(evaluations done, top-1 of the fittest of them), up to the last evaluation."""
+        fittest = accumulate(self.scored, lambda best, row: row if row["fitness"] > best["fitness"] else best)
+        tops = [row["top1"] for row in fittest]
         return [row["evaluation"] + 1 for row in (*self.scored, self.rows[-1])], [*tops, tops[-1]]
 
     def means(self) -> List[Tuple[int, int, float]]:
         """(first evaluation, last evaluation, mean top-1) of the scored rows of every iteration, counted from 1."""
-        iterations: Dict[int, List[Mapping[str, Any]]] = {}
+        iterations: Dict[int, List[Row]] = {}
         for row in self.scored:
             iterations.setdefault(row["iteration"], []).append(row)
         return [
@@ -172,7 +175,7 @@ class History:
             for rows in iterations.values()
         ]
 
-    def costs(self, x: str, rows: Sequence[Mapping[str, Any]]) -> List[float]:
+    def costs(self, x: str, rows: Sequence[Row]) -> List[float]:
         """A cost of rows in its unit. Raises InputError if a row does not tell it."""
         key, _, unit = X_AXES[x]
         if any(key not in row for row in self.rows):

@@ -181,7 +181,7 @@ def count_untrained(space: SearchSpace) -> int:
 
 
 @dataclass(frozen=True)
-class Score:
+class CostScore:
     """A cost relative to a published network. Smaller is better, 1 is on par."""
 
     comparison_model: str
@@ -208,7 +208,7 @@ class Score:
         }
 
 
-def score(cost: AnyCost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> Score:
+def cost_score(cost: AnyCost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> CostScore:
     """Relate a cost to an entry of `COMPARISON_MODELS`."""
     other = COMPARISON_MODELS[comparison_model]
-    return Score(comparison_model, cost.macs / other.macs, cost.params / other.params)
+    return CostScore(comparison_model, cost.macs / other.macs, cost.params / other.params)

@@ -99,3 +99,13 @@ def test_searches_are_named_after_their_folders_where_that_tells_them_apart(make
         str(first),
         str(first / "history.jsonl"),
     ]
+
+
+def test_the_best_is_of_highest_fitness_not_of_highest_top1(make_search):
+    """As in the summary of the search and in its report: under balanced_flop_acc they differ."""
+    changes = [(i, {"fitness": fitness}) for i, fitness in ((4, 0.9), (10, 0.1))]
+    history = load_history(make_search("search", changes))
+    assert history.best["evaluation"] == 4 == best_rows(history.rows, 1)[0]["evaluation"]
+    assert [row["evaluation"] for row in history.ties] == [8, 10, 11]
+    assert history.best_so_far()[1] == [0.5] * 4 + [0.6] * 8
+    assert history.text("flops").startswith("12 architectures (1 dropped early), best top-1 60.00%")

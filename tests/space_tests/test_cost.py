@@ -22,12 +22,12 @@ from spos.space.cost import (
     ZERO,
     Cost,
     CostTable,
+    cost_score,
     cost_table,
     count,
     count_architecture,
     count_choice_block,
     count_supernet,
-    score,
 )
 from spos.space.layer_specs import Conv, Dropout, GlobalPool, SqueezeExcite
 from spos.space.space import BLOCK_KINDS, Architecture, SearchSpace, Stage, search_space
@@ -193,12 +193,12 @@ def test_costs_add():
 @pytest.mark.parametrize("name", COMPARISON_MODELS)
 def test_a_comparison_model_is_on_par_with_itself(name):
     model = COMPARISON_MODELS[name]
-    own = score(Cost(model.macs, model.params), name)
+    own = cost_score(Cost(model.macs, model.params), name)
     assert (own.flop_ratio, own.param_ratio, own.combined, own.normalized_sum) == (1, 1, 1, 2)
 
 
 def test_scores_are_ratios():
-    own = score(Cost(164_000_000, 3_400_000))
+    own = cost_score(Cost(164_000_000, 3_400_000))
     assert (own.flop_ratio, own.param_ratio, own.combined, own.normalized_sum) == (0.5, 1, 0.75, 1.5)
 
 

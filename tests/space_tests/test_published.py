@@ -6,7 +6,7 @@ from conftest import ROOT
 from spos.core.tables import render
 from spos.counting.comparison import SUPERNET_SPACE, comparison_table, counted_cost, score_follows
 from spos.space.architecture_file import load_architecture
-from spos.space.cost import COMPARISON_MODELS, Cost, score
+from spos.space.cost import COMPARISON_MODELS, Cost, cost_score
 from spos.space.published import NETWORKS, SUPERNET, agrees
 
 BY_NAME = {network.name: network for network in NETWORKS}
@@ -42,7 +42,7 @@ def test_two_printed_scores_do_not_follow():
     assert [network.name for network in NETWORKS if score_follows(network) is False] == ["OneShot+ Supernet", "FBNet-B"]
     assert [network.name for network in NETWORKS if score_follows(network) is None] == ["ShuffleNetV2+ Medium"]
     assert (
-        score(Cost(295_000_000, 4_500_000)).normalized_sum
+        cost_score(Cost(295_000_000, 4_500_000)).normalized_sum
         == pytest.approx(295 / 328 + 4.5 / 3.4)
         == pytest.approx(2.2229, abs=1e-4)
     )

@@ -9,7 +9,7 @@ from plotly import graph_objects as go
 
 from spos.core.intervals import student_interval
 from spos.search.ancestry import Ancestry
-from spos.search.history import X_AXES, History, Row, find_ties
+from spos.search.history import X_AXES, History, Row
 from spos.space.space import SearchSpace
 from utils.plot.training import LR_WARM_UP, Run
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
@@ -118,9 +118,9 @@ def inspected(space: SearchSpace, row: Row) -> List[Any]:
     return [describe(space, row), list(row["block_choices"]), heights, firsts]
 
 
-def search_plot(history: History, space: SearchSpace, best: Row) -> Plot:
+def search_plot(history: History, space: SearchSpace) -> Plot:
     """Accuracy of every architecture against a cost that can be chosen, or in the order of the search."""
-    rows, dropped, ties = history.scored, history.dropped, find_ties(history.scored, best)
+    rows, dropped, ties, best = history.scored, history.dropped, history.ties, history.best
     groups: List[Sequence[Any]] = [dropped, ties, rows, [], [best]]
     figure = empty_figure("", "top-1 of the candidates", 520, percent=True)
     low, high = best["top1_interval"]
