@@ -39,7 +39,7 @@ class OnnxFormat:
 
     def __init__(self, subnet: DeployedSubnet, info: ModelInfo, shuffle_by_conv: bool = False) -> None:
         self._info = info
-        net = subnet.network(shuffle_by_conv=shuffle_by_conv, shuffle_by_gather=not shuffle_by_conv)
+        net = subnet.network("conv" if shuffle_by_conv else "gather")
         self._model = to_onnx(net, info)
 
     def float32(self) -> Converted:
@@ -60,7 +60,7 @@ class MxnetFormat:
 
     def __init__(self, subnet: DeployedSubnet, info: ModelInfo, shuffle_by_conv: bool = False) -> None:
         self._info = info
-        self._net = subnet.network(shuffle_by_conv=shuffle_by_conv)
+        self._net = subnet.network("conv" if shuffle_by_conv else "reshape")
 
     def float32(self) -> Converted:
         arrays = {parameter.name: parameter.data() for parameter in self._net.collect_params().values()}

@@ -20,7 +20,7 @@ from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration
 from spos.deploy.model_info import ModelInfo
 from spos.engine.compat import mx, num_threads
-from spos.engine.parameters import CLASSIFIER
+from spos.engine.parameters import CLASSIFIER, structural_names
 
 INPUT, OUTPUT = "data", "logits"
 
@@ -36,7 +36,7 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
     """
     onnx = import_library("onnx")
     size = info.preprocessing.input_size
-    own_names = {parameter.name: own for own, parameter in net._collect_params_with_prefix().items()}
+    own_names = structural_names(net)
     arrays = {parameter.name: parameter.data() for parameter in net.collect_params().values()}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")

@@ -24,6 +24,7 @@ from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration, Collector
 from spos.deploy.rewrites import Arrays, Shapes, output_shapes, rewrite, shape_of
 from spos.engine.compat import mx
+from spos.engine.parameters import structural_names
 
 # Hard-swish in 8 bits doubles the time of a block and adds half of its error again; with unsigned inputs it fails.
 # Matrix products saturate without VNNI, signed or not: weights between 0.5 and 1 gave a relative error of 1.
@@ -165,7 +166,7 @@ def _float_arrays(block: mx.gluon.HybridBlock) -> Arrays:
 
 def _excluded_nodes(symbol: mx.sym.Symbol, block: mx.gluon.HybridBlock, exclude: Sequence[str]) -> List[str]:
     """Names of the fused nodes that read a parameter of an excluded layer."""
-    own_names = {parameter.name: own for own, parameter in block._collect_params_with_prefix().items()}
+    own_names = structural_names(block)
     nodes = json.loads(symbol.tojson())["nodes"]
     excluded: List[str] = []
     for prefix in exclude:

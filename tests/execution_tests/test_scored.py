@@ -12,11 +12,12 @@ from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.engine.forms import fit_to_size
 from spos.execution import scored
+from spos.execution.graphs import Graph
 from spos.execution.scored import PathExecutor, num_scored_together, pad_width
 from spos.scoring.accuracy import HitCount, evaluate
 from spos.scoring.candidate import CandidateEvaluator
 from spos.scoring.racing import Race
-from spos.space.layer_specs import Conv, GlobalPool, choice_block, depthwise
+from spos.space.layer_specs import Conv, Form, GlobalPool, choice_block, depthwise
 from spos.space.space import Architecture, conv_size
 
 CPU = [mx.cpu()]
@@ -119,14 +120,30 @@ def test_a_path_follows_changes_of_the_supernet(rng):
         assert_alike(got, plain_logits(net, architecture, bn_images, images, 8))
 
 
+def counted(monkeypatch, module):
+    """Every graph that a module makes from now on."""
+    made = []
+    monkeypatch.setattr(module, "Graph", lambda *args, **kwargs: made.append(Graph(*args, **kwargs)) or made[-1])
+    return made
+
+
+def kinds_of(architecture):
+    """What tells a path's choice blocks apart: geometry, block choice and executed width."""
+    for block, choice, width in zip(TINY.choice_blocks, architecture.block_choices, architecture.channel_choices):
+        yield replace(block, index=0), choice, pad_width(TINY, block.index, width, 16)
+
+
 def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
-    executor = PathExecutor(supernet(TINY), CPU)
+    executor, made = PathExecutor(supernet(TINY), CPU), counted(monkeypatch, scored)
     architectures = [TINY.sample(rng) for _ in range(30)]
     for architecture in architectures:
         executor.path(architecture)
-    monkeypatch.setattr(scored, "Graph", None)
+    kinds = {key for architecture in architectures for key in kinds_of(architecture)}
+    assert executor.num_parts == 2 + len(kinds)  # and stem and tail
+    assert len(made) == 2 * executor.num_parts  # one for the update, one for scoring
     for architecture in architectures:
         executor.path(architecture)
+    assert len(made) == 2 * executor.num_parts
 
 
 @pytest.mark.parametrize("size", range(1, 12))
@@ -160,7 +177,7 @@ def test_idle_taps_meet_no_pixel(size, kernel_size, stride):
 def test_only_kernels_wider_than_their_map_are_cut_and_only_single_pixels_are_matrices():
     chain = (Conv(4, 4, 3, 2), depthwise(4, 7, 2), GlobalPool(4), Conv(4, 8))
     assert [getattr(spec, "kernel_size", None) for spec in fit_to_size(chain, 4)] == [3, 3, None, 1]
-    assert fit_to_size(chain, 16) == (*chain[:3], replace(chain[3], on_pixel=True))
+    assert fit_to_size(chain, 16) == (*chain[:3], replace(chain[3], form=Form(on_pixel=True)))
 
 
 def test_widths_are_padded_within_the_supernet(space):

@@ -10,9 +10,10 @@ from oneshot_nas_network import Subnet, Supernet
 from spos.engine.compat import mx
 from spos.engine.forms import fit_to_training
 from spos.execution import trained
+from spos.execution.graphs import Graph
 from spos.execution.trained import TrainingGraphs
 from spos.space.layer_specs import Conv, SqueezeExcite, depthwise
-from spos.space.space import Architecture
+from spos.space.space import Architecture, round_up
 
 CPU = [mx.cpu()]
 TWO = [mx.cpu(0), mx.cpu(1)]
@@ -146,9 +147,9 @@ def test_without_fast_forms_a_path_is_that_of_the_supernet_bit_by_bit(rng):
 
 def test_fast_forms_are_for_float32_on_a_cpu(rng):
     net = filled(Supernet(TINY), rng)
-    assert TrainingGraphs(net)._fast
+    assert TrainingGraphs(net).fast
     net.cast("float16")
-    assert not TrainingGraphs(net)._fast
+    assert not TrainingGraphs(net).fast
 
 
 def test_devices_train_their_own_images(rng):
@@ -189,17 +190,26 @@ def test_inference_is_refused(rng):
         TrainingGraphs(net)(some_images(TINY, rng))
 
 
+def kinds_of(architecture):
+    """What tells a path's choice blocks apart: geometry, block choice, executed width, and whether it is padded."""
+    for block, choice, channels in zip(TINY.choice_blocks, architecture.block_choices, architecture.channel_choices):
+        width = TINY.mid_channels(block.index, channels)
+        yield replace(block, index=0), choice, round_up(width, 16), width % 16 != 0
+
+
 def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
-    net = filled(Supernet(TINY), rng)
+    net, made = filled(Supernet(TINY), rng), []
+    monkeypatch.setattr(trained, "Graph", lambda *args, **kwargs: made.append(Graph(*args, **kwargs)) or made[-1])
     graphs, images = TrainingGraphs(net), some_images(TINY, rng)
     architectures = [TINY.sample(rng) for _ in range(10)]
     for architecture in architectures:
         with mx.autograd.train_mode():
             graphs(images, architecture)
-    monkeypatch.setattr(trained, "Graph", None)
+    assert len(made) == graphs.num_graphs == 2 + len({key for one in architectures for key in kinds_of(one)})
     for architecture in architectures:
         with mx.autograd.train_mode():
             graphs(images, architecture)
+    assert len(made) == graphs.num_graphs
 
 
 def test_images_of_another_size_are_refused(rng):
@@ -218,5 +228,5 @@ def test_forms_for_training_are_for_what_is_slow():
         SqueezeExcite(8),
     )
     form = fit_to_training(chain, 16)
-    assert [getattr(spec, "map_size", None) for spec in form] == [None, None, 8, None, None, 8]
-    assert [getattr(spec, "act", None) for spec in form] == ["shifted_hard_swish", *[None] * 3, "hard_swish", None]
+    assert [spec.form and spec.form.map_size for spec in form] == [None, None, 8, None, None, 8]
+    assert [spec.form and spec.form.shifted for spec in form] == [True, None, False, None, None, False]
