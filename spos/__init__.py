@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spos.data.arrays import pack_arrays
     from spos.data.flags import DataOptions
     from spos.data.registry import open_data
+    from spos.deploy.export import export_model
     from spos.deploy.exported import ExportedModel, open_model
     from spos.engine.batch_norm import recalibrate_batch_norm
     from spos.latency.table import LatencyTable
@@ -39,6 +40,7 @@ __all__ = [
     "Supernet",
     "count_architecture",
     "evaluate",
+    "export_model",
     "load_architecture",
     "open_data",
     "open_model",
@@ -63,6 +65,7 @@ _HOMES = {
     "Supernet": "oneshot_nas_network",
     "count_architecture": "spos.space.cost",
     "evaluate": "spos.scoring.accuracy",
+    "export_model": "spos.deploy.export",
     "load_architecture": "spos.space.architecture_file",
     "open_data": "spos.data.registry",
     "open_model": "spos.deploy.exported",
