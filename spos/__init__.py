@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spos.deploy.export import export_model
     from spos.deploy.exported import ExportedModel, open_model
     from spos.engine.batch_norm import recalibrate_batch_norm
+    from spos.engine.compat import mx
     from spos.latency.table import LatencyTable
     from spos.runs.run import open_run_directory
     from spos.sampling.limits import Limits
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "export_model",
     "load_architecture",
+    "mx",
     "open_data",
     "open_model",
     "open_run_directory",
@@ -67,6 +69,7 @@ _HOMES = {
     "evaluate": "spos.scoring.accuracy",
     "export_model": "spos.deploy.export",
     "load_architecture": "spos.space.architecture_file",
+    "mx": "spos.engine.compat",
     "open_data": "spos.data.registry",
     "open_model": "spos.deploy.exported",
     "open_run_directory": "spos.runs.run",

@@ -14,7 +14,7 @@ from spos.core.flags import fill
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.deploy.exported import ONNX, PARAMS, SYMBOL
-from spos.deploy.flags import PAD_TO, ExportOptions, Int8Options, TrainedOptions
+from spos.deploy.flags import ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.formats import FORMAT_CLASSES, Format, publish
 from spos.deploy.int8 import Images, Quantized, quantize_subnet
 from spos.deploy.model_info import ModelInfo
@@ -86,7 +86,7 @@ def export_model(
     format: str = "onnx",
     output: PathLike = "",
     class_names: PathLike = "",
-    pad_to: int = PAD_TO,
+    pad_to: int = ExportOptions.pad_to,
 ) -> Path:
     """Export a trained subnet in float32, with its BatchNorm merged, and compare what was written with it.
 

@@ -144,10 +144,9 @@ def options_of(space: SearchSpace, input_size: int) -> SpaceOptions:
         width_multiple=space.width_multiple,
         strides=format_choices(space.strides) if space.input_size == input_size else "",
     )
-    meant = replace(
-        space_of(options), input_size=space.input_size, num_classes=space.num_classes, strides=space.strides
-    )
-    differing = [item.name for item in fields(space) if getattr(space, item.name) != getattr(meant, item.name)]
+    meant = space_of(options)
+    names = [item.name for item in fields(space) if item.name not in ("input_size", "num_classes", "strides")]
+    differing = [name for name in names if getattr(space, name) != getattr(meant, name)]
     if differing:
         raise InputError(f"this space is none of search_space(), whose {' and '.join(differing)} cannot be chosen")
     return options

@@ -9,6 +9,8 @@ import pytest
 from conftest import data_flags, fails
 
 import train_imagenet
+from spos.core.errors import InputError
+from spos.deploy import export
 from spos.deploy.export import output_name
 from spos.deploy.exported import open_model
 from spos.deploy.flags import FORMATS, TrainedOptions
@@ -206,3 +208,15 @@ def test_int8_of_the_digits_loses_at_most_half_a_point(trained_digits, runtime, 
     accuracies = json.loads(capsys.readouterr().out)["accuracy"]
     assert accuracies["float32"]["top1"] > 0.95
     assert accuracies["int8"]["top1"] > accuracies["float32"]["top1"] - 0.005
+
+
+def test_a_script_exports_what_the_program_does(here, tmp_path, capsys):
+    flags = ["--params", str(here / "model.params"), "--format", "mxnet", "--output", str(tmp_path / "program")]
+    assert export_model.main(flags) == 0
+    file = export.export_model(here / "model.params", "mxnet", tmp_path / "script")
+    assert file == tmp_path / "script-symbol.json"
+    images, models = random_images(32), [open_model(tmp_path / name) for name in ("script", "program")]
+    assert models[0].info == models[1].info
+    np.testing.assert_array_equal(*(model(images) for model in models))
+    with pytest.raises(InputError, match="unknown format 'tflite'; known: onnx, mxnet"):
+        export.export_model(here / "model.params", "tflite")
