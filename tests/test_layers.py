@@ -79,6 +79,7 @@ UNTESTED = {
         "names": "",
     },
     "study": {
+        "flags": "three option groups; the programs' tests fill them",
         "matched": "",
         "oracles": "",
         "rank": "",

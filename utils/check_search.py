@@ -131,7 +131,8 @@ def kill(check: Check, arguments: List[str], enough: int, rng: np.random.Generat
         time.sleep(POLL_SECONDS)
     time.sleep(delay)
     if process.poll() is not None:
-        raise InputError(f"the search ended before it could be killed: {process.stderr.read().decode()[-500:]}")
+        errors = process.communicate()[1].decode()
+        raise InputError(f"the search ended before it could be killed: {errors[-500:]}")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     return check.num_scored("killed")

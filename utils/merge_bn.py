@@ -40,8 +40,8 @@ GROUPS = (TrainedOptions, MergeOptions, ArchitectureOptions, SpaceOptions)
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    trained_options, options, named, space_options = (pick(group, args) for group in GROUPS)
-    trained = open_trained(trained_options, named, space_options)
+    options = pick(MergeOptions, args)
+    trained = open_trained(pick(TrainedOptions, args), pick(ArchitectureOptions, args), pick(SpaceOptions, args))
     if not trained.subnet.bn:
         raise InputError(f"{trained.path}: BatchNorm is merged already")
     output = Path(options.output or trained.path.with_name(f"{trained.path.stem}-merged.params"))

@@ -135,7 +135,7 @@ def check_packed(work: Path, name: str, images: ImageFolder, max_bad_images: int
             f"{len(missing)} of {len(images)} images could not be packed, more than --max-bad-images {max_bad_images}; "
             f"the first: {missing[0]}. Repair or remove them, or allow more"
         )
-    (work / f"{name}.lst").write_bytes(images.take(np.flatnonzero(packed)).to_bytes())
+    (work / f"{name}.lst").write_bytes(images.take(np.flatnonzero(packed).tolist()).to_bytes())
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ from spos.runs.run import open_run
 from spos.scoring.job import open_supernets
 from spos.scoring.many import score_all
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
-from spos.study.rank import FLOPS, RankingOptions, costs_of, plan, rank, ranking_table, seed_agreement
+from spos.study.flags import RankingOptions
+from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement
 from utils.plot.ranking import plot
 from utils.plot.style import check_format, save
 
@@ -47,12 +48,11 @@ RESULT_FILE = "correlation.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    groups = (RankingOptions, JsonOptions)
-    parser = OneLineParser(__doc__, groups)
+    parser = OneLineParser(__doc__, (RankingOptions, JsonOptions))
     parser.add_argument("--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet")
     parser.add_argument("--output", default="", help="figure of accuracies alone against predictions (PNG, SVG or PDF)")
     args = parser.parse_args(own)
-    options, output = (pick(group, args) for group in groups)
+    options, output = pick(RankingOptions, args), pick(JsonOptions, args)
     check_recipe(recipe)
     if args.output:
         check_format(args.output)

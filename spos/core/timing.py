@@ -15,7 +15,7 @@ from typing import Callable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-Run = Callable[[], None]  # does the work and returns when it is done
+Run = Callable[[], object]  # does the work and returns when it is done
 
 # Seconds that have gone by, or that this process was computing, in all of its threads together.
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -1,4 +1,4 @@
-"""How the costs of a space's architectures are distributed when every choice is drawn uniformly.
+"""The distribution of the costs of a space's architectures when every choice is drawn uniformly.
 
 A cost is a sum over choice blocks whose choices are independent. So the smallest and largest cost, mean, variance and
 correlation are exact, in closed form; quantiles and shares come from a sample.
@@ -52,7 +52,7 @@ def sample_costs(space: SearchSpace, num: int, rng: np.random.Generator) -> np.n
 
 def covariance(space: SearchSpace) -> np.ndarray:
     """Exact covariance of (MACs, params) over the architectures of a space, (2, 2)."""
-    return sum(np.cov(block.T, bias=True) for block in cost_table(space).choice_costs())
+    return np.sum([np.cov(block.T, bias=True) for block in cost_table(space).choice_costs()], axis=0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Spread:
     quantiles: Tuple[float, ...]
 
     @classmethod
-    def of(cls, weights: Tuple[float, float], space: SearchSpace, costs: np.ndarray) -> Spread:
+    def of(cls, weights: Tuple[float, ...], space: SearchSpace, costs: np.ndarray) -> Spread:
         """Of a weighted sum of MACs and params. Args: costs: a sample of the space."""
         table = cost_table(space)
         fixed, values = np.dot(table.fixed, weights), [np.dot(block, weights) for block in table.choice_costs()]

@@ -207,7 +207,8 @@ def _output_ends(nodes: List[Dict[str, Any]], outputs: List[str]) -> List[int]:
     variables = {node["name"] for node in nodes if node["op"] == "null"}
     ends, end = [], 0
     for node in nodes:
-        name, seen = node["name"], set()
+        name: str = node["name"]
+        seen: Set[str] = set()
         while end < len(outputs) and outputs[end] not in seen:
             is_own = outputs[end] == name if node["op"] == "null" else outputs[end].rpartition("_")[0] == name
             if not is_own or (seen and outputs[end] in variables):

@@ -1,8 +1,9 @@
-"""Drawing the architectures of training steps: uniformly, with the warm-up of channel choices."""
+"""The warm-up of channel choices, and uniform draws of the architectures of training steps with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,12 @@ def warm_up_lowest_choice(space: SearchSpace, epochs_since_start: int) -> int:
     else:
         choice = space.min_channel_choice
     return max(choice, space.min_channel_choice)
+
+
+class Policy(Protocol):
+    """What a training step samples its architecture by; epochs and the steps of an epoch are counted from 0."""
+
+    def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Architecture: ...
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a search may visit: a space, fixed choices, limits, and the exact sampler over all of it."""
+"""The domain of a search: a space, fixed choices, limits, and the exact sampler over all of it."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ class Domain:
         """For every choice block the costs of its pairs, (pairs, parts of a cost)."""
         costs = []
         for i, pairs in enumerate(self._pairs):
-            parts = (
-                [self.table.blocks[i]] if self.latency is None else [self.table.blocks[i], self.latency.nanoseconds[i]]
-            )
+            parts: List[Sequence[Sequence[Any]]] = [self.table.blocks[i]]
+            if self.latency is not None:
+                parts.append(self.latency.nanoseconds[i])
             costs.append(np.column_stack([np.array([part[b][c] for b, c in pairs], dtype=np.int64) for part in parts]))
         return costs
 

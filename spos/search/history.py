@@ -161,8 +161,7 @@ class History:
 
     def best_so_far(self) -> Tuple[List[int], List[float]]:
         """(evaluations done, top-1 of the fittest of them), up to the last evaluation."""
-        fittest = accumulate(self.scored, lambda best, row: row if row["fitness"] > best["fitness"] else best)
-        tops = [row["top1"] for row in fittest]
+        tops = [row["top1"] for row in accumulate(self.scored, _fitter)]
         return [row["evaluation"] + 1 for row in (*self.scored, self.rows[-1])], [*tops, tops[-1]]
 
     def means(self) -> List[Tuple[int, int, float]]:
@@ -199,6 +198,10 @@ class History:
             f"{len(self.rows)} architectures{dropped}, best top-1 {self.best['top1']:.2%} (95% interval {low:.2%} to "
             f"{high:.2%}), {len(self.ties)} ties, {len(self.front(x)[0])} on the front"
         )
+
+
+def _fitter(best: Row, row: Row) -> Row:
+    return row if row["fitness"] > best["fitness"] else best
 
 
 def load_history(path: Path) -> History:

@@ -77,7 +77,8 @@ class Mating:
         from_genes = self.breeder.domain.from_genes
         while True:
             for pair in select():
-                yield self.breeder.of_pair(*(from_genes(parent.X.tolist()) for parent in pair))
+                first, second = (from_genes(parent.X.tolist()) for parent in pair)
+                yield self.breeder.of_pair(first, second)
 
 
 def _as_genes(architectures: Sequence[Architecture]) -> np.ndarray:

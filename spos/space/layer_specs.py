@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Optional, Tuple, Union
+from typing import Iterator, Optional, Tuple, Union
 
-from spos.space.space import Architecture, BlockKind, ChoiceBlockGeometry, SearchSpace, round_up
+from spos.space.space import Architecture, BlockKind, ChoiceBlockGeometry, SearchSpace, conv_size, round_up
 
 SE_RATIO = 4
 SE_MULTIPLE = 8  # squeeze widths are rounded up to this
@@ -75,6 +75,11 @@ class SqueezeExcite:
         form = Form(on_pixel=True) if self.form and self.form.on_pixel else None
         return replace(squeeze, form=form), replace(excite, form=form)
 
+    @property
+    def gate(self) -> Specs:
+        """Everything in front of the hard sigmoid, as a chain."""
+        return (GlobalPool(self.channels), *self.convs)
+
 
 @dataclass(frozen=True)
 class GlobalPool:
@@ -90,6 +95,21 @@ class Dropout:
 
 LayerSpec = Union[Conv, SqueezeExcite, GlobalPool, Dropout]
 Specs = Tuple[LayerSpec, ...]
+
+
+def out_size(spec: LayerSpec, in_size: int) -> int:
+    """Height and width behind a layer that is fed with `in_size` x `in_size` maps."""
+    if isinstance(spec, Conv):
+        return conv_size(in_size, spec.stride)
+    return 1 if isinstance(spec, GlobalPool) else in_size
+
+
+def with_sizes(specs: Specs, in_size: int) -> Iterator[Tuple[LayerSpec, int, int]]:
+    """(layer, height and width of its input, of its output) along a chain."""
+    for spec in specs:
+        size = out_size(spec, in_size)
+        yield spec, in_size, size
+        in_size = size
 
 
 def depthwise(channels: int, kernel_size: int, stride: int, selects: bool = False) -> Conv:
@@ -147,7 +167,7 @@ def projection_branch(block: ChoiceBlockGeometry, kind: BlockKind) -> Specs:
     return depthwise(channels, kind.kernel_size, block.stride), Conv(channels, channels, act=block.act)
 
 
-def stem(space: SearchSpace) -> Specs:
+def stem(space: SearchSpace) -> Tuple[Conv]:
     """3x3 convolution on RGB."""
     return (Conv(3, space.stem_channels, 3, space.strides[0], act=space.act, init_std=SMALL_INIT_STD),)
 
@@ -172,7 +192,7 @@ def head(space: SearchSpace) -> Specs:
     return specs + (Dropout(0.2 if space.use_se else 0.1),)
 
 
-def classifier(space: SearchSpace) -> Specs:
+def classifier(space: SearchSpace) -> Tuple[Conv]:
     """1x1 convolution from the feature vector to the classes."""
     return (Conv(HEAD_CHANNELS, space.num_classes, bn=False, bias=True, init_std=SMALL_INIT_STD),)
 

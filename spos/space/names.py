@@ -1,4 +1,4 @@
-"""Where layers stand in a network, and so what their parameters are called in `.params` files.
+"""Names of layers: where they stand in a network, and so what their parameters are called in `.params` files.
 
 Attribute names and positions are a file format: `features.N.main_branch.M.weight`. `oneshot_nas_blocks.build` and
 `oneshot_nas_network` put layers where this module says.
@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Dict, Iterable, List, Tuple
 
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_bn
+from spos.space.layer_specs import Conv, LayerSpec, Specs, SqueezeExcite, with_bn
 from spos.space.space import Architecture, SearchSpace
 
 SQUEEZE_EXCITE = "channel_attention"  # the attribute that holds the layers of squeeze-and-excite
@@ -40,7 +40,7 @@ def parameter_shapes(specs: Specs, first: int = 0) -> Dict[str, Tuple[int, ...]]
                 for name in ("gamma", "beta", "running_mean", "running_var"):
                     shapes[f"{position + 1}.{name}"] = (spec.out_channels,)
         elif isinstance(spec, SqueezeExcite):
-            inner = parameter_shapes((GlobalPool(spec.channels), *spec.convs))
+            inner = parameter_shapes(spec.gate)
             shapes.update({f"{position}.{SQUEEZE_EXCITE}.{name}": shape for name, shape in inner.items()})
     return shapes
 

@@ -27,6 +27,7 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.run import LOG_FILE, SUBNET
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.study.flags import AloneOptions
 
 ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
@@ -64,10 +65,10 @@ def check_recipe(recipe: Sequence[str]) -> None:
         raise InputError(f"{own[0]} is set for each network; leave it out of the recipe")
 
 
-def describe_run(program: str, options: Any, recipe: Sequence[str], space: SearchSpace) -> Dict[str, Any]:
+def describe_run(program: str, options: AloneOptions, recipe: Sequence[str], space: SearchSpace) -> Dict[str, Any]:
     """The config of a run that trains networks alone: what has to be the same when it goes on.
 
-    Args: options: filled group of the program's own flags.
+    Args: options: the program's own flags.
     """
     flags = {name: value for name, value in asdict(options).items() if name not in FREE_FLAGS}
     return {

@@ -132,10 +132,10 @@ def summarize(curves: Mapping[str, np.ndarray], optima: np.ndarray, is_bound: bo
     last = {name: rows[:, -1] for name, rows in curves.items()}
     return {
         name: Result(
-            student_interval(final),
-            None if name == BASELINE else student_interval(final - last[BASELINE]),
-            None if np.isnan(optima).any() else student_interval(optima - final),
-            [student_interval(column) for column in curves[name].T],
+            student_interval(final.tolist()),
+            None if name == BASELINE else student_interval((final - last[BASELINE]).tolist()),
+            None if np.isnan(optima).any() else student_interval((optima - final).tolist()),
+            [student_interval(column) for column in curves[name].T.tolist()],
             is_bound,
         )
         for name, final in last.items()

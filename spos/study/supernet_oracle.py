@@ -45,7 +45,7 @@ def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     space = space_of_run(run)
     if run.kind != SEARCH_RUN or space is None:
         raise InputError(f"{path} is no run of search_supernet.py")
-    search, limits, options = (run.flags(group) for group in (SearchOptions, ConstraintOptions, DataOptions))
+    search, limits, options = run.flags(SearchOptions), run.flags(ConstraintOptions), run.flags(DataOptions)
     lists = supernet_lists(search.supernet_params, find_config(search.supernet_params), path)
     data = with_lists(open_data(options), options, lists)
     job = make_job(

@@ -18,7 +18,8 @@ from spos.scoring.many import SCORES_FILE
 from spos.space.cost import cost_table
 from spos.space.space import architecture_of
 from spos.study.alone import ALONE_FILE
-from spos.study.rank import FLOPS, PARAMS, RankingOptions, plan, rank, seed_agreement
+from spos.study.flags import RankingOptions
+from spos.study.rank import FLOPS, PARAMS, plan, rank, seed_agreement
 from utils import rank_correlation
 
 

@@ -12,7 +12,8 @@ from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import cost_table
 from spos.space.space import architecture_of
-from spos.study.matched import RANDOM, MatchOptions, compare, draw_equal, group_means, plan
+from spos.study.flags import MatchOptions
+from spos.study.matched import RANDOM, compare, draw_equal, group_means, plan
 from utils import searched_against_random
 
 

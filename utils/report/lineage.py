@@ -40,7 +40,7 @@ def lineage_section(runs: Sequence[ReportedRun], writer: Writer) -> Section:
 
 
 def _lineage(run: ReportedRun, space: SearchSpace, best: int, writer: Writer) -> List[str]:
-    mode = SEARCHES.get(run.run.options.get("search_mode"))
+    mode = SEARCHES.get(str(run.run.options.get("search_mode")))
     if mode and not mode.breeds:
         reason = "A random search draws every architecture anew: none has parents."
         return [missing(reason), text(NEAREST), table(improvements(space, run.history), wide=(5,))]
@@ -154,4 +154,4 @@ def _nearest(earlier: Sequence[Row], row: Row) -> Optional[Row]:
     def in_common(other: Row) -> Tuple[int, float]:
         return sum(a == b for a, b in zip(genes, architecture_of(other).genes)), other["fitness"]
 
-    return max(earlier, key=in_common, default=None)
+    return max(earlier, key=in_common) if earlier else None

@@ -149,7 +149,7 @@ def _by_iteration(iterations: Sequence[int]) -> Dict[str, Any]:
     last = max(iterations)
     bar = {"orientation": "h", "y": -0.16, "yanchor": "top", "thickness": 10, "len": 0.6, "outlinewidth": 0}
     more = {"title": {"text": "iteration", "side": "top", "font": {"size": 12}}, "tickformat": "d"}
-    ticks = {"nticks": min(last + 1, 8)} if last else {"tickvals": [0]}
+    ticks: Dict[str, Any] = {"nticks": min(last + 1, 8)} if last else {"tickvals": [0]}
     scale = {"colorscale": RAMP, "cmin": 0, "cmax": max(last, 1)}
     return {"color": list(iterations), **scale, "colorbar": {**bar, **more, **ticks}}
 
@@ -174,8 +174,9 @@ def _told_costs(history: History) -> List[str]:
 def _axis(history: History, groups: Sequence[Sequence[Any]], name: str) -> Dict[str, Any]:
     """What each trace of the figure of a search has on an x axis."""
     if name == EVALUATION:
+        line: Tuple[Sequence[float], Sequence[float]] = history.best_so_far()
         traces: List[Dict[str, Any]] = [{"x": [row["evaluation"] + 1 for row in group]} for group in groups]
-        line, label, title = history.best_so_far(), "best so far", "order of evaluation"
+        label, title = "best so far", "order of evaluation"
     else:
         traces = [{"x": history.costs(name, group)} for group in groups]
         line, label, title = history.front(name), "Pareto front: no cheaper one is better", X_AXES[name][1]

@@ -92,7 +92,13 @@ def _costs(cost: Optional[Cost]) -> Tuple[Any, ...]:
 
 def _published_table(own: Sequence[Tuple[Any, ...]]) -> Table:
     top1, interval = score_columns()
-    columns = (Column("network"), top1, Column("source"), interval, Column("top5", "top-5 (%)", spec=".2f"))
+    columns: Tuple[Column, ...] = (
+        Column("network"),
+        top1,
+        Column("source"),
+        interval,
+        Column("top5", "top-5 (%)", spec=".2f"),
+    )
     columns += (millions("flops", "FLOPs"), millions("params", "params"))
     columns += (Column("score", "sum of normalized scores", spec=".4f"), Column("images"))
     rows, images = [], f"ImageNet, {PUBLISHED.input_size} px"

@@ -107,7 +107,7 @@ def _describe_search(run: ReportedRun, best: Row) -> str:
     low, high = best["top1_interval"]
     dropped, ties = len(run.searched.dropped), len(run.searched.ties)
     count, mean = mean_of_random(rows)
-    mode, evolution = options.get("search_mode"), options.get("evolution", "published")
+    mode, evolution = str(options.get("search_mode")), options.get("evolution", "published")
     how = f"{mode} search" + (f" with the {evolution} operators" if mode in SEARCHES and SEARCHES[mode].evolves else "")
     how = how[:1].upper() + how[1:]
     return (
