@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 from oneshot_nas_blocks import ShuffleBlock, build_layers
 from spos.core.errors import InputError
 from spos.engine.compat import mx
+from spos.engine.flags import EXECUTIONS
 from spos.engine.slicing import leading_corner
 from spos.space import layer_specs
 from spos.space.layer_specs import with_bn
@@ -20,7 +21,6 @@ from spos.space.space import Architecture, SearchSpace, search_space
 
 nn = mx.gluon.nn
 Shape = Tuple[int, ...]
-EXECUTIONS = ("slice", "mask")
 
 
 class Subnet(mx.gluon.HybridBlock):

@@ -26,7 +26,7 @@ WITH_MXNET = {
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
     "latency": "graphs",
     "counting": "symbol",
-    "training": "checkpoint initial_values losses meter path_trainer trainer validation zoo",
+    "training": "assembly checkpoint initial_values losses meter network path_trainer progress trainer validation zoo",
     "study": "alone matched rank strategies supernet_oracle",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.
@@ -85,12 +85,6 @@ UNTESTED = {
         "rank": "",
         "strategies": "",
         "supernet_oracle": "",
-    },
-    "training": {
-        "log": "",
-        "meter": "",
-        "schedule": "",
-        "validation": "",
     },
     "utils": {
         "check_resume": "",

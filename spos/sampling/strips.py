@@ -20,6 +20,7 @@ from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.cost import Cost, cost_table
 from spos.space.space import Architecture, SearchSpace
 
+METHODS = ("random", "evolution")
 NUM_STRIPS = 7  # of FLOPs between the limits, as published
 NUM_PARAM_CELLS = 4  # of params in every strip, as published
 STEPS_PER_WALK = 1000  # where the steps of an epoch are not known

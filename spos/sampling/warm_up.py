@@ -10,6 +10,12 @@ import numpy as np
 from spos.space.space import Architecture, SearchSpace
 
 
+class Policy(Protocol):
+    """Draws the architecture of a training step; steps are counted in their epoch, and both from 0."""
+
+    def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Architecture: ...
+
+
 def warm_up_lowest_choice(space: SearchSpace, epochs_since_start: int) -> int:
     """Narrowest channel choice allowed so many epochs after channel selection has begun.
 

@@ -22,6 +22,7 @@ from spos.engine.parameters import load_arrays, save_arrays
 from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import load_architecture
 from spos.space.space import SearchSpace
+from spos.training import assembly
 from utils import summarize
 
 SUPERNET_FLAGS = "--model ShuffleNas --use-se --last-conv-after-pooling --num-epochs 2 --val-architectures 1 --seed 5"
@@ -112,7 +113,7 @@ def test_killed_training_ends_like_an_uninterrupted_one(work, supernet):
 def test_a_supernet_is_trained_and_resumed_within_constraints(work, monkeypatch, capsys):
     """The walk through the plane, its costs checked by symbol graphs; the second half by a resumed run."""
     drawn = []
-    monkeypatch.setattr(train_imagenet, "count_by_symbol", count_and_note(train_imagenet.count_by_symbol, drawn))
+    monkeypatch.setattr(assembly, "count_by_symbol", count_and_note(assembly.count_by_symbol, drawn))
     flags = (
         f"{SUPERNET_FLAGS} --epoch-start-cs 1 --train-upper-constraints flops-9-params-4 --train-bottom-constraints "
         "flops-5-params-2 --train-constraint-method evolution --flop-param-method symbol"
