@@ -32,12 +32,6 @@ def warm_up_lowest_choice(space: SearchSpace, epochs_since_start: int) -> int:
     return max(choice, space.min_channel_choice)
 
 
-class Policy(Protocol):
-    """What a training step samples its architecture by; epochs and the steps of an epoch are counted from 0."""
-
-    def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Architecture: ...
-
-
 @dataclass(frozen=True)
 class SamplingPolicy:
     """Uniform sampling whose range of widths depends on the epoch.
