@@ -151,27 +151,6 @@ def fails(main, argv, capsys, *words):
 
 
 @pytest.fixture
-def make_search(tmp_path):
-    """A run directory with a history of three iterations of four evaluations each; the seventh was dropped early."""
-
-    def make(name, changes=(), shift=0.0, **more):
-        tops = [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.7, 0.3, 0.64, 0.2, 0.65, 0.65]
-        rows = []
-        for i, top1 in enumerate(tops):
-            row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
-            row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
-            row["fitness"] = row["top1"]
-            rows.append({**row, "dropped": True} if i == 6 else row)
-        for i, change in changes:
-            rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return tmp_path / name
-
-    return make
-
-
-@pytest.fixture
 def processes(monkeypatch):
     """Two processes that calls can be sent to."""
     for name in ("OMP_NUM_THREADS", "JOBLIB_MULTIPROCESSING"):  # puts them back
@@ -194,3 +173,24 @@ def cluster():
 def reach_calls(monkeypatch):
     """Let what is started find `calls` of this folder."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+
+
+@pytest.fixture
+def make_search(tmp_path):
+    """A run directory with a history of three iterations of four evaluations each; the seventh was dropped early."""
+
+    def make(name, changes=(), shift=0.0, **more):
+        tops = [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.7, 0.3, 0.64, 0.2, 0.65, 0.65]
+        rows = []
+        for i, top1 in enumerate(tops):
+            row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
+            row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
+            row["fitness"] = row["top1"]
+            rows.append({**row, "dropped": True} if i == 6 else row)
+        for i, change in changes:
+            rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    return make

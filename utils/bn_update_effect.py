@@ -1,4 +1,4 @@
-"""What the BatchNorm update is worth: top-1 of architectures of a supernet after updates on more and more images.
+"""The worth of the BatchNorm update: top-1 of architectures of a supernet after updates on more and more images.
 
 python -m utils.bn_update_effect --supernet runs/digits/supernet --architectures 16 --counts 0,16,64,256,1000
 

@@ -1,4 +1,4 @@
-"""What images show, by an exported network: the most probable classes of each.
+"""Predictions of an exported network: the most probable classes of each image.
 
 python -m utils.predict --model runs/digits/oneshot/model.onnx picture.png folder/of/pictures
 python -m utils.predict --model runs/digits/oneshot/model-symbol.json --top 1 --format csv pictures > classes.csv

@@ -1,4 +1,4 @@
-"""Does a supernet order architectures as training each of them alone does?
+"""Rank correlation: how well a supernet orders architectures as training each of them alone does.
 
 python -m utils.rank_correlation --supernet runs/supernet --num-architectures 40 --strata 5 --jobs 2 \\
     --save-dir runs/rank-correlation -- --dataset cifar10 --num-epochs 10 --lr 0.2 ...

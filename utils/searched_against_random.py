@@ -1,4 +1,4 @@
-"""Is a searched architecture better than random ones that cost the same, all trained from scratch by one recipe?
+"""Searched architectures against random ones that cost the same, all trained from scratch by one recipe.
 
 python -m utils.searched_against_random --architecture runs/search/best.json --num-random 10 --seeds 3 --jobs 2 \\
     --save-dir runs/searched-against-random -- --dataset cifar10 --num-epochs 10 --lr 0.2 ...

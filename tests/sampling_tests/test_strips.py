@@ -36,28 +36,6 @@ def tiny_policy(method="evolution", steps_per_epoch=500, shares=(0.9, 0.1), **ch
     return ConstrainedPolicy(SamplingPolicy(TINY, **changes), limits_in_millions(high, low), method, steps_per_epoch)
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    (
-        ("flops-330-params-5.0", (330, 5)),
-        ("flops-330", (330, None)),
-        ("params-5.0", (None, 5)),
-        ("flops-291.475944", (291.475944, None)),
-        ("", (None, None)),
-    ),
-)
-def test_bounds_are_read(text, expected):
-    assert parse_bounds(text, "--flag") == expected
-
-
-@pytest.mark.parametrize(
-    "text", ("330", "flops", "flops-", "flop-330", "flops--330", "flops-330params-5", "params-5-flops-330", "flops-nan")
-)
-def test_malformed_bounds_show_the_form(text):
-    with pytest.raises(InputError, match=rf"--flag '{text}' .*flops-330-params-5.0"):
-        parse_bounds(text, "--flag")
-
-
 def test_crossed_bounds_are_refused():
     with pytest.raises(InputError, match="lower limit of params, 6 M, is above the upper one, 5 M"):
         limits("params-5", "params-6")

@@ -297,9 +297,6 @@ def test_the_strategy_is_told_that_a_dropped_one_is_the_worst(tmp_path):
     assert "Infinity" not in (tmp_path / "history.jsonl").read_text()
 
 
-# --- What is shown ---
-
-
 # --- A search seeded from an old one ---
 
 

@@ -1,4 +1,4 @@
-"""What a report knows of its runs: every file read once, and a sentence for each that is missing or damaged."""
+"""The runs of a report: every file read once, and a sentence for each that is missing or damaged."""
 
 from __future__ import annotations
 
