@@ -18,17 +18,7 @@ SPACE = search_space("Small", use_se=True, last_conv_after_pooling=True)
 SPACE_FLAGS = ["--channels-layout", "Small", "--use-se", "--last-conv-after-pooling"]
 RECIPE = {"num_epochs": 1, "lr": 0.2, "val_architectures": 1, "reduced_dataset_scale": 2}
 RECIPE_FLAGS = ["--num-epochs", "1", "--lr", "0.2", "--val-architectures", "1", "--reduced-dataset-scale", "2"]
-    "--num-epochs",
-    "1",
-    "--lr",
-    "0.2",
-    "--val-architectures",
-    "1",
-    "--reduced-dataset-scale",
-    "2",
-    "--seed",
-    "4",
-]
+RECIPE_FLAGS += ["--seed", "4"]
 
 
 @pytest.fixture
@@ -71,7 +61,7 @@ def check_same_runs(script, program):
 def test_a_script_trains_the_supernet_of_the_program(data, flags, tmp_path):
     file = train_supernet(data, tmp_path / "script", SPACE, seed=4, **RECIPE)
     assert file == tmp_path / "script" / "model.params"
-    program = ["--model", "ShuffleNas", *SPACE_FLAGS, *flags, *RECIPE_FLAGS, "--seed", "4", "--save-dir", str(tmp_path / "program")]
+    program = ["--model", "ShuffleNas", *SPACE_FLAGS, *flags, *RECIPE_FLAGS, "--save-dir", str(tmp_path / "program")]
     assert train_imagenet.main(program) == 0
     check_same_runs(tmp_path / "script", tmp_path / "program")
 
@@ -79,7 +69,7 @@ def test_a_script_trains_the_supernet_of_the_program(data, flags, tmp_path):
 def test_a_script_trains_the_subnet_of_the_program(data, flags, best, tmp_path):
     train_subnet(data, tmp_path / "script", best, seed=4, **RECIPE)
     program = ["--model", "ShuffleNas_fixArch", "--architecture", str(best), "--strides", "2, 1, 2, 2, 1", *flags]
-    assert train_imagenet.main([*program, *RECIPE_FLAGS, "--seed", "4", "--save-dir", str(tmp_path / "program")]) == 0
+    assert train_imagenet.main([*program, *RECIPE_FLAGS, "--save-dir", str(tmp_path / "program")]) == 0
     assert read_json(tmp_path / "script" / "config.json")["space"]["strides"] == [2, 1, 2, 2, 1]
     check_same_runs(tmp_path / "script", tmp_path / "program")
 
