@@ -26,7 +26,9 @@ WITH_MXNET = {
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
     "latency": "graphs",
     "counting": "symbol",
-    "training": "assembly checkpoint initial_values losses meter network path_trainer progress trainer validation zoo",
+    "training": (
+        "assembly checkpoint initial_values losses meter network path_trainer progress session trainer validation zoo"
+    ),
     "study": "alone matched rank strategies supernet_oracle",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.
@@ -69,7 +71,6 @@ UNTESTED = {
     },
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",
-        "flags": "the programs' tests fill its groups",
         "names": "test_network.py compares them with the names of real networks",
     },
     "study": {
