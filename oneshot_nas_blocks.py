@@ -124,7 +124,7 @@ class ChannelSelector(mx.gluon.HybridBlock):
         return F.broadcast_mul(x, mask)
 
 
-class PixelConv2D(nn.Conv2D):
+class PixelConv2D(mx.gluon.nn.Conv2D):
     """Pointwise convolution of (N, C, 1, 1), as a product of matrices: twice as fast in oneDNN."""
 
     def hybrid_forward(self, F, x, weight, bias=None):
@@ -189,7 +189,7 @@ def _build_conv(spec: Conv, form: Form) -> mx.gluon.nn.Conv2D:
     )
 
 
-class MainBranch(nn.HybridSequential):
+class MainBranch(mx.gluon.nn.HybridSequential):
     """The chain of a main branch, which can also run at a narrower middle width: by mask or by slice."""
 
     def __init__(self, specs: Specs) -> None:

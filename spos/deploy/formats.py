@@ -13,11 +13,12 @@ import numpy as np
 from spos.deploy.calibration import Calibration
 from spos.deploy.exported import ONNX, compiled, open_model, write_mxnet
 from spos.deploy.model_info import ModelInfo
-from spos.deploy.onnx import INPUT, OnnxSession, quantize_onnx, to_onnx
+from spos.deploy.onnx import OnnxSession, quantize_onnx, to_onnx
 from spos.deploy.parity import Logits
 from spos.deploy.quantization import quantize
 from spos.deploy.subnet import DeployedSubnet
 from spos.engine.compat import mx
+from spos.engine.parameters import INPUT
 from spos.runs.files import write_atomic
 
 

@@ -20,9 +20,10 @@ from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration
 from spos.deploy.model_info import ModelInfo
 from spos.engine.compat import mx, num_threads
-from spos.engine.parameters import CLASSIFIER, structural_names
+from spos.engine.parameters import CLASSIFIER, INPUT, structural_names
+from spos.space.names import readers_of
 
-INPUT, OUTPUT = "data", "logits"
+OUTPUT = "logits"
 
 OPSET, IR_VERSION = 13, 8  # what MXNet's exporter speaks; runtimes since 2021 read it
 
@@ -159,14 +160,7 @@ class _Reader:
 
 def _reading(model: Any, exclude: Sequence[str]) -> List[str]:
     """Names of the nodes that read a parameter of an excluded layer."""
-    names: List[str] = []
-    for prefix in exclude:
-        layer = prefix.rstrip(".") + "."
-        found = [node.name for node in model.graph.node if any(name.startswith(layer) for name in node.input)]
-        if not found:
-            raise InputError(f"no layer of the network is called {prefix!r}; layers are named as in .params files")
-        names += found
-    return names
+    return readers_of([(node.name, node.input) for node in model.graph.node], exclude, "network")
 
 
 @contextmanager

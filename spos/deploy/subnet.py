@@ -1,4 +1,4 @@
-"""From a trained subnet to the one that is deployed: BatchNorm merged, widths padded. The function stays the same.
+"""The subnet that is deployed, made of the trained one: BatchNorm merged, widths padded. The function stays the same.
 
 Both are changes of the description of the network (`spos.space.layer_specs`) and of its arrays; there is no second
 network.

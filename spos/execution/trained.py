@@ -124,11 +124,6 @@ class TrainingGraphs:
         self._graphs: Dict[Hashable, Graph] = {}
         self._ready: Dict[Part, TrainedPart] = {}
 
-    @property
-    def num_graphs(self) -> int:
-        """How many were compiled so far: they are kept."""
-        return len(self._graphs)
-
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
         """(N, num_classes) of normalised images (N, 3, H, W) of the space's size, in training mode only.
 
