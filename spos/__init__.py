@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from spos.sampling.limits import Limits
     from spos.scoring.accuracy import evaluate
     from spos.search.function import sample_architectures, search_architectures
+    from spos.search.session import search_supernet
     from spos.space.architecture_file import load_architecture, published_architectures
     from spos.space.cost import count_architecture
     from spos.space.space import Architecture, SearchSpace, search_space
+    from spos.training.session import train_subnet, train_supernet
 
 __version__ = "0.1.0"
 
@@ -53,6 +55,9 @@ __all__ = [
     "sample_architectures",
     "search_architectures",
     "search_space",
+    "search_supernet",
+    "train_subnet",
+    "train_supernet",
 ]
 
 _HOMES = {
@@ -79,6 +84,9 @@ _HOMES = {
     "sample_architectures": "spos.search.function",
     "search_architectures": "spos.search.function",
     "search_space": "spos.space.space",
+    "search_supernet": "spos.search.session",
+    "train_subnet": "spos.training.session",
+    "train_supernet": "spos.training.session",
 }
 
 

@@ -47,7 +47,8 @@ SearchSpace(layout: str, stages: Tuple[Stage, ...], warm_up_durations: Tuple[int
 Subnet(space: SearchSpace, architecture: Architecture, bn: bool = True, shuffle: str = reshape) -> None
 Supernet(space: SearchSpace, execution: str = slice, use_all_blocks: bool = False, shuffle: str = reshape) -> None
 count_architecture(space: SearchSpace, architecture: Architecture) -> Cost
-evaluate(net: Callable, batches: Iterable) -> Accuracy
+evaluate(net: Callable[[mx.nd.NDArray], mx.nd.NDArray], batches: Iterable[Sequence[Tuple[mx.nd.NDArray,
+    mx.nd.NDArray]]]) -> Accuracy
 export_model(params: PathLike, format: str = onnx, output: PathLike = , class_names: PathLike = , pad_to: int = 8)
     -> Path
 load_architecture(name_or_file: PathLike) -> ArchitectureRecord
@@ -58,14 +59,21 @@ open_run_directory(path: PathLike) -> RunDirectory
 pack_arrays(folder: PathLike, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels:
     np.ndarray, options: Optional[DataOptions] = None) -> DataOptions
 published_architectures() -> List[str]
-recalibrate_batch_norm(net: mx.gluon.HybridBlock, batches: Iterable, num_images: Optional[int], ctx:
-    Optional[Sequence[mx.Context]] = None) -> int
+recalibrate_batch_norm(net: mx.gluon.HybridBlock, batches: Iterable[Tuple[Any, Any]], num_images: Optional[int] =
+    None, ctx: Optional[Sequence[mx.Context]] = None) -> int
 sample_architectures(space: SearchSpace, count: int, limits: Optional[Limits] = None, seed: int = 0, latency:
     Optional[LatencyTable] = None) -> List[Architecture]
 search_architectures(space: SearchSpace, score: Score, folder: PathLike, limits: Optional[Limits] = None, mode: str
     = genetic, iterations: int = 20, population: int = 50, retain: int = 10, seed: int = 0, latency:
     Optional[LatencyTable] = None) -> Found
 search_space(layout: str = OneShot, **changes: Any) -> SearchSpace
+search_supernet(supernet: PathLike, folder: PathLike, limits: Optional[Limits] = None, data: Optional[DataOptions] =
+    None, latency_table: PathLike = , seed: int = 0, num_gpus: int = 0, num_processes: int = 1, **search: Any) ->
+    Found
+train_subnet(data: DataOptions, folder: PathLike, architecture: PathLike, seed: int = 0, num_gpus: int = 0,
+    **recipe: Any) -> Path
+train_supernet(data: DataOptions, folder: PathLike, space: Optional[SearchSpace] = None, seed: int = 0, num_gpus:
+    int = 0, **recipe: Any) -> Path
 """)
 
 

@@ -29,6 +29,7 @@ WITH_MXNET = {
     "training": (
         "assembly checkpoint initial_values losses meter network path_trainer progress session trainer validation zoo"
     ),
+    "search": "session",
     "study": "alone matched rank strategies supernet_oracle",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.

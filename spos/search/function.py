@@ -23,6 +23,7 @@ from spos.sampling.limits import Limits
 from spos.search.domain import Domain
 from spos.search.evolution import drive
 from spos.search.flags import SEARCHES, SearchOptions, make_search
+from spos.search.history import Row, best_rows
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import TimedCost
 from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of
@@ -38,16 +39,17 @@ class Found:
 
     Args:
         rows: an evaluation each, in the order of the search: `evaluation`, `iteration`, `block_choices`,
-            `channel_choices`, `flops`, `params`, with a latency table `latency_ms`, and `fitness`, the score.
+            `channel_choices`, `flops`, `params`, with a latency table `latency_ms`, and `fitness`, the score. In a
+            search of a supernet they have more (docs/history.md).
     """
 
     space: SearchSpace
-    rows: Tuple[Mapping[str, Any], ...]
+    rows: Tuple[Row, ...]
 
     @property
-    def best_row(self) -> Mapping[str, Any]:
-        """The row of the highest score; of equals, the first."""
-        return max(self.rows, key=lambda row: row["fitness"])
+    def best_row(self) -> Row:
+        """The row of the highest score among those that were scored on all images; of equals, the first."""
+        return best_rows(self.rows, 1)[0]
 
     @property
     def best(self) -> Architecture:
