@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.engine.cluster import Cluster, open_cluster
 from spos.engine.compat import mx, return_freed_memory
 from spos.engine.flags import DeviceOptions, TrainDeviceOptions

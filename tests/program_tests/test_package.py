@@ -121,9 +121,12 @@ def test_installed_commands_run_from_any_folder(wheel, tmp_path):
     assert "291.476 M" in printed and "3.542 M" in printed
     for program, flag in (("spos-train", "--num-epochs"), ("spos-search", "--search-iters")):
         assert flag in run(str(installed / "bin" / program), "--help", cwd=elsewhere, **path)
-    code = "import spos; from spos.engine.devices import versions; print(spos.__file__, versions()['commit'])"
+    code = (
+        "import spos; from spos.core.installation import install_command; from spos.engine.devices import versions; "
+        "print(spos.__file__, versions()['commit'], install_command('deploy'))"
+    )
     git = ("git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(tmp_path))
     run(*git, "init", "-q", cwd=tmp_path)  # an environment inside another repository
     run(*git, "commit", "-q", "--allow-empty", "-m", "m", cwd=tmp_path)
     printed = run(sys.executable, "-c", code, cwd=elsewhere, **path)
-    assert printed.split() == [str(installed / "spos" / "__init__.py"), "None"]
+    assert printed.split() == [str(installed / "spos" / "__init__.py"), "None", "pip", "install", "'spos[deploy]'"]
