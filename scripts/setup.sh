@@ -128,7 +128,7 @@ requirements=requirements-$flavour.txt
 [ "$flavour" != cpu ] || requirements=requirements.txt
 
 env_fits || make_env
-install "$flavour" "$requirements" requirements-common.txt
+install "$flavour" "$requirements" requirements-common.txt requirements-cpu.txt
 for group in $groups; do
     install "$group" "requirements-$group.txt"
 done

@@ -23,13 +23,16 @@ from utils.plot.rooms import (
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
     "engine": "batch_norm cluster compat depthwise devices parameters slicing symbols",
-    "data": "cifar digits loader pixels prepared registry",
+    "data": "arrays cifar digits loader pixels prepared registry",
     "execution": "graphs parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
     "latency": "graphs",
     "counting": "symbol",
-    "training": "assembly checkpoint initial_values losses meter network path_trainer progress trainer validation zoo",
+    "training": (
+        "assembly checkpoint initial_values losses meter network path_trainer progress session trainer validation zoo"
+    ),
+    "search": "session",
     "study": "alone matched rank strategies supernet_oracle",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.
@@ -60,7 +63,6 @@ UNTESTED = {
     },
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",
-        "flags": "the programs' tests fill its groups",
         "names": "test_network.py compares them with the names of real networks",
     },
     "study": {

@@ -106,6 +106,36 @@ def pick(group: Type[Group], args: argparse.Namespace) -> Group:
     return group(**{item.name: getattr(args, item.name) for item in items})
 
 
+def fill(group: Type[Group], **values: Any) -> Group:
+    """A group from values instead of the command line, refused where that would refuse them.
+
+    Raises: InputError for an unknown name, or a value that the flag does not take.
+    """
+    items = {item.name: item for item in fields(group)}  # type: ignore[arg-type]  # a group is a dataclass
+    unknown = [name for name in values if name not in items]
+    if unknown:
+        raise InputError(f"there is no {unknown[0]}; known: {', '.join(items)}")
+    return group(**{name: _checked(items[name], value) for name, value in values.items()})
+
+
+def _checked(item: Any, value: Any) -> Any:
+    """A value as the command line would give it."""
+    if value is item.default:
+        return value
+    if isinstance(item.default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{item.name} must be True or False, not {value!r}")
+        return value
+    try:
+        read = (item.metadata["type"] or type(item.default))(str(value))
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise InputError(f"{item.name} is {value!r}: {error}") from None
+    choices = item.metadata.get("choices")
+    if choices and read not in choices:
+        raise InputError(f"{item.name} is {value!r}; it must be one of {', '.join(map(str, choices))}")
+    return read
+
+
 def as_json(*groups: Any) -> Dict[str, Any]:
     """All flags of filled groups, by name."""
     return {name: value for group in groups for name, value in asdict(group).items()}

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Sequence
 
+from spos.core.installation import IN_CHECKOUT, install_command
 from spos.engine.gpu import (
     gpu_problem,
     gpu_problems,
@@ -39,7 +40,7 @@ __all__ = [
 
 OLDEST_PYTHON = (3, 8)
 NEWEST_PYTHON = (3, 12)
-ADVICE = "run `sh scripts/setup.sh`, then use env/bin/python"
+ADVICE = f"run `{install_command()}`, then use {'env/bin/python' if IN_CHECKOUT else 'this Python again'}"
 
 # MXNet copies arrays of more elements than this with OpenMP threads, and small batches after one such copy took 3 times
 # as long (2 cores). This is more than any array here has.

@@ -6,6 +6,7 @@ import time
 from typing import Any, Dict, Optional
 
 from spos.core.errors import InputError
+from spos.core.installation import install_command
 from spos.core.progress import progress_bar
 from spos.runs.files import PathLike
 from spos.runs.journal import Journal
@@ -48,7 +49,7 @@ class RunLog:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise InputError(f"--tensorboard needs tensorboardX ({error}); run sh scripts/setup.sh") from None
+            raise InputError(f"--tensorboard needs tensorboardX ({error}); run {install_command()}") from None
         self._events = SummaryWriter(str(directory), purge_step=first_epoch + 1)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from spos.core.flags import (
     as_json,
     changed_flags,
     confidence,
+    fill,
     flag,
     fraction,
     not_negative,
@@ -50,6 +51,27 @@ def parse(*argv):
 
 def test_without_flags_groups_have_their_defaults():
     assert parse() == (Food(), Drink())
+
+
+def test_a_group_is_filled_with_values():
+    assert fill(Food) == Food()
+    assert fill(Food, num_eggs=3, salt=True, kind="duck", weight=1) == Food(3, True, "duck", 1.0)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    (
+        ({"num_hens": 1}, "there is no num_hens; known: num_eggs, salt, kind, weight"),
+        ({"num_eggs": -1}, "num_eggs is -1: must be at least 0"),
+        ({"num_eggs": 1.5}, "num_eggs is 1.5: invalid literal"),
+        ({"salt": "no"}, "salt must be True or False, not 'no'"),
+        ({"kind": "goose"}, "kind is 'goose'; it must be one of hen, duck"),
+        ({"weight": "heavy"}, "weight is 'heavy': could not convert"),
+    ),
+)
+def test_a_value_that_a_flag_does_not_take_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        fill(Food, **values)
 
 
 @pytest.mark.parametrize("name", ("-n", "--num-eggs", "--eggs"))
