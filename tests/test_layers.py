@@ -35,7 +35,6 @@ UNTESTED = {
         "agent": "",
         "errors": "",
         "executors": "",
-        "flags": "",
         "processes": "",
         "seeds": "",
     },

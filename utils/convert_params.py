@@ -8,14 +8,13 @@ further. Subnet files need no conversion.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from bisect import bisect_left
 from typing import Dict, List, Optional
 
 from spos.core.errors import InputError
-from spos.core.flags import run_program
+from spos.core.flags import OneLineParser, run_program
 from spos.engine.parameters import load_arrays, save_arrays
 
 SELECTOR_POSITIONS = {"sn": (1,), "sx": (3, 9)}  # in the chain that has them
@@ -59,7 +58,7 @@ def convert(arrays: Dict[str, object]) -> Dict[str, object]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__, ())
     parser.add_argument("source", help="file with selector positions")
     parser.add_argument("target", help="file to write")
     args = parser.parse_args(argv)

@@ -44,6 +44,9 @@ def tiny_policy(method="evolution", steps_per_epoch=500, shares=(0.9, 0.1), **ch
         ("params-5.0", (None, 5)),
         ("flops-291.475944", (291.475944, None)),
         ("", (None, None)),
+        ("flops-330-params-0", (330, None)),
+        ("flops-0-params-5.0", (None, 5)),
+        ("params-0", (None, None)),
     ),
 )
 def test_bounds_are_read(text, expected):
