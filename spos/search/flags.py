@@ -31,7 +31,7 @@ DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 
 
 def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
-    """What may be visited. FLOPs are limited by default (unless in millions), and the score (not by `--evolution spos`).
+    """What may be visited. FLOPs are limited by default (unless in millions), and the score (not for `spos`).
 
     Raises: InputError if flags contradict each other or the latency table does not fit.
     """
