@@ -119,7 +119,6 @@ UNTESTED = {
     "utils": {
         "check_resume": "",
         "check_search": "",
-        "convert_params": "",
         "export_model": "",
         "im2rec": "",
         "merge_bn": "",
