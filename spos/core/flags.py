@@ -97,7 +97,10 @@ class OneLineParser(argparse.ArgumentParser):
             for item in fields(group):
                 _add_flag(section, item)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Tuple[argparse.Namespace, List[str]]:
+    # argparse also knows namespaces of other types, which nothing here has
+    def parse_known_args(  # type: ignore[override]
+        self, args: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None
+    ) -> Tuple[argparse.Namespace, List[str]]:
         given = with_hyphens(sys.argv[1:] if args is None else args)
         found, rest = super().parse_known_args(given, namespace)
         for name, value in vars(found).items():

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from spos.core.errors import InputError
-from spos.runs.files import PathLike
+from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
 
 
 class RunLog:
-    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes)."""
+    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes).
+
+    Raises: InputError if the text file cannot be written; its folder is made.
+    """
 
     def __init__(self, journal: Journal, logging_file: str = "") -> None:
+        if logging_file:
+            check_output(logging_file)
         self.journal = journal
         self.logging_file = logging_file
         self._events: Any = None
