@@ -135,7 +135,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         rows = searcher.run(search)
     remove_images(save_dir)
     write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
-    print(summarize_search(save_dir, rows))
+    print(summarize_search(save_dir, rows, options.search_mode))
     return 0
 
 

@@ -305,6 +305,9 @@ def test_dropped_rows_are_neither_best_nor_ties_nor_in_the_mean():
     assert [r["evaluation"] for r in best_rows(rows, 9)] == [4, 2, 0, 3]
     assert [r["evaluation"] for r in find_ties(rows, rows[2])] == [0, 4]
     assert mean_of_random(rows) == (3, pytest.approx(2 / 3))
+    later = [row(0, 0.5), {**row(1, 0.7), "iteration": 1}, {**row(2, 0.9, dropped=True), "iteration": 1}]
+    assert mean_of_random(later, "genetic") == (1, 0.5)
+    assert mean_of_random(later, "random") == (2, pytest.approx(0.6))
 
 
 def test_the_strategy_is_told_that_a_dropped_one_is_the_worst(tmp_path):
@@ -341,16 +344,16 @@ def test_the_summary_names_the_cheapest_tie(tmp_path):
     ties = find_ties(rows, best)
     assert ties and best not in ties
     cheapest = min(ties, key=lambda row: row["flops"])
-    text = summarize_search(tmp_path, rows)
+    text = summarize_search(tmp_path, rows, "genetic")
     assert f"{len(ties)}, intervals overlap; the cheapest: evaluation {cheapest['evaluation']}," in text
     assert best_record(DOMAIN, best, {}, ties=len(ties)).to_json()["ties"] == len(ties)
 
 
 def test_the_summary_names_a_latency_if_there_is_one(tmp_path):
     rows = make_searcher(tmp_path, Evaluator()).run(genetic(1))
-    assert "latency" not in summarize_search(tmp_path, rows)
+    assert "latency" not in summarize_search(tmp_path, rows, "genetic")
     timed = [{**row, "latency_ms": 12.345} for row in rows]
-    assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed)
+    assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed, "genetic")
 
 
 # --- A search seeded from an old one ---
