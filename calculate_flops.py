@@ -25,8 +25,9 @@ from spos.counting.flags import CountOptions, check_count_flags, given_subjects
 from spos.counting.layers import LayerCost
 from spos.counting.profile import profile_json, profile_tables
 from spos.counting.summary import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
-from spos.latency.table import LatencyTable, LatencyTableOptions
-from spos.space.cost import ZERO, Cost, cost_table, count_architecture, count_supernet, count_untrained, score
+from spos.latency.flags import LatencyTableOptions
+from spos.latency.table import LatencyTable
+from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
 from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
 from spos.space.space import Architecture, SearchSpace
 
@@ -35,12 +36,9 @@ GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, La
 
 @dataclass(frozen=True)
 class Subject:
-    """What is counted: a subnet (space and architecture), a supernet (space), or an exported network (layers)."""
+    """What is counted."""
 
     report: Dict[str, Any]
-    space: Optional[SearchSpace] = None
-    architecture: Optional[Architecture] = None
-    layers: Tuple[LayerCost, ...] = ()
 
     @property
     def name(self) -> str:
@@ -50,12 +48,45 @@ class Subject:
     def cost(self) -> Cost:
         return Cost(self.report["flops"], self.report["params"])
 
+    def layer_table(self) -> Table:
+        """What --layers shows."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SubnetSubject(Subject):
+    space: SearchSpace
+    architecture: Architecture
+
+    def layer_table(self) -> Table:
+        return layer_table(self.name, self.space, self.architecture)
+
+
+@dataclass(frozen=True)
+class SupernetSubject(Subject):
+    space: SearchSpace
+
+    def layer_table(self) -> Table:
+        return branch_table(self.space)
+
+
+@dataclass(frozen=True)
+class ExportedSubject(Subject):
+    """An exported network knows its own classes and structure."""
+
+    layers: Tuple[LayerCost, ...]
+
+    def layer_table(self) -> Table:
+        return table_of_layers(f"Operators of {self.name}", self.layers)
+
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    named, options, space_options, comparison, latency, output = (pick(group, args) for group in GROUPS)
+    named, options, space_options = pick(ArchitectureOptions, args), pick(CountOptions, args), pick(SpaceOptions, args)
+    latency, output = pick(LatencyTableOptions, args), pick(JsonOptions, args)
     check_count_flags(named, options, space_options, output, latency)
-    model = comparison.comparison_model
+    model = pick(ComparisonOptions, args).comparison_model
+    report: Dict[str, Any]
     if options.distribution:
         space = fit(space_of(space_options), space_options, options.input_size, options.classes)
         report = distribution_json(space, options.distribution, options.seed, model)
@@ -65,8 +96,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         report = {"comparison": tables[0].records(), "notes": tables[0].notes}
     else:
         subject = find_subject(named, options, space_options)
-        report = {**subject.report, "scores": score(subject.cost, model).to_json(), "convention": CONVENTION}
-        if latency.latency_table:
+        report = {**subject.report, "scores": cost_score(subject.cost, model).to_json(), "convention": CONVENTION}
+        if latency.latency_table and isinstance(subject, SubnetSubject):
             table = LatencyTable.read(latency.latency_table)
             report["latency"] = table.predict(subject.space, subject.architecture)
         tables = show(subject, report, options, model)
@@ -78,15 +109,15 @@ def find_subject(named: ArchitectureOptions, options: CountOptions, space_option
     """Count what the flags name."""
     if options.symbol:
         return count_file(options)
-    if options.supernet:
-        space = fit(space_of(space_options), space_options, options.input_size, options.classes)
-        return Subject(count_space(space), space)
     record = named_architecture(named, space_options)
+    if record is None:
+        space = fit(space_of(space_options), space_options, options.input_size, options.classes)
+        return SupernetSubject(count_space(space), space)
     space = fit(record.space, space_options, options.input_size, options.classes)
     cost = count_architecture(space, record.architecture)
     name = named.architecture or str(record.architecture)
     report = {"architecture": name, **asdict(record.architecture), **figures(space, cost)}
-    return Subject(report, space, record.architecture)
+    return SubnetSubject(report, space, record.architecture)
 
 
 def count_space(space: SearchSpace) -> Dict[str, Any]:
@@ -109,8 +140,7 @@ def figures(space: SearchSpace, cost: Cost) -> Dict[str, Any]:
     }
 
 
-def count_file(options: CountOptions) -> Subject:
-    """An exported network knows its own classes and structure."""
+def count_file(options: CountOptions) -> ExportedSubject:
     from spos.counting.symbol import count_nodes
     from spos.engine.parameters import load_symbol
 
@@ -119,24 +149,19 @@ def count_file(options: CountOptions) -> Subject:
     macs, params = sum((node.cost for node in nodes), ZERO)
     own = {"input_size": size, "classes": nodes[-1].out_shape[-1], "space": None}
     layers = tuple(LayerCost(node.name, node.op, node.out_shape[1:], node.cost) for node in nodes)
-    return Subject({"architecture": options.symbol, "flops": macs, "params": params, **own}, layers=layers)
+    return ExportedSubject({"architecture": options.symbol, "flops": macs, "params": params, **own}, layers)
 
 
 def show(subject: Subject, report: Dict[str, Any], options: CountOptions, model: str) -> List[Table]:
     """The tables that the flags ask for; their rows are added to the report."""
-    if options.profile:
+    if options.profile and isinstance(subject, SubnetSubject):
         report["profile"] = profile_json(subject.space, subject.architecture, options.profile)
         return profile_tables(subject.name, subject.space, subject.architecture, options.profile)
     if options.comparison:
         table = comparison_table([(f"{subject.name}{other_images(report)}", subject.cost)], model)
         report["comparison"] = table.records()
     elif options.layers:
-        if subject.architecture:
-            table = layer_table(subject.name, subject.space, subject.architecture)
-        elif subject.space:
-            table = branch_table(subject.space)
-        else:
-            table = table_of_layers(f"Operators of {subject.name}", subject.layers)
+        table = subject.layer_table()
         report["layers"] = table.records()
     else:
         table = summary_table(report, for_machines=options.format == "csv")

@@ -18,6 +18,7 @@ from oneshot_nas_network import Supernet
 from spos.data.dataset import LISTS_SEED, DataSet
 from spos.data.flags import DataOptions
 from spos.data.loader import make_loader
+from spos.data.order import Order
 from spos.engine.batch_norm import MOMENTUM, Moments, batch_moments, collect_moments, recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.scoring.accuracy import Accuracy, HitCount
@@ -104,8 +105,9 @@ class PlainCandidate(CandidateWay):
     execution = staticmethod(clip_and_divide)
 
     def decoded(self, split: str) -> Batches:
-        loader = make_loader(self.setup.data, split, self.setup.options, order_seed=LISTS_SEED)
-        return loader.epoch(0)
+        data = self.setup.data
+        loader = make_loader(data, split, self.setup.options, data.preparation(), Order(LISTS_SEED))
+        return ((batch.images, batch.labels) for batch in loader.epoch(0))
 
     def prepare(self, architecture: Architecture, batches: Batches) -> Forward:
         return self._prepare(architecture, batches, 0.0 if self.pools_exactly else MOMENTUM)

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.measure import (
     ONNX_RUNTIME,
@@ -37,6 +36,7 @@ from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from benchmarks.training import random_arrays
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.progress import progress_bar
 from spos.core.timing import CLOCKS
 from spos.data.preprocessing import Preprocessing
 from spos.deploy.calibration import NAIVE
@@ -177,7 +177,7 @@ def exported_networks(subnet: DeployedSubnet, forms: Sequence[str], pad_to: int)
     preprocessing = Preprocessing(size, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     networks = []
     kinds = [(form, multiple) for form in forms for multiple in (1, pad_to)]
-    for form, multiple in tqdm(kinds, "exporting", unit="network", disable=not sys.stderr.isatty()):
+    for form, multiple in progress_bar(kinds, desc="exporting", unit="network", leave=True):
         maker = FORMAT_CLASSES[form](
             pad_widths(merge_batch_norm(subnet), multiple), ModelInfo(preprocessing, {}, pad_to=multiple)
         )

@@ -26,6 +26,8 @@ from spos.core.flags import OneLineParser, pick, positive, run_program
 from spos.data.augmentation import IMAGENET_AUGMENTATION, augmentation_for
 from spos.data.dataset import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
 from spos.data.loader import ImageLoader
+from spos.data.order import Order
+from spos.data.preprocessing import Preparation
 from spos.data.recordio import Index, RecordFile, RecordReader, read_index
 from spos.engine.compat import mx, physical_cores
 
@@ -156,23 +158,16 @@ def make_pipeline(
     file: RecordFile, input_size: int, batch_size: int, num_workers: int, training: bool
 ) -> Callable[[], int]:
     """A whole epoch of batches, from the file to arrays of the engine."""
-    loader = ImageLoader(
-        file,
-        batch_size,
-        input_size,
-        2**24,
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        augmentation_for(input_size) if training else None,
-        IMAGENET_CROP_RATIO,
-        num_workers=num_workers,
-    )
+    augmentation = augmentation_for(input_size) if training else None
+    look = Preparation(input_size, IMAGENET_MEAN, IMAGENET_STD, IMAGENET_CROP_RATIO, augmentation)
+    order = Order(seed=0, every_epoch=True) if training else Order()
+    loader = ImageLoader(file, look, order, batch_size, num_workers, num_classes=2**24)
     epochs = iter(range(10**9))
 
     def run() -> int:
         num_images = 0
-        for images, _ in loader.epoch(next(epochs)):
-            num_images += images.shape[0]
+        for batch in loader.epoch(next(epochs)):
+            num_images += len(batch.positions)
         mx.nd.waitall()
         return num_images
 

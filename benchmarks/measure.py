@@ -9,16 +9,16 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, flag
+from spos.core.machine import processor_name
+from spos.core.progress import progress_bar
 from spos.core.tables import Column, Table, as_text
 from spos.core.timing import CLOCKS, Timing
 from spos.engine.compat import num_threads
@@ -72,7 +72,7 @@ def take_turns(
         twice: do the work twice and time the second, so that short work finds its data in the caches.
     """
     seconds: Dict[str, List[float]] = {way.name: [] for way in ways}
-    for number, subject in enumerate(tqdm(rounds, unit="round", disable=not sys.stderr.isatty(), leave=False)):
+    for number, subject in enumerate(progress_bar(rounds, unit="round")):
         for i in rng.permutation(len(ways)):
             if twice:
                 ways[i].run(subject)
@@ -192,10 +192,8 @@ def where_and_when() -> Dict[str, Any]:
 
 def machine() -> Dict[str, Any]:
     """Processor, cores this process may use, and memory in bytes."""
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory": memory}
+    return {"cpu": processor_name(), "cores": len(os.sched_getaffinity(0)), "memory": memory}
 
 
 def check_close(expected: np.ndarray, given: np.ndarray, tolerance: float, what: str) -> float:

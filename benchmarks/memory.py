@@ -26,7 +26,7 @@ from benchmarks.candidate_ways import covering
 from benchmarks.inference import positive_list
 from benchmarks.measure import OutputOptions, where_and_when, write_line
 from benchmarks.supernet_step import make_space
-from benchmarks.training import make_job
+from benchmarks.training import make_trainer, on_paths
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
@@ -36,8 +36,6 @@ from spos.engine.compat import mx
 from spos.execution.scored import PathExecutor
 from spos.scoring.candidate import CandidateEvaluator
 from spos.space.space import SearchSpace
-from spos.training import trainer
-from spos.training.strategies import UniformStrategy
 
 MIB = 2**20
 NUM_CLASSES = 1000
@@ -134,14 +132,13 @@ def prepare_training(case: Case, space: SearchSpace, found: Dict[str, float]) ->
     net = Supernet(space)
     net.initialize(ctx=list(ctx))
     rng = np.random.default_rng(0)
-    job = make_job(net, ctx, 1e-3)
-    job.strategy = UniformStrategy(lambda *_: space.sample(rng))
+    trainer = on_paths(make_trainer(net, ctx, 1e-3), lambda *_: space.sample(rng))
     images = mx.nd.zeros((case.batch_size, 3, space.input_size, space.input_size))
     labels = mx.nd.zeros((case.batch_size,))
 
     def run() -> None:
         for step in range(case.number):
-            trainer.train_step(job, images, labels, 0, step)
+            trainer.step(images, labels, 0, step)
             mx.nd.waitall()
 
     return run

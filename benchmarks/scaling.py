@@ -29,10 +29,11 @@ import numpy as np
 from benchmarks.inference import positive_list
 from benchmarks.measure import OTHER, PLAIN, OutputOptions, Way, take_turns, where_and_when, write_line
 from benchmarks.supernet_step import make_space
-from benchmarks.training import make_job
+from benchmarks.training import make_trainer, on_paths
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.core.processes import ROOT
 from spos.core.tables import Column, Table, as_text
 from spos.data.digits import prepare_digits
 from spos.data.pixels import Pixels
@@ -45,10 +46,7 @@ from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, genetic_search
 from spos.space.space import Architecture, SearchSpace, search_space
 from spos.study.oracles import AdditiveOracle
-from spos.training import trainer
-from spos.training.strategies import UniformStrategy
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 1000
 NUM_GENERATIONS = 10
 Row = Dict[str, Any]
@@ -141,14 +139,13 @@ def make_step(space: SearchSpace, setting: Setting) -> Callable[[Architecture], 
     ctx = tuple(mx.cpu(i) for i in range(setting.contexts))
     net = Supernet(space)
     net.initialize(ctx=list(ctx))
-    job = make_job(net, ctx, 1e-3)
+    trainer = make_trainer(net, ctx, 1e-3)
     rng = np.random.default_rng(0)
     images = mx.nd.array(rng.normal(size=(setting.batch_size, 3, space.input_size, space.input_size)))
     labels = mx.nd.array(rng.integers(0, space.num_classes, setting.batch_size))
 
     def run(architecture: Architecture) -> None:
-        job.strategy = UniformStrategy(lambda *_: architecture)
-        trainer.train_step(job, images, labels, 0, 0)
+        on_paths(trainer, lambda *_: architecture).step(images, labels, 0, 0)
         mx.nd.waitall()
 
     return run

@@ -18,10 +18,10 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import flag
+from spos.core.processes import ROOT
 from spos.engine.compat import num_threads
 from spos.space.space import Architecture, SearchSpace
 
-ROOT = Path(__file__).resolve().parent.parent
 IDLE_SHARE_MAX = 0.05  # processor seconds of the waiting side for each second of the other's work
 NETWORK = "network"  # key of the only one
 LEAST_SECONDS = 1.0  # of work, before a share says something

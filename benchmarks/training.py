@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -21,12 +21,13 @@ from spos.engine.batch_norm import BETA_INIT
 from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, set_parameters
 from spos.execution.trained import TrainingGraphs
+from spos.sampling.warm_up import Policy
 from spos.space.space import Architecture, SearchSpace
-from spos.training import trainer
 from spos.training.flags import TrainOptions
 from spos.training.losses import SMOOTHING, Objective
 from spos.training.path_trainer import PathTrainer, make_optimizer
 from spos.training.strategies import UniformStrategy
+from spos.training.trainer import Recipe, Trainer
 
 MOMENTUM, WD = 0.9, 3e-5
 LR, CHECK_LR = 0.01, 1.0  # the larger one, so that the change of a weight is not lost in its rounding
@@ -101,32 +102,28 @@ def random_arrays(shapes: Mapping[str, Tuple[int, ...]], rng: np.random.Generato
 Step = Callable[[Optional[Architecture]], float]  # trains on the problem's batch; mean loss
 
 
-def make_job(net: mx.gluon.Block, ctx: Sequence[mx.Context], lr: float) -> trainer.TrainingJob:
-    """As the program trains, without data and without end. By masks the supernet itself runs, the rest by graphs."""
+def make_trainer(net: mx.gluon.Block, ctx: Sequence[mx.Context], lr: float) -> Trainer:
+    """As the program trains. By masks the supernet itself runs, the rest by graphs."""
     by_masks = isinstance(net, Supernet) and net.execution == "mask"
-    return trainer.TrainingJob(
-        net=net,
-        trainer=PathTrainer(net, make_optimizer(lr, MOMENTUM, WD, "float32"), no_wd=True),
-        loader=None,
-        objective=Objective(net.space.num_classes, SMOOTHING),
-        schedule=lambda step: lr,
-        num_epochs=1,
-        ctx=tuple(ctx),
-        run="",
-        forward=None if by_masks else TrainingGraphs(net),
-    )
+    optimizer = PathTrainer(net, make_optimizer(lr, MOMENTUM, WD, "float32"), no_wd=True)
+    recipe = Recipe(Objective(net.space.num_classes, SMOOTHING), lambda step: lr, num_epochs=1)
+    return Trainer(net, optimizer, recipe, tuple(ctx), forward=None if by_masks else TrainingGraphs(net))
+
+
+def on_paths(trainer: Trainer, policy: Policy) -> Trainer:
+    """The same trainer, one path a step, which `policy` draws."""
+    return replace(trainer, recipe=replace(trainer.recipe, strategy=UniformStrategy(policy)))
 
 
 def our_step(net: mx.gluon.Block, problem: Problem, lr: float) -> Step:
-    """As the program trains: `spos.training.trainer.train_step`, and nothing of a step is under way when it returns."""
-    job = make_job(net, (mx.cpu(),), lr)
+    """As the program trains, by `Trainer.step`; nothing of a step is under way when it returns."""
+    trainer = make_trainer(net, (mx.cpu(),), lr)
     images, labels = mx.nd.array(problem.images), mx.nd.array(problem.labels)
     numbers = count()
 
     def step(architecture: Optional[Architecture]) -> float:
-        if problem.architecture is None:
-            job.strategy = UniformStrategy(lambda *_: architecture)
-        (part,) = trainer.train_step(job, images, labels, 0, next(numbers))
+        own = trainer if problem.architecture else on_paths(trainer, lambda *_: architecture)
+        (part,) = own.step(images, labels, 0, next(numbers))
         mx.nd.waitall()
         return float(part.loss.asscalar()) / part.num_images
 

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.measure import OutputOptions, where_and_when, write_line
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.progress import progress_bar
 from spos.core.timing import CLOCKS, Rounds, Timing, time_in_turns
 from spos.engine.compat import mx
 from spos.latency.graphs import GraphMaker
@@ -99,7 +99,7 @@ def measure(options: BenchmarkOptions) -> Tuple[Dict[int, List[Comparison]], Lis
     rounds = Rounds(min(Rounds.least, options.max_rounds), options.max_rounds)
     results: Dict[int, List[Comparison]] = {multiple: [] for multiple in MULTIPLES}
     milliseconds = []
-    for _ in tqdm(range(options.architectures), unit="arch", disable=not sys.stderr.isatty()):
+    for _ in progress_bar(range(options.architectures), unit="arch", leave=True):
         architecture = space.sample(rng)
         spaces = [replace(space, width_multiple=multiple) for multiple in MULTIPLES]
         reference, *runs = (make_graphs(own, options).network(architecture) for own in (space, *spaces))

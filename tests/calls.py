@@ -1,4 +1,4 @@
-"""What tests/scoring_tests/test_job.py sends to other processes: functions of a module that loads quickly."""
+"""What tests send to other processes: functions of a module that loads quickly."""
 
 import os
 import signal

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from spos.space.space import Architecture
 from spos.training.losses import Objective
 from spos.training.path_trainer import PathTrainer, make_optimizer
 from spos.training.strategies import Pass
-from spos.training.trainer import TrainingJob, train_step
+from spos.training.trainer import Recipe, Trainer
 
 # The second leaves gradients and momentum behind that the last must not apply again.
 PATHS = [
@@ -43,54 +44,54 @@ def without_dropout(net):
     return net
 
 
-def make_job(ctx, seed, filled, cluster=LOCAL):
+def make_trainer(ctx, seed, filled, cluster=LOCAL):
     mx.random.seed(seed)
     net = without_dropout(Supernet(TINY))
     net.initialize(ctx=list(ctx))
     if filled:
         fill_parameters(net)
-    trainer = PathTrainer(net, make_optimizer(0.05, 0.9, 1e-2, "float32"), True, cluster)
-    objective = Objective(5, 0.1)
-    return TrainingJob(net, trainer, None, objective, lambda step: 0.05, 1, tuple(ctx), "", cluster=cluster)
+    optimizer = PathTrainer(net, make_optimizer(0.05, 0.9, 1e-2, "float32"), True, cluster)
+    return Trainer(net, optimizer, Recipe(Objective(5, 0.1), lambda step: 0.05, num_epochs=1), tuple(ctx))
 
 
-def train_path(job, images, labels, path):
+def train_path(trainer, images, labels, path):
     """One step of one path."""
-    job.strategy = lambda epoch, step, rng: (Pass(path),)
-    train_step(job, images, labels, 0, 0)
+    recipe = replace(trainer.recipe, strategy=lambda epoch, step, rng: (Pass(path),))
+    replace(trainer, recipe=recipe).step(images, labels, 0, 0)
 
 
-def snapshot(job):
+def snapshot(trainer):
     """Every parameter, statistic and momentum, of every device."""
-    arrays = {f"momentum/{name}": array.asnumpy() for name, array in job.trainer.states().items()}
-    for name, parameter in job.net._collect_params_with_prefix().items():
+    arrays = {f"momentum/{name}": array.asnumpy() for name, array in trainer.optimizer.states().items()}
+    for name, parameter in trainer.net._collect_params_with_prefix().items():
         for device in parameter.list_ctx():
             arrays[f"{device}/{name}"] = parameter.data(device).asnumpy()
     return arrays
 
 
-def run_steps(job, part=0, num_parts=1):
+def run_steps(trainer, part=0, num_parts=1):
     """Train PATHS on this part of every batch. Returns the snapshots before and after the last step."""
-    num_devices = len(job.ctx)
+    num_devices = len(trainer.ctx)
     for step, path in enumerate(PATHS):
-        before = snapshot(job)
+        before = snapshot(trainer)
         own = slice(part * num_devices * BATCH_SIZE, (part + 1) * num_devices * BATCH_SIZE)
         images, labels = (mx.nd.array(array[own]) for array in batch(step, num_parts * num_devices))
-        train_path(job, images, labels, path)
+        train_path(trainer, images, labels, path)
         mx.nd.waitall()
-    return before, snapshot(job)
+    return before, snapshot(trainer)
 
 
 def steps(cluster, folder, num_devices=1):
     """Each worker but the chief begins with other values and an optimizer state that is not to be used."""
-    job = make_job([mx.cpu(i) for i in range(num_devices)], cluster.rank, cluster.is_chief, cluster)
+    trainer = make_trainer([mx.cpu(i) for i in range(num_devices)], cluster.rank, cluster.is_chief, cluster)
     if not cluster.is_chief:
-        job.trainer.set_states({f"{job.trainer.names[0]}:0": mx.nd.ones(job.trainer._params[0].shape)})
-    before, after = run_steps(job, cluster.rank, cluster.num_workers)
+        optimizer = trainer.optimizer
+        optimizer.set_states({f"{optimizer.names[0]}:0": mx.nd.ones(optimizer._params[0].shape)})
+    before, after = run_steps(trainer, cluster.rank, cluster.num_workers)
     for name, arrays in (("before", before), ("after", after)):
         np.savez(folder / f"{name}-{cluster.rank}.npz", **arrays)
-    job.settle()
-    np.savez(folder / f"settled-{cluster.rank}.npz", **snapshot(job))
+    trainer.settle()
+    np.savez(folder / f"settled-{cluster.rank}.npz", **snapshot(trainer))
 
 
 def calls(cluster, folder):
@@ -118,7 +119,7 @@ def calls(cluster, folder):
 
 def alone(folder, num_devices):
     """The same steps in one process."""
-    before, after = run_steps(make_job([mx.cpu(i) for i in range(num_devices)], seed=0, filled=True))
+    before, after = run_steps(make_trainer([mx.cpu(i) for i in range(num_devices)], seed=0, filled=True))
     np.savez(folder / "before-alone.npz", **before)
     np.savez(folder / "after-alone.npz", **after)
 

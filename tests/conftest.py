@@ -1,5 +1,7 @@
 """What several test modules share: the optional `../shared` folder, space variants, and random weights."""
 
+import json
+import os
 import shutil
 import zlib
 from dataclasses import replace
@@ -8,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spos.core.executors import open_executor
 from spos.core.flags import run_program
 from spos.data.digits import prepare_digits
-from spos.data.recordio import write_index_subset
+from spos.data.recordio import read_index
 from spos.engine.compat import mx
 from spos.space.space import Stage, search_space
 
@@ -102,9 +105,14 @@ def make_work(folder):
     """A folder with a few digits as ImageNet-style record files."""
     digits = prepare_digits(str(folder / "digits"))
     shutil.copy(digits.splits["train"].rec, folder / "digits.rec")
-    write_index_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))
-    write_index_subset(digits.splits["test"].idx, range(NUM_TEST), str(folder / "val.idx"))
+    write_subset(digits.splits["train"].idx, range(NUM_TRAIN), str(folder / "train.idx"))
+    write_subset(digits.splits["test"].idx, range(NUM_TEST), str(folder / "val.idx"))
     return folder
+
+
+def write_subset(source, positions, target):
+    """Write the lines of an index at these positions (0 = first image in the file)."""
+    Path(target).write_bytes(read_index(str(source)).take(positions).to_bytes())
 
 
 def data_flags(work, **changes):
@@ -140,3 +148,49 @@ def fails(main, argv, capsys, *words):
     assert not printed.out
     for word in words:
         assert word in lines[0], lines[0]
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Two processes that calls can be sent to."""
+    for name in ("OMP_NUM_THREADS", "JOBLIB_MULTIPROCESSING"):  # puts them back
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    with open_executor(2, "1") as executor:
+        yield executor
+
+
+@pytest.fixture
+def cluster():
+    """A Dask scheduler and workers in processes of their own."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    from utils.search_cluster import LocalCluster
+
+    with LocalCluster(0) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def reach_calls(monkeypatch):
+    """Let what is started find `calls` of this folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+
+
+@pytest.fixture
+def make_search(tmp_path):
+    """A run directory with a history of three iterations of four evaluations each; the seventh was dropped early."""
+
+    def make(name, changes=(), shift=0.0, **more):
+        tops = [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.7, 0.3, 0.64, 0.2, 0.65, 0.65]
+        rows = []
+        for i, top1 in enumerate(tops):
+            row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
+            row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
+            row["fitness"] = row["top1"]
+            rows.append({**row, "dropped": True} if i == 6 else row)
+        for i, change in changes:
+            rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    return make

@@ -1,4 +1,4 @@
-"""What the BatchNorm update is worth: top-1 of architectures of a supernet after updates on more and more images.
+"""The worth of the BatchNorm update: top-1 of architectures of a supernet after updates on more and more images.
 
 python -m utils.bn_update_effect --supernet runs/digits/supernet --architectures 16 --counts 0,16,64,256,1000
 
@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, not_negative, pick, positive, run_program
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.engine.devices import make_devices
@@ -28,8 +27,9 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.run import BN_UPDATE_FILE
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
-from spos.scoring.job import ScoringJob, TrainedSupernet, open_supernet
+from spos.scoring.job import ScoringJob
 from spos.scoring.supernet import load_supernet
+from spos.scoring.trained import TrainedSupernet
 from spos.search.history import check_history
 from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
 
@@ -47,7 +47,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--counts", default="", help="images of the updates [0,16,64,256,1000, up to the whole list]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the architectures [%(default)s]")
     args = parser.parse_args(argv)
-    supernet = open_supernet(args.supernet)
+    supernet = TrainedSupernet.of_run(args.supernet)
     architectures = chosen_architectures(args.like, args.architectures, supernet.space, args.seed)
     effect = open_effect(supernet, pick(DeviceOptions, args))
     counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
@@ -79,10 +79,10 @@ class Effect:
 
 def open_effect(supernet: TrainedSupernet, devices: DeviceOptions) -> Effect:
     ctx = make_devices(devices)
-    job = supernet.job(supernet.run.path, on_gpu=ctx[0].device_type == "gpu")
+    folder = Path(supernet.params).parent
+    job = supernet.job(folder, devices=devices)
     net = load_supernet(supernet.params, supernet.space, ctx)
-    images = supernet.with_lists()
-    return Effect(job, candidate_evaluator(net, images, supernet.data, supernet.run.path, ctx, split=SPLIT), net)
+    return Effect(job, candidate_evaluator(net, supernet.images, supernet.data, folder, ctx, split=SPLIT), net)
 
 
 def chosen_counts(text: str, num_images: int) -> Tuple[int, ...]:
@@ -116,7 +116,7 @@ def measure(
     known = {(architecture_of(row), row["num_bn_images"]): row for row in journal.rows}
     wanted = [(architecture, count) for architecture in architectures for count in counts]
     missing = [pair for pair in wanted if pair not in known]
-    for architecture, count in tqdm(missing, desc="BatchNorm updates", disable=not sys.stderr.isatty(), leave=False):
+    for architecture, count in progress_bar(missing, desc="BatchNorm updates"):
         scores = effect.top1(architecture, count)
         journal.append({**choices_of(architecture), "num_bn_images": count, **scores, **effect.job.identity})
         known[architecture, count] = journal.rows[-1]

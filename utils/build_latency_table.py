@@ -18,16 +18,15 @@ Stop it at any time: the same command goes on. The result is latency.json in --s
 
 from __future__ import annotations
 
-import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
-
-from tqdm import tqdm
+from typing import Any, Dict, List, Optional, Tuple
 
 from spos.core.errors import InputError, warn
 from spos.core.flags import OneLineParser, RunOptions, as_json, flag, pick, positive, positive_number, run_program
+from spos.core.machine import processor_name
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.core.timing import CLOCKS, Rounds, Run, time_in_turns
@@ -85,7 +84,7 @@ GROUPS = (RunOptions, MeasureOptions, SpaceOptions)
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    run, options, space_options = (pick(group, args) for group in GROUPS)
+    run, options, space_options = pick(RunOptions, args), pick(MeasureOptions, args), pick(SpaceOptions, args)
     check_flags(options)
     space = find_space(options, space_options)
     counts = {FIT: options.fit_networks, HELD_OUT: options.held_out_networks}
@@ -93,7 +92,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     for part, fewest in FEWEST.items():
         if len(networks[part]) < fewest:
             raise InputError(f"the space has too few networks for '{part}': {len(networks[part])}, not {fewest}")
-    config = {
+    config: Dict[str, Any] = {
         "program": PROGRAM,
         "options": as_json(run, options, space_options),
         "space": space.to_json(),
@@ -157,7 +156,7 @@ def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) ->
     done = {place_of(row) for row in journal.rows}
     missing = [place for place in places if place not in done]
     references: Dict[str, Run] = {}
-    bar = tqdm(missing, total=len(places), initial=len(done), unit="group", disable=not sys.stderr.isatty())
+    bar = progress_bar(missing, total=len(places), initial=len(done), unit="group", leave=True)
     for number, kind, key in bar:
         bar.set_description(f"pass {number + 1}, {kind}")
         if kind not in references:
@@ -180,7 +179,10 @@ def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
     if kind == "fixed":
         return [maker.stem(), maker.tail()]
     if kind == "blocks":
-        return [maker.block(*key, choice, plan.copies) for choice in plan.space.searchable_channel_choices]
+        index, block_choice = key
+        return [
+            maker.block(index, block_choice, choice, plan.copies) for choice in plan.space.searchable_channel_choices
+        ]
     return [maker.network(architecture) for architecture in plan.at_once(*key)]
 
 
@@ -189,15 +191,6 @@ def describe_device(device: str) -> str:
         major, minor = read_compute_capabilities()[0]
         return f"GPU of compute capability {major}.{minor}"
     return f"{processor_name()}, {num_threads()} thread{'s' if num_threads() > 1 else ''}"
-
-
-def processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def summary(result: LatencyTable, measurements: Measurements, save_dir: Path) -> str:
@@ -212,7 +205,7 @@ def summary(result: LatencyTable, measurements: Measurements, save_dir: Path) ->
         ("standard error", f"{noise['median_error']:.1%} (median), {noise['largest_error']:.1%} (largest)"),
         ("noise", f"{noise['outliers']:.2%} of the times off by more than half, drift {noise['drift']:.2f} x"),
         ("correction", f"{result.scale:.3f} x sum {result.offset_ms:+.3f} ms, by {len(parts[FIT])} networks"),
-        ("held-out networks", str(Agreement.of(*measurements.compare(result, HELD_OUT)))),
+        ("held-out networks", str(Agreement.of(*(part.tolist() for part in measurements.compare(result, HELD_OUT))))),
         ("table", str(save_dir / TABLE_FILE)),
     ]
     return table(rows)

@@ -23,11 +23,11 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
+from spos.core.processes import ROOT
 from spos.engine.parameters import load_arrays
 from spos.runs.run import LOG_FILE, MODEL_FILE
 from spos.training.checkpoint import CHECKPOINTS, newest_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPE = (
     "--model ShuffleNas --use-se --last-conv-after-pooling --dataset digits --input-size 16 --num-epochs 4 "
     "--batch-size 64 --reduced-dataset-scale 4 --epoch-start-cs 1 --cs-warm-up --label-smoothing --no-wd "
@@ -98,9 +98,8 @@ def kill(arguments: List[str], after: float, in_checkpoint: bool, folder: Path) 
     while time.time() - start < after or (in_checkpoint and not any(checkpoints.glob(being_written))):
         if process.poll() is not None:
             if process.returncode:
-                raise InputError(
-                    f"the run ended with code {process.returncode}: {process.stderr.read().decode()[-500:]}"
-                )
+                errors = process.communicate()[1].decode()
+                raise InputError(f"the run ended with code {process.returncode}: {errors[-500:]}")
             return None
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
@@ -114,11 +113,13 @@ def kill(arguments: List[str], after: float, in_checkpoint: bool, folder: Path) 
 def compare(one: Path, other: Path) -> str:
     """What is equal. Raises InputError that names the first difference."""
     count = 0
-    ends = [newest_checkpoint(run) for run in (one, other)]
+    ends = newest_checkpoint(one), newest_checkpoint(other)
+    if ends[0] is None or ends[1] is None:
+        raise InputError(f"{one} or {other} has no checkpoint")
     pairs = [(one / MODEL_FILE, other / MODEL_FILE)]
-    pairs += [
-        tuple(end.folder / path.name for end in ends) for path in ends[0].folder.glob("*") if path.suffix != ".json"
-    ]
+    for path in ends[0].folder.glob("*"):
+        if path.suffix != ".json":
+            pairs.append((path, ends[1].folder / path.name))
     for files in pairs:
         arrays = [load_arrays(file) for file in files]
         if set(arrays[0]) != set(arrays[1]):

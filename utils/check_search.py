@@ -24,9 +24,10 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.processes import ROOT
 from spos.runs.run import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
 from spos.space.space import architecture_of, parse_choices
-from utils.check_resume import ROOT, finish
+from utils.check_resume import finish
 from utils.search_cluster import LocalCluster
 
 SUPERNET_RECIPE = (
@@ -130,7 +131,8 @@ def kill(check: Check, arguments: List[str], enough: int, rng: np.random.Generat
         time.sleep(POLL_SECONDS)
     time.sleep(delay)
     if process.poll() is not None:
-        raise InputError(f"the search ended before it could be killed: {process.stderr.read().decode()[-500:]}")
+        errors = process.communicate()[1].decode()
+        raise InputError(f"the search ended before it could be killed: {errors[-500:]}")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     return check.num_scored("killed")

@@ -30,8 +30,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, not_negative, pick, positive, run_program
-from spos.search.evolution import GeneticSettings
-from spos.search.flags import ConstraintOptions, EvolutionOptions
+from spos.search.flags import ConstraintOptions, EvolutionOptions, evolution_settings
 from spos.space.flags import SpaceOptions
 from spos.study.strategies import BASELINE, Result, additive, by_supernet, compare, recorded
 from utils.plot.strategies import plot
@@ -39,8 +38,7 @@ from utils.plot.style import check_format, save
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    groups = (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions)
-    parser = OneLineParser(__doc__, groups)
+    parser = OneLineParser(__doc__, (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
     parser.add_argument("--history", type=Path, help="history.jsonl of a search: the table to search in")
     parser.add_argument("--supernet", type=Path, help="run of search_supernet.py: score by its supernet")
     parser.add_argument("--evaluations", type=positive, default=500, help="architectures a search scores [%(default)s]")
@@ -48,7 +46,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
     parser.add_argument("--output", default="", help="figure of the best fitness so far (PNG, SVG or PDF)")
     args = parser.parse_args(argv)
-    evolution, space, limits, output = (pick(group, args) for group in groups)
+    evolution, space = pick(EvolutionOptions, args), pick(SpaceOptions, args)
+    limits, output = pick(ConstraintOptions, args), pick(JsonOptions, args)
     if args.output:
         check_format(args.output)
     if args.seeds < 2:
@@ -58,13 +57,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise InputError(
             f"{given[0]} says what can be visited; leave out {', '.join(given[1:]) or 'flags of space and limits'}"
         )
-    settings = GeneticSettings(
-        evolution.population_size,
-        evolution.retain_length,
-        evolution.random_select,
-        evolution.mutate_chance,
-        args.evaluations,
-    )
+    settings = evolution_settings(evolution, args.evaluations)
     if args.history:
         make_task = recorded(args.history, args.evaluations)
     else:
@@ -96,7 +89,7 @@ def settings_rows(args: Any) -> List[Tuple[str, Any]]:
 def text(results: Mapping[str, Result], args: Any) -> str:
     """A table with a line for every search."""
     regret = "regret at most (95% t)" if results[BASELINE].is_bound else "regret (95% t)"
-    lines = [("search", "mean best fitness (95% t)", "paired gain over random (95% t)", regret)]
+    lines: List[Tuple[str, ...]] = [("search", "mean best fitness (95% t)", "paired gain over random (95% t)", regret)]
     for name, result in results.items():
         cells = (str(value) if value else "-" for value in (result.best, result.gain, result.regret))
         lines.append((name, *cells))

@@ -38,14 +38,15 @@ GROUPS = (TrainedOptions, FormatOptions, ExportOptions, Int8Options, Architectur
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    trained_options, form, options, int8, named, space, given = (pick(group, args) for group in GROUPS)
-    trained = open_trained(trained_options, named, space, given.input_size)
+    form, options, given = pick(FormatOptions, args), pick(ExportOptions, args), pick(DataOptions, args)
+    named, space = pick(ArchitectureOptions, args), pick(SpaceOptions, args)
+    trained = open_trained(pick(TrainedOptions, args), named, space, given.input_size)
     data_options = trained.data_options(given)
     name = output_name(trained.path, form.dtype, options.output)
     data = trained.open_data(data_options, name.parent) if form.dtype == "int8" else None
     export = Export.of(trained, form.format, name, options, data_options)
     if data:
-        quantized, error, files = export.int8(data, data_options, int8)
+        quantized, error, files = export.int8(data, data_options, pick(Int8Options, args))
         rows = [("calibration", quantized.calibration), ("logits", f"off by {error:.1%} of themselves (RMS)")]
     else:
         difference, files = export.float32()

@@ -21,6 +21,7 @@ import numpy as np
 
 from spos.core.errors import InputError, warn
 from spos.core.flags import OneLineParser, fraction, not_negative, positive, run_program
+from spos.core.processes import ROOT
 from spos.data.flags import MAX_BAD_IMAGES
 from spos.data.folder import ImageFolder, class_folders, list_folder, open_folders, split_by_class
 from spos.data.recordio import RecordFile, open_index
@@ -28,7 +29,6 @@ from spos.data.registry import imagenet_synsets
 from spos.engine.compat import physical_cores
 from spos.runs.files import write_atomic
 
-ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_VAL_FRACTION = 0.1
 CLASSES_FILE = "classes.txt"  # the name of class i is on line i, from 0
 WORK_FOLDER = ".packing"  # below the target, until everything is whole
@@ -135,7 +135,7 @@ def check_packed(work: Path, name: str, images: ImageFolder, max_bad_images: int
             f"{len(missing)} of {len(images)} images could not be packed, more than --max-bad-images {max_bad_images}; "
             f"the first: {missing[0]}. Repair or remove them, or allow more"
         )
-    (work / f"{name}.lst").write_bytes(images.take(np.flatnonzero(packed)).to_bytes())
+    (work / f"{name}.lst").write_bytes(images.take(np.flatnonzero(packed).tolist()).to_bytes())
 
 
 if __name__ == "__main__":

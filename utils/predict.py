@@ -1,4 +1,4 @@
-"""What images show, by an exported network: the most probable classes of each.
+"""Predictions of an exported network: the most probable classes of each image.
 
 python -m utils.predict --model runs/digits/oneshot/model.onnx picture.png folder/of/pictures
 python -m utils.predict --model runs/digits/oneshot/model-symbol.json --top 1 --format csv pictures > classes.csv
@@ -14,10 +14,9 @@ import sys
 from dataclasses import dataclass
 from typing import List, Optional
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, flag, pick, positive, run_program
+from spos.core.progress import progress_bar
 from spos.core.tables import FORMATS, render
 from spos.deploy.exported import FILES, open_exported
 from spos.deploy.prediction import find_images, predict, prediction_json, prediction_table
@@ -44,7 +43,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     paths = find_images(args.images)
     model = open_exported(options.model)
     found = predict(model, paths, options.top, options.batch_size, options.num_workers)
-    predictions = list(tqdm(found, total=len(paths), unit="img", disable=not sys.stderr.isatty(), leave=False))
+    predictions = list(progress_bar(found, total=len(paths), unit="img"))
     if output.json:
         print(json.dumps(prediction_json(model, predictions)))
     elif predictions:

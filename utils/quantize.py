@@ -25,7 +25,6 @@ from spos.core.tables import table
 from spos.core.timing import Rounds, time_in_turns
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_first_images, load_images, remove_images
-from spos.data.source import count_listed
 from spos.deploy.export import Export, output_name
 from spos.deploy.exported import open_exported
 from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
@@ -61,8 +60,9 @@ GROUPS = (
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    trained_options, own, options, int8, named, space, given, output = (pick(group, args) for group in GROUPS)
-    trained = open_trained(trained_options, named, space, given.input_size)
+    own, options, int8 = pick(QuantizeOptions, args), pick(ExportOptions, args), pick(Int8Options, args)
+    named, space, given = pick(ArchitectureOptions, args), pick(SpaceOptions, args), pick(DataOptions, args)
+    trained = open_trained(pick(TrainedOptions, args), named, space, given.input_size)
     data_options = trained.data_options(given)
     name = output_name(trained.path, "int8", options.output)
     data = trained.open_data(data_options, name.parent)
@@ -76,7 +76,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     after = open_exported(files[0])
     result = {
         "calibration": quantized.calibration,
-        "calibration_images": min(int8.calibration_images, count_listed(data.splits["bn"])),
+        "calibration_images": min(int8.calibration_images, len(data.splits["bn"])),
         "held_out": {name: one.to_json() for name, one in quantized.tried.items()},
         "logits_rms_error": error,
         "accuracy": {
@@ -88,7 +88,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "files": [str(file) for file in files],
     }
     remove_images(name.parent)
-    print(json.dumps(result) if output.json else report(result))
+    print(json.dumps(result) if pick(JsonOptions, args).json else report(result))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Does a supernet order architectures as training each of them alone does?
+"""Rank correlation: how well a supernet orders architectures as training each of them alone does.
 
 python -m utils.rank_correlation --supernet runs/supernet --num-architectures 40 --strata 5 --jobs 2 \\
     --save-dir runs/rank-correlation -- --dataset cifar10 --num-epochs 10 --lr 0.2 ...
@@ -35,10 +35,11 @@ from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
 from spos.runs.files import write_json
 from spos.runs.run import open_run
-from spos.scoring.job import open_supernets
 from spos.scoring.many import score_all
+from spos.scoring.trained import open_supernets
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
-from spos.study.rank import FLOPS, RankingOptions, costs_of, plan, rank, ranking_table, seed_agreement
+from spos.study.flags import RankingOptions
+from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement
 from utils.plot.ranking import plot
 from utils.plot.style import check_format, save
 
@@ -47,12 +48,11 @@ RESULT_FILE = "correlation.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    groups = (RankingOptions, JsonOptions)
-    parser = OneLineParser(__doc__, groups)
+    parser = OneLineParser(__doc__, (RankingOptions, JsonOptions))
     parser.add_argument("--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet")
     parser.add_argument("--output", default="", help="figure of accuracies alone against predictions (PNG, SVG or PDF)")
     args = parser.parse_args(own)
-    options, output = (pick(group, args) for group in groups)
+    options, output = pick(RankingOptions, args), pick(JsonOptions, args)
     check_recipe(recipe)
     if args.output:
         check_format(args.output)

@@ -1,4 +1,4 @@
-"""Is a searched architecture better than random ones that cost the same, all trained from scratch by one recipe?
+"""Searched architectures against random ones that cost the same, all trained from scratch by one recipe.
 
 python -m utils.searched_against_random --architecture runs/search/best.json --num-random 10 --seeds 3 --jobs 2 \\
     --save-dir runs/searched-against-random -- --dataset cifar10 --num-epochs 10 --lr 0.2 ...
@@ -36,10 +36,10 @@ from spos.runs.run import open_run
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture
 from spos.study.alone import check_recipe, describe_run, train_all
+from spos.study.flags import MatchOptions
 from spos.study.matched import (
     RANDOM,
     Comparison,
-    MatchOptions,
     Row,
     check_searched,
     compare,
@@ -53,13 +53,12 @@ RESULT_FILE = "comparison.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    groups = (MatchOptions, JsonOptions)
-    parser = OneLineParser(__doc__, groups)
+    parser = OneLineParser(__doc__, (MatchOptions, JsonOptions))
     parser.add_argument(
         "--architecture", nargs="+", required=True, metavar="FILE", help="searched architectures: best.json of searches"
     )
     args = parser.parse_args(own)
-    options, output = (pick(group, args) for group in groups)
+    options, output = pick(MatchOptions, args), pick(JsonOptions, args)
     check_recipe(recipe)
     searched = [load_architecture(file) for file in args.architecture]
     check_searched(searched, args.architecture, options)

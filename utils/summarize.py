@@ -1,4 +1,4 @@
-"""What a supernet run, a search and the training of its best architecture gave, in one table.
+"""The results of a supernet run, a search and the training of its best architecture, in one table.
 
 python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/oneshot
 """

@@ -1,4 +1,4 @@
-"""Runs one command for `utils.launch_cluster`, on this machine or behind ssh, and ends with it.
+"""Agent that runs one command for `utils.launch_cluster`, on this machine or behind ssh, and ends with it.
 
 The launcher holds the other end of standard input: a line `stop` asks the command to end (SIGTERM), and the end of
 the input, however the launcher went away, kills the command and all it started. So nothing is left behind.

@@ -1,4 +1,4 @@
-"""Where calls are run: in this process, in one process for each local device, or on the workers of a Dask scheduler.
+"""Executors of calls: in this process, in one process for each local device, or on the workers of a Dask scheduler.
 
 All are `concurrent.futures.Executor`s. A call that ends its process is made again elsewhere; one that has ended
 MAX_DEATHS of them raises BrokenExecutor. A call is done once and delivered once, whatever dies.
@@ -63,7 +63,7 @@ class EmbeddedExecutor(Executor):
 
     max_in_flight = 1
 
-    def submit(self, fn: Callable, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         future: Future = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -91,7 +91,7 @@ class ProcessesExecutor(Executor):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, fn: Callable, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         future: Future = Future()
         self._calls.put((future, partial(fn, *args, **kwargs)))
         return future
@@ -152,7 +152,7 @@ def _enter_process(device: int) -> None:
 
 
 def _end_with_parent() -> None:
-    connection.wait([multiprocessing.parent_process().sentinel])  # type: ignore[union-attr]
+    connection.wait([multiprocessing.parent_process().sentinel])  # type: ignore[union-attr]  # was spawned
     os._exit(1)
 
 
@@ -187,7 +187,7 @@ class DaskExecutor(Executor):
                 f"some in this folder: {sys.executable} -m distributed.cli.dask_worker {address} --nthreads 1"
             ) from None
 
-    def submit(self, fn: Callable, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         future: Future = Future()
         remote = self._client.submit(fn, *args, pure=False, **kwargs)
         self._remote.add(remote)

@@ -1,7 +1,7 @@
 """The machinery below all programs: flags as fields of dataclasses, errors of one line, exit codes.
 
 A group of flags is a frozen dataclass whose fields are made by `flag`: field names are the flags, defaults the
-defaults. The groups themselves stand in `spos/training/flags.py`, or beside the one tool that has them.
+defaults. The groups themselves stand in the `flags.py` of their room, or beside the one tool that has them.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ def _add_flag(section: Any, item: Any) -> None:
 
 def pick(group: Type[Group], args: argparse.Namespace) -> Group:
     """The part of parsed arguments that belongs to a group."""
-    return group(**{item.name: getattr(args, item.name) for item in fields(group)})  # type: ignore[arg-type]
+    items = fields(group)  # type: ignore[arg-type]  # a group is a dataclass
+    return group(**{item.name: getattr(args, item.name) for item in items})
 
 
 def as_json(*groups: Any) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How sure measured values are: shares of images, means of few runs, differences of two such means."""
+"""Confidence intervals of measured values: shares of images, means of few runs, differences of two such means."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def wilson_interval(hits: int, num_images: int) -> Tuple[float, float]:
 
 def student_interval(values: Sequence[float]) -> Interval:
     """Student's t interval of the mean of independent values. Raises InputError if there are fewer than two."""
-    values = _several(values)
-    return _around(float(values.mean()), float(values.var(ddof=1)) / len(values), len(values) - 1)
+    sample = _several(values)
+    return _around(float(sample.mean()), float(sample.var(ddof=1)) / len(sample), len(sample) - 1)
 
 
 def welch_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -44,11 +44,11 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
 
     Raises: InputError if either has fewer than two values.
     """
-    first, second = _several(first), _several(second)
-    parts = [float(values.var(ddof=1)) / len(values) for values in (first, second)]
+    one, other = _several(first), _several(second)
+    parts = [float(values.var(ddof=1)) / len(values) for values in (one, other)]
     variance = sum(parts)
-    squares = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second)))
-    return _around(float(first.mean() - second.mean()), variance, variance**2 / squares if squares else 1.0)
+    squares = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other)))
+    return _around(float(one.mean() - other.mean()), variance, variance**2 / squares if squares else 1.0)
 
 
 def _several(values: Sequence[float]) -> np.ndarray:

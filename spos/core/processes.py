@@ -1,4 +1,4 @@
-"""Processes of a cluster, started on this machine or over ssh and ended together."""
+"""Processes started from this project: those of a cluster, on this machine or over ssh, that are ended together."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ class Member:
     @property
     def is_worker(self) -> bool:
         return self.task.name.startswith("worker")
+
+    @property
+    def orders(self) -> IO[str]:
+        """What the agent reads."""
+        if self.process.stdin is None:
+            raise ValueError(f"{self.task.name} was started without a pipe to its agent")
+        return self.process.stdin
 
 
 def free_port(wanted: int = 0) -> int:
@@ -120,8 +127,8 @@ def copy_lines(source: IO[str], target: IO[str], name: str) -> None:
 
 def send_stop(member: Member) -> None:
     with contextlib.suppress(OSError):  # it has just ended
-        member.process.stdin.write(cluster_agent.STOP.decode())
-        member.process.stdin.flush()
+        member.orders.write(cluster_agent.STOP.decode())
+        member.orders.flush()
 
 
 def wait_for(members: Sequence[Member], seconds: float) -> None:
@@ -135,7 +142,7 @@ def kill(members: Sequence[Member]) -> None:
     """End what still runs: the end of its input makes an agent kill its command. Then show the last output."""
     for member in members:
         with contextlib.suppress(OSError):  # it has just ended
-            member.process.stdin.close()
+            member.orders.close()
     wait_for(members, KILL_SECONDS)
     for member in members:
         if member.process.poll() is None:

@@ -1,4 +1,4 @@
-"""How well a predictor orders architectures: Kendall's tau-b, overall and within strata, and the regret of its choice.
+"""Rank correlation of predictors: Kendall's tau-b, overall and within strata, and the regret of their choice.
 
 tau-b is the number of pairs in the same order minus that of pairs in opposite orders, divided by the geometric mean of
 the numbers of pairs that either order tells apart (Kendall, 1945): 1 is the same order, -1 the reverse, 0 is chance.
@@ -8,12 +8,14 @@ Within strata only pairs of the same stratum count, so a predictor that only tel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.intervals import CONFIDENCE, Interval
+
+Numbers = Union[Sequence[float], np.ndarray]
 
 NUM_RESAMPLES = 2000
 TOP_COUNTS = (1, 3, 5)  # of the predicted best, of which the truly best is taken
@@ -62,13 +64,13 @@ def stratify(costs: Sequence[int], num_strata: int) -> np.ndarray:
     return strata
 
 
-def kendall_tau(first: Sequence[float], second: Sequence[float], strata: Optional[Sequence[int]] = None) -> float:
+def kendall_tau(first: Numbers, second: Numbers, strata: Optional[Numbers] = None) -> float:
     """tau-b of two orders; with `strata` of pairs of the same stratum. nan if one of them orders no pair."""
     pairs = _order(first), _order(second)
     return _tau(*pairs, np.ones_like(pairs[0]) if strata is None else _together(strata))
 
 
-def regret(predicted: Sequence[float], truth: Sequence[float], count: int) -> float:
+def regret(predicted: Numbers, truth: Numbers, count: int) -> float:
     """Truth of the best minus truth of the best among the first `count` by prediction; of equals, the earlier."""
     first = np.argsort(-np.asarray(predicted), kind="stable")[:count]
     return float(np.max(truth) - np.asarray(truth)[first].max())
@@ -97,22 +99,23 @@ def correlate(ranked: Ranked, baseline: str, rng: np.random.Generator) -> Dict[s
             difference = taus["overall"] - _tau(orders[baseline], truth, ways["overall"])
             gain = _percentiles(difference, resampled[name, "overall"] - resampled[baseline, "overall"])
         result[name] = Correlation(
-            *(_percentiles(taus[way], resampled[name, way]) for way in ways),
+            _percentiles(taus["overall"], resampled[name, "overall"]),
+            _percentiles(taus["within"], resampled[name, "within"]),
             gain,
             {count: regret(ranked.predictors[name], ranked.truth, count) for count in TOP_COUNTS},
         )
     return result
 
 
-def _order(values: Sequence[float]) -> np.ndarray:
+def _order(values: Numbers) -> np.ndarray:
     """(n, n): 1 where the row's value is higher than the column's, -1 where it is lower, 0 where they are equal."""
-    values = np.asarray(values, dtype=float)
-    return np.sign(values[:, None] - values[None, :])
+    column = np.asarray(values, dtype=float)[:, None]
+    return np.sign(column - column.T)
 
 
-def _together(strata: Sequence[int]) -> np.ndarray:
-    strata = np.asarray(strata)
-    return (strata[:, None] == strata[None, :]).astype(float)
+def _together(strata: Numbers) -> np.ndarray:
+    column = np.asarray(strata)[:, None]
+    return (column == column.T).astype(float)
 
 
 def _tau(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Length of a run in steps and seeds derived from (seed, purpose, epoch): all that makes a step repeatable."""
+"""Seeds derived from (seed, purpose, epoch): all that makes a step repeatable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
-    """A 31-bit seed that depends on `seed` and on what it is for, the same on every machine."""
+    """A 31-bit seed that depends on `seed` and on what it is for, the same on every machine.
+
+    Zeros at the end of a purpose count for nothing: `(.., "a", 0)` is `(.., "a")`.
+    """
     return int(np.random.SeedSequence([seed, *_entropy(purpose)]).generate_state(1)[0]) & 0x7FFFFFFF
 
 

@@ -1,4 +1,4 @@
-"""How long calls take beside a reference call, on a machine whose speed changes while they are timed.
+"""Times of calls beside a reference call, on a machine whose speed changes while they are timed.
 
 The speed of a shared machine moves by half within seconds, and everything that runs there moves with it. So each timed
 call is divided by the mean of one fixed reference call just before and one just after it, what is compared takes turns
@@ -15,7 +15,7 @@ from typing import Callable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-Run = Callable[[], None]  # does the work and returns when it is done
+Run = Callable[[], object]  # does the work and returns when it is done
 
 # Seconds that have gone by, or that this process was computing, in all of its threads together.
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

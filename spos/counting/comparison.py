@@ -10,10 +10,10 @@ from spos.space.cost import (
     COMPARISON_MODELS,
     DEFAULT_COMPARISON_MODEL,
     Cost,
+    cost_score,
     cost_table,
     count_architecture,
     count_supernet,
-    score,
 )
 from spos.space.published import NETWORKS, PROJECT, SUPERNET, PublishedNetwork, agrees
 from spos.space.space import search_space
@@ -50,7 +50,7 @@ def counted_cost(network: PublishedNetwork) -> Optional[Cost]:
 
 def score_follows(network: PublishedNetwork) -> Optional[bool]:
     """Whether the printed score follows from the printed FLOPs and params; None if no score is printed."""
-    return agrees(score(published_cost(network)).normalized_sum, network.score) if network.score else None
+    return agrees(cost_score(published_cost(network)).normalized_sum, network.score) if network.score else None
 
 
 def comparison_table(
@@ -64,7 +64,7 @@ def comparison_table(
     """
 
     def relative(cost: Optional[Cost]) -> Optional[float]:
-        return score(cost, comparison_model).normalized_sum if cost else None
+        return cost_score(cost, comparison_model).normalized_sum if cost else None
 
     rows = []
     for network in NETWORKS:
@@ -99,7 +99,7 @@ def _computed(network: PublishedNetwork) -> str:
     model = COMPARISON_MODELS[DEFAULT_COMPARISON_MODEL]
     digits = len(network.score.partition(".")[2])
     parts = f"{network.macs / 1e6:g} / {model.macs / 1e6:g} + {network.params / 1e6:g} / {model.params / 1e6:g}"
-    return f"{parts} = {score(published_cost(network)).normalized_sum:.{digits + 1}f}"
+    return f"{parts} = {cost_score(published_cost(network)).normalized_sum:.{digits + 1}f}"
 
 
 def supernet_note() -> str:

@@ -1,4 +1,4 @@
-"""How the costs of a space's architectures are distributed when every choice is drawn uniformly.
+"""The distribution of the costs of a space's architectures when every choice is drawn uniformly.
 
 A cost is a sum over choice blocks whose choices are independent. So the smallest and largest cost, mean, variance and
 correlation are exact, in closed form; quantiles and shares come from a sample.
@@ -16,7 +16,7 @@ from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table, millions
 from spos.counting.summary import CONVENTION, describe_input
 from spos.sampling.limits import Constraints, Limit, limits_in_millions, parse_bounds
-from spos.space.cost import DEFAULT_COMPARISON_MODEL, Cost, cost_table, score
+from spos.space.cost import DEFAULT_COMPARISON_MODEL, Cost, cost_score, cost_table
 from spos.space.published import SAMPLING_RANGES
 from spos.space.space import SearchSpace
 
@@ -52,7 +52,7 @@ def sample_costs(space: SearchSpace, num: int, rng: np.random.Generator) -> np.n
 
 def covariance(space: SearchSpace) -> np.ndarray:
     """Exact covariance of (MACs, params) over the architectures of a space, (2, 2)."""
-    return sum(np.cov(block.T, bias=True) for block in cost_table(space).choice_costs())
+    return np.sum([np.cov(block.T, bias=True) for block in cost_table(space).choice_costs()], axis=0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Spread:
     quantiles: Tuple[float, ...]
 
     @classmethod
-    def of(cls, weights: Tuple[float, float], space: SearchSpace, costs: np.ndarray) -> Spread:
+    def of(cls, weights: Tuple[float, ...], space: SearchSpace, costs: np.ndarray) -> Spread:
         """Of a weighted sum of MACs and params. Args: costs: a sample of the space."""
         table = cost_table(space)
         fixed, values = np.dot(table.fixed, weights), [np.dot(block, weights) for block in table.choice_costs()]
@@ -92,7 +92,7 @@ class Distribution:
     """The costs of a space, summed up.
 
     Attributes:
-        score: the combined score, relative to `comparison_model`.
+        combined_score: relative to `comparison_model`.
         correlation: of FLOPs and params; None if one of them is the same for all architectures.
         limits, share_within: what the architectures of the sample were to keep, and the share that keeps all of it;
             None without limits.
@@ -102,7 +102,7 @@ class Distribution:
     num_samples: int
     flops: Spread
     params: Spread
-    score: Spread
+    combined_score: Spread
     comparison_model: str
     correlation: Optional[float]
     limits: Tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class Distribution:
         if not len(costs):
             raise InputError("a distribution needs at least one sampled architecture")
         units = (Cost(1, 0), Cost(0, 1))
-        combined = tuple(score(unit, comparison_model).combined for unit in units)  # of a sum it is the sum
+        combined = tuple(cost_score(unit, comparison_model).combined for unit in units)  # of a sum it is the sum
         flops, params, scores = (Spread.of(weights, space, costs) for weights in (*units, combined))
         within = np.all([limit.keeps(costs.T) for limit in limits], axis=0).mean() if limits else None
         return cls(
@@ -142,7 +142,7 @@ class Distribution:
             "num_samples": self.num_samples,
             "flops": self.flops.to_json(),
             "params": self.params.to_json(),
-            "combined_score": {"comparison_model": self.comparison_model, **self.score.to_json()},
+            "combined_score": {"comparison_model": self.comparison_model, **self.combined_score.to_json()},
             "correlation": self.correlation,
         }
         if self.share_within is not None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Iterator, List, NamedTuple, Tuple
 
 from spos.space import layer_specs
-from spos.space.cost import Cost, count, count_conv
-from spos.space.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite
-from spos.space.names import block_position, block_prefix, layer_positions, num_layers
+from spos.space.cost import ZERO, Cost, count, count_conv, count_layer
+from spos.space.layer_specs import Conv, GlobalPool, Specs, SqueezeExcite, with_sizes
+from spos.space.names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions, num_layers
 from spos.space.space import Architecture, SearchSpace
 
 Shape = Tuple[int, ...]
@@ -43,7 +43,7 @@ def subnet_layers(space: SearchSpace, architecture: Architecture) -> List[LayerC
         layers += _chain(f"{prefix}proj_branch.", projection, block.in_size)
         if not block.projects:
             shape = (block.in_channels, block.in_size, block.in_size)
-            layers.append(LayerCost(f"{prefix}shuffle", "channel shuffle", shape, Cost(0, 0)))
+            layers.append(LayerCost(f"{prefix}shuffle", "channel shuffle", shape, ZERO))
         layers += _chain(f"{prefix}main_branch.", main, block.in_size)
     return layers + head_layers(space)
 
@@ -79,31 +79,28 @@ def _branch(space: SearchSpace, index: int, block_choice: int) -> BranchCost:
 def _chain(prefix: str, specs: Specs, size: int, first: int = 0) -> Iterator[LayerCost]:
     """Layers of a chain that begins at position `first` and is fed with `size` x `size` maps."""
     channels = 0
-    for position, spec in layer_positions(specs, first):
+    places = (position for position, _ in layer_positions(specs, first))
+    for position, (spec, in_size, out_size) in zip(places, with_sizes(specs, size)):
         name = f"{prefix}{position}"
-        cost, out_size = count((spec,), size)
         if isinstance(spec, Conv):
             channels = spec.out_channels
-            yield from _convolution(prefix, position, spec, size)
+            yield from _convolution(prefix, position, spec, out_size)
         elif isinstance(spec, SqueezeExcite):
-            gate = (GlobalPool(spec.channels), *spec.convs)
-            yield from _chain(f"{name}.channel_attention.", gate, size)
-            shape = (spec.channels, 1, 1)
-            yield LayerCost(f"{name}.channel_attention.{num_layers(gate)}", "hard_sigmoid", shape, cost=Cost(0, 0))
+            yield from _chain(f"{name}.{SQUEEZE_EXCITE}.", spec.gate, in_size)
+            gate = f"{name}.{SQUEEZE_EXCITE}.{num_layers(spec.gate)}"
+            yield LayerCost(gate, "hard_sigmoid", (spec.channels, 1, 1), ZERO)
         else:
             kind = "global pool" if isinstance(spec, GlobalPool) else "dropout"
             channels = spec.channels if isinstance(spec, GlobalPool) else channels
-            yield LayerCost(name, kind, (channels, out_size, out_size), cost)
-        size = out_size
+            yield LayerCost(name, kind, (channels, out_size, out_size), count_layer(spec, in_size, out_size))
 
 
-def _convolution(prefix: str, position: int, conv: Conv, size: int) -> Iterator[LayerCost]:
+def _convolution(prefix: str, position: int, conv: Conv, out_size: int) -> Iterator[LayerCost]:
     """The convolution, then its BatchNorm and its activation, at positions of their own."""
-    cost, out_size = count_conv(replace(conv, bn=False), size)
     shape = (conv.out_channels, out_size, out_size)
-    groups = ", depthwise" if conv.is_depthwise else ""
-    yield LayerCost(f"{prefix}{position}", f"conv {conv.kernel_size}x{conv.kernel_size}{groups}", shape, cost)
+    kind = f"conv {conv.kernel_size}x{conv.kernel_size}{', depthwise' if conv.is_depthwise else ''}"
+    yield LayerCost(f"{prefix}{position}", kind, shape, count_conv(replace(conv, bn=False), out_size))
     if conv.bn:
         yield LayerCost(f"{prefix}{position + 1}", "BatchNorm", shape, Cost(0, 2 * conv.out_channels))
     if conv.act:
-        yield LayerCost(f"{prefix}{position + 1 + conv.bn}", conv.act, shape, Cost(0, 0))
+        yield LayerCost(f"{prefix}{position + 1 + conv.bn}", conv.act, shape, ZERO)

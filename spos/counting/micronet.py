@@ -17,8 +17,8 @@ from typing import Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from spos.space import layer_specs
 from spos.space.cost import count
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite
-from spos.space.space import Architecture, SearchSpace, conv_size, round_up
+from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite, out_size, with_sizes
+from spos.space.space import Architecture, SearchSpace, round_up
 
 BASE_OPERATIONS, BASE_PARAMS = 1_170_000_000, 6_900_000  # MobileNetV2-1.4, what the challenge normalises by
 WORD_BITS = 32  # a number of so many bits counts 1
@@ -125,38 +125,27 @@ def profile(space: SearchSpace, architecture: Architecture) -> Profile:
 def _outer_rows(specs: Specs, size: int, prefix: str) -> List[Row]:
     """Stem or head: each operator is a row of its own, squeeze-and-excite one together."""
     rows = []
-    for spec in specs:
-        operators = _operators(spec, size)
+    for spec, in_size, _ in with_sizes(specs, size):
+        operators = _operators(spec, in_size)
         groups = [operators] if isinstance(spec, SqueezeExcite) else [[op] for op in operators]
         for group in groups:
             name = prefix + ("squeeze-and-excite" if len(group) > 1 else group[0].name)
             rows.append(Row(name, group[0].kernel_size, group[0].in_channels, group[-1].out_channels, tuple(group)))
-        size = _out_size(spec, size)
     return rows
 
 
 def _chain(specs: Specs, size: int, prefix: str = "") -> List[Operator]:
-    result: List[Operator] = []
-    for spec in specs:
-        result += (replace(op, name=prefix + op.name) for op in _operators(spec, size))
-        size = _out_size(spec, size)
-    return result
-
-
-def _out_size(spec: LayerSpec, size: int) -> int:
-    """Height and width behind an entry of a description."""
-    if isinstance(spec, Conv):
-        return conv_size(size, spec.stride)
-    return 1 if isinstance(spec, GlobalPool) else size
+    sized = with_sizes(specs, size)
+    return [replace(op, name=prefix + op.name) for spec, in_size, _ in sized for op in _operators(spec, in_size)]
 
 
 def _operators(spec: LayerSpec, size: int) -> List[Operator]:
     """The operators of one entry of a description. Dropout is none, for it does nothing in inference."""
     if isinstance(spec, Conv):
-        activation = [_elementwise(spec.act, spec.out_channels, _out_size(spec, size))] if spec.act else []
+        activation = [_elementwise(spec.act, spec.out_channels, out_size(spec, size))] if spec.act else []
         return [_convolution(spec, size), *activation]
     if isinstance(spec, SqueezeExcite):
-        gate = _chain((GlobalPool(spec.channels), *spec.convs), size, "SE ")
+        gate = _chain(spec.gate, size, "SE ")
         return [*gate, replace(_elementwise("hard_sigmoid", spec.channels, 1), name="SE hard_sigmoid")]
     if isinstance(spec, GlobalPool):
         cost = Operations(0, spec.channels, spec.channels * (size * size - 1))
@@ -168,7 +157,7 @@ def _operators(spec: LayerSpec, size: int) -> List[Operator]:
 
 def _convolution(conv: Conv, size: int) -> Operator:
     """Every output is a sum of n products: n multiplies and n - 1 adds, one more with a bias."""
-    outputs = conv.out_channels * _out_size(conv, size) ** 2
+    outputs = conv.out_channels * out_size(conv, size) ** 2
     length = prod(conv.weight_shape[1:])
     cost = Operations(conv.out_channels * (length + conv.bias), outputs * length, outputs * (length - 1 + conv.bias))
     name = "depthwise conv" if conv.is_depthwise else "conv"

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from spos.core.tables import Column, Table
 from spos.counting.layers import LayerCost, head_layers, stem_layers, subnet_layers, supernet_branches
-from spos.space.cost import COMPARISON_MODELS
+from spos.space.cost import COMPARISON_MODELS, ZERO
 from spos.space.space import Architecture, SearchSpace, format_choices
 
 CONVENTION = (
@@ -103,7 +103,7 @@ def layer_table(name: str, space: SearchSpace, architecture: Architecture) -> Ta
 def table_of_layers(title: str, layers: Sequence[LayerCost], notes: Sequence[str] = (CONVENTION,)) -> Table:
     """Layers of a subnet, or operators of an exported graph, and their sum."""
     rows = tuple((layer.name, layer.kind, by_size(layer.out_shape), *layer.cost) for layer in layers)
-    total = ("total", "", "", *(sum(row[i] for row in rows) for i in (3, 4)))
+    total = ("total", "", "", *sum((layer.cost for layer in layers), ZERO))
     return Table(title, LAYER_COLUMNS, rows, tuple(notes), (total,))
 
 

@@ -1,4 +1,4 @@
-"""Which part of an image the network sees, and how its colours are changed: decisions on numbers, no pixels.
+"""Augmentation: the part of an image that the network sees, and its colours. Decisions on numbers, no pixels.
 
 Everything random comes from a row of uniform numbers per image, drawn for a whole batch at once.
 """
@@ -58,6 +58,8 @@ def random_window(height: int, width: int, augmentation: Augmentation, draws: Se
 
     The aspect is uniform in its logarithm, so that wide and tall are equally likely.
     """
+    if augmentation.area is None:
+        raise ValueError("this augmentation shows the whole image; expected one with an area")
     low, high = augmentation.area
     log_low, log_high = (math.log(ratio) for ratio in augmentation.aspect)
     for i in range(_TRIES, _TRIES + 2 * _NUM_TRIES, 2):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Mapping, Tuple
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.data.augmentation import augmentation_for
 from spos.data.dataset import DataSet
-from spos.data.prepared import is_complete, pack_images, write_prepared
+from spos.data.prepared import encode_png, is_complete, pack_images, write_prepared
 from spos.data.preprocessing import Triple
 from spos.data.recordio import RecordFile
 from spos.engine.compat import mx
@@ -20,8 +19,9 @@ from spos.space.space import stride_plan
 
 IMAGE_SIZE = 32
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
-MEAN = {"cifar10": (125.3, 123.0, 113.9), "cifar100": (129.3, 124.1, 112.4)}  # RGB of the training images, 0..255
-STD = {"cifar10": (63.0, 62.1, 66.7), "cifar100": (68.2, 65.4, 70.4)}
+# RGB of the training images, 0..255.
+MEAN: Mapping[str, Triple] = {"cifar10": (125.3, 123.0, 113.9), "cifar100": (129.3, 124.1, 112.4)}
+STD: Mapping[str, Triple] = {"cifar10": (63.0, 62.1, 66.7), "cifar100": (68.2, 65.4, 70.4)}
 CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "cifar100": (),  # a hundred names that stand in the original archive only
@@ -43,7 +43,7 @@ def prepare_cifar(name: str, directory: str, root: str = "") -> Tuple[RecordFile
         contents = {}
         for split, is_train in (("train", True), ("val", False)):
             images, labels = read_gluon(name, root or default_root(name), is_train)
-            record, index = pack_images((_encode_png(image) for image in images), labels)
+            record, index = pack_images(map(encode_png, images), labels)
             contents.update({f"{split}.rec": record, f"{split}.idx": index.to_bytes()})
         try:
             write_prepared(folder, name, contents, {"num_classes": NUM_CLASSES[name], "image_size": IMAGE_SIZE})
@@ -77,29 +77,15 @@ def read_gluon(name: str, root: str, is_train: bool) -> Tuple[np.ndarray, np.nda
 def describe_cifar(name: str, train: RecordFile, test: RecordFile, input_size: int = 0) -> DataSet:
     """The data set of these record files, with the constants of CIFAR."""
     size = input_size or IMAGE_SIZE
-    mean, std = _triple(MEAN[name]), _triple(STD[name])
     return DataSet(
         name=name,
         num_classes=NUM_CLASSES[name],
         input_size=size,
         strides=stride_plan(size),
-        mean=mean,
-        std=std,
+        mean=MEAN[name],
+        std=STD[name],
         augmentation=augmentation_for(size),
         crop_ratio=1.0,
         splits={"train_full": train, "test": test},
         class_names=CLASS_NAMES[name],
     )
-
-
-def _triple(values: Tuple[float, ...]) -> Triple:
-    red, green, blue = values
-    return red, green, blue
-
-
-def _encode_png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -8,10 +8,10 @@ from typing import Mapping, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.data.augmentation import Augmentation, augmentation_for
-from spos.data.folder import ImageFolder, open_folders, record_folder_list, split_folder
-from spos.data.preprocessing import Preprocessing, Triple
-from spos.data.recordio import RecordFile, open_index, record_list, split_index
-from spos.data.source import ImageList
+from spos.data.folder import open_folders
+from spos.data.image_list import ImageList
+from spos.data.preprocessing import Preparation, Preprocessing, Triple
+from spos.data.recordio import RecordFile, open_index
 from spos.space.space import stride_plan
 
 LISTS_SEED = 20190401  # held-out lists and their order are the same for every run on the same files
@@ -47,6 +47,11 @@ class DataSet:
     def preprocessing(self) -> Preprocessing:
         """What inference has to know of these images."""
         return Preprocessing(self.input_size, self.crop_ratio, self.mean, self.std, self.class_names)
+
+    def preparation(self, training: bool = False, as_pixels: bool = False) -> Preparation:
+        """What a loader does to these images: augmented for training, else the centre."""
+        augmentation = self.augmentation if training else None
+        return Preparation(self.input_size, self.mean, self.std, self.crop_ratio, augmentation, as_pixels)
 
 
 def open_record_dataset(
@@ -120,14 +125,10 @@ def hold_out(data: DataSet, search_val: int, bn: int, lists_directory: str, seed
         search_val, bn: images to draw.    lists_directory: where the lists are written, or found again.
     Raises: InputError if nothing is left to train on, or the directory holds lists drawn otherwise.
     """
-    sizes, train = {"bn": bn, "search_val": search_val}, data.splits["train_full"]
-    if isinstance(train, ImageFolder):
-        record_folder_list(data.splits["test"], lists_directory, "test")
-        lists = split_folder(train, sizes, lists_directory, seed)
+    sizes = {"bn": bn, "search_val": search_val}
+    data.splits["test"].record(lists_directory, "test")
+    if "train" in data.splits:
+        lists = {name: data.splits[name].record(lists_directory, name) for name in ("train", *sizes)}
     else:
-        record_list(data.splits["test"], lists_directory, "test")
-        if "train" in data.splits:
-            lists = {name: record_list(data.splits[name], lists_directory, name) for name in ("train", *sizes)}
-        else:
-            lists = split_index(train, sizes, lists_directory, seed)
+        lists = data.splits["train_full"].hold_out(sizes, lists_directory, seed)
     return replace(data, splits={**data.splits, **lists})

@@ -13,7 +13,6 @@ import numpy as np
 
 from spos.data import jpeg
 from spos.data.augmentation import (
-    Augmentation,
     Window,
     centre_window,
     color_matrix,
@@ -21,6 +20,7 @@ from spos.data.augmentation import (
     padded_window,
     random_window,
 )
+from spos.data.preprocessing import Preparation
 
 
 class Scratch:
@@ -34,25 +34,14 @@ class Scratch:
 
 
 class ImageDecoder:
-    """Turns encoded images into normalised ones of one size, by `augmentation` or, without, the centre.
+    """Turns encoded images into normalised ones of one size."""
 
-    Args:
-        mean, std: RGB, 0..255.    crop_ratio: share of the shorter side that the centre shows.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        augmentation: Optional[Augmentation],
-        crop_ratio: float,
-    ) -> None:
+    def __init__(self, preparation: Preparation) -> None:
         cv2.setNumThreads(1)  # images are decoded in several threads; OpenCV's own would only get in their way
-        self.size = size
-        self.augmentation = augmentation
-        self._crop_ratio = crop_ratio
-        self._scale, self._shift = normalisation(mean, std)
+        self.size = preparation.size
+        self._augmentation = preparation.augmentation
+        self._crop_ratio = preparation.crop_ratio
+        self._scale, self._shift = normalisation(preparation.mean, preparation.std)
 
     def decode(self, content: bytes, draws: Sequence[float], out: np.ndarray, scratch: Scratch) -> bool:
         """Write the image to `out` (3, S, S), RGB: as it is if that is uint8, as (x - mean) / std if it is float32.
@@ -62,17 +51,18 @@ class ImageDecoder:
         Args:
             draws: NUM_DRAWS uniform numbers; everything random about the image is a function of them.
         """
-        if self.augmentation is not None and self.augmentation.area is None:
-            pixels = self._padded(content, draws, scratch)
+        augmentation = self._augmentation
+        if augmentation is not None and augmentation.area is None:
+            pixels = self._padded(content, augmentation.pad, draws, scratch)
         else:
             pixels = self._cut(content, draws, scratch)
         if pixels is None:
             return False
-        if self.augmentation is not None and is_mirrored(self.augmentation, draws):
+        if augmentation is not None and is_mirrored(augmentation, draws):
             pixels = cv2.flip(pixels, 1, dst=scratch.other)
-        if self.augmentation is not None and self.augmentation.changes_colors:
+        if augmentation is not None and augmentation.changes_colors:
             mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
-            pixels = cv2.transform(pixels, color_matrix(self.augmentation, mean, draws), dst=scratch.pixels)
+            pixels = cv2.transform(pixels, color_matrix(augmentation, mean, draws), dst=scratch.pixels)
         cv2.split(pixels, scratch.bgr_planes)
         out[...] = scratch.planes
         if out.dtype != np.uint8:
@@ -93,12 +83,13 @@ class ImageDecoder:
         image = jpeg.decode_any(content)
         if image is None:
             return None
-        return self._resize(image, self._window(*image.shape[:2], draws), scratch)
+        height, width = image.shape[:2]
+        return self._resize(image, self._window(height, width, draws), scratch)
 
     def _window(self, height: int, width: int, draws: Sequence[float]) -> Window:
-        if self.augmentation is None:
+        if self._augmentation is None:
             return centre_window(height, width, self.size, self._crop_ratio)
-        return random_window(height, width, self.augmentation, draws)
+        return random_window(height, width, self._augmentation, draws)
 
     def _resize(self, image: np.ndarray, window: Window, scratch: Scratch) -> np.ndarray:
         part = image[window.y : window.y + window.height, window.x : window.x + window.width]
@@ -106,7 +97,7 @@ class ImageDecoder:
             return np.ascontiguousarray(part)
         return cv2.resize(part, (self.size, self.size), scratch.pixels, interpolation=_filter(part.shape, self.size))
 
-    def _padded(self, content: bytes, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
+    def _padded(self, content: bytes, pad: int, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
         """The whole image, its shorter side resized to the input size, padded with black and cut."""
         header = jpeg.read_header(content)
         image = jpeg.decode(content, header, header.height) if header else None
@@ -114,7 +105,7 @@ class ImageDecoder:
         if image is None:
             return None
         height, width = _with_shorter_side(image.shape, self.size)
-        window = padded_window(height, width, self.size, self.augmentation.pad, draws)
+        window = padded_window(height, width, self.size, pad, draws)
         if (height, width) != image.shape[:2]:
             image = cv2.resize(image, (width, height), interpolation=_filter(image.shape, self.size))
         left, top = max(0, window.x), max(0, window.y)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -15,7 +14,7 @@ from spos.core.errors import InputError
 from spos.core.seeds import random_order
 from spos.data.augmentation import DIGITS_AUGMENTATION
 from spos.data.dataset import DataSet
-from spos.data.prepared import is_complete, pack_images, write_prepared
+from spos.data.prepared import encode_png, is_complete, pack_images, write_prepared
 from spos.data.recordio import RecordFile
 
 IMAGE_SIZE = 32
@@ -85,7 +84,7 @@ def split_positions(labels: np.ndarray) -> Dict[str, np.ndarray]:
 
 def _write(folder: Path) -> None:
     images, labels = load_images()
-    record, index = pack_images((_encode_png(image) for image in images), labels)
+    record, index = pack_images((encode_png(np.stack([image] * 3, axis=-1)) for image in images), labels)
     files = {"digits.rec": record, "digits.idx": index.to_bytes()}
     lists = split_positions(labels)
     lists["train_full"] = np.concatenate([lists[name] for name in FULL_TRAINING_SPLITS])
@@ -102,14 +101,6 @@ def _write(folder: Path) -> None:
         "std": STD,
     }
     write_prepared(folder, "digits", files, description)
-
-
-def _encode_png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.stack([image] * 3, axis=-1)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _file_names() -> List[str]:

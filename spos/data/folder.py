@@ -6,15 +6,16 @@ A list (`.lst`) has the form of MXNet's im2rec: index<TAB>label<TAB>path, the pa
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.seeds import random_order
-from spos.data.recordio import check_sizes, draw_lists
+from spos.data.image_list import ImageList, check_sizes, draw_lists
 from spos.runs.files import write_once
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -35,7 +36,7 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, positions: Sequence[int]) -> ImageFolder:
+    def take(self, positions: Union[Sequence[int], np.ndarray]) -> ImageFolder:
         """The images at these positions, in the order of the folder."""
         chosen = np.sort(np.asarray(positions, dtype=np.int64))
         return ImageFolder(
@@ -46,6 +47,59 @@ class ImageFolder:
         """The list as im2rec reads it."""
         rows = zip(self.keys.tolist(), self.labels.tolist(), self.paths)
         return "".join(f"{key}\t{label}\t{path}\n" for key, label, path in rows).encode("utf-8", "surrogateescape")
+
+    @property
+    def where(self) -> str:
+        return self.root
+
+    def digest(self) -> List[int]:
+        """Checksum of the list, number of images."""
+        return [zlib.crc32(self.to_bytes()), len(self)]
+
+    def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
+        """Writes `directory/<name>.lst`."""
+        check_sizes(sizes, len(self), self.root)
+        drawn = draw_lists(len(self), sizes, seed)
+        return {name: self.take(positions).record(directory, name) for name, positions in drawn.items()}
+
+    def record(self, directory: str, name: str) -> ImageFolder:
+        """Writes `directory/<name>.lst`."""
+        write_once(Path(directory) / f"{name}.lst", self.to_bytes())
+        return self
+
+    def open(self) -> FolderSource:
+        return FolderSource(self)
+
+
+class FolderSource:
+    """Files of a folder; its own reader, for nothing stays open."""
+
+    def __init__(self, images: ImageFolder) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def name(self, position: int) -> str:
+        return os.path.join(self._images.root, self._images.paths[position])
+
+    def reader(self) -> FolderSource:
+        return self
+
+    def __enter__(self) -> FolderSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, position: int) -> Tuple[np.ndarray, bytes]:
+        """A file that is gone or cannot be read counts as an empty image."""
+        label = self._images.labels[position : position + 1].astype(np.float32)
+        try:
+            with open(self.name(position), "rb", buffering=0) as file:
+                return label, file.read()
+        except OSError:
+            return label, b""
 
 
 def class_folders(folder: str) -> List[str]:
@@ -115,21 +169,6 @@ def open_folders(train: str, val: str, classes: Sequence[str] = ()) -> Tuple[Ima
                 "take it out"
             )
     return list_folder(train, names), list_folder(val, names), names
-
-
-def split_folder(images: ImageFolder, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageFolder]:
-    """Draw disjoint lists of `sizes` images; the rest is "train". Writes `directory/<name>.lst` like `split_index`."""
-    check_sizes(sizes, len(images), images.root)
-    return {
-        name: record_folder_list(images.take(positions), directory, name)
-        for name, positions in draw_lists(len(images), sizes, seed).items()
-    }
-
-
-def record_folder_list(images: ImageFolder, directory: str, name: str) -> ImageFolder:
-    """Write a list to `directory/<name>.lst`, unless it is there. Raises: InputError if another one is."""
-    write_once(Path(directory) / f"{name}.lst", images.to_bytes())
-    return images
 
 
 def split_by_class(images: ImageFolder, share: float, seed: int) -> Tuple[ImageFolder, ImageFolder]:

@@ -9,27 +9,24 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
-import sys
-import tempfile
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.data.dataset import LISTS_SEED, DataSet
 from spos.data.decoder import normalisation
 from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader, make_loader
-from spos.data.source import summarize_list
+from spos.data.order import Order
 from spos.engine.compat import mx
-from spos.runs.files import write_atomic
+from spos.runs.files import replacing, write_atomic
 from spos.runs.run import PIXELS_FOLDER
 
 DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised; labels (N,)) for every device
@@ -71,10 +68,8 @@ class Pixels:
         return images, labels.as_in_context(ctx)
 
 
-def load_pixels(
-    loader: ImageLoader, mean: Sequence[float], std: Sequence[float], folder: Path, name: str, shared: bool = False
-) -> Pixels:
-    """All images of a loader with `as_pixels`.
+def load_pixels(loader: ImageLoader, folder: Path, name: str, shared: bool = False) -> Pixels:
+    """All images of a loader that prepares them as pixels.
 
     Args:
         folder, name: where they are kept when they take more than MEMORY_SHARE of the available memory, or when
@@ -82,51 +77,39 @@ def load_pixels(
             has to say which they are.
     Raises: InputError if no image can be decoded, or as the loader does.
     """
-    shape = (loader.num_images, 3, loader.input_size, loader.input_size)
+    look = loader.preparation
+    shape = (loader.num_images, 3, look.size, look.size)
     if not shared and np.prod(shape) <= MEMORY_SHARE * available_memory():
         images = np.empty(shape, np.uint8)
         labels = _decode(loader, images, name)
-        return Pixels(images[: len(labels)], labels, mean, std)
+        return Pixels(images[: len(labels)], labels, look.mean, look.std)
     file, labels_file = folder / f"{name}.npy", folder / f"{name}.labels.npy"
     if not labels_file.is_file():
-        with _new_file(file) as temporary:
-            images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            labels = _decode(loader, images, name)
-            images.flush()
+        with replacing(file) as temporary:
+            mapped = np.lib.format.open_memmap(str(temporary), "w+", np.uint8, shape)
+            labels = _decode(loader, mapped, name)
+            mapped.flush()
         content = io.BytesIO()
         np.save(content, labels)
         write_atomic(labels_file, content.getvalue())  # last: it says that the other one is complete
     labels = np.load(labels_file, allow_pickle=False)
-    return Pixels(np.load(file, mmap_mode="r", allow_pickle=False)[: len(labels)], labels, mean, std)
+    return Pixels(np.load(file, mmap_mode="r", allow_pickle=False)[: len(labels)], labels, look.mean, look.std)
 
 
 def _decode(loader: ImageLoader, images: np.ndarray, name: str) -> np.ndarray:
     """Fill `images` from the front with those that can be decoded. Returns their labels."""
     labels: List[np.ndarray] = [np.empty(0, np.float32)]
     done = 0
-    with tqdm(total=loader.num_images, desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
-        for batch, batch_labels in loader.epoch(0):
-            images[done : done + len(batch)] = batch.asnumpy()
-            labels.append(batch_labels.asnumpy())
-            done += len(batch)
-            bar.update(len(batch))
+    with progress_bar(total=loader.num_images, desc=f"decoding {name}", unit="img", leave=True) as bar:
+        for batch in loader.epoch(0):
+            num_images = len(batch.positions)
+            images[done : done + num_images] = batch.images.asnumpy()
+            labels.append(batch.labels.asnumpy())
+            done += num_images
+            bar.update(num_images)
     if not done:
         raise InputError(f"none of the {loader.num_images} images of the list '{name}' can be decoded")
     return np.concatenate(labels)
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[str]:
-    """A temporary name beside `path` that takes its place if nothing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
-    os.close(descriptor)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def available_memory() -> int:
@@ -146,20 +129,21 @@ def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, s
     Args:
         folder: for those that take too much memory, or that other processes of this machine use too (`shared`).
     """
-    loader = make_loader(data, split, options, order_seed=LISTS_SEED, as_pixels=True)
-    look = json.dumps([summarize_list(data.splits[split]), data.input_size, data.crop_ratio, cv2.__version__])
+    loader = make_loader(data, split, options, data.preparation(as_pixels=True), Order(LISTS_SEED))
+    look = json.dumps([data.splits[split].digest(), data.input_size, data.crop_ratio, cv2.__version__])
     name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
-    return load_pixels(loader, data.mean, data.std, folder / PIXELS_FOLDER, name, shared)
+    return load_pixels(loader, folder / PIXELS_FOLDER, name, shared)
 
 
 def load_first_images(data: DataSet, split: str, options: DataOptions, num_images: int) -> Pixels:
     """The first images of `load_images`, or all if there are fewer; no others are decoded."""
     few = replace(options, batch_size=min(options.batch_size, num_images))
     parts, count = [], 0
-    with closing(make_loader(data, split, few, order_seed=LISTS_SEED, as_pixels=True).epoch(0)) as batches:
-        for images, labels in batches:
-            parts.append((images.asnumpy(), labels.asnumpy()))
-            count += len(labels)
+    loader = make_loader(data, split, few, data.preparation(as_pixels=True), Order(LISTS_SEED))
+    with closing(loader.epoch(0)) as batches:
+        for batch in batches:
+            parts.append((batch.images.asnumpy(), batch.labels.asnumpy()))
+            count += len(batch.positions)
             if count >= num_images:
                 break
     images, labels = (np.concatenate(part)[:num_images] for part in zip(*parts))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Tuple
+
+import numpy as np
 
 from spos.data.recordio import Index, read_index
 from spos.engine.compat import mx
@@ -42,7 +45,16 @@ def _description(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def pack_images(contents: Iterable[bytes], labels: Sequence[int]) -> Tuple[bytes, Index]:
+def encode_png(pixels: np.ndarray) -> bytes:
+    """An image (H, W, 3) uint8 RGB as a PNG file, without loss."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def pack_images(contents: Iterable[bytes], labels: Iterable[int]) -> Tuple[bytes, Index]:
     """Encoded images as a record file and its index; the key is the number of the image."""
     with tempfile.TemporaryDirectory(prefix="spos-pack-") as directory:
         idx, rec = Path(directory) / "a.idx", Path(directory) / "a.rec"

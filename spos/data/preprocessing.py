@@ -1,13 +1,38 @@
-"""Preprocessing of images, as inference has to know it."""
+"""Preparation of images: from the file to what the network reads, in a pass and as inference has to know it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from spos.core.errors import InputError
+from spos.data.augmentation import Augmentation
 
 Triple = Tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What becomes of an encoded image.
+
+    Args:
+        size: height and width of what comes out.
+        mean, std: RGB, 0..255; what comes out is (RGB - mean) / std.
+        crop_ratio: share of the shorter side that the centre shows, without augmentation.
+        augmentation: for training. None: the centre of the image.
+        as_pixels: 8-bit pixels as decoded, without normalising.
+    """
+
+    size: int
+    mean: Triple
+    std: Triple
+    crop_ratio: float
+    augmentation: Optional[Augmentation] = None
+    as_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 < self.crop_ratio <= 1:
+            raise ValueError(f"expected size >= 1 and 0 < crop_ratio <= 1, got {self.size} and {self.crop_ratio}")
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,11 @@ class Preprocessing:
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)
+
+    @property
+    def preparation(self) -> Preparation:
+        """Of images to be classified."""
+        return Preparation(self.input_size, self.mean, self.std, self.crop_ratio)
 
 
 def _triple(values: Any) -> Triple:

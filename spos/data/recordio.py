@@ -5,27 +5,31 @@ subset, which is how training, BN-update, search-validation and test images are 
 
 MXNet's own `ImageRecordIter` must never be given such a subset: it takes everything up to the next listed offset
 as one record, so it also yields the images that were left out, and can run for ever (measured, 1.9.1).
-`spos.data.source` therefore reads the records itself.
+A loader therefore reads the records itself.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.core.seeds import random_order
-from spos.runs.files import write_atomic, write_once
+from spos.data.image_list import ImageList, check_sizes, draw_lists
+from spos.runs.files import write_once
+
+Positions = Union[Sequence[int], np.ndarray]
 
 _MAGIC = 0xCED7230A
 _WORD = struct.Struct("<II")  # magic, then 3 bits of part flag and 29 bits of length
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)  # a record is split wherever its bytes happen to contain the magic number
-_NEXT_PARTS = {_WHOLE: (), _FIRST: (_MIDDLE, _LAST), _MIDDLE: (_MIDDLE, _LAST), _LAST: ()}
+_Flags = Tuple[int, ...]
+_NEXT_PARTS: Mapping[int, _Flags] = {_WHOLE: (), _FIRST: (_MIDDLE, _LAST), _MIDDLE: (_MIDDLE, _LAST), _LAST: ()}
 _IMAGE_HEADER = struct.Struct("<IfQQ")  # number of extra labels, label, image id, second id
 _RECORD_START = struct.Struct("<IIIfQQ")  # both
 
@@ -36,6 +40,36 @@ class RecordFile:
 
     rec: str
     idx: str
+
+    def __len__(self) -> int:
+        return len(read_index(self.idx))
+
+    @property
+    def where(self) -> str:
+        return self.idx
+
+    def digest(self) -> List[int]:
+        """Checksum of the index, bytes of the record file."""
+        return [zlib.crc32(Path(self.idx).read_bytes()), os.path.getsize(self.rec)]
+
+    def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
+        """Writes `directory/<name>.idx`."""
+        index = read_index(self.idx)
+        check_sizes(sizes, len(index), self.idx)
+        drawn = {name: index.take(positions) for name, positions in draw_lists(len(index), sizes, seed).items()}
+        return {name: self._write(lines.to_bytes(), directory, name) for name, lines in drawn.items()}
+
+    def record(self, directory: str, name: str) -> RecordFile:
+        """Copies the index to `directory/<name>.idx`."""
+        return self._write(Path(self.idx).read_bytes(), directory, name)
+
+    def open(self) -> RecordSource:
+        return RecordSource(self)
+
+    def _write(self, index: bytes, directory: str, name: str) -> RecordFile:
+        path = Path(directory) / f"{name}.idx"
+        write_once(path, index)
+        return RecordFile(self.rec, str(path))
 
 
 @dataclass(frozen=True)
@@ -48,7 +82,7 @@ class Index:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def take(self, positions: Sequence[int]) -> Index:
+    def take(self, positions: Positions) -> Index:
         """Return the lines at these positions, kept in file order."""
         chosen = np.sort(np.asarray(positions, dtype=np.int64))
         return Index(self.keys[chosen], self.offsets[chosen])
@@ -96,16 +130,6 @@ def _first_bad_line(path: str, text: bytes) -> str:
         if len(fields) != 2 or not all(field.isdigit() and int(field) < 2**63 for field in fields):
             return f"{path}, line {number}: expected 'key<TAB>offset' (two whole numbers), got {line[:60]!r}"
     return f"{path}: expected 'key<TAB>offset' (two whole numbers) on every line"
-
-
-def count_images(file: RecordFile) -> int:
-    """Return how many images the index lists, without looking at the `.rec`."""
-    return len(read_index(file.idx))
-
-
-def check(file: RecordFile) -> int:
-    """Check a record file as `open_index` does and return the number of images."""
-    return len(open_index(file))
 
 
 def open_index(file: RecordFile) -> Index:
@@ -168,7 +192,8 @@ class RecordReader:
         Raises: InputError if no whole record is there.
         """
         parts: List[bytes] = []
-        position, expected = offset, (_WHOLE, _FIRST)
+        position = offset
+        expected: _Flags = (_WHOLE, _FIRST)
         while expected:
             header = self._pread(_WORD.size, position, offset)
             magic, word = _WORD.unpack(header)
@@ -229,49 +254,56 @@ def _unpack_payload(payload: bytes) -> Tuple[np.ndarray, bytes]:
     return np.frombuffer(content[: 4 * num_labels], np.float32), content[4 * num_labels :]
 
 
-def write_index_subset(source_idx: str, positions: Sequence[int], target_idx: str) -> None:
-    """Write the lines of `source_idx` at these positions (0 = first image in the file) to `target_idx`, atomically."""
-    write_atomic(Path(target_idx), read_index(source_idx).take(positions).to_bytes())
+class RecordSource:
+    """Images of a record file that its index lists."""
+
+    def __init__(self, file: RecordFile) -> None:
+        self.file = file
+        self.index = open_index(file)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def name(self, position: int) -> str:
+        key, offset = self.index.keys[position], self.index.offsets[position]
+        return f"{self.file.rec}: image with key {key} (byte {offset})"
+
+    def reader(self) -> RecordSourceReader:
+        return RecordSourceReader(self)
 
 
-def split_index(file: RecordFile, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, RecordFile]:
-    """Draw disjoint lists of `sizes` images, e.g. {"bn": 20000, "search_val": 50000}; the rest is "train".
+class RecordSourceReader:
+    """An open record file."""
 
-    Writes `directory/<name>.idx`, each in file order; the same index, sizes and seed give the same bytes everywhere.
-    Lists that are already there are the record of a run: they are kept if equal and never replaced.
+    def __init__(self, source: RecordSource) -> None:
+        self._offsets = source.index.offsets
+        self._reader = RecordReader(source.file.rec)
 
-    Raises: InputError if no training image is left, or the directory holds lists drawn otherwise.
+    def __enter__(self) -> RecordSourceReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def read(self, position: int) -> Tuple[np.ndarray, bytes]:
+        """Raises: InputError if the record is damaged."""
+        return self._reader.read_image(int(self._offsets[position]))
+
+
+def find_labels(file: RecordFile) -> np.ndarray:
+    """The labels (N,) int64 of all listed images of a record file, in file order; a few microseconds each.
+
+    Raises: InputError if an image has several, or one that is not a whole number from 0.
     """
-    index = read_index(file.idx)
-    check_sizes(sizes, len(index), file.idx)
-    lists: Dict[str, RecordFile] = {}
-    for name, positions in draw_lists(len(index), sizes, seed).items():
-        path = Path(directory) / f"{name}.idx"
-        write_once(path, index.take(positions).to_bytes())
-        lists[name] = RecordFile(file.rec, str(path))
-    return lists
-
-
-def draw_lists(num_images: int, sizes: Mapping[str, int], seed: int) -> Dict[str, np.ndarray]:
-    """Positions of disjoint random lists of `sizes`; the rest is "train"."""
-    order = random_order(num_images, seed)
-    ends = np.cumsum(list(sizes.values()))
-    return dict(zip([*sizes, "train"], np.split(order, ends)))
-
-
-def record_list(file: RecordFile, directory: str, name: str) -> RecordFile:
-    """Copy a list to `directory/<name>.idx`, unless it is there already. Raises InputError if another one is."""
-    path = Path(directory) / f"{name}.idx"
-    write_once(path, Path(file.idx).read_bytes())
-    return RecordFile(file.rec, str(path))
-
-
-def check_sizes(sizes: Mapping[str, int], num_images: int, source: str) -> None:
-    """Raise InputError unless lists of these sizes leave an image to train on."""
-    wrong = {name: size for name, size in sizes.items() if size < 1 or name == "train"}
-    if wrong:
-        raise InputError(f"cannot hold out {wrong}: list sizes are at least 1, and 'train' is what is left")
-    if sum(sizes.values()) >= num_images:
+    source = file.open()
+    labels = np.empty(len(source), dtype=np.float64)
+    with RecordReader(file.rec) as reader:
+        for position, offset in enumerate(source.index.offsets.tolist()):
+            found = reader.read_label(offset)
+            labels[position] = found[0] if len(found) == 1 else np.nan
+    wrong = np.flatnonzero(~((labels >= 0) & (labels == np.floor(labels))))
+    if wrong.size:
         raise InputError(
-            f"{source} lists {num_images} images; holding out {dict(sizes)} leaves none to train on. Hold out fewer"
+            f"{source.name(wrong[0])} has label {labels[wrong[0]]:g}, expected one whole number from 0 for each image"
         )
+    return labels.astype(np.int64)

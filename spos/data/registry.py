@@ -1,10 +1,10 @@
-"""Which images the data flags mean: one function for each value of `--dataset`."""
+"""Data sets by the flags: one function for each value of `--dataset`, and the held-out lists of a run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
 
 from spos.core.errors import InputError
 from spos.data.augmentation import LARGE_IMAGE
@@ -23,13 +23,13 @@ from spos.data.dataset import (
 from spos.data.digits import prepare_digits
 from spos.data.flags import DataOptions
 from spos.data.folder import class_folders
+from spos.data.image_list import check_sizes
 from spos.data.preprocessing import Preprocessing
-from spos.data.recordio import RecordFile, check_sizes
-from spos.data.source import count_listed, find_labels, summarize_list
-from spos.engine.cluster import Cluster
+from spos.data.recordio import RecordFile, find_labels
 from spos.engine.compat import import_gluoncv
-from spos.space.flags import SpaceOptions, space_of
-from spos.space.space import SearchSpace, parse_choices
+
+if TYPE_CHECKING:
+    from spos.engine.cluster import Cluster
 
 MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
 
@@ -224,13 +224,13 @@ def open_data(options: DataOptions) -> DataSet:
     )
     if "train" not in data.splits:
         train = data.splits["train_full"]
-        check_sizes(held_out_sizes(data, options), count_listed(train), getattr(train, "idx", "") or train.root)
+        check_sizes(held_out_sizes(data, options), len(train), train.where)
     return data
 
 
 def held_out_sizes(data: DataSet, options: DataOptions) -> Dict[str, int]:
     """How many training images each list takes: as many as the flags say, or a tenth up to the published sizes."""
-    tenth = max(1, count_listed(data.splits["train_full"]) // 10)
+    tenth = max(1, len(data.splits["train_full"]) // 10)
     return {
         "bn": options.update_bn_images or min(tenth, MAX_BN_IMAGES),
         "search_val": options.holdout or min(tenth, MAX_HOLDOUT),
@@ -245,21 +245,10 @@ def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
 
 def check_same_lists(data: DataSet, cluster: Cluster) -> None:
     """Raise InputError on a worker whose image files are not those of worker 0."""
-    own = {name: summarize_list(images) for name, images in sorted(data.splits.items())}
+    own = {name: images.digest() for name, images in sorted(data.splits.items())}
     for name, content in cluster.share_json(own).items():
         if own.get(name) != content:
             raise InputError(
                 f"worker {cluster.rank} has other images in its list '{name}' of {data.name} than worker 0: copy the "
                 "images to all machines"
             )
-
-
-def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
-    """The search space of the flags, for these images."""
-    return replace(space_of(options), **fit_to_data(options, data))
-
-
-def fit_to_data(options: SpaceOptions, data: DataSet) -> Dict[str, Any]:
-    """The fields of a space that depend on the images."""
-    strides = parse_choices(options.strides, "--strides") if options.strides else data.strides
-    return {"strides": strides, "input_size": data.input_size, "num_classes": data.num_classes}

@@ -7,14 +7,13 @@ anything is negative.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Dict, Mapping, Tuple, Type
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.deploy.flags import PERCENTILE
 from spos.engine.compat import mx
 
@@ -118,7 +117,7 @@ class EntropyCollector(Collector):
         self._histograms[name] = counts, edges, low, high, threshold
 
     def _progress(self):
-        return tqdm(self._ends, desc="entropy", unit="tensor", disable=not sys.stderr.isatty(), leave=False)
+        return progress_bar(self._ends, desc="entropy", unit="tensor")
 
     def _range(self, name: str) -> Tuple[float, float]:
         if self._ends[name] == (0, 0):

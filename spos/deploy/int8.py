@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, List, Mapping, Optional
 
 import numpy as np
-from tqdm import tqdm
 
+from spos.core.progress import progress_bar
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.pixels import Pixels, load_first_images, load_images
@@ -70,6 +69,8 @@ def quantize_subnet(maker: Format, names: Iterable[str], images: Images, options
     }
     if options.calibration != BEST:
         return Quantized(networks[options.calibration], options.calibration, {})
+    if images.held_out is None:
+        raise ValueError("the best calibration is that of the best accuracy on held-out images; none were loaded")
     tried = {name: accuracy(one.logits, images.held_out, name) for name, one in networks.items()}
     best = max(CALIBRATIONS, key=lambda name: tried[name].top1_hits)
     return Quantized(networks[best], best, tried)
@@ -78,5 +79,5 @@ def quantize_subnet(maker: Format, names: Iterable[str], images: Images, options
 def accuracy(logits: Logits, images: Pixels, what: str) -> Accuracy:
     """Of a network from NumPy to NumPy, with a progress bar."""
     batches, count = images.batches(BATCH, [mx.cpu()]), -(-images.num_images // BATCH)
-    bar = tqdm(batches, f"accuracy, {what}", count, unit="batch", disable=not sys.stderr.isatty())
+    bar = progress_bar(batches, desc=f"accuracy, {what}", total=count, unit="batch", leave=True)
     return evaluate(lambda batch: mx.nd.array(logits(batch.asnumpy())), bar)

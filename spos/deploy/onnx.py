@@ -8,22 +8,22 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-import sys
 import tempfile
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration
 from spos.deploy.model_info import ModelInfo
 from spos.engine.compat import mx, num_threads
-from spos.engine.parameters import CLASSIFIER
+from spos.engine.parameters import CLASSIFIER, INPUT, structural_names
+from spos.space.names import readers_of
 
-INPUT, OUTPUT = "data", "logits"
+OUTPUT = "logits"
 
 OPSET, IR_VERSION = 13, 8  # what MXNet's exporter speaks; runtimes since 2021 read it
 
@@ -37,7 +37,7 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
     """
     onnx = import_library("onnx")
     size = info.preprocessing.input_size
-    own_names = {parameter.name: own for own, parameter in net._collect_params_with_prefix().items()}
+    own_names = structural_names(net)
     arrays = {parameter.name: parameter.data() for parameter in net.collect_params().values()}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
@@ -144,7 +144,7 @@ class _Reader:
     def __init__(self, batches: Sequence[np.ndarray]) -> None:
         self._batches = batches
         self._pending: Iterator[np.ndarray] = iter(())
-        self._bar = tqdm(total=len(batches), desc="calibrating", unit="batch", disable=not sys.stderr.isatty())
+        self._bar = progress_bar(total=len(batches), desc="calibrating", unit="batch", leave=True)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -160,14 +160,7 @@ class _Reader:
 
 def _reading(model: Any, exclude: Sequence[str]) -> List[str]:
     """Names of the nodes that read a parameter of an excluded layer."""
-    names: List[str] = []
-    for prefix in exclude:
-        layer = prefix.rstrip(".") + "."
-        found = [node.name for node in model.graph.node if any(name.startswith(layer) for name in node.input)]
-        if not found:
-            raise InputError(f"no layer of the network is called {prefix!r}; layers are named as in .params files")
-        names += found
-    return names
+    return readers_of([(node.name, node.input) for node in model.graph.node], exclude, "network")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What an exported network sees on images: the most probable classes of each, with their names."""
+"""Predictions of an exported network on images: the most probable classes of each, with their names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spos.core.errors import InputError
 from spos.core.tables import Column, Table
 from spos.data.folder import IMAGE_SUFFIXES, ImageFolder, image_names
 from spos.data.loader import ImageLoader
+from spos.data.order import Order
 from spos.deploy.exported import ExportedModel
 
 COLUMNS = (Column("image"), Column("rank"), Column("class"), Column("label"), Column("probability", spec=".2%"))
@@ -64,22 +65,18 @@ def predict(
         top: classes of each image; fewer if there are fewer.    num_workers: threads that decode.
     Raises: InputError if a logit is not finite.
     """
-    images = model.info.preprocessing
-    numbers = np.arange(len(paths))  # as labels, which come back with the images that could be decoded
     loader = ImageLoader(
-        ImageFolder("", numbers, numbers, tuple(paths)),
+        ImageFolder("", np.arange(len(paths)), np.zeros(len(paths), np.int64), tuple(paths)),
+        model.info.preprocessing.preparation,
+        Order(),
         batch_size,
-        images.input_size,
-        len(paths),
-        images.mean,
-        images.std,
-        crop_ratio=images.crop_ratio,
-        num_workers=num_workers,
+        num_workers,
+        num_classes=1,  # what the images show is not known
         max_bad_images=len(paths),
     )
-    for batch, positions in loader.epoch(0):
-        logits = model(batch.asnumpy())
-        for position, row in zip(positions.asnumpy().astype(int).tolist(), logits):
+    for batch in loader.epoch(0):
+        logits = model(batch.images.asnumpy())
+        for position, row in zip(batch.positions.tolist(), logits):
             if not np.isfinite(row).all():
                 raise InputError(f"{model.path} gives logits that are not finite for {paths[position]}")
             yield Prediction(_printable(paths[position]), _ranked(model, row, top))

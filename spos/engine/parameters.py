@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
-from spos.runs.files import PathLike, read_json, sync_directory
+from spos.runs.files import PathLike, read_json, replacing
 from spos.space.names import ORIGINAL_PERMUTATION, has_selectors, without_selectors
 
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
@@ -22,20 +21,12 @@ INPUT = "data"  # what `export` calls the input of a network with one input
 
 def save_arrays(path: PathLike, arrays: Mapping[str, Any]) -> None:
     """Write named NDArrays in MXNet's own format, atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        mx.nd.save(str(temporary), dict(arrays))
-        _sync_file(temporary)
-        mx.nd.load(str(temporary))  # MXNet does not see that the last bytes found no room on a full disk
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            mx.nd.save(str(temporary), dict(arrays))
+            mx.nd.load(str(temporary))  # MXNet does not see that the last bytes found no room on a full disk
     except mx.base.MXNetError as error:
         raise OSError(f"cannot write {path}: {engine_reason(error)}") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-    sync_directory(path.parent)
 
 
 def load_arrays(path: PathLike) -> Dict[str, Any]:
@@ -67,6 +58,11 @@ def load_named_arrays(path: PathLike) -> Dict[str, Any]:
     if not isinstance(arrays, dict):
         raise InputError(f"{path} holds arrays without names, so it is no parameter file")
     return {re.sub(r"^(arg|aux):", "", name): value for name, value in arrays.items()}
+
+
+def structural_names(net: mx.gluon.Block) -> Dict[str, str]:
+    """What every parameter is called in files, by its name in graphs."""
+    return {parameter.name: own for own, parameter in net._collect_params_with_prefix().items()}
 
 
 def parameters_of(net: mx.gluon.Block) -> Dict[str, Any]:
@@ -132,14 +128,6 @@ def check_shapes(path: PathLike, given: Shapes, own: Shapes) -> None:
             f"{path} belongs to another network: {len(differing)} parameters differ, the first is {name} "
             f"(file: {there}; network: {here}). Was it trained in another space?"
         )
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(str(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load_symbol(path: PathLike) -> mx.sym.Symbol:

@@ -7,9 +7,10 @@ import json
 import os
 import re
 import tempfile
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Match, Union
+from typing import Any, Iterator, Match, Union
 
 from spos.core.errors import InputError
 
@@ -29,21 +30,27 @@ def write_once(path: Path, data: bytes) -> None:
 
 
 def write_atomic(path: PathLike, content: Union[str, bytes]) -> None:
-    """Write a whole file or none: to a temporary name beside it, flushed to disk, then renamed."""
+    """Write a whole file or none."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """A temporary name beside `path` to write to: flushed to disk and renamed, or removed if anything fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    os.close(descriptor)
+    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary.exists():
+            temporary.unlink()
         raise
     sync_directory(path.parent)
 
@@ -72,6 +79,10 @@ def check_output(path: PathLike) -> None:
 
 def sync_directory(path: PathLike) -> None:
     """Make renames inside a directory survive a power cut."""
+    _sync(path)
+
+
+def _sync(path: PathLike) -> None:
     descriptor = os.open(str(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn
 from spos.runs.files import PathLike, write_atomic
 
 
@@ -31,11 +30,7 @@ def read_rows(path: PathLike) -> List[Dict[str, Any]]:
             raise InputError(f"{path} line {number} is damaged; remove the line to go on")
         rows.append(row)
     if rest:
-        print(
-            f"warning: {path}: the last line was cut short when the program was killed; it is left out",
-            file=sys.stderr,
-            flush=True,
-        )
+        warn(f"{path}: the last line was cut short when the program was killed; it is left out")
     return rows
 
 
@@ -66,7 +61,7 @@ class Journal:
             self.path.unlink()
         self.rows = []
 
-    def keep(self, condition) -> None:
+    def keep(self, condition: Callable[[Dict[str, Any]], bool]) -> None:
         """Drop the rows for which `condition(row)` is false, from the file too."""
         kept = [row for row in self.rows if condition(row)]
         if len(kept) < len(self.rows):

@@ -1,4 +1,4 @@
-"""Files that programs write and read: JSON records, architecture files, run directories. Nothing is pickled."""
+"""Run directories: the names of their files, their `config.json`, and what a run may go on with."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class RunDirectory:
 
     def flags(self, group: Type[Group]) -> Group:
         """A group of flags as the run recorded it; flags that are newer than the run have their defaults."""
-        known = {item.name for item in fields(group)} & set(self.options)  # type: ignore[arg-type]
+        known = {item.name for item in fields(group)} & set(self.options)  # type: ignore[arg-type]  # a dataclass
         return group(**{name: self.options[name] for name in known})
 
 
@@ -180,4 +180,4 @@ def open_run_directory(path: PathLike) -> RunDirectory:
     if config["program"] == SEARCHING:
         return RunDirectory(path, SEARCH_RUN, config)
     kinds = {SUPERNET: SUPERNET_RUN, SUBNET: SUBNET_RUN}
-    return RunDirectory(path, kinds.get(options.get("model"), NETWORK_RUN), config)
+    return RunDirectory(path, kinds.get(str(options.get("model")), NETWORK_RUN), config)

@@ -1,15 +1,15 @@
-"""Drawing uniformly from the architectures whose cost lies between limits, without drawing and rejecting."""
+"""The exact sampler: uniform over the architectures whose cost lies between limits, without drawing and rejecting."""
 
 from __future__ import annotations
 
 from collections import Counter
 from copy import copy
-from typing import Dict, List, Optional, Sequence, Tuple, Type
+from typing import List, Mapping, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.sampling.limits import MILLION, Limit
+from spos.sampling.limits import MILLION, Limit, Parts
 from spos.sampling.tilting import Tilt
 from spos.space.cost import NANOSECONDS_PER_MS, Cost
 
@@ -52,7 +52,7 @@ class ConstrainedSampler:
 
     def __init__(
         self,
-        fixed: Cost,
+        fixed: Parts,
         costs: Sequence[np.ndarray],
         limits: Sequence[Limit],
         window: Optional[Tuple[float, float]] = None,
@@ -177,7 +177,7 @@ class ConstrainedSampler:
             ways.insert(0, total)
         return ways
 
-    def _repeats(self, index: int) -> Dict[int, float]:
+    def _repeats(self, index: int) -> Mapping[int, float]:
         """For every step of a choice block how many choices take it."""
         steps = self._steps[index].tolist()
         if not self._tilt.weights:

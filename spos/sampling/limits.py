@@ -1,17 +1,18 @@
-"""What an architecture may cost at most and at least, and whether any architecture can be that small."""
+"""Limits on what an architecture costs, and whether any architecture can be that small."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, NANOSECONDS_PER_MS, AnyCost, score
+from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL, NANOSECONDS_PER_MS, AnyCost
 
 MILLION = 1e6
+Parts = Union[Sequence[Any], np.ndarray]  # of a cost: MACs, params, nanoseconds; or arrays of them
 Bounds = Tuple[Optional[float], Optional[float]]  # of FLOPs and of params
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _BOUNDS = re.compile(rf"flops-{_NUMBER}(?:-params-{_NUMBER})?|params-{_NUMBER}")
@@ -33,14 +34,14 @@ class Limit:
     lower: float = float("-inf")
     scale: float = 1.0
 
-    def value(self, cost: Sequence[Any]) -> Any:
+    def value(self, cost: Parts) -> Any:
         """The weighted sum of a cost, or of an array of them for each part."""
         if len(cost) < len(self.weights):
             raise ValueError(f"{self.name} is limited, but a cost of {len(cost)} parts does not tell it")
         return sum(weight * part for weight, part in zip(self.weights, cost))
 
-    def keeps(self, cost: Sequence[Any]) -> bool:
-        """Whether a cost lies within the bounds, or on one."""
+    def keeps(self, cost: Parts) -> Any:
+        """Whether a cost lies within the bounds, or on one; of arrays an array."""
         value = self.value(cost)
         return (value >= self.lower) & (value <= self.upper)
 
@@ -59,14 +60,14 @@ def limits_in_millions(upper: Bounds, lower: Bounds) -> Tuple[Limit, ...]:
     """Limits on FLOPs and params from (FLOPs, params) in millions, None for no bound. Raises InputError if crossed."""
     limits = []
     for i, (name, weights) in enumerate((("FLOPs", (1,)), ("params", (0, 1)))):
-        low, high = (None if bounds[i] is None else round(bounds[i] * MILLION, 3) for bounds in (lower, upper))
+        low, high = lower[i], upper[i]
         if low is None and high is None:
             continue
-        infinity = float("inf")
-        high, low = infinity if high is None else high, -infinity if low is None else low
-        if low > high:
-            raise InputError(f"the lower limit of {name}, {lower[i]:g} M, is above the upper one, {upper[i]:g} M")
-        limits.append(Limit(name, "M", weights, high, low, MILLION))
+        most = float("inf") if high is None else round(high * MILLION, 3)
+        least = float("-inf") if low is None else round(low * MILLION, 3)
+        if least > most:
+            raise InputError(f"the lower limit of {name}, {low:g} M, is above the upper one, {high:g} M")
+        limits.append(Limit(name, "M", weights, most, least, MILLION))
     return tuple(limits)
 
 
@@ -77,8 +78,8 @@ def parse_bounds(text: str, flag: str) -> Bounds:
         raise InputError(
             f"{flag} '{text}' is not of the form flops-330-params-5.0, flops-330 or params-5.0 (numbers are millions)"
         )
-    macs, params, params_alone = match.groups() if match else (None, None, None)
-    return tuple(float(text or 0) or None for text in (macs, params or params_alone))
+    macs, with_macs, alone = match.groups() if match else (None, None, None)
+    return float(macs or 0) or None, float(with_macs or alone or 0) or None
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,12 @@ class Constraints:
         """All limits that are set."""
         model = COMPARISON_MODELS[self.comparison_model]
         ratio = "x of " + self.comparison_model
-        candidates = (
+        candidates: Tuple[Tuple[str, str, Tuple[float, ...], Optional[float]], ...] = (
             ("FLOPs", ratio, (1 / model.macs,), self.flop_max),
             ("params", ratio, (0.0, 1 / model.params), self.param_max),
             ("combined score", "", (0.5 / model.macs, 0.5 / model.params), self.score_max),
         )
-        limits = [Limit(*values, upper=upper) for *values, upper in candidates if upper is not None]  # type: ignore
+        limits = [Limit(name, unit, weights, upper) for name, unit, weights, upper in candidates if upper is not None]
         limits += limits_in_millions((self.flop_max_m, self.param_max_m), (None, None))
         if self.latency_max_ms is not None:
             upper = round(self.latency_max_ms * NANOSECONDS_PER_MS, 3)
@@ -113,7 +114,7 @@ class Constraints:
         """Whether a cost keeps every limit. A cost that equals a limit keeps it."""
         return all(limit.keeps(cost) for limit in self.limits())
 
-    def check_reachable(self, fixed: Sequence[int], costs: Sequence[np.ndarray]) -> None:
+    def check_reachable(self, fixed: Parts, costs: Sequence[np.ndarray]) -> None:
         """Raise InputError if some limit is below the smallest reachable cost, naming that cost.
 
         Args:
@@ -128,9 +129,6 @@ class Constraints:
                     f"no architecture of this space has {limit}; the smallest reachable is "
                     + f"{smallest / limit.scale:.6g} {limit.unit}".rstrip()
                 )
-
-    def combined_score(self, cost: AnyCost) -> float:
-        return score(cost, self.comparison_model).combined
 
 
 def limit_or_none(value: float) -> Optional[float]:

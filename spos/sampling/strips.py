@@ -1,4 +1,4 @@
-"""Sampling under limits while a supernet is trained: independently, or walking through the plane of costs.
+"""Strips of the plane of costs: sampling under limits while a supernet is trained, independently or walking through.
 
 The published project let a pool of architectures evolve through strips of the FLOPs-params plane, so that training
 covers the plane evenly and not where most architectures are. The walk here visits cells of the same strips, and every
@@ -16,10 +16,11 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import MILLION, Limit
-from spos.sampling.warm_up import SamplingPolicy
+from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.cost import Cost, cost_table
 from spos.space.space import Architecture, SearchSpace
 
+METHODS = ("random", "evolution")
 NUM_STRIPS = 7  # of FLOPs between the limits, as published
 NUM_PARAM_CELLS = 4  # of params in every strip, as published
 STEPS_PER_WALK = 1000  # where the steps of an epoch are not known
@@ -233,7 +234,7 @@ def _last_change(policy: SamplingPolicy) -> int:
 class CheckedPolicy:
     """A policy whose draws are counted a second way. Raises RuntimeError at the first difference."""
 
-    policy: Callable[[int, int, np.random.Generator], Architecture]
+    policy: Policy
     space: SearchSpace
     count: Callable[[Architecture], Cost]
 

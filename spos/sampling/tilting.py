@@ -1,4 +1,4 @@
-"""Making architectures that keep a limit common, and undoing the preference when one is drawn.
+"""Tilting: architectures that keep a limit are made common, and the preference is undone when one is drawn.
 
 Where few architectures are below a limit, most draws break it. So a choice is given the weight exp(-multiplier x its
 part of the limited cost), which makes cheap architectures as common as they have to be for the mean to meet the limit,
@@ -15,7 +15,7 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
-from spos.sampling.limits import Limit
+from spos.sampling.limits import Limit, Parts
 
 NUM_SWEEPS = 12  # over all limits; the multipliers need not be exact, they decide time alone
 NUM_HALVINGS = 30  # of the range of a multiplier
@@ -48,12 +48,13 @@ class Tilt:
         if not any(multipliers):
             return cls(tuple(limits), tuple(multipliers), ())
         exponents = [
-            sum(multiplier * limit.value(block.T) for limit, multiplier in zip(limits, multipliers)) for block in blocks
+            np.sum([multiplier * limit.value(block.T) for limit, multiplier in zip(limits, multipliers)], axis=0)
+            for block in blocks
         ]
         weights = tuple(np.exp(exponent.min() - exponent) for exponent in exponents)
         return cls(tuple(limits), tuple(multipliers), weights)
 
-    def chance(self, cost: Sequence[Any]) -> Any:
+    def chance(self, cost: Parts) -> Any:
         """With which chance a draw of this cost, or of arrays of costs, that keeps the limits is to be kept."""
         exponent = 0.0
         for limit, multiplier in zip(self.limits, self.multipliers):

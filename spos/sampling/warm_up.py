@@ -1,12 +1,19 @@
-"""Drawing the architectures of training steps: uniformly, with the warm-up of channel choices."""
+"""The warm-up of channel choices, and uniform draws of the architectures of training steps with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from spos.space.space import Architecture, SearchSpace
+
+
+class Policy(Protocol):
+    """Draws the architecture of a training step; steps are counted in their epoch, and both from 0."""
+
+    def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Architecture: ...
 
 
 def warm_up_lowest_choice(space: SearchSpace, epochs_since_start: int) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from tqdm import tqdm
-
 from spos.core.executors import open_executor
+from spos.core.progress import progress_bar
 from spos.data.pixels import remove_images
 from spos.engine.compat import threads_of_each
 from spos.runs.journal import Journal
-from spos.scoring.job import TrainedSupernet, load_job_images, score
+from spos.scoring.job import load_job_images, score
+from spos.scoring.trained import TrainedSupernet
 from spos.space.space import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "supernets.jsonl"
@@ -40,7 +39,7 @@ def score_all(
         for name in dict.fromkeys(name for name, _ in wanted):
             load_job_images(jobs[name])
     out: Dict[Future, Tuple[str, Architecture]] = {}
-    bar = tqdm(total=len(wanted), desc="scores", unit="arch", disable=not sys.stderr.isatty(), leave=False)
+    bar = progress_bar(total=len(wanted), desc="scores", unit="arch")
     with bar, open_executor(num_jobs, threads_of_each(num_jobs)) as executor:
         while wanted or out:
             while wanted and len(out) < num_jobs:

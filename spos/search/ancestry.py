@@ -1,4 +1,4 @@
-"""Which architectures the children of a recorded search descend from.
+"""Ancestry: the architectures that the children of a recorded search descend from.
 
 A history says nothing of parents, so that equal searches write equal files. But the decisions of a search depend on its
 seed and the recorded scores alone: run again from the start with those scores, it breeds the same children, and says
@@ -8,17 +8,16 @@ of whom. What it asks for is compared with the history, so a search of another v
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.runs.run import RunDirectory
-from spos.search.evolution import Lineage
+from spos.search.breeder import Lineage
+from spos.search.evolution import drive
 from spos.search.flags import ConstraintOptions, SearchOptions, initial_architectures, make_domain, make_search
-from spos.search.history import SEED_FILE, Row, is_complete
+from spos.search.history import SEED_FILE, Row, fitness_of, is_complete
 from spos.space.flags import space_of_run
 from spos.space.space import Architecture, architecture_of
-
-RANDOM = "random"  # of --search-mode: nobody has parents
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Ancestry:
         """The line that leads to a row over the fitter parent each time, from a fresh sample on."""
         line = [number]
         while self.parents[line[-1]]:
-            line.append(max(self.parents[line[-1]], key=lambda parent: (_fitness(self.rows[parent]), -parent)))
+            line.append(max(self.parents[line[-1]], key=lambda parent: (fitness_of(self.rows[parent]), -parent)))
         return line[::-1]
 
 
@@ -55,30 +54,27 @@ def replay(run: RunDirectory, rows: Sequence[Row]) -> Ancestry:
     Raises: InputError if it cannot be run, or does not ask for what the history has.
     """
     options, space = run.flags(SearchOptions), space_of_run(run)
+    if space is None:
+        raise InputError(f"{run.path} is no run of a search: its config.json tells no space")
     domain = make_domain(space, options, run.flags(ConstraintOptions))
     seeds = [row for row in run.rows(SEED_FILE) if is_complete(row)]
-    lineage = Lineage()
+    lineage: Lineage = {}
     search = make_search(domain, options, run.options["seed"], initial_architectures(seeds, domain, options), lineage)
     numbers = {architecture_of(row): number for number, row in enumerate(rows)}
     asked: List[Architecture] = []
-    generation = next(search, None)
-    while generation is not None:
-        asked += generation
+
+    def recorded(generation: List[Architecture]) -> Optional[List[float]]:
+        """Fitness of a generation; None from where the history ends."""
+        asked.extend(generation)
         if not all(architecture in numbers for architecture in generation):
-            break
-        try:
-            generation = search.send([_fitness(rows[numbers[architecture]]) for architecture in generation])
-        except StopIteration:
-            break
+            return None
+        return [fitness_of(rows[numbers[architecture]]) for architecture in generation]
+
+    drive(search, recorded)
     if asked[: len(rows)] != [architecture_of(row) for row in rows]:
         raise InputError(f"the search in {run.path} asks for other architectures now than it recorded")
     return Ancestry(rows, {number: _parents(lineage, a, numbers) for a, number in numbers.items()})
 
 
 def _parents(lineage: Lineage, architecture: Architecture, numbers: Dict[Architecture, int]) -> Tuple[int, ...]:
-    return tuple(dict.fromkeys(numbers[parent] for parent in lineage.parents.get(architecture, ())))
-
-
-def _fitness(row: Mapping[str, Any]) -> float:
-    """As the search was sent it: what was dropped is worse than anything."""
-    return row["fitness"] if is_complete(row) else float("-inf")
+    return tuple(dict.fromkeys(numbers[parent] for parent in lineage.get(architecture, ())))

@@ -1,4 +1,4 @@
-"""What a search may visit: a space, fixed choices, limits, and the exact sampler over all of it."""
+"""The domain of a search: a space, fixed choices, limits, and the exact sampler over all of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spos.core.errors import InputError
 from spos.latency.table import LatencyTable
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import Constraints, Limit
-from spos.space.cost import AnyCost, CostTable, TimedCost, cost_table, score
+from spos.space.cost import AnyCost, CostTable, TimedCost, cost_score, cost_table
 from spos.space.space import Architecture, SearchSpace
 
 MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
@@ -78,9 +78,9 @@ class Domain:
         """For every choice block the costs of its pairs, (pairs, parts of a cost)."""
         costs = []
         for i, pairs in enumerate(self._pairs):
-            parts = (
-                [self.table.blocks[i]] if self.latency is None else [self.table.blocks[i], self.latency.nanoseconds[i]]
-            )
+            parts: List[Sequence[Sequence[Any]]] = [self.table.blocks[i]]
+            if self.latency is not None:
+                parts.append(self.latency.nanoseconds[i])
             costs.append(np.column_stack([np.array([part[b][c] for b, c in pairs], dtype=np.int64) for part in parts]))
         return costs
 
@@ -108,13 +108,13 @@ class Domain:
     def cost_fields(self, architecture: Architecture) -> Dict[str, Any]:
         """What a row of a search's history says of the cost."""
         cost = self.cost(architecture)
-        own_score = score(cost, self.constraints.comparison_model)
+        relative = cost_score(cost, self.constraints.comparison_model)
         fields = {
             "flops": cost.macs,
             "params": cost.params,
-            "flop_ratio": own_score.flop_ratio,
-            "param_ratio": own_score.param_ratio,
-            "score": own_score.combined,
+            "flop_ratio": relative.flop_ratio,
+            "param_ratio": relative.param_ratio,
+            "score": relative.combined,
         }
         return {**fields, "latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else fields
 

@@ -1,32 +1,32 @@
-"""From filled option groups to what a search visits and in which order."""
+"""Flags of a search: what may be visited, which search goes through it, and what cannot work together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import confidence, flag, fraction, number, positive, truth
 from spos.core.seeds import derive_rng
-from spos.latency.table import LatencyTable, LatencyTableOptions
+from spos.latency.flags import LatencyTableOptions
+from spos.latency.table import LatencyTable
 from spos.sampling.limits import Constraints, limit_or_none
+from spos.search.breeder import Lineage
 from spos.search.domain import Domain
-from spos.search.evolution import EVOLUTIONS, GeneticSettings, Lineage, Search, random_search
-from spos.search.front import OBJECTIVES, parse_objectives
+from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
+from spos.search.front import OBJECTIVES, nsga2_search, parse_objectives
 from spos.search.history import Row, best_architectures
-from spos.search.searcher import Target
+from spos.search.searcher import TARGETS, Target
 from spos.search.two_stage import two_stage_search
 from spos.space.flags import ComparisonOptions
 from spos.space.space import Architecture, SearchSpace, parse_choices
 
-SEARCH_MODES = ("genetic", "random", "two-stage", "nsga2")
 DEFAULT_LATENCY_ERROR_MAX = 0.1
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
 DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
-TWO_STAGE = "two-stage"  # of --search-mode
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 
 
@@ -52,14 +52,17 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
         param_max_m=limit_or_none(limits.param_max_m),
         latency_max_ms=latency_max_ms,
     )
-    fixed = [
-        parse_choices(text, flag) if text else None
-        for text, flag in (
-            (options.fixed_block_choices, "--fixed-block-choices"),
-            (options.fixed_channel_choices, "--fixed-channel-choices"),
-        )
-    ]
-    return Domain(space, constraints, *fixed, read_latency_table(limits))
+    return Domain(
+        space,
+        constraints,
+        _fixed(options.fixed_block_choices, "--fixed-block-choices"),
+        _fixed(options.fixed_channel_choices, "--fixed-channel-choices"),
+        read_latency_table(limits),
+    )
+
+
+def _fixed(text: str, flag: str) -> Optional[Tuple[int, ...]]:
+    return parse_choices(text, flag) if text else None
 
 
 def read_latency_table(limits: ConstraintOptions) -> Optional[LatencyTable]:
@@ -69,6 +72,63 @@ def read_latency_table(limits: ConstraintOptions) -> Optional[LatencyTable]:
     table = LatencyTable.read(limits.latency_table)
     table.check_error(limit_or_none(limits.latency_error_max))
     return table
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a search begins with: its randomness, what to score first, and where it tells the parents of children."""
+
+    rng: np.random.Generator
+    initial: Sequence[Architecture] = ()
+    lineage: Optional[Lineage] = None
+
+
+def _settings(options: SearchOptions) -> GeneticSettings:
+    return evolution_settings(options, options.search_iters)
+
+
+def _genetic(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    evolve = EVOLUTIONS[options.evolution]
+    return evolve(domain, _settings(options), start.rng, start.initial, lineage=start.lineage)
+
+
+def _random(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    return random_search(domain, options.search_iters, options.population_size, start.rng)
+
+
+def _two_stage(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    settings, evolve = _settings(options), EVOLUTIONS[options.evolution]
+    return two_stage_search(domain, settings, start.rng, options.two_stage_blocks, evolve, start.lineage)
+
+
+def _nsga2(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    objectives = parse_objectives(options.objectives)
+    return nsga2_search(domain, objectives, _settings(options), start.rng, start.initial, start.lineage)
+
+
+@dataclass(frozen=True)
+class SearchMode:
+    """A search, and what it can do.
+
+    Args:
+        breeds: there are parents.    evolves: by one of EVOLUTIONS.    takes_seeds: from an older search.
+        has_stages: first blocks, then channels.    has_front: several numbers are weighed against each other.
+    """
+
+    make: Callable[[Domain, SearchOptions, Start], Search]
+    breeds: bool = True
+    evolves: bool = False
+    takes_seeds: bool = False
+    has_stages: bool = False
+    has_front: bool = False
+
+
+SEARCHES: Mapping[str, SearchMode] = {
+    "genetic": SearchMode(_genetic, evolves=True, takes_seeds=True),
+    "random": SearchMode(_random, breeds=False),
+    "two-stage": SearchMode(_two_stage, evolves=True, has_stages=True),
+    "nsga2": SearchMode(_nsga2, takes_seeds=True, has_front=True),
+}
 
 
 def make_search(
@@ -84,22 +144,19 @@ def make_search(
         initial: what to score first, as far as it lies in the domain.
         lineage: learns the parents of every child.
     """
-    rng = derive_rng(seed, "search")
-    if options.search_mode == "random":
-        return random_search(domain, options.search_iters, options.population_size, rng)
-    settings = GeneticSettings(
+    start = Start(derive_rng(seed, "search"), initial, lineage)
+    return SEARCHES[options.search_mode].make(domain, options, start)
+
+
+def evolution_settings(options: EvolutionOptions, num_iterations: int) -> GeneticSettings:
+    """Raises: InputError if the sizes do not fit together."""
+    return GeneticSettings(
         options.population_size,
         options.retain_length,
         options.random_select,
         options.mutate_chance,
-        options.search_iters,
+        num_iterations,
     )
-    evolve = EVOLUTIONS[options.evolution]
-    if options.search_mode == TWO_STAGE:
-        return two_stage_search(domain, settings, rng, options.two_stage_blocks, evolve, lineage)
-    if options.search_mode == "nsga2":
-        return nsga2_search(domain, parse_objectives(options.objectives), settings, rng, initial, lineage)
-    return evolve(domain, settings, rng, initial, lineage=lineage)
 
 
 def target_of(options: SearchOptions) -> Target:
@@ -123,28 +180,34 @@ def check_search_flags(options: SearchOptions) -> None:
 
 def contradictions(options: SearchOptions) -> Iterator[str]:
     """What is wrong with flags that cannot work together."""
-    mode, default = options.search_mode, SearchOptions()
-    if options.evolution != default.evolution and mode not in ("genetic", TWO_STAGE):
-        yield f"--evolution {options.evolution} is for --search-mode genetic or two-stage, not for {mode}"
-    if options.two_stage_blocks != default.two_stage_blocks and mode != TWO_STAGE:
-        yield f"--two-stage-blocks is for --search-mode two-stage, not for {mode}"
-    if options.objectives != default.objectives and mode != "nsga2":
-        yield f"--objectives is for --search-mode nsga2, not for {mode}"
-    if mode == TWO_STAGE and options.fixed_block_choices:
-        yield "--search-mode two-stage searches block choices; leave out --fixed-block-choices"
-    if mode == "nsga2" and options.search_target != "acc":
+    name, default = options.search_mode, SearchOptions()
+    mode = SEARCHES[name]
+    if options.evolution != default.evolution and not mode.evolves:
+        yield f"--evolution {options.evolution} is for --search-mode {_modes('evolves')}, not for {name}"
+    if options.two_stage_blocks != default.two_stage_blocks and not mode.has_stages:
+        yield f"--two-stage-blocks is for --search-mode {_modes('has_stages')}, not for {name}"
+    if options.objectives != default.objectives and not mode.has_front:
+        yield f"--objectives is for --search-mode {_modes('has_front')}, not for {name}"
+    if mode.has_stages and options.fixed_block_choices:
+        yield f"--search-mode {name} searches block choices; leave out --fixed-block-choices"
+    if mode.has_front and options.search_target != default.search_target:
         yield (
-            f"--search-target {options.search_target} mixes accuracy and cost, --search-mode nsga2 keeps them apart; "
-            "use --search-target acc"
+            f"--search-target {options.search_target} mixes accuracy and cost, --search-mode {name} keeps them apart; "
+            f"use --search-target {default.search_target}"
         )
-    if options.seed_history and mode not in ("genetic", "nsga2"):
-        yield f"--search-mode {mode} draws its first generation itself; --seed-history is for genetic and nsga2"
-    if options.racing and mode == "nsga2":
-        yield "--racing drops what is below the best in one number; --search-mode nsga2 has several"
-    if options.racing and mode == TWO_STAGE:
-        yield "--racing keeps one list of the best; --search-mode two-stage has one for each stage"
+    if options.seed_history and not mode.takes_seeds:
+        seeded = _modes("takes_seeds", " and ")
+        yield f"--search-mode {name} draws its first generation itself; --seed-history is for {seeded}"
+    if options.racing and mode.has_front:
+        yield f"--racing drops what is below the best in one number; --search-mode {name} has several"
+    if options.racing and mode.has_stages:
+        yield f"--racing keeps one list of the best; --search-mode {name} has one for each stage"
     if options.confidence != default.confidence and not options.racing:
         yield "--confidence is for --racing"
+
+
+def _modes(ability: str, joint: str = " or ") -> str:
+    return joint.join(name for name, mode in SEARCHES.items() if getattr(mode, ability))
 
 
 def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions) -> None:
@@ -163,7 +226,7 @@ def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions
 
 def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
     """Flags with which a search may go on at another value: what computes, and how long it goes on."""
-    if options.search_mode == TWO_STAGE:  # its number of generations says where its second stage begins
+    if SEARCHES[options.search_mode].has_stages:  # its number of generations says where its second stage begins
         return DEVICE_FLAGS
     return (*DEVICE_FLAGS, "search_iters")
 
@@ -212,7 +275,7 @@ class SearchOptions(EvolutionOptions):
         "genetic",
         "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "
         "--objectives",
-        choices=SEARCH_MODES,
+        choices=tuple(SEARCHES),
     )
     evolution: str = flag(
         "published",
@@ -225,7 +288,7 @@ class SearchOptions(EvolutionOptions):
     objectives: str = flag(
         "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
     )
-    search_target: str = flag("acc", "what is maximised", choices=("acc", "balanced_flop_acc"))
+    search_target: str = flag("acc", "what is maximised", choices=TARGETS)
     score_acc_ratio: float = flag(1.0, "weight of the combined score in --search-target balanced_flop_acc", type=float)
     search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
@@ -239,27 +302,3 @@ class SearchOptions(EvolutionOptions):
     confidence: float = flag(0.95, "of --racing: that the best are those of scoring everything fully", type=confidence)
     scheduler: str = flag("", "score on the workers of this Dask scheduler, like tcp://host:8786 (empty: here)")
     seed_history: str = flag("", "history or run directory of an older search: its scores are used, its best bred from")
-
-
-def nsga2_search(
-    domain: Domain,
-    objectives: Sequence[str],
-    settings: GeneticSettings,
-    rng: np.random.Generator,
-    initial: Sequence[Architecture] = (),
-    lineage: Optional[Lineage] = None,
-) -> Search:
-    """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
-
-    Args:
-        objectives: names of OBJECTIVES, to be small; what is sent as fitness is to be large.
-        initial: first in the first generation, as far as they lie in the domain and there are places.
-    Raises: InputError if pymoo is not installed, or latency is to be small and there is no table of it.
-    """
-    if "latency" in objectives and domain.latency is None:
-        raise InputError("--objectives latency needs --latency-table")
-    try:
-        from spos.search.nsga2 import nsga2
-    except ImportError as error:
-        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
-    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)

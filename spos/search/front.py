@@ -1,16 +1,19 @@
-"""Accuracy against cost: what may be weighed, the search for a front, and the front of a history."""
+"""The Pareto front: costs that accuracy may be weighed against, the search for a front, and the front of a history."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, write_json
+from spos.search.breeder import Lineage
 from spos.search.domain import Domain
-from spos.search.history import best_record
+from spos.search.evolution import GeneticSettings, Search
+from spos.search.history import Row, best_record
+from spos.space.space import Architecture
 
 # Costs that accuracy may be weighed against: the key of a row of the history.
 OBJECTIVES: Mapping[str, str] = {"flops": "flops", "params": "params", "latency": "latency_ms"}
@@ -27,7 +30,31 @@ def parse_objectives(text: str) -> Tuple[str, ...]:
     return names
 
 
-def pareto_front(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> List[Mapping[str, Any]]:
+def nsga2_search(
+    domain: Domain,
+    objectives: Sequence[str],
+    settings: GeneticSettings,
+    rng: np.random.Generator,
+    initial: Sequence[Architecture] = (),
+    lineage: Optional[Lineage] = None,
+) -> Search:
+    """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
+
+    Args:
+        objectives: names of OBJECTIVES, to be small; what is sent as fitness is to be large.
+        initial: first in the first generation, as far as they lie in the domain and there are places.
+    Raises: InputError if pymoo is not installed, or latency is to be small and there is no table of it.
+    """
+    if "latency" in objectives and domain.latency is None:
+        raise InputError("--objectives latency needs --latency-table")
+    try:
+        from spos.search.nsga2 import nsga2
+    except ImportError as error:
+        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
+    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)
+
+
+def pareto_front(rows: Sequence[Row], objectives: Sequence[str]) -> List[Row]:
     """Rows that no other one beats: none has at least their top-1 at no higher costs, and one of them better.
 
     Of equals the first is kept. Sorted by the first of the objectives.
@@ -45,7 +72,7 @@ def pareto_front(rows: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -
 def write_front(
     folder: PathLike,
     domain: Domain,
-    rows: Sequence[Dict[str, Any]],
+    rows: Sequence[Row],
     objectives: Sequence[str],
     origin: Mapping[str, Any],
 ) -> List[Dict[str, Any]]:
@@ -58,7 +85,7 @@ def write_front(
     for rank, record in enumerate(records, 1):
         write_json(Path(folder) / f"front-{rank}.json", record)
     for old in Path(folder).glob("front-*.json"):
-        rank = old.stem.partition("-")[2]
-        if rank.isdigit() and int(rank) > len(records):
+        number = old.stem.partition("-")[2]
+        if number.isdigit() and int(number) > len(records):
             old.unlink()
     return records

@@ -19,6 +19,8 @@ docs/history.md says more.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -28,8 +30,8 @@ from spos.core.errors import InputError
 from spos.runs.files import PathLike
 from spos.runs.journal import read_rows
 from spos.runs.run import HISTORY_FILE
+from spos.search.breeder import contains
 from spos.search.domain import Domain
-from spos.search.evolution import contains
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, architecture_of
 
@@ -38,7 +40,7 @@ X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, labe
     "params": ("params", "params (M)", 1e6),
     "latency": ("latency_ms", "latency (ms)", 1.0),
 }
-NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "flops", "params")
+NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "fitness", "flops", "params")
 
 Row = Dict[str, Any]
 SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
@@ -52,6 +54,11 @@ IDENTITY = {  # by key of a row, what differs
 def is_complete(row: Mapping[str, Any]) -> bool:
     """Whether the row was scored on all images."""
     return not row.get("dropped", False)
+
+
+def fitness_of(row: Mapping[str, Any]) -> float:
+    """Fitness as a search is sent it: what was dropped is worse than anything."""
+    return row["fitness"] if is_complete(row) else float("-inf")
 
 
 def check_history(rows: Sequence[Mapping[str, Any]], identity: Mapping[str, str], source: PathLike) -> None:
@@ -130,35 +137,35 @@ class History:
     """All evaluations of a search."""
 
     name: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
 
-    @property
-    def scored(self) -> List[Mapping[str, Any]]:
+    @cached_property
+    def scored(self) -> List[Row]:
         """The rows that saw all images. Only these are compared."""
-        return [row for row in self.rows if not row.get("dropped")]
+        return list(filter(is_complete, self.rows))
 
     @property
-    def dropped(self) -> List[Mapping[str, Any]]:
-        return [row for row in self.rows if row.get("dropped")]
+    def dropped(self) -> List[Row]:
+        return [row for row in self.rows if not is_complete(row)]
 
     @property
-    def best(self) -> Mapping[str, Any]:
-        """The row of highest top-1; of equals, the first."""
-        return max(self.scored, key=lambda row: (row["top1"], -row["evaluation"]))
+    def best(self) -> Row:
+        """The scored row of highest fitness; of equals, the first."""
+        return best_rows(self.rows, 1)[0]
 
     @property
-    def ties(self) -> List[Mapping[str, Any]]:
+    def ties(self) -> List[Row]:
         """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
-        return find_ties(self.scored, self.best)
+        return find_ties(self.rows, self.best)
 
     def best_so_far(self) -> Tuple[List[int], List[float]]:
-        """(evaluations done, highest top-1 of them), up to the last evaluation."""
-        tops = np.maximum.accumulate([row["top1"] for row in self.scored]).tolist()
+        """(evaluations done, top-1 of the fittest of them), up to the last evaluation."""
+        tops = [row["top1"] for row in accumulate(self.scored, _fitter)]
         return [row["evaluation"] + 1 for row in (*self.scored, self.rows[-1])], [*tops, tops[-1]]
 
     def means(self) -> List[Tuple[int, int, float]]:
         """(first evaluation, last evaluation, mean top-1) of the scored rows of every iteration, counted from 1."""
-        iterations: Dict[int, List[Mapping[str, Any]]] = {}
+        iterations: Dict[int, List[Row]] = {}
         for row in self.scored:
             iterations.setdefault(row["iteration"], []).append(row)
         return [
@@ -166,7 +173,7 @@ class History:
             for rows in iterations.values()
         ]
 
-    def costs(self, x: str, rows: Sequence[Mapping[str, Any]]) -> List[float]:
+    def costs(self, x: str, rows: Sequence[Row]) -> List[float]:
         """A cost of rows in its unit. Raises InputError if a row does not tell it."""
         key, _, unit = X_AXES[x]
         if any(key not in row for row in self.rows):
@@ -190,6 +197,10 @@ class History:
             f"{len(self.rows)} architectures{dropped}, best top-1 {self.best['top1']:.2%} (95% interval {low:.2%} to "
             f"{high:.2%}), {len(self.ties)} ties, {len(self.front(x)[0])} on the front"
         )
+
+
+def _fitter(best: Row, row: Row) -> Row:
+    return row if row["fitness"] > best["fitness"] else best
 
 
 def load_history(path: Path) -> History:

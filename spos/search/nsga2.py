@@ -20,18 +20,9 @@ from pymoo.core.termination import NoTermination
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.problems.static import StaticProblem
 
+from spos.search.breeder import Breeder, Child, Lineage
 from spos.search.domain import Domain
-from spos.search.evolution import (
-    GeneticSettings,
-    Lineage,
-    Scores,
-    Search,
-    crossover,
-    fill_up,
-    mutate,
-    new_initial,
-    take_new,
-)
+from spos.search.evolution import GeneticSettings, Search, breeder_of
 from spos.space.space import Architecture
 
 TOURNAMENT = TournamentSelection(binary_tournament)
@@ -45,14 +36,13 @@ def nsga2(
     initial: Sequence[Architecture] = (),
     lineage: Optional[Lineage] = None,
 ) -> Search:
-    """See `pareto.nsga2_search`; `costs` are keys of `Domain.cost_fields`."""
-    seen: Scores = {}
-    size = settings.population_size
-    first = fill_up(new_initial(initial, domain, seen)[:size], size, domain, rng, seen)
+    """See `front.nsga2_search`; `costs` are keys of `Domain.cost_fields`."""
+    breeder = breeder_of(domain, settings, rng, lineage=lineage)
+    seen, size = breeder.seen, settings.population_size
+    first = breeder.fill_up(breeder.new_of(initial), size)
     if not first:
         return
-    breeding = Breeding(domain, settings.mutate_chance, rng, seen, lineage)
-    algorithm = NSGA2(size, _as_genes(first), mating=breeding)
+    algorithm = NSGA2(size, _as_genes(first), mating=Mating(breeder))
     problem = Problem(n_var=len(domain.genes), n_obj=1 + len(costs))
     algorithm.setup(problem, termination=NoTermination())
     for _ in range(settings.num_iterations):
@@ -69,33 +59,26 @@ def nsga2(
 
 
 @dataclass
-class Breeding:
-    """Stands where pymoo has its mating: children of the parents that pymoo selects, feasible and new.
+class Mating:
+    """Stands where pymoo has its own: children of the parents that pymoo selects, feasible and new.
 
     Fresh samples take the places of children that are not found.
     """
 
-    domain: Domain
-    mutate_chance: float
-    rng: np.random.Generator
-    seen: Scores
-    lineage: Optional[Lineage] = None
+    breeder: Breeder
 
     def do(self, problem: Problem, population: Population, count: int, algorithm: NSGA2, **_: Any) -> Population:
         """Up to `count` architectures to score next."""
         select = partial(TOURNAMENT, problem, population, count, 2, algorithm=algorithm)
-        bred = self._children(select)
-        children = take_new(bred, count, self.domain, self.rng, self.seen, lineage=self.lineage)
-        children = fill_up(children, count, self.domain, self.rng, self.seen)
+        children = self.breeder.fill_up(self.breeder.take_new(self._children(select), count), count)
         return Population.new(X=_as_genes(children)) if children else Population.create()
 
-    def _children(self, select: Callable[[], Any]) -> Iterator[Architecture]:
+    def _children(self, select: Callable[[], Any]) -> Iterator[Child]:
+        from_genes = self.breeder.domain.from_genes
         while True:
             for pair in select():
-                first, second = (self.domain.from_genes(parent.X.tolist()) for parent in pair)
-                if self.lineage:
-                    self.lineage.draw(first, second)
-                yield mutate(crossover(first, second, self.domain, self.rng), self.domain, self.mutate_chance, self.rng)
+                first, second = (from_genes(parent.X.tolist()) for parent in pair)
+                yield self.breeder.of_pair(first, second)
 
 
 def _as_genes(architectures: Sequence[Architecture]) -> np.ndarray:

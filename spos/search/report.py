@@ -1,4 +1,4 @@
-"""What people and machines see of a search: a line an iteration, `log.jsonl`, the summary, and the result files."""
+"""The report of a search: a line an iteration, `log.jsonl`, the summary, and the result files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spos.runs.files import write_json
 from spos.runs.journal import Journal
 from spos.runs.run import BEST_FILE
 from spos.search.domain import Domain
-from spos.search.flags import SearchOptions
+from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
 from spos.search.searcher import Progress
@@ -61,7 +61,7 @@ def write_results(
     save_dir: Path, domain: Domain, rows: Sequence[Row], options: SearchOptions, origin: Mapping[str, Any]
 ) -> None:
     """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too."""
-    if options.search_mode == "nsga2":
+    if SEARCHES[options.search_mode].has_front:
         write_front(save_dir, domain, rows, parse_objectives(options.objectives), origin)
     for rank, row in enumerate(best_rows(rows, options.topk), 1):
         record = best_record(domain, row, origin, ties=len(find_ties(rows, row))).to_json()

@@ -1,4 +1,4 @@
-"""Runs a search: hands out what the strategy asks for, records every score, and goes on where it was stopped.
+"""The searcher: hands out what the strategy asks for, records every score, and goes on where it was stopped.
 
 The strategy's decisions depend on the seed and the scores alone, and a generation is decided before any of it is
 handed out. So a stopped search is resumed by running it again from the start with the recorded scores: nothing is
@@ -10,26 +10,24 @@ second journal, `arrived.jsonl`, which is empty between generations.
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from tqdm import tqdm
-
 from spos.core.errors import InputError
 from spos.core.executors import EmbeddedExecutor
+from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.runs.journal import Journal
 from spos.scoring.racing import Race, Racing
 from spos.search.domain import Domain
-from spos.search.evolution import Search
-from spos.search.history import Row, is_complete
+from spos.search.evolution import Search, drive
+from spos.search.history import Row, fitness_of, is_complete
 from spos.space.space import Architecture, architecture_of, choices_of, format_choices
 
-TARGETS = ("acc", "balanced_flop_acc")
+TARGETS = ("acc", "balanced_flop_acc")  # that a search may maximise
 # In a race, candidate j has to beat what is known when all up to j - WINDOW have been scored. A constant, so that the
 # history does not depend on the number of workers; more workers than this are never busy at once while racing.
 WINDOW = 8
@@ -104,26 +102,25 @@ class Searcher:
         self._known = {architecture_of(row): row for row in self.history.rows}
         self._early = {architecture_of(row): _scores_in(row) for row in self.arrived.rows}
         self._complete: List[Row] = []  # what was visited so far and scored on all images
-        iteration, generation = 0, next(search, None)
-        while generation is not None:
-            self.report(self._run_generation(_Generation(iteration, generation)))
-            rows = [self._known[architecture] for architecture in generation]
-            try:
-                generation = search.send([row["fitness"] if is_complete(row) else float("-inf") for row in rows])
-            except StopIteration:
-                break
-            iteration += 1
+        self._num_generations = 0
+        drive(search, self._fitness_of)
         if not self.history.rows:
             raise InputError("the search found no architecture to score")
         return self.history.rows
+
+    def _fitness_of(self, architectures: List[Architecture]) -> List[float]:
+        """Fitness of the next generation, as the strategy is sent it: what was dropped is worse than anything."""
+        self.report(self._run_generation(_Generation(self._num_generations, architectures)))
+        self._num_generations += 1
+        return [fitness_of(self._known[architecture]) for architecture in architectures]
 
     def _run_generation(self, generation: _Generation) -> Progress:
         """Hand out, collect and record all of a generation."""
         started, evaluations = time.monotonic(), 0
         architectures, rows = generation.architectures, generation.rows
-        bar = partial(tqdm, desc=f"iteration {generation.iteration}", unit="arch", leave=False)
+        bar = partial(progress_bar, desc=f"iteration {generation.iteration}", unit="arch")
         try:
-            with bar(total=len(architectures), disable=not sys.stderr.isatty()) as progress:
+            with bar(total=len(architectures)) as progress:
                 while len(rows) < len(architectures):
                     if architectures[len(rows)] in self._known or len(rows) in generation.scores:
                         rows.append(self._record(generation))
@@ -163,8 +160,8 @@ class Searcher:
         complete = self._complete + list(filter(is_complete, before))
         if self.racing is None or not complete:
             return None
-        fitness_of = partial(self.target.fitness, combined_score=self.domain.cost_fields(architecture)["score"])
-        return self.racing.race([row["fitness"] for row in complete], complete[-1]["num_images"], fitness_of)
+        own_fitness = partial(self.target.fitness, combined_score=self.domain.cost_fields(architecture)["score"])
+        return self.racing.race([row["fitness"] for row in complete], complete[-1]["num_images"], own_fitness)
 
     def _collect(self, generation: _Generation) -> int:
         """Wait for scores; those that are not recorded at once go to the second journal. Returns how many."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from typing import Callable, List, Optional
+from typing import List, Optional
 
 import numpy as np
 
 from spos.core.errors import InputError
+from spos.search.breeder import Lineage, Scores
 from spos.search.domain import Domain
-from spos.search.evolution import GeneticSettings, Lineage, Scores, Search, genetic_search
+from spos.search.evolution import Evolution, GeneticSettings, Search, genetic_search
 
 PLAIN_SCALE = 1.0  # of the channels, while blocks are searched
 
@@ -20,7 +20,7 @@ def two_stage_search(
     settings: GeneticSettings,
     rng: np.random.Generator,
     num_blocks: int = 1,
-    evolve: Callable[..., Search] = genetic_search,
+    evolve: Evolution = genetic_search,
     lineage: Optional[Lineage] = None,
 ) -> Search:
     """Search block choices with the channel choices fixed, then channel choices with the best block choices fixed.
@@ -34,7 +34,7 @@ def two_stage_search(
     Raises: InputError if the iterations do not suffice, or if nothing keeps the constraints in the first stage.
     """
     iterations = share_iterations(settings.num_iterations, num_blocks)
-    return _two_stages(first_stage(domain), settings, rng, iterations, partial(evolve, lineage=lineage))
+    return _two_stages(first_stage(domain), settings, rng, iterations, evolve, lineage)
 
 
 def _two_stages(
@@ -42,14 +42,15 @@ def _two_stages(
     settings: GeneticSettings,
     rng: np.random.Generator,
     iterations: List[int],
-    evolve: Callable[..., Search],
+    evolve: Evolution,
+    lineage: Optional[Lineage],
 ) -> Search:
     seen: Scores = {}
-    yield from evolve(domain, replace(settings, num_iterations=iterations[0]), rng, seen=seen)
+    yield from evolve(domain, replace(settings, num_iterations=iterations[0]), rng, seen=seen, lineage=lineage)
     best = sorted(seen, key=seen.__getitem__, reverse=True)
     for architecture, num_iterations in zip(best, iterations[1:]):
         second = replace(domain, fixed_block_choices=architecture.block_choices, fixed_channel_choices=None)
-        yield from evolve(second, replace(settings, num_iterations=num_iterations), rng, seen=seen)
+        yield from evolve(second, replace(settings, num_iterations=num_iterations), rng, seen=seen, lineage=lineage)
 
 
 def share_iterations(num_iterations: int, num_blocks: int) -> List[int]:

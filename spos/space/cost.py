@@ -14,9 +14,9 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite
+from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_sizes
 from spos.space.published import NETWORKS, PublishedNetwork
-from spos.space.space import Architecture, SearchSpace, conv_size
+from spos.space.space import Architecture, SearchSpace
 
 NANOSECONDS_PER_MS = 1_000_000
 
@@ -27,7 +27,7 @@ class Cost(NamedTuple):
     macs: int
     params: int
 
-    def __add__(self, other: Tuple[int, ...]) -> Cost:  # type: ignore[override]
+    def __add__(self, other: Tuple[int, ...]) -> Cost:  # type: ignore[override]  # adds, where a tuple appends
         return Cost(self.macs + other[0], self.params + other[1])
 
 
@@ -56,32 +56,34 @@ COMPARISON_MODELS: Mapping[str, PublishedNetwork] = {
 DEFAULT_COMPARISON_MODEL = "SinglePathOneShot"
 
 
-def count_conv(conv: Conv, in_size: int) -> Tuple[Cost, int]:
-    """Cost of a convolution with its BatchNorm, and its output height/width."""
-    out_size = conv_size(in_size, conv.stride)
-    out_elements = conv.out_channels * out_size * out_size
+def count_conv(conv: Conv, size: int) -> Cost:
+    """Cost of a convolution with its BatchNorm, with an output of `size` x `size`."""
+    out_elements = conv.out_channels * size * size
     _, in_per_group, kernel, _ = conv.weight_shape
     weights_per_output = in_per_group * kernel * kernel
     macs = out_elements * (weights_per_output + conv.bias)
     params = conv.out_channels * (weights_per_output + conv.bias + 2 * conv.bn)
-    return Cost(macs, params), out_size
+    return Cost(macs, params)
+
+
+def count_layer(spec: LayerSpec, in_size: int, out_size: int) -> Cost:
+    """Cost of one layer of a chain."""
+    if isinstance(spec, Conv):
+        return count_conv(spec, out_size)
+    if isinstance(spec, SqueezeExcite):
+        return count(spec.gate, in_size)[0]
+    if isinstance(spec, GlobalPool):
+        return Cost(spec.channels * in_size * in_size, 0)
+    if isinstance(spec, Dropout):
+        return ZERO
+    raise TypeError(f"no cost is known for layer {spec!r}")
 
 
 def count(specs: Specs, in_size: int) -> Tuple[Cost, int]:
     """Cost of a chain of layers fed with `in_size` x `in_size` maps, and the height/width that leaves it."""
     total, size = ZERO, in_size
-    for spec in specs:
-        if isinstance(spec, Conv):
-            cost, size = count_conv(spec, size)
-        elif isinstance(spec, SqueezeExcite):
-            cost = count((GlobalPool(spec.channels), *spec.convs), size)[0]
-        elif isinstance(spec, GlobalPool):
-            cost, size = Cost(spec.channels * size * size, 0), 1
-        elif isinstance(spec, Dropout):
-            cost = ZERO
-        else:
-            raise TypeError(f"no cost is known for layer {spec!r}")
-        total += cost
+    for spec, before, size in with_sizes(specs, in_size):
+        total += count_layer(spec, before, size)
     return total, size
 
 
@@ -181,7 +183,7 @@ def count_untrained(space: SearchSpace) -> int:
 
 
 @dataclass(frozen=True)
-class Score:
+class CostScore:
     """A cost relative to a published network. Smaller is better, 1 is on par."""
 
     comparison_model: str
@@ -208,7 +210,7 @@ class Score:
         }
 
 
-def score(cost: AnyCost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> Score:
+def cost_score(cost: AnyCost, comparison_model: str = DEFAULT_COMPARISON_MODEL) -> CostScore:
     """Relate a cost to an entry of `COMPARISON_MODELS`."""
     other = COMPARISON_MODELS[comparison_model]
-    return Score(comparison_model, cost.macs / other.macs, cost.params / other.params)
+    return CostScore(comparison_model, cost.macs / other.macs, cost.params / other.params)

@@ -1,4 +1,4 @@
-"""Which search space and architecture the flags of a program mean, without any data."""
+"""Flags of the space and of an architecture in it, and what they mean without any data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fit(
 ) -> SearchSpace:
     """A space for other images. Without `--strides` the stride plan follows a new input size, as in training."""
     changes: Dict[str, Any] = {}
-    if input_size not in (None, space.input_size):
+    if input_size is not None and input_size != space.input_size:
         changes.update(input_size=input_size, strides=stride_plan(input_size))
     if num_classes is not None:
         changes.update(num_classes=num_classes)

@@ -9,15 +9,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Optional, Tuple, Union
+from typing import Iterator, Optional, Tuple, Union
 
-from spos.space.space import Architecture, BlockKind, ChoiceBlockGeometry, SearchSpace, round_up
+from spos.space.space import Architecture, BlockKind, ChoiceBlockGeometry, SearchSpace, conv_size, round_up
 
 SE_RATIO = 4
 SE_MULTIPLE = 8  # squeeze widths are rounded up to this
 HEAD_CHANNELS = 1024
 SE_HEAD_CHANNELS = 768  # before the pooling of the ShuffleNetV2+ head
 SMALL_INIT_STD = 0.01  # stem, head and SE; other convolutions use 1 / weight.shape[1]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Other operators for the same function, where the size of the maps is known (`spos.engine.forms`).
+
+    Args:
+        on_pixel: pointwise convolutions of single pixels run as products of matrices.
+        map_size: of the input, for what then trains fast: a depthwise convolution, or squeeze-and-excite.
+        shifted: BatchNorm adds 3 to what it gives to a hard-swish, which trains fast then.
+    """
+
+    on_pixel: bool = False
+    map_size: Optional[int] = None
+    shifted: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,11 +46,10 @@ class Conv:
     groups: int = 1
     bn: bool = True
     bias: bool = False
-    act: Optional[str] = None  # "relu", "hard_swish", or "shifted_hard_swish" in a form of execution
+    act: Optional[str] = None  # "relu" or "hard_swish"
     selects: bool = False  # its output is the middle width, the one that the channel choice cuts
     init_std: Optional[float] = None
-    on_pixel: bool = False  # its maps are single pixels and it is pointwise: run as a product of matrices
-    map_size: Optional[int] = None  # of its input, for the form of a depthwise one that trains fast
+    form: Optional[Form] = None  # of execution, if not the usual one
 
     @property
     def is_depthwise(self) -> bool:
@@ -51,15 +65,20 @@ class SqueezeExcite:
     """Global pooling, two 1x1 convolutions, hard sigmoid, multiplied onto the input (arXiv:1709.01507)."""
 
     channels: int
-    on_pixel: bool = False  # as in `Conv`, for its convolutions
-    map_size: Optional[int] = None  # of its input, for the form that trains fast
+    form: Optional[Form] = None  # as in `Conv`; for its convolutions too
 
     @property
     def convs(self) -> Tuple[Conv, Conv]:
         squeezed = round_up(self.channels // SE_RATIO, SE_MULTIPLE)
         squeeze = Conv(self.channels, squeezed, bn=False, bias=True, act="relu", init_std=SMALL_INIT_STD)
         excite = Conv(squeezed, self.channels, bn=False, bias=True, init_std=SMALL_INIT_STD)
-        return replace(squeeze, on_pixel=self.on_pixel), replace(excite, on_pixel=self.on_pixel)
+        form = Form(on_pixel=True) if self.form and self.form.on_pixel else None
+        return replace(squeeze, form=form), replace(excite, form=form)
+
+    @property
+    def gate(self) -> Specs:
+        """Everything in front of the hard sigmoid, as a chain."""
+        return (GlobalPool(self.channels), *self.convs)
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,21 @@ class Dropout:
 
 LayerSpec = Union[Conv, SqueezeExcite, GlobalPool, Dropout]
 Specs = Tuple[LayerSpec, ...]
+
+
+def out_size(spec: LayerSpec, in_size: int) -> int:
+    """Height and width behind a layer that is fed with `in_size` x `in_size` maps."""
+    if isinstance(spec, Conv):
+        return conv_size(in_size, spec.stride)
+    return 1 if isinstance(spec, GlobalPool) else in_size
+
+
+def with_sizes(specs: Specs, in_size: int) -> Iterator[Tuple[LayerSpec, int, int]]:
+    """(layer, height and width of its input, of its output) along a chain."""
+    for spec in specs:
+        size = out_size(spec, in_size)
+        yield spec, in_size, size
+        in_size = size
 
 
 def depthwise(channels: int, kernel_size: int, stride: int, selects: bool = False) -> Conv:
@@ -133,7 +167,7 @@ def projection_branch(block: ChoiceBlockGeometry, kind: BlockKind) -> Specs:
     return depthwise(channels, kind.kernel_size, block.stride), Conv(channels, channels, act=block.act)
 
 
-def stem(space: SearchSpace) -> Specs:
+def stem(space: SearchSpace) -> Tuple[Conv]:
     """3x3 convolution on RGB."""
     return (Conv(3, space.stem_channels, 3, space.strides[0], act=space.act, init_std=SMALL_INIT_STD),)
 
@@ -158,7 +192,7 @@ def head(space: SearchSpace) -> Specs:
     return specs + (Dropout(0.2 if space.use_se else 0.1),)
 
 
-def classifier(space: SearchSpace) -> Specs:
+def classifier(space: SearchSpace) -> Tuple[Conv]:
     """1x1 convolution from the feature vector to the classes."""
     return (Conv(HEAD_CHANNELS, space.num_classes, bn=False, bias=True, init_std=SMALL_INIT_STD),)
 

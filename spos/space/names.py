@@ -1,4 +1,4 @@
-"""Where layers stand in a network, and so what their parameters are called in `.params` files.
+"""Names of layers: where they stand in a network, and so what their parameters are called in `.params` files.
 
 Attribute names and positions are a file format: `features.N.main_branch.M.weight`. `oneshot_nas_blocks.build` and
 `oneshot_nas_network` put layers where this module says. Files of the original project have some names of their own.
@@ -10,10 +10,11 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable, Dict, Iterable, List, Tuple
+from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
+from spos.core.errors import InputError
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_bn
+from spos.space.layer_specs import Conv, LayerSpec, Specs, SqueezeExcite, with_bn
 from spos.space.space import Architecture, SearchSpace
 
 # In the original project's supernet a channel selector is a layer of its own, at these positions of a main branch.
@@ -46,7 +47,7 @@ def parameter_shapes(specs: Specs, first: int = 0) -> Dict[str, Tuple[int, ...]]
                 for name in ("gamma", "beta", "running_mean", "running_var"):
                     shapes[f"{position + 1}.{name}"] = (spec.out_channels,)
         elif isinstance(spec, SqueezeExcite):
-            inner = parameter_shapes((GlobalPool(spec.channels), *spec.convs))
+            inner = parameter_shapes(spec.gate)
             shapes.update({f"{position}.{SQUEEZE_EXCITE}.{name}": shape for name, shape in inner.items()})
     return shapes
 
@@ -111,6 +112,24 @@ def fold_names(chain: Chain, folded: Chain) -> Tuple[List[Fold], List[Tuple[str,
             own_names = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
             kept += [(chain.prefix + own, folded.prefix + theirs) for own, theirs in own_names]
     return folds, kept
+
+
+def readers_of(nodes: Sequence[Tuple[str, Sequence[str]]], layers: Sequence[str], what: str) -> List[str]:
+    """Nodes of a graph that read a parameter of one of the layers, by name.
+
+    Args:
+        nodes: (name, names of what it reads, parameters as in `.params` files).
+        layers: by what their parameters' names begin with.    what: holds them, for the message.
+    Raises: InputError if a layer is read by none.
+    """
+    readers: List[str] = []
+    for layer in layers:
+        prefix = layer.rstrip(".") + "."
+        found = [name for name, read in nodes if any(one.startswith(prefix) for one in read)]
+        if not found:
+            raise InputError(f"no layer of the {what} is called {layer!r}; layers are named as in .params files")
+        readers += found
+    return readers
 
 
 def float_layers(names: Iterable[str], first_conv: bool = True, se: bool = True) -> List[str]:

@@ -95,10 +95,15 @@ class PublishedRow(NamedTuple):
     out_channels: int
     figures: Tuple[str, ...]  # params, multiplies, adds, and both of these
 
+    @classmethod
+    def parse(cls, line: str) -> PublishedRow:
+        in_size, in_channels, out_channels, *figures = line.split()
+        return cls(int(in_size), int(in_channels), int(out_channels), tuple(figures))
+
 
 # Block level, from stem to classifier. Source: PROJECT.
 PROFILE_ROWS: Tuple[PublishedRow, ...] = tuple(
-    PublishedRow(*map(int, line.split()[:3]), tuple(line.split()[3:]))
+    PublishedRow.parse(line)
     for line in """
     224 3 16 0.000 5.419 5.218 10.637
     112 16 16 0.000 0.603 0.201 0.804

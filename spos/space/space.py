@@ -192,7 +192,7 @@ class SearchSpace:
     @cached_property
     def choice_blocks(self) -> Tuple[ChoiceBlockGeometry, ...]:
         """Geometry of every choice block, in network order."""
-        result = []
+        result: List[ChoiceBlockGeometry] = []
         in_channels, size = self.stem_channels, conv_size(self.input_size, self.strides[0])
         for stage_index, stage in enumerate(self.stages):
             for i in range(stage.num_blocks):
@@ -324,13 +324,10 @@ class SearchSpace:
         for name, example in search_space().to_json().items():
             if not _is_alike(values[name], example):
                 raise InputError(f"search space is malformed{where}: {name} is {values[name]!r}")
-        return cls(
-            **{
-                **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()},
-                "stages": tuple(Stage(**stage) for stage in values["stages"]),
-                "blocks": tuple(BlockKind(**kind) for kind in values["blocks"]),
-            }
-        )
+        own: Dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        own["stages"] = tuple(Stage(**stage) for stage in values["stages"])
+        own["blocks"] = tuple(BlockKind(**kind) for kind in values["blocks"])
+        return cls(**own)
 
 
 def _is_alike(value: Any, example: Any) -> bool:

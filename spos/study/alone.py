@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from tqdm import tqdm
-
 from spos.core.agent import end_with_parent
 from spos.core.errors import InputError
+from spos.core.processes import ROOT
+from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
 from spos.runs.files import write_json
@@ -27,8 +27,8 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.run import LOG_FILE, SUBNET
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.study.flags import AloneOptions
 
-ROOT = Path(__file__).resolve().parents[2]
 ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
 OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
@@ -65,10 +65,10 @@ def check_recipe(recipe: Sequence[str]) -> None:
         raise InputError(f"{own[0]} is set for each network; leave it out of the recipe")
 
 
-def describe_run(program: str, options: Any, recipe: Sequence[str], space: SearchSpace) -> Dict[str, Any]:
+def describe_run(program: str, options: AloneOptions, recipe: Sequence[str], space: SearchSpace) -> Dict[str, Any]:
     """The config of a run that trains networks alone: what has to be the same when it goes on.
 
-    Args: options: filled group of the program's own flags.
+    Args: options: the program's own flags.
     """
     flags = {name: value for name, value in asdict(options).items() if name not in FREE_FLAGS}
     return {
@@ -93,8 +93,8 @@ def train_all(
     known = {(architecture_of(row), row["seed"]) for row in journal.rows}
     waiting = deque(network for network in networks if (network.architecture, network.seed) not in known)
     running: List[_Training] = []
-    hidden, done = not sys.stderr.isatty(), len(networks) - len(waiting)
-    bar = tqdm(total=len(networks), initial=done, desc="networks", unit="net", disable=hidden, leave=False)
+    done = len(networks) - len(waiting)
+    bar = progress_bar(total=len(networks), initial=done, desc="networks", unit="net")
     with StopRequest() as stop, bar:
         try:
             while waiting or running:
@@ -106,7 +106,7 @@ def train_all(
                     running.remove(training)
                     journal.append(training.row())
                     bar.update()
-                    if hidden:
+                    if bar.disable:
                         print(describe(journal.rows[-1], len(networks) - len(waiting) - len(running), len(networks)))
         finally:
             for training in running:

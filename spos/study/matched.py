@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.core.flags import flag, fraction, not_negative, positive
 from spos.core.intervals import Interval, student_interval, welch_interval
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table
@@ -18,23 +16,12 @@ from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import count_architecture
 from spos.space.space import Architecture, architecture_of
 from spos.study.alone import Network, first_rows, mean_top1
+from spos.study.flags import MatchOptions
 
 MAX_DRAWS = 10_000  # for different random architectures
 RANDOM = "random"
 Row = Mapping[str, Any]
 GAIN = (("mean", "over random"), ("low", "from"), ("high", "to"))
-
-
-@dataclass(frozen=True)
-class MatchOptions:
-    """What is trained, and how many networks at a time."""
-
-    save_dir: str = flag("runs/searched-against-random", "folder of the results")
-    num_random: int = flag(10, "random architectures in all", type=positive)
-    tolerance: float = flag(0.01, "by how much their FLOPs may differ from the searched one's, relative", type=fraction)
-    seeds: int = flag(3, "seeds that each network is trained with, from 0; at least 2", type=positive)
-    seed: int = flag(0, "of the draw of random architectures", type=not_negative)
-    jobs: int = flag(1, "trainings at a time", type=positive)
 
 
 class Comparison(NamedTuple):
@@ -99,25 +86,22 @@ def draw_equal(
 def compare(rows: Sequence[Row]) -> List[Comparison]:
     """Every searched architecture against the random ones, and all together if there are several."""
     groups = group_means(rows)
-    chance = np.array([top1 for _, top1 in groups[RANDOM]])
-    result, means = [], []
+    chance = [top1 for _, top1 in groups[RANDOM]]
+    result: List[Comparison] = []
+    means: List[float] = []
     for name in (name for name in groups if name != RANDOM):
         ((architecture, mean),) = groups[name]
         tops = [row["top1"] for row in rows if architecture_of(row) == architecture]
         means.append(mean)
-        result.append(
-            Comparison(name, student_interval(tops), welch_interval(tops, chance), int((chance > mean).sum()))
-        )
+        result.append(_comparison(name, tops, mean, chance))
     if len(means) > 1:
-        result.append(
-            Comparison(
-                "all searched",
-                student_interval(means),
-                welch_interval(means, chance),
-                int((chance > np.mean(means)).sum()),
-            )
-        )
+        result.append(_comparison("all searched", means, float(np.mean(means)), chance))
     return result
+
+
+def _comparison(name: str, tops: Sequence[float], mean: float, chance: Sequence[float]) -> Comparison:
+    better = sum(top1 > mean for top1 in chance)
+    return Comparison(name, student_interval(tops), welch_interval(tops, chance), better)
 
 
 def group_means(rows: Sequence[Row]) -> Dict[str, List[Tuple[Architecture, float]]]:

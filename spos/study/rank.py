@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from spos.core.flags import flag, not_negative, positive
 from spos.core.ranking import TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table
 from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
 from spos.study.alone import Network, first_rows, mean_top1
+from spos.study.flags import RankingOptions
 
 POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
 FLOPS, PARAMS = "FLOPs", "params"  # predictors that need no supernet; the first is the baseline
 WITHIN = (("tau", "within strata"), ("low", "from"), ("high", "to"))
 GAIN = (("tau", f"over {FLOPS}"), ("low", "from"), ("high", "to"))
-
-
-@dataclass(frozen=True)
-class RankingOptions:
-    """Which architectures are trained alone, and how many at a time."""
-
-    save_dir: str = flag("runs/rank-correlation", "folder of the results")
-    num_architectures: int = flag(40, "architectures, a multiple of --strata", type=positive)
-    strata: int = flag(5, "strata of FLOPs", type=positive)
-    seeds: int = flag(1, "seeds that each is trained with, from 0; the mean of their accuracies counts", type=positive)
-    seed: int = flag(0, "of the draw of architectures and of the bootstrap", type=not_negative)
-    jobs: int = flag(1, "trainings, and processes that score, at a time", type=positive)
-    batch_size: int = flag(250, "images in a step of scoring", type=positive)
 
 
 def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:

@@ -1,20 +1,20 @@
-"""Search strategies compared at equal numbers of evaluations."""
+"""Strategies of search compared at equal numbers of evaluations."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
-from tqdm import tqdm
 
 from spos.core.errors import InputError
 from spos.core.intervals import Interval, student_interval
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.runs.journal import read_rows
-from spos.search.evolution import GeneticSettings, Search, genetic_search, random_search, spos_search
+from spos.search.breeder import SearchDomain
+from spos.search.evolution import GeneticSettings, Search, drive, genetic_search, random_search, spos_search
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.space import Architecture
@@ -27,7 +27,7 @@ BASELINE = "random"
 class Task(NamedTuple):
     """What is searched under one seed. `optimum` is the highest fitness there is, or an upper bound, if known."""
 
-    domain: Any  # Domain, or what stands for it
+    domain: SearchDomain
     oracle: Oracle
     optimum: Optional[float] = None
     is_bound: bool = False
@@ -79,7 +79,7 @@ def by_supernet(run: Path) -> Callable[[int], Task]:
     return lambda seed: Task(domain, oracle, None)
 
 
-def searches(settings: GeneticSettings) -> Dict[str, Callable[[Any, np.random.Generator], Search]]:
+def searches(settings: GeneticSettings) -> Dict[str, Callable[[SearchDomain, np.random.Generator], Search]]:
     """What is compared, by name."""
     return {
         "genetic": lambda domain, rng: genetic_search(domain, settings, rng),
@@ -100,7 +100,7 @@ def compare(
     makers = searches(settings)
     curves: Dict[str, List[np.ndarray]] = {name: [] for name in makers}
     optima, is_bound = [], False
-    for seed in tqdm(seeds, desc="seeds", unit="seed", disable=not sys.stderr.isatty(), leave=False):
+    for seed in progress_bar(seeds, desc="seeds", unit="seed"):
         task = make_task(seed)
         optima.append(np.nan if task.optimum is None else task.optimum)
         is_bound |= task.is_bound
@@ -116,14 +116,13 @@ def best_so_far(search: Search, oracle: Oracle, num_evaluations: int) -> np.ndar
     A search whose domain is used up earlier keeps its best.
     """
     fitness: List[float] = []
-    generation = next(search, None)
-    while generation is not None and len(fitness) < num_evaluations:
+
+    def score(generation: List[Architecture]) -> Optional[List[float]]:
         scores = [oracle(architecture) for architecture in generation]
-        fitness += scores
-        try:
-            generation = search.send(scores)
-        except StopIteration:
-            break
+        fitness.extend(scores)
+        return scores if len(fitness) < num_evaluations else None
+
+    drive(search, score)
     best = np.maximum.accumulate(fitness[:num_evaluations])
     return np.pad(best, (0, num_evaluations - len(best)), mode="edge")
 
@@ -133,10 +132,10 @@ def summarize(curves: Mapping[str, np.ndarray], optima: np.ndarray, is_bound: bo
     last = {name: rows[:, -1] for name, rows in curves.items()}
     return {
         name: Result(
-            student_interval(final),
-            None if name == BASELINE else student_interval(final - last[BASELINE]),
-            None if np.isnan(optima).any() else student_interval(optima - final),
-            [student_interval(column) for column in curves[name].T],
+            student_interval(final.tolist()),
+            None if name == BASELINE else student_interval((final - last[BASELINE]).tolist()),
+            None if np.isnan(optima).any() else student_interval((optima - final).tolist()),
+            [student_interval(column) for column in curves[name].T.tolist()],
             is_bound,
         )
         for name, final in last.items()

@@ -1,4 +1,4 @@
-"""Parameter files and checkpoints. Written whole or not at all; read without executing anything."""
+"""Checkpoints of a training. Written whole or not at all; read without executing anything."""
 
 from __future__ import annotations
 

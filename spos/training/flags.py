@@ -1,22 +1,36 @@
-"""Flags of the programs. Each is declared once, as a field of a group; programs pick groups.
-
-A group is a frozen dataclass: its field names are the flags, its defaults the defaults.
-"""
+"""Flags of training: their groups, what cannot work together, and what they mean for sampling."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
-from typing import Any, Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple, get_type_hints
 
 from spos.core.errors import InputError
-from spos.core.flags import changed_flags, flag, fraction, not_negative, positive, positive_number
+from spos.core.flags import (
+    RunOptions,
+    as_json,
+    changed_flags,
+    flag,
+    fraction,
+    not_negative,
+    pick,
+    positive,
+    positive_number,
+)
+from spos.data.flags import DataOptions
+from spos.engine.flags import EXECUTIONS, TrainDeviceOptions
 from spos.runs.run import SUBNET, SUPERNET
 from spos.sampling.limits import Limit, limits_in_millions, parse_bounds
-from spos.sampling.strips import ConstrainedPolicy
-from spos.sampling.warm_up import SamplingPolicy
+from spos.sampling.strips import METHODS, ConstrainedPolicy
+from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.space.space import SearchSpace
-from spos.training.schedule import decay_epochs
+from spos.training.schedule import LR_MODES, decay_epochs
+from spos.training.strategies import STRATEGIES, UNIFORM
+
+HYBRID, IMPERATIVE, SYMBOLIC = MODES = ("hybrid", "imperative", "symbolic")
+BY_TABLE, BY_SYMBOL = COUNT_METHODS = ("lookup_table", "symbol")
 
 SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
 FIRST_PARAMETERS = ("resume_params", "init_params", "init_from_supernet")
@@ -40,9 +54,7 @@ class TrainOptions(TrainConstraintOptions):
     lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
     momentum: float = flag(0.9, "momentum of NAG", type=fraction)
     wd: float = flag(3e-5, "weight decay", type=float)
-    lr_mode: str = flag(
-        "cosine", "decay of the learning rate", choices=("cosine", "poly", "step", "linear", "constant")
-    )
+    lr_mode: str = flag("cosine", "decay of the learning rate", choices=LR_MODES)
     lr_decay: float = flag(0.1, "factor of --lr-mode step", type=fraction)
     lr_decay_epoch: str = flag("40,60", "epochs at which --lr-mode step decays")
     lr_decay_period: int = flag(0, "decay every so many epochs instead (--lr-mode step)", type=not_negative)
@@ -53,15 +65,11 @@ class TrainOptions(TrainConstraintOptions):
     mixup: bool = flag(False, "train on mixed pairs of images")
     mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
     mixup_off_epoch: int = flag(0, "last epochs without --mixup", type=not_negative)
-    mode: str = flag(
-        "hybrid",
-        "hybrid compiles what can be compiled; symbolic trains the exported graph",
-        choices=("hybrid", "imperative", "symbolic"),
-    )
+    mode: str = flag(HYBRID, "hybrid compiles what can be compiled; symbolic trains the exported graph", choices=MODES)
     sampling: str = flag(
-        "uniform",
+        UNIFORM,
         "paths of a step: one (uniform), every block choice once (fair), or widest to narrowest (sandwich)",
-        choices=("uniform", "fair", "sandwich"),
+        choices=tuple(STRATEGIES),
     )
     use_all_blocks: bool = flag(False, "train the mean of all block choices")
     use_all_channels: bool = flag(False, "train at full width only")
@@ -72,14 +80,14 @@ class TrainOptions(TrainConstraintOptions):
     train_constraint_method: str = flag(
         "random",
         "random: uniform within the constraints; evolution: walk through strips of FLOPs and params between them",
-        choices=("random", "evolution"),
+        choices=METHODS,
     )
     flop_param_method: str = flag(
-        "lookup_table",
+        BY_TABLE,
         "symbol: count what is drawn under constraints by its symbol graph too (slow, the same numbers)",
-        choices=("lookup_table", "symbol"),
+        choices=COUNT_METHODS,
     )
-    execution: str = flag("slice", "how the supernet runs narrower widths", choices=("slice", "mask"))
+    execution: str = flag("slice", "how the supernet runs narrower widths", choices=EXECUTIONS)
     val_architectures: int = flag(5, "architectures sampled to validate a supernet", type=positive)
     val_frequency: int = flag(
         0, "epochs between validations; the last is always validated (0: only the last)", type=not_negative
@@ -129,6 +137,36 @@ class ZooOptions:
     batch_norm: bool = flag(False, "vgg with BatchNorm")
 
 
+@dataclass(frozen=True)
+class TrainingFlags:
+    """Everything the user gave, by group."""
+
+    run: RunOptions
+    train: TrainOptions
+    data: DataOptions
+    space: SpaceOptions
+    named: ArchitectureOptions
+    device: TrainDeviceOptions
+    teacher: TeacherOptions
+    zoo: ZooOptions
+
+    @classmethod
+    def groups(cls) -> Dict[str, Any]:
+        """The groups by the names that they have here, in the order of the help."""
+        return get_type_hints(cls)
+
+    @classmethod
+    def of(cls, args: Namespace) -> TrainingFlags:
+        """From parsed arguments. Raises InputError for the first combination that cannot work."""
+        flags = cls(**{name: pick(group, args) for name, group in cls.groups().items()})
+        check_training_flags(flags)
+        return flags
+
+    def to_json(self) -> Dict[str, Any]:
+        """All flags by name, as `config.json` has them."""
+        return as_json(*(getattr(self, name) for name in self.groups()))
+
+
 def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
     """The limits that flags set. Raises InputError if their text is malformed."""
     upper = parse_bounds(options.train_upper_constraints, "--train-upper-constraints")
@@ -136,8 +174,8 @@ def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
     return limits_in_millions(upper, lower)
 
 
-def make_policy(options: TrainOptions, space: SearchSpace, steps_per_epoch: int = 0) -> Any:
-    """What samples the architecture of a step from (epoch, step, rng), by the flags."""
+def make_policy(options: TrainOptions, space: SearchSpace, steps_per_epoch: int = 0) -> Policy:
+    """What samples the architecture of a step, by the flags."""
     policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up, options.use_all_channels)
     limits = limits_of(options)
     if not limits:
@@ -163,26 +201,25 @@ def check_constraint_flags(options: TrainOptions, is_supernet: bool) -> None:
             "--train-upper-constraints and --train-bottom-constraints sample architectures for a supernet; leave them "
             "out for a subnet and with --use-all-blocks or --use-all-channels"
         )
-    for name, default in (("train_constraint_method", "random"), ("flop_param_method", "lookup_table")):
+    for name in ("train_constraint_method", "flop_param_method"):
         value = getattr(options, name)
-        if not limits and value != default:
+        if not limits and value != getattr(TrainOptions, name):
             raise InputError(
                 f"--{name.replace('_', '-')} {value} needs --train-upper-constraints or --train-bottom-constraints"
             )
 
 
-def check_training_flags(
-    train: TrainOptions, zoo: ZooOptions, teacher: TeacherOptions, space: SpaceOptions, named: ArchitectureOptions
-) -> None:
+def check_training_flags(flags: TrainingFlags) -> None:
     """Raise InputError for the first combination of flags that cannot work, saying which and why."""
     rules = (_model_rules, _supernet_rules, _schedule_rules, _loss_rules, _start_rules)
     for rule in rules:
-        for message in rule(train, zoo, teacher, space, named):
+        for message in rule(flags):
             raise InputError(message)
 
 
-def _model_rules(train: TrainOptions, zoo: ZooOptions, _: Any, space: SpaceOptions, named: Any) -> Iterator[str]:
-    model, architecture = train.model, changed_flags(named)
+def _model_rules(flags: TrainingFlags) -> Iterator[str]:
+    train, zoo, space = flags.train, flags.zoo, flags.space
+    model, architecture = train.model, changed_flags(flags.named)
     if model == SUBNET and not architecture and not train.init_params:
         yield f"--model {SUBNET} needs --architecture, --block-choices with --channel-choices, or --init-params"
     if model == SUPERNET and architecture:
@@ -202,30 +239,33 @@ def _model_rules(train: TrainOptions, zoo: ZooOptions, _: Any, space: SpaceOptio
             yield f"{flag} is for a supernet (--model {SUPERNET}), not for {model}"
 
 
-def _supernet_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
-    if train.model == SUPERNET and train.mode == "symbolic":
-        yield "--mode symbolic: a supernet takes another path every step, a symbol has one; use hybrid or imperative"
+def _supernet_rules(flags: TrainingFlags) -> Iterator[str]:
+    train = flags.train
+    if train.model == SUPERNET and train.mode == SYMBOLIC:
+        yield f"--mode {SYMBOLIC}: a supernet takes another path every step, a symbol has one; use hybrid or imperative"
     if train.use_all_channels and (train.cs_warm_up or train.epoch_start_cs >= 0):
         yield "--use-all-channels never selects channels; leave it out, or leave out --cs-warm-up and --epoch-start-cs"
-    if train.sampling != "uniform" and train.use_all_blocks:
+    if train.sampling != UNIFORM and train.use_all_blocks:
         yield f"--sampling {train.sampling} chooses blocks, --use-all-blocks runs all of them; leave one out"
     check_constraint_flags(train, is_supernet=train.model == SUPERNET)
-    if train.sampling != "uniform" and limits_of(train):
+    if train.sampling != UNIFORM and limits_of(train):
         yield (
             f"--sampling {train.sampling} runs paths of any cost; --train-upper-constraints and "
-            "--train-bottom-constraints need --sampling uniform"
+            f"--train-bottom-constraints need --sampling {UNIFORM}"
         )
     if train.sampling == "sandwich" and train.use_all_channels:
         yield "--sampling sandwich trains widths from the widest to the narrowest; leave out --use-all-channels"
 
 
-def _schedule_rules(train: TrainOptions, *_: Any) -> Iterator[str]:
+def _schedule_rules(flags: TrainingFlags) -> Iterator[str]:
+    train = flags.train
     if train.warmup_epochs >= train.num_epochs:
         yield f"--warmup-epochs {train.warmup_epochs} leaves nothing of --num-epochs {train.num_epochs}"
     decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs)
 
 
-def _loss_rules(train: TrainOptions, _zoo: Any, teacher: TeacherOptions, *_: Any) -> Iterator[str]:
+def _loss_rules(flags: TrainingFlags) -> Iterator[str]:
+    train, teacher = flags.train, flags.teacher
     if train.mixup and train.mixup_off_epoch >= train.num_epochs:
         yield f"--mixup-off-epoch {train.mixup_off_epoch} leaves no epoch of {train.num_epochs} to --mixup"
     if not teacher.teacher and changed_flags(teacher):
@@ -234,10 +274,11 @@ def _loss_rules(train: TrainOptions, _zoo: Any, teacher: TeacherOptions, *_: Any
         yield "--hard-weight 1 gives the teacher no weight; leave out --teacher, or lower it"
 
 
-def _start_rules(train: TrainOptions, zoo: ZooOptions, *_: Any) -> Iterator[str]:
+def _start_rules(flags: TrainingFlags) -> Iterator[str]:
+    train = flags.train
     if not train.resume_params and (train.resume_states or train.resume_epoch > 0):
         yield "--resume-states and --resume-epoch need --resume-params"
-    sources = changed_flags(zoo, ("use_pretrained",)) + changed_flags(train, FIRST_PARAMETERS)
+    sources = changed_flags(flags.zoo, ("use_pretrained",)) + changed_flags(train, FIRST_PARAMETERS)
     if len(sources) > 1:
         yield f"{sources[0]} and {sources[1]} both give the first parameters; leave one out"
     if train.init_from_supernet and train.model != SUBNET:

@@ -1,4 +1,4 @@
-"""The values that a training begins with: random ones, those of a file, or those of a path of a trained supernet.
+"""Initial values of a training: random ones, those of a file, or those of a path of a trained supernet.
 
 A file may have another number of classes than the network. The classifier is then the one layer whose parameters
 differ from the file's in their first dimension only, which is that of the classes; the rule needs no names, so it
@@ -28,9 +28,10 @@ from spos.runs.files import file_digest
 from spos.runs.run import find_config
 from spos.scoring.supernet import load_supernet
 from spos.space.space import BLOCK_KINDS, SearchSpace
-from spos.training import trainer
 from spos.training.checkpoint import newest_checkpoint
 from spos.training.flags import TrainOptions
+from spos.training.progress import Progress, Run
+from spos.training.trainer import Trainer
 from spos.training.zoo import complete_shapes
 
 
@@ -167,7 +168,7 @@ def _other_classifier(shapes: Mapping[str, tuple], arrays: Mapping[str, Any]) ->
     return [name for name in rows if name.rpartition(".")[0] == layer]
 
 
-def start(job: trainer.TrainingJob, options: TrainOptions, begins_with: str) -> trainer.Progress:
+def start(trainer: Trainer, run: Run, options: TrainOptions, begins_with: str) -> Progress:
     """Load the newest checkpoint of a run, or the optimizer state that a new one begins with. Called by all workers.
 
     The chief alone does it; the others get parameters and optimizer state from there.
@@ -176,17 +177,17 @@ def start(job: trainer.TrainingJob, options: TrainOptions, begins_with: str) -> 
         begins_with: what `load_first_values` said.
     Returns: where the run stands.
     """
-    progress = trainer.Progress()
-    checkpoint = newest_checkpoint(job.run) if job.cluster.is_chief else None
+    progress, cluster = Progress(), trainer.cluster
+    checkpoint = newest_checkpoint(run.folder) if cluster.is_chief else None
     if checkpoint:
         where = f"epoch {checkpoint.epoch}" + (f" and step {checkpoint.step}" if checkpoint.step else "")
-        print(f"continuing {job.run} after {where}", flush=True)
-        progress = trainer.resume(job, checkpoint)
-    elif job.cluster.is_chief:
+        print(f"continuing {run.folder} after {where}", flush=True)
+        progress = trainer.resume(checkpoint)
+    elif cluster.is_chief:
         if begins_with:
             print(f"begins with {begins_with}", flush=True)
         if options.resume_states:
-            job.trainer.set_states(load_arrays(options.resume_states))
-        progress = trainer.Progress(max(options.resume_epoch, 0))
-    epoch, step = job.cluster.share_json([progress.epoch, progress.step])
-    return progress if job.cluster.is_chief else trainer.Progress(epoch, step)
+            trainer.optimizer.set_states(load_arrays(options.resume_states))
+        progress = Progress(max(options.resume_epoch, 0))
+    epoch, step = cluster.share_json([progress.epoch, progress.step])
+    return progress if cluster.is_chief else Progress(epoch, step)

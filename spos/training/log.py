@@ -1,10 +1,12 @@
-"""What people see of a run while it goes: a line per epoch, on the terminal, in a text log and in `log.jsonl`."""
+"""Log of a run while it goes: a line per epoch, on the terminal, in a text log and in `log.jsonl`."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import time
+from typing import Any, Dict, Optional
 
 from spos.core.errors import InputError
+from spos.core.progress import progress_bar
 from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
 
@@ -58,6 +60,49 @@ class RunLog:
         """Write out what is buffered."""
         if self._events:
             self._events.close()
+
+
+class EpochDisplay:
+    """Where an epoch stands: a bar on a terminal; elsewhere a line every `log_interval` steps.
+
+    Args:
+        first_step: steps that were done before.
+        shown: False for nothing at all, on workers but the chief.
+    """
+
+    def __init__(
+        self, epoch: int, num_epochs: int, first_step: int, num_steps: int, log_interval: int, shown: bool
+    ) -> None:
+        self._epoch, self._num_steps, self._log_interval, self._shown = epoch, num_steps, log_interval, shown
+        self._num_images, self._start = 0, time.time()
+        self._bar = progress_bar(total=num_steps, initial=first_step, unit="batch", shown=shown, dynamic_ncols=True)
+        self._bar.set_description(f"epoch {epoch + 1}/{num_epochs}")
+
+    def __enter__(self) -> EpochDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    @property
+    def images_per_second(self) -> float:
+        """Since this began, of all workers together."""
+        return self._num_images / (time.time() - self._start)
+
+    def update(self, done: int, num_images: int, loss: Optional[float]) -> None:
+        """Tell that `done` steps of the epoch are done, the last of them on `num_images` images.
+
+        Args:
+            loss: mean over the epoch, as far as it is known.
+        """
+        self._num_images += num_images
+        self._bar.update()
+        if loss is None or done % self._log_interval or not self._shown:
+            return
+        rate = self.images_per_second
+        self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} img/s")
+        if self._bar.disable:
+            print(progress_line(self._epoch, done, self._num_steps, loss, rate), flush=True)
 
 
 def describe_epoch(row: Dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a training step minimises: cross-entropy, with smoothed labels, mixup and a teacher's predictions."""
+"""Losses of a training step: cross-entropy, with smoothed labels, mixup and a teacher's predictions."""
 
 from __future__ import annotations
 

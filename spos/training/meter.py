@@ -1,10 +1,10 @@
-"""Loss and hits of a training epoch, counted without waiting for the devices."""
+"""Meter of loss and hits in a training epoch, counted without waiting for the devices."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -41,6 +41,11 @@ class Meter:
         self.flush()
         self._pending = list(parts)
 
+    @property
+    def mean_loss(self) -> Optional[float]:
+        """Over all that is counted; None before the first."""
+        return self.loss / self.num_images if self.num_images else None
+
     def flush(self) -> None:
         """Count what is pending. Raises LossNotFinite."""
         for part in self._pending:
@@ -61,7 +66,8 @@ class Meter:
             return self
         hits, num_images = np.array([self.top1_hits, self.top5_hits]), np.array(self.num_images)
         loss, hits, num_images = cluster.total([np.array(self.loss), hits, num_images])
-        return Meter(float(loss), *hits.astype(int).tolist(), int(num_images))
+        top1_hits, top5_hits = hits.astype(int).tolist()
+        return Meter(float(loss), top1_hits, top5_hits, int(num_images))
 
     def result(self) -> Dict[str, float]:
         self.flush()

@@ -1,4 +1,4 @@
-"""The optimizer step of one path among many: of the parameters that were used, and of each the part that was used."""
+"""Optimizer steps of one path among many: of the parameters that were used, and of each the part that was used."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PathTrainer(mx.gluon.Trainer):
         self.names = list(named)
         for name, parameter in named.items():
             parameter.wd_mult = 0.0 if no_wd and name.endswith(NO_DECAY) else 1.0
-        self._cluster = cluster
+        self.cluster = cluster
         self._servers = cluster.kvstore if cluster.is_async else None
         kvstore = "device" if cluster.is_async or not cluster.is_distributed else cluster.kvstore
         super().__init__(list(named.values()), optimizer, kvstore=kvstore, update_on_kvstore=False)
@@ -55,7 +55,7 @@ class PathTrainer(mx.gluon.Trainer):
         """
         if self._kv_initialized:
             return
-        if self._cluster.is_distributed:
+        if self.cluster.is_distributed:
             self._share_parameters()
             self._share_states()
         self._init_kvstore()
@@ -63,7 +63,7 @@ class PathTrainer(mx.gluon.Trainer):
         if self._servers:
             for index, parameter in enumerate(self._params):
                 self._servers.init(index, parameter.list_data()[0])
-        self._cluster.barrier()
+        self.cluster.barrier()
 
     def fetch(self, selected: Optional[Selected] = None) -> None:
         """With `dist_async`: read the newest parameters from the servers, those of a path or all; else nothing.
@@ -74,11 +74,11 @@ class PathTrainer(mx.gluon.Trainer):
         if not self._servers:
             return
         if selected is None:
-            self._cluster.barrier()
+            self.cluster.barrier()
         for index, _ in self._indices(selected):
             self._servers.pull(index, out=self._params[index].list_data(), priority=-index)
         if selected is None:
-            self._cluster.barrier()
+            self.cluster.barrier()
 
     def step(self, batch_size: int, selected: Optional[Selected] = None) -> None:
         """Sum gradients over devices and workers, divide by `batch_size` and update.
@@ -90,7 +90,7 @@ class PathTrainer(mx.gluon.Trainer):
         """
         self.start()
         self._selected = self._indices(selected)
-        num_summed = 1 if self._servers else self._cluster.num_workers
+        num_summed = 1 if self._servers else self.cluster.num_workers
         super().step(batch_size * num_summed, ignore_stale_grad=True)
 
     def _indices(self, selected: Optional[Selected]) -> List[Tuple[int, Tuple[int, ...]]]:
@@ -102,7 +102,8 @@ class PathTrainer(mx.gluon.Trainer):
                 self._kvstore.pushpull(index, self._params[index].list_grad(), priority=-index)
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
-        before = {i: self._params[i].list_data()[0].copy() for i, _ in self._selected} if self._servers else {}
+        servers = self._servers
+        before = {i: self._params[i].list_data()[0].copy() for i, _ in self._selected} if servers else {}
         for device, updater in enumerate(self._updaters):
             for index, shape in self._selected:
                 parameter = self._params[index]
@@ -113,8 +114,9 @@ class PathTrainer(mx.gluon.Trainer):
                 self._make_state(device, index)
                 grad, state = parameter.list_grad()[device], updater.states[index]
                 _update_corner(self._optimizer, index, weights[device], grad, state, shape)
-        for index, old in before.items():
-            self._servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
+        if servers:
+            for index, old in before.items():
+                servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
 
     @property
     def _shares_memory(self) -> bool:
@@ -129,13 +131,13 @@ class PathTrainer(mx.gluon.Trainer):
             updater.states_synced[index] = True
 
     def _share_parameters(self) -> None:
-        values = self._cluster.share([parameter.list_data()[0].asnumpy() for parameter in self._all])
+        values = self.cluster.share([parameter.list_data()[0].asnumpy() for parameter in self._all])
         for parameter, value in zip(self._all, values):
             parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
 
     def _share_states(self) -> None:
         own = self._updaters[0].states
-        has_state = self._cluster.share([np.array([i in own for i in range(len(self._params))])])[0] > 0
+        has_state = self.cluster.share([np.array([i in own for i in range(len(self._params))])])[0] > 0
         for updater in self._updaters:
             for index in [i for i in updater.states if not has_state[i]]:
                 del updater.states[index]
@@ -143,7 +145,7 @@ class PathTrainer(mx.gluon.Trainer):
         for index in indices:
             for device in range(len(self._updaters)):
                 self._make_state(device, index)
-        values = self._cluster.share([array.asnumpy() for index in indices for _, array in _arrays(own[index])])
+        values = self.cluster.share([array.asnumpy() for index in indices for _, array in _arrays(own[index])])
         for updater in self._updaters:
             arrays = [array for index in indices for _, array in _arrays(updater.states[index])]
             for array, value in zip(arrays, values):

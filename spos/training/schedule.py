@@ -1,10 +1,13 @@
-"""Learning rates by step."""
+"""Schedules of the learning rate, by step."""
 
 from __future__ import annotations
 
 from typing import Callable, Sequence, Tuple
 
 from spos.core.errors import InputError
+
+Schedule = Callable[[int], float]  # of a step, counted from 0 over the whole run
+LR_MODES = ("cosine", "poly", "step", "linear", "constant")  # GluonCV's names
 
 
 def decay_epochs(lr_decay_epoch: str, lr_decay_period: int, num_epochs: int) -> Tuple[int, ...]:
@@ -26,8 +29,8 @@ def make_schedule(
     warmup_epochs: int = 0,
     decay_factor: float = 0.1,
     decay_epochs: Sequence[int] = (),
-) -> Callable[[int], float]:
-    """Learning rate of every step: linear warm-up, then GluonCV's schedule of that mode."""
+) -> Schedule:
+    """Learning rate of every step: linear warm-up, then GluonCV's schedule of that mode (one of LR_MODES)."""
     from gluoncv.utils import LRScheduler, LRSequential
 
     if (num_epochs - warmup_epochs) * steps_per_epoch == 1:

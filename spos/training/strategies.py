@@ -1,19 +1,15 @@
-"""Which paths a training step runs before its one update: a single one, all choices fairly, or widest to narrowest.
-
-A strategy is called with (epoch, step, rng) and returns the passes of that step. Draws depend on nothing else, so a
-resumed run sees the same passes.
-"""
+"""Strategies: the paths of a training step before its one update: one, all choices fairly, or widest to narrowest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, List, Tuple
+from typing import Callable, Dict, List, Protocol, Sequence, Tuple
 
 import numpy as np
 
-from spos.space.space import Architecture, SearchSpace
+from spos.sampling.warm_up import Policy, SamplingPolicy
+from spos.space.space import Architecture
 
-Sampler = Callable[[int, int, np.random.Generator], Architecture]
 NUM_RANDOM_WIDTHS = 2  # of the sandwich rule, between the widest and the narrowest (arXiv:1903.05134, arXiv:2003.11142)
 
 
@@ -28,14 +24,20 @@ class Pass:
     imitates: bool = False
 
 
+class Strategy(Protocol):
+    """Gives the passes of a step. Draws depend on nothing but the arguments, so a resumed run sees the same passes."""
+
+    def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Sequence[Pass]: ...
+
+
 @dataclass(frozen=True)
 class UniformStrategy:
-    """One path a step, as in the paper (arXiv:1904.00420): whatever `sampler` draws."""
+    """One path a step, as in the paper (arXiv:1904.00420): whatever `policy` draws."""
 
-    sampler: Sampler
+    policy: Policy
 
     def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Tuple[Pass, ...]:
-        return (Pass(self.sampler(epoch, step, rng)),)
+        return (Pass(self.policy(epoch, step, rng)),)
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,12 @@ class FairStrategy:
 
     The block choices of each choice block are dealt in a random order, one to each of as many passes as there are
     choices; the gradients of all passes are summed into one update. Widths are drawn anew for each pass.
-
-    Args:
-        lowest_channel_choice: narrowest channel choice allowed in an epoch.
     """
 
-    space: SearchSpace
-    lowest_channel_choice: Callable[[int], int]
+    policy: SamplingPolicy
 
     def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Tuple[Pass, ...]:
-        space, lowest = self.space, self.lowest_channel_choice(epoch)
+        space, lowest = self.policy.space, self.policy.lowest_channel_choice(epoch)
         dealt = [rng.permutation(space.num_block_choices) for _ in range(space.num_choice_blocks)]
         passes: List[Pass] = []
         for turn in range(space.num_block_choices):
@@ -71,11 +69,10 @@ class SandwichStrategy:
     one update. While a single width is allowed, there is nothing to imitate and one pass is left.
     """
 
-    space: SearchSpace
-    lowest_channel_choice: Callable[[int], int]
+    policy: SamplingPolicy
 
     def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Tuple[Pass, ...]:
-        space, lowest = self.space, self.lowest_channel_choice(epoch)
+        space, lowest = self.policy.space, self.policy.lowest_channel_choice(epoch)
         blocks = space.sample(rng, lowest).block_choices
         widest, narrowest = (
             Architecture(blocks, (choice,) * space.num_choice_blocks) for choice in (space.max_channel_choice, lowest)
@@ -84,3 +81,20 @@ class SandwichStrategy:
             return (Pass(widest),)
         between = [Architecture(blocks, space.sample(rng, lowest).channel_choices) for _ in range(NUM_RANDOM_WIDTHS)]
         return (Pass(widest), *(Pass(path, imitates=True) for path in (narrowest, *between)))
+
+
+UNIFORM = "uniform"
+STRATEGIES: Dict[str, Callable[[SamplingPolicy], Strategy]] = {
+    UNIFORM: UniformStrategy,
+    "fair": FairStrategy,
+    "sandwich": SandwichStrategy,
+}
+
+
+def make_strategy(name: str, policy: Policy) -> Strategy:
+    """A strategy by its name. Raises ValueError if it runs paths of any cost, and the policy has limits."""
+    if name == UNIFORM:
+        return UniformStrategy(policy)
+    if not isinstance(policy, SamplingPolicy):
+        raise ValueError(f"strategy '{name}' runs paths of any cost; a policy with limits needs '{UNIFORM}'")
+    return STRATEGIES[name](policy)

@@ -1,14 +1,13 @@
-"""What is measured at the end of an epoch."""
+"""Validation at the end of an epoch."""
 
 from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-import numpy as np
-
 from spos.core.seeds import derive_rng
 from spos.data.pixels import Pixels
 from spos.engine.compat import mx
+from spos.sampling.warm_up import Policy
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator
 
@@ -40,7 +39,7 @@ def validate_network(
 
 def validate_supernet(
     load: Callable[[], CandidateEvaluator],
-    sampler: Callable[[int, int, np.random.Generator], Any],
+    policy: Policy,
     num_architectures: int,
     num_steps: int,
     seed: int,
@@ -55,7 +54,7 @@ def validate_supernet(
     """
     evaluator, rng = load(), derive_rng(seed, "validation")
     steps = (i * num_steps // num_architectures for i in range(num_architectures))
-    scores = [evaluator(sampler(epoch, step, rng)) for step in steps]
+    scores = [evaluator(policy(epoch, step, rng)) for step in steps]
     return {
         "val_top1": sum(score.top1 for score in scores) / len(scores),
         "val_top5": sum(score.top5 for score in scores) / len(scores),

@@ -8,7 +8,7 @@ from conftest import TINY, fails
 from benchmarks import candidate, candidate_ways, shares
 from benchmarks.pictures import write_pictures
 from spos.core.flags import run_program
-from spos.data.recordio import RecordReader, count_images, open_index
+from spos.data.recordio import RecordReader, open_index
 from spos.engine.compat import mx
 
 SIZES = ("--bn-images", "12", "--scoring-images", "20", "--batch-size", "8", "--candidates", "2")
@@ -69,7 +69,7 @@ def test_a_single_candidate_is_refused(capsys):
 
 def test_pictures_are_real_files(tmp_path):
     file = write_pictures(tmp_path, 3, 2)
-    assert count_images(file) == 3
+    assert len(file) == 3
     with RecordReader(file.rec) as reader:
         images = [reader.read_image(int(offset)) for offset in open_index(file).offsets]
     assert [float(label[0]) for label, _ in images] == [0, 1, 0]

@@ -1,13 +1,170 @@
-"""How flags may be written: with underscores, with `~`, and as True or False."""
+"""Flags: groups and parsers, values that are refused, and how a program ends."""
 
-from __future__ import annotations
-
+import argparse
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT, SIGPIPE, SIGTERM
 
 import pytest
+from conftest import ROOT
 
-from spos.core.flags import OneLineParser, flag, pick, split_arguments, truth
+from spos.core.errors import InputError, Stopped
+from spos.core.flags import (
+    OneLineParser,
+    as_json,
+    changed_flags,
+    confidence,
+    flag,
+    fraction,
+    not_negative,
+    number,
+    pick,
+    positive,
+    run_program,
+    split_arguments,
+    truth,
+)
+
+
+@dataclass(frozen=True)
+class Food:
+    """What is eaten. More is not shown."""
+
+    num_eggs: int = flag(2, "eggs, 50% of them boiled", type=not_negative, short="-n", aliases=("--eggs",))
+    salt: bool = flag(False, "with salt")
+    kind: str = flag("hen", "whose", choices=("hen", "duck"))
+    weight: float = flag(0.5, "each in hg")
+
+
+@dataclass(frozen=True)
+class Drink:
+    """What is drunk."""
+
+    tea: str = flag("", "which one")
+
+
+def parse(*argv):
+    args = OneLineParser("Breakfast.", (Food, Drink)).parse_args(argv)
+    return pick(Food, args), pick(Drink, args)
+
+
+def test_without_flags_groups_have_their_defaults():
+    assert parse() == (Food(), Drink())
+
+
+@pytest.mark.parametrize("name", ("-n", "--num-eggs", "--eggs"))
+def test_a_flag_has_a_short_name_and_aliases(name):
+    assert parse(name, "5", "--salt", "--tea", "green") == (Food(5, True), Drink("green"))
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    (
+        (["--num-eggs", "-1"], "must be at least 0, not -1"),
+        (["--kind", "goose"], "invalid choice: 'goose'"),
+        (["--num", "3"], "unrecognized arguments: --num 3"),
+        (["--weight", "heavy"], "invalid float value: 'heavy'"),
+    ),
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(argv, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(*argv)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line.startswith("error: ") and words in line
+
+
+def test_help_shows_groups_defaults_and_percent_signs(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out
+    assert "What is eaten." in text and "eggs, 50% of them boiled [2]" in text and "which one\n" in text
+
+
+@pytest.mark.parametrize(
+    "kind, good, bad",
+    (
+        (positive, {"1": 1}, ("0", "-3", "x")),
+        (not_negative, {"0": 0}, ("-1", "1.5")),
+        (fraction, {"0": 0.0, "1": 1.0, ".5": 0.5}, ("-0.1", "1.1", "nan")),
+        (confidence, {"0.95": 0.95}, ("0", "1", "nan")),
+        (number, {"-2.5": -2.5}, ("nan", "inf", "-inf")),
+    ),
+)
+def test_values_have_a_range(kind, good, bad):
+    assert {text: kind(text) for text in good} == good
+    for text in bad:
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+            kind(text)
+
+
+def test_flags_are_written_by_name():
+    assert as_json(Food(3), Drink("mint")) == {
+        "num_eggs": 3,
+        "salt": False,
+        "kind": "hen",
+        "weight": 0.5,
+        "tea": "mint",
+    }
+
+
+def test_changed_flags_are_named_as_the_user_writes_them():
+    assert changed_flags(Food(3, True)) == ["--num-eggs", "--salt"]
+    assert changed_flags(Food(3, True), {"salt", "kind"}) == ["--salt"]
+    assert changed_flags(Food()) == []
+
+
+@pytest.mark.parametrize(
+    "argv, own, others",
+    ((["a", "--", "b", "--", "c"], ["a"], ["b", "--", "c"]), (["a"], ["a"], []), (["--"], [], []), ([], [], [])),
+)
+def test_what_stands_behind_two_dashes_is_for_another_program(argv, own, others):
+    assert split_arguments(argv) == (own, others)
+
+
+def raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error, code, text",
+    (
+        (InputError("no\n  such file"), 2, "error: no such file\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.rec"), 2, "error: No such file or directory: a.rec\n"),
+        (OSError("disk"), 2, "error: disk\n"),
+        (KeyboardInterrupt(), 128 + SIGINT, "\nstopped; run the same command again to go on\n"),
+        (Stopped(SIGTERM), 128 + SIGTERM, "\nstopped; run the same command again to go on\n"),
+    ),
+)
+def test_a_program_that_cannot_go_on_says_so_in_one_line(error, code, text, capsys):
+    assert run_program(raising(error)) == code
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", text)
+
+
+def test_a_program_that_ends_well_gives_its_own_code():
+    assert run_program(lambda argv: len(argv), ["a", "b", "c"]) == 3
+
+
+def test_errors_of_the_program_itself_are_not_hidden():
+    with pytest.raises(KeyError):
+        run_program(raising(KeyError("x")))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "from spos.core.flags import run_program; exit(run_program(lambda argv: print('x' * 10**6) or 0))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(30) == 128 + SIGPIPE
+
+
+# --- How they may be written ---
 
 
 @dataclass(frozen=True)
@@ -20,7 +177,7 @@ class Options:
     shuffle_train: bool = flag(False, "a word", type=truth)
 
 
-def parse(*argv):
+def parse_with_files(*argv):
     parser = OneLineParser("", (Options,))
     parser.add_argument("files", nargs="*", type=Path)
     return parser.parse_args(argv)
@@ -30,40 +187,36 @@ def parse(*argv):
     "argv", (("--retain_length", "7", "--use_se"), ("--retain_length=7", "--use-se"), ("--retain-length=7", "--use_se"))
 )
 def test_underscores_are_hyphens(argv):
-    options = pick(Options, parse(*argv))
+    options = pick(Options, parse_with_files(*argv))
     assert (options.retain_length, options.use_se) == (7, True)
 
 
 def test_underscores_of_values_stay():
-    args = parse("--save_dir", "runs/my_run_2", "a_file.params")
+    args = parse_with_files("--save_dir", "runs/my_run_2", "a_file.params")
     assert (args.save_dir, args.files) == ("runs/my_run_2", [Path("a_file.params")])
-    assert parse("--save_dir=runs/a_b=c_d").save_dir == "runs/a_b=c_d"
+    assert parse_with_files("--save_dir=runs/a_b=c_d").save_dir == "runs/a_b=c_d"
 
 
 def test_unknown_flags_are_named_as_the_program_has_them(capsys):
     with pytest.raises(SystemExit):
-        parse("--no_such_flag")
+        parse_with_files("--no_such_flag")
     assert capsys.readouterr().err == "error: unrecognized arguments: --no-such-flag\n"
 
 
 @pytest.mark.parametrize("argv", (("--save-dir", "~/run"), ("--save-dir=~/run",), ("--save_dir=~/run",)))
 def test_home_is_expanded(argv, monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
-    args = parse(*argv, "~/a.params", "b~c")
+    args = parse_with_files(*argv, "~/a.params", "b~c")
     assert args.save_dir == "/home/somebody/run"
     assert args.files == [Path("/home/somebody/a.params"), Path("b~c")]
 
 
 @pytest.mark.parametrize("text, expected", (("True", True), ("False", False), ("false", False), ("true", True)))
 def test_false_is_false(text, expected):
-    assert parse("--shuffle-train", text).shuffle_train is expected
+    assert parse_with_files("--shuffle-train", text).shuffle_train is expected
 
 
 def test_other_words_are_neither_true_nor_false(capsys):
     with pytest.raises(SystemExit):
-        parse("--shuffle-train", "no")
+        parse_with_files("--shuffle-train", "no")
     assert "--shuffle-train: must be True or False, not no" in capsys.readouterr().err
-
-
-def test_what_follows_is_for_another_program():
-    assert split_arguments(("--use-se", "--", "--save_dir", "~/x")) == (["--use-se"], ["--save_dir", "~/x"])

@@ -104,7 +104,9 @@ def test_the_score_is_relative_to_the_comparison_model(rng):
         summary = Distribution.of(SMALL, costs, name)
         combined = np.sort(0.5 * costs[:, 0] / model.macs + 0.5 * costs[:, 1] / model.params)
         assert summary.comparison_model == name
-        assert summary.score.quantiles == pytest.approx([combined[max(percent * 5 - 1, 0)] for percent in PERCENTS])
+        assert summary.combined_score.quantiles == pytest.approx(
+            [combined[max(percent * 5 - 1, 0)] for percent in PERCENTS]
+        )
 
 
 def test_the_share_within_limits_is_counted(all_costs):
@@ -118,7 +120,7 @@ def test_the_share_within_limits_is_counted(all_costs):
 
 
 def test_a_limit_on_the_score_leaves_what_is_not_above_it(all_costs):
-    median = Distribution.of(SMALL, all_costs).score.quantiles[PERCENTS.index(50)]
+    median = Distribution.of(SMALL, all_costs).combined_score.quantiles[PERCENTS.index(50)]
     summary = Distribution.of(SMALL, all_costs, limits=Constraints(score_max=median * (1 + 1e-9)).limits())
     assert 0.5 <= summary.share_within < 0.6
 

@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from image_files import ONE, ZERO, pack, png, random_images, read_pass, shared_file
+from image_files import loader, pack, png, random_images, read_pass, shared_file
 
 import train_imagenet
 from spos.data import cifar
 from spos.data.flags import DataOptions
-from spos.data.loader import ImageLoader
 from spos.data.registry import held_out_sizes, open_dataset
 from spos.engine.compat import mx
 
@@ -44,8 +43,7 @@ def gluon_files(tmp_path, monkeypatch):
 def test_original_files_are_packed_without_loss(gluon_files, name, num_label_bytes, num_train):
     data = open_dataset(DataOptions(dataset=name, data_dir=str(gluon_files)))
     assert (data.num_classes, data.input_size, data.strides) == (cifar.NUM_CLASSES[name], 32, (1, 1, 2, 2, 2))
-    loader = ImageLoader(data.splits["train_full"], 64, 32, data.num_classes, ZERO, ONE, crop_ratio=1.0)
-    pixels, labels = read_pass(loader)
+    pixels, labels = read_pass(loader(data.splits["train_full"], 64, num_classes=data.num_classes))
     assert len(labels) == num_train
     rows = binary_file(num_label_bytes, 0)
     np.testing.assert_array_equal(pixels[:NUM], rows[:, num_label_bytes:].reshape(-1, 3, 32, 32))

@@ -1,29 +1,19 @@
 """Images in one folder per class: numbering, lists, loader, and the programs on them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import ONE, ZERO, png, random_images, read_pass
+from image_files import loader, make_folders, make_pictures, random_images, read_pass
 
 import train_imagenet
 from spos.core.errors import InputError
 from spos.data.dataset import hold_out, open_folder_dataset
 from spos.data.flags import DataOptions
 from spos.data.folder import list_folder, open_folders, split_by_class
-from spos.data.loader import ImageLoader, make_loader
-from spos.data.registry import imagenet_synsets, open_dataset
-
-
-def make_folders(root, split, counts):
-    """`counts` images of noise, 32x32, in each class folder of `root / split`."""
-    pixels = iter(random_images(sum(counts.values())))
-    for name, count in counts.items():
-        folder = root / split / name
-        folder.mkdir(parents=True)
-        for i in range(count):
-            (folder / f"{i:03d}.png").write_bytes(png(next(pixels)))
+from spos.data.loader import make_loader
+from spos.data.order import Order
+from spos.data.registry import open_dataset
 
 
 def options(**changes):
@@ -32,10 +22,7 @@ def options(**changes):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Three classes, one of them empty in val."""
-    make_folders(tmp_path, "train", {"bee": 12, "ant": 12, "cow": 16})
-    make_folders(tmp_path, "val", {"bee": 3, "cow": 4, "ant": 0})
-    return tmp_path
+    return make_pictures(tmp_path)
 
 
 def test_class_is_the_position_of_the_sorted_folder_name(pictures):
@@ -58,34 +45,6 @@ def test_images_one_level_deeper_are_found_and_other_files_are_not(tmp_path):
     assert list_folder(str(tmp_path), ["n1"]).paths == ("n1/A.JPEG", "n1/images/000.png", "n1/images/001.png")
 
 
-def test_imagenet_classes_count_missing_folders(tmp_path):
-    synsets = imagenet_synsets()
-    assert len(set(synsets)) == 1000 and list(synsets) == sorted(synsets)
-    for split in ("train", "val"):
-        make_folders(tmp_path, split, {synsets[7]: 20, synsets[998]: 1, synsets[0]: 0})
-    data = open_dataset(options(dataset="imagenet", data_dir=str(tmp_path)))
-    assert data.num_classes == 1000 and sorted(set(data.splits["train_full"].labels.tolist())) == [7, 998]
-
-
-REFUSED = {
-    "a class that only val has": (lambda root: make_folders(root, "val", {"dog": 1}), {}, "val/dog"),
-    "too few classes": (lambda root: None, {"classes": 2}, "--classes 2.* has 3 classes"),
-    "not ImageNet": (lambda root: None, {"dataset": "imagenet"}, "ant is no class of ImageNet.*--dataset folder"),
-    "record files": (lambda root: None, {"use_rec": True}, "--dataset record"),
-    "no record files": (lambda root: None, {"dataset": "record"}, "train.rec does not exist"),
-    "no folders": (lambda root: None, {"data_dir": "gone"}, "gone/train.*prepare_folder.sh"),
-    "record files insisted on": (lambda root: None, {"dataset": "imagenet", "use_rec": True}, "train.rec does not"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_folders_that_do_not_fit_are_refused(pictures, case):
-    change, flags, message = REFUSED[case]
-    change(pictures)
-    with pytest.raises(InputError, match=message):
-        open_dataset(options(**{"data_dir": str(pictures), **flags}))
-
-
 def test_flat_folder_is_refused_with_advice(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"x")
@@ -93,28 +52,9 @@ def test_flat_folder_is_refused_with_advice(tmp_path):
         open_folders(str(tmp_path / "val"), str(tmp_path / "val"))
 
 
-def test_more_classes_than_found_are_accepted(pictures):
-    assert open_dataset(options(data_dir=str(pictures), classes=7)).num_classes == 7
-
-
-def test_record_files_are_preferred_to_folders(pictures, noise_file):
-    for split in ("train", "val"):
-        for suffix in ("rec", "idx"):
-            (pictures / f"{split}.{suffix}").write_bytes(Path(getattr(noise_file, suffix)).read_bytes())
-    data = open_dataset(options(dataset="imagenet", data_dir=str(pictures)))
-    assert data.splits["test"].rec == str(pictures / "val.rec")
-
-
-def test_classes_of_record_files_are_found(noise_file):
-    named = {"rec_train": noise_file.rec, "rec_val": noise_file.rec}
-    assert open_dataset(options(dataset="record", **named)).num_classes == 50
-    with pytest.raises(InputError, match="has 50 classes"):
-        open_dataset(options(dataset="record", classes=49, **named))
-
-
 def test_lists_of_a_folder_are_disjoint_and_written_as_im2rec_reads_them(pictures):
-    data = open_dataset(options(data_dir=str(pictures)))
-    data = hold_out(data, 8, 4, str(pictures / "lists"), seed=0)
+    opened = open_dataset(options(data_dir=str(pictures)))
+    data = hold_out(opened, 8, 4, str(pictures / "lists"), seed=0)
     rows = {
         name: [line.split("\t") for line in (pictures / "lists" / f"{name}.lst").read_text().splitlines()]
         for name in ("train", "bn", "search_val", "test")
@@ -123,14 +63,14 @@ def test_lists_of_a_folder_are_disjoint_and_written_as_im2rec_reads_them(picture
     training = [path for name in ("train", "bn", "search_val") for _, _, path in rows[name]]
     assert sorted(training) == sorted(data.splits["train_full"].paths)
     assert all((pictures / "train" / path).is_file() for path in training)
-    assert hold_out(data, 8, 4, str(pictures / "lists"), seed=0).splits["bn"].paths == data.splits["bn"].paths
+    assert hold_out(opened, 8, 4, str(pictures / "lists"), seed=0).splits["bn"].paths == data.splits["bn"].paths
     with pytest.raises(InputError, match="holds another list"):
-        hold_out(data, 8, 4, str(pictures / "lists"), seed=1)
+        hold_out(opened, 8, 4, str(pictures / "lists"), seed=1)
 
 
 def test_folder_is_read_with_its_pixels_and_labels(pictures):
     images = list_folder(str(pictures / "train"), ["bee", "ant", "cow"])  # in the order they were made
-    pixels, labels = read_pass(ImageLoader(images, 8, 32, 3, ZERO, ONE, crop_ratio=1.0))
+    pixels, labels = read_pass(loader(images, num_classes=3))
     np.testing.assert_array_equal(pixels, random_images(40).transpose(0, 3, 1, 2))
     assert labels.tolist() == [0] * 12 + [1] * 12 + [2] * 16
 
@@ -138,8 +78,8 @@ def test_folder_is_read_with_its_pixels_and_labels(pictures):
 def test_a_file_that_is_gone_is_left_out(pictures):
     images = list_folder(str(pictures / "train"), ["ant", "bee", "cow"])
     (pictures / "train" / "bee" / "003.png").unlink()
-    loader = ImageLoader(images, 8, 32, 3, ZERO, ONE, crop_ratio=1.0)
-    assert len(read_pass(loader)[1]) == 39 and loader.bad_images == [str(pictures / "train" / "bee" / "003.png")]
+    images = loader(images, num_classes=3)
+    assert len(read_pass(images)[1]) == 39 and images.bad_images == [str(pictures / "train" / "bee" / "003.png")]
 
 
 def test_split_by_class_takes_a_share_of_each(pictures):
@@ -154,7 +94,8 @@ def test_the_flag_limits_undecodable_images(pictures):
     (pictures / "train" / "ant" / "bad.jpg").write_text("<html>")
     flags = options(data_dir=str(pictures), max_bad_images=0)
     with pytest.raises(InputError, match="more than --max-bad-images 0; the first: .*train/ant/bad.jpg"):
-        read_pass(make_loader(open_dataset(flags), "train_full", flags))
+        data = open_dataset(flags)
+        read_pass(make_loader(data, "train_full", flags, data.preparation(), Order()))
 
 
 def test_training_on_a_raw_folder(pictures, capsys):

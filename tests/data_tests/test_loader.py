@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import ONE, ZERO, loader, pack, png, random_images, read_pass, shared_file, subset
+from image_files import loader, pack, png, random_images, read_pass, shared_file, subset
 
 from spos.core.errors import InputError
 from spos.data.augmentation import DIGITS_AUGMENTATION, IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION
-from spos.data.dataset import IMAGENET_MEAN, IMAGENET_STD, hold_out, open_record_dataset
-from spos.data.loader import ImageLoader
-from spos.data.recordio import check, read_index
+from spos.data.dataset import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, make_dataset
+from spos.data.flags import DataOptions
+from spos.data.loader import make_loader
+from spos.data.order import Order
+from spos.data.recordio import read_index
 from spos.engine.compat import mx
-from spos.space.space import stride_plan
 
 AUGMENTATIONS = pytest.mark.parametrize(
     "augmentation", [IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION, DIGITS_AUGMENTATION]
@@ -41,10 +42,10 @@ def test_images_are_normalised_by_mean_and_std(noise_file):
 def test_batches_have_the_promised_form(noise_file):
     images = loader(noise_file)
     batches = list(images.epoch(0))
-    assert [label.shape for _, label in batches] == [(8,)] * 6 + [(2,)]
+    assert [batch.labels.shape for batch in batches] == [(8,)] * 6 + [(2,)]
     assert (images.num_batches, images.num_images) == (7, 50)
-    image, label = batches[0]
-    assert image.shape == (8, 3, 32, 32)
+    image, label, positions = batches[0]
+    assert image.shape == (8, 3, 32, 32) and positions.tolist() == list(range(8))
     assert (image.dtype, label.dtype, image.context, label.context) == (np.float32, np.float32, mx.cpu(), mx.cpu())
 
 
@@ -56,7 +57,7 @@ def test_drop_last_leaves_out_the_smaller_batch(noise_file):
 
 def test_a_batch_that_is_kept_does_not_change(noise_file):
     batches = list(loader(noise_file, batch_size=2).epoch(0))  # ImageRecordIter by itself overwrites after five
-    kept = np.concatenate([label.asnumpy() for _, label in batches])
+    kept = np.concatenate([batch.labels.asnumpy() for batch in batches])
     np.testing.assert_array_equal(kept, np.arange(50))
 
 
@@ -71,7 +72,7 @@ def test_a_shorter_index_reads_nothing_else(noise_file, tmp_path, positions, aug
 @pytest.mark.parametrize("height, width", [(48, 64), (64, 48), (64, 64)])
 def test_centre_is_cut_after_the_shorter_side_is_resized(tmp_path, height, width):
     grey = np.tile(np.linspace(0, 255, width, dtype=np.uint8)[None, :, None], (height, 1, 3))
-    images, _ = read_pass(loader(pack(tmp_path, [png(grey)]), input_size=28, crop_ratio=0.875))  # resized to 32
+    images, _ = read_pass(loader(pack(tmp_path, [png(grey)]), size=28, crop_ratio=0.875))  # resized to 32
     resized_width = 32 * width // min(height, width)
     left = (resized_width - 28) // 2
     expected = (np.arange(left, left + 28) + 0.5) / resized_width * 255
@@ -82,7 +83,7 @@ def test_centre_is_cut_after_the_shorter_side_is_resized(tmp_path, height, width
 @pytest.mark.parametrize("augmentation", [None, SMALL_IMAGE_AUGMENTATION])
 def test_parts_are_disjoint_and_complete(noise_file, num_parts, augmentation):
     parts = [
-        read_pass(loader(noise_file, augmentation=augmentation, part_index=i, num_parts=num_parts), 4)[1]
+        read_pass(loader(noise_file, augmentation=augmentation, part=i, num_parts=num_parts), 4)[1]
         for i in range(num_parts)
     ]
     assert sorted(np.concatenate(parts)) == list(range(50))
@@ -98,10 +99,10 @@ def test_parts_together_are_a_loader_with_larger_batches(noise_file, num_parts, 
     """Images, order and augmentation: several workers train on what one with their batches together would."""
     arguments = {"augmentation": augmentation, "drop_last": True, "seed": 3}
     whole = loader(noise_file, batch_size=4 * num_parts, **arguments)
-    parts = [loader(noise_file, batch_size=4, part_index=i, num_parts=num_parts, **arguments) for i in range(num_parts)]
+    parts = [loader(noise_file, batch_size=4, part=i, num_parts=num_parts, **arguments) for i in range(num_parts)]
     assert [part.num_batches for part in parts] == [whole.num_batches] * num_parts
     for batch, *of_parts in zip(whole.epoch(2), *(part.epoch(2) for part in parts)):
-        for expected, *pieces in zip(batch, *of_parts):
+        for expected, *pieces in zip(batch[:2], *of_parts):
             np.testing.assert_array_equal(np.concatenate([p.asnumpy() for p in pieces]), expected.asnumpy())
 
 
@@ -214,7 +215,7 @@ def test_pixels_beside_an_undecodable_image_are_unchanged(tmp_path):
 def test_a_batch_of_undecodable_images_is_left_out(tmp_path):
     contents = [b"no picture"] * 4 + [png(image) for image in random_images(4)]
     batches = list(loader(pack(tmp_path, contents), batch_size=4).epoch(0))
-    assert [labels.asnumpy().tolist() for _, labels in batches] == [[4, 5, 6, 7]]
+    assert [batch.labels.asnumpy().tolist() for batch in batches] == [[4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("num_parts", [1, 2])
@@ -223,10 +224,10 @@ def test_training_batches_keep_their_size_and_number(tmp_path, num_parts):
     contents = [b"no picture" if i % 4 < 2 else png(image) for i, image in enumerate(random_images(32))]
     file = pack(tmp_path, contents)
     arguments = {"augmentation": SMALL_IMAGE_AUGMENTATION, "drop_last": True, "max_bad_images": 16, "batch_size": 2}
-    images = loader(file, part_index=num_parts - 1, num_parts=num_parts, **arguments)
-    whole = [(x.asnumpy(), y.asnumpy()) for x, y in images.epoch(3)]
+    images = loader(file, part=num_parts - 1, num_parts=num_parts, **arguments)
+    whole = [(batch.images.asnumpy(), batch.labels.asnumpy()) for batch in images.epoch(3)]
     assert [len(labels) for _, labels in whole] == [2] * (16 // num_parts)
-    rest = [(x.asnumpy(), y.asnumpy()) for x, y in images.epoch(3, start=5)]
+    rest = [(batch.images.asnumpy(), batch.labels.asnumpy()) for batch in images.epoch(3, start=5)]
     assert all(np.array_equal(a, b) for one, other in zip(whole[5:], rest) for a, b in zip(one, other))
     assert all(label % 4 >= 2 for _, labels in whole for label in labels)
 
@@ -260,7 +261,17 @@ def test_drop_last_with_too_few_images_is_refused(noise_file):
 
 @pytest.mark.parametrize(
     "change",
-    [{"batch_size": 0}, {"crop_ratio": 0}, {"part_index": 2, "num_parts": 2}, {"seed": -1}, {"num_workers": 0}],
+    [
+        {"batch_size": 0},
+        {"num_workers": 0},
+        {"num_classes": 0},
+        {"crop_ratio": 0},
+        {"size": 0},
+        {"part": 2, "num_parts": 2},
+        {"seed": -1},
+        {"reduced_scale": 0},
+        {"every_epoch": True},
+    ],
 )
 def test_a_wrong_argument_is_refused(noise_file, change):
     with pytest.raises(ValueError):
@@ -293,18 +304,18 @@ def test_an_epoch_begun_later_gives_the_batches_of_the_whole(noise_file, augment
     images = loader(noise_file, augmentation=augmentation)
     whole, rest = list(images.epoch(3)), list(images.epoch(3, start))
     assert len(rest) == 7 - start
-    for (expected, _), (pixels, _) in zip(whole[start:], rest):
-        np.testing.assert_array_equal(pixels.asnumpy(), expected.asnumpy())
+    for expected, batch in zip(whole[start:], rest):
+        np.testing.assert_array_equal(batch.images.asnumpy(), expected.images.asnumpy())
 
 
 def test_a_fixed_order_is_random_and_the_same_in_every_pass(noise_file):
-    images = loader(noise_file, order_seed=3)
+    images = loader(noise_file, seed=3)
     first, second = (read_pass(images, epoch) for epoch in (0, 1))
     np.testing.assert_array_equal(first[0], second[0])
     assert sorted(first[1]) == list(range(50)) and list(first[1]) != sorted(first[1])
     in_order, _ = read_pass(loader(noise_file))
     np.testing.assert_array_equal(first[0], in_order[first[1].astype(int)])
-    assert list(read_pass(loader(noise_file, order_seed=4))[1]) != list(first[1])
+    assert list(read_pass(loader(noise_file, seed=4))[1]) != list(first[1])
 
 
 def test_a_reduced_epoch_reads_another_part_each_time(noise_file):
@@ -316,18 +327,53 @@ def test_a_reduced_epoch_reads_another_part_each_time(noise_file):
 
 @pytest.mark.parametrize("num_parts, num_batches", [(3, 4), (7, 1), (4, 3)])
 def test_training_parts_have_equally_many_batches(noise_file, num_parts, num_batches):
-    parts = [
-        loader(noise_file, batch_size=4, drop_last=True, part_index=i, num_parts=num_parts) for i in range(num_parts)
-    ]
+    parts = [loader(noise_file, batch_size=4, drop_last=True, part=i, num_parts=num_parts) for i in range(num_parts)]
     assert {part.num_batches for part in parts} == {num_batches}
+
+
+# Positions
+
+
+def test_batches_carry_the_positions_of_what_they_hold(noise_file):
+    images = loader(noise_file, augmentation=SMALL_IMAGE_AUGMENTATION)
+    for batch in images.epoch(2):
+        np.testing.assert_array_equal(batch.labels.asnumpy(), batch.positions)
+    positions = np.concatenate([batch.positions for batch in images.epoch(2)])
+    np.testing.assert_array_equal(positions, images.positions(2))
+
+
+@pytest.mark.parametrize("augmentation", [None, SMALL_IMAGE_AUGMENTATION])
+def test_positions_are_of_the_images_that_could_be_decoded(tmp_path, augmentation):
+    contents = [png(image) for image in random_images(6)]
+    contents[1] = contents[4] = b"no picture"
+    for batch in loader(pack(tmp_path, contents), batch_size=3, augmentation=augmentation).epoch(0):
+        np.testing.assert_array_equal(batch.labels.asnumpy(), batch.positions)
+        assert not {1, 4} & set(batch.positions.tolist())
+
+
+def test_a_loader_of_a_data_set_follows_its_flags(noise_file):
+    data = make_dataset("noise", noise_file, noise_file, 50, 32, 1.0)
+    options = DataOptions(batch_size=4, num_workers=1, max_bad_images=7)
+    images = make_loader(data, "test", options, data.preparation(training=True), Order(3, True, drop_last=True), 3)
+    assert (images.batch_size, images.num_batches, images.num_images) == (12, 4, 48)
+    assert images.preparation.augmentation == data.augmentation
+    expected = loader(
+        noise_file, 12, augmentation=data.augmentation, mean=IMAGENET_MEAN, std=IMAGENET_STD, seed=3, drop_last=True
+    )
+    np.testing.assert_array_equal(read_pass(images, 1)[0], read_pass(expected, 1)[0])
 
 
 # Real images
 
 
+def imagenet_loader(file, batch_size, num_classes=1000, augmentation=None):
+    look = {"size": 64, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "crop_ratio": IMAGENET_CROP_RATIO}
+    return loader(file, batch_size, num_classes=num_classes, augmentation=augmentation, **look)
+
+
 def test_sample_of_imagenet_is_read_in_file_order():
     file = shared_file("imagenet_sample", "val")
-    images = ImageLoader(file, 16, 64, 1000, IMAGENET_MEAN, IMAGENET_STD)
+    images = imagenet_loader(file, 16)
     pixels, labels = read_pass(images)
     lines = [line.split("\t") for line in Path(file.rec).with_suffix(".lst").read_text().splitlines()]
     by_key = {int(line[0]): float(line[1]) for line in lines}
@@ -338,44 +384,13 @@ def test_sample_of_imagenet_is_read_in_file_order():
 def test_class_count_too_small_for_imagenet_is_one_clear_line():
     file = shared_file("imagenet_sample", "val")
     with pytest.raises(InputError, match="for 10 classes") as caught:
-        read_pass(ImageLoader(file, 16, 64, 10, IMAGENET_MEAN, IMAGENET_STD))
+        read_pass(imagenet_loader(file, 16, num_classes=10))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("augmentation", [None, IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION])
 def test_odd_but_decodable_files_are_read(augmentation):
     file = shared_file("imagenet_odd", "decodable")
-    images = ImageLoader(file, 4, 64, 1000, IMAGENET_MEAN, IMAGENET_STD, augmentation)
+    images = imagenet_loader(file, 4, augmentation=augmentation)
     pixels, labels = read_pass(images)
-    assert len(labels) == check(file) and np.isfinite(pixels).all()
-
-
-def test_cifar_opens_as_a_data_set_without_leaks(tmp_path):
-    train, val = shared_file("cifar10", "train"), shared_file("cifar10", "val")
-    data = open_record_dataset(train.rec, train.idx, val.rec, val.idx, 10, 32, 1.0)
-    data = hold_out(data, 5000, 2000, str(tmp_path / "lists"), seed=0)
-    offsets = {name: set(read_index(file.idx).offsets.tolist()) for name, file in data.splits.items()}
-    parts = [offsets[name] for name in ("train", "bn", "search_val")]
-    assert [len(part) for part in parts] == [43000, 2000, 5000]
-    assert set.union(*parts) == offsets["train_full"] and sum(map(len, parts)) == 50000
-    assert data.splits["test"] == val and data.strides == (1, 1, 2, 2, 2) and data.name == "cifar10"
-
-
-def test_held_out_images_of_imagenette_never_reach_training(tmp_path):
-    train, val = shared_file("imagenette224", "train"), shared_file("imagenette224", "val")
-    data = open_record_dataset(train.rec, train.idx, val.rec, val.idx, 10, 224, 0.875)
-    data = hold_out(data, 3800, 100, str(tmp_path / "lists"), seed=0)
-    seen = []
-    for name in ("train", "bn"):
-        images = ImageLoader(data.splits[name], 25, 16, 10, ZERO, ONE, crop_ratio=1.0)
-        seen += [array.tobytes() for array in read_pass(images)[0]]
-    held = ImageLoader(data.splits["search_val"], 100, 16, 10, ZERO, ONE, crop_ratio=1.0)
-    first = next(iter(held.epoch(0)))[0].asnumpy()
-    assert len(seen) == 200 and not {array.tobytes() for array in first} & set(seen)
-
-
-@pytest.mark.parametrize(
-    "size, strides", [(32, (1, 1, 2, 2, 2)), (64, (2, 1, 2, 2, 2)), (160, (2, 2, 2, 2, 2)), (224, (2, 2, 2, 2, 2))]
-)
-def test_stride_plan(size, strides):
-    assert stride_plan(size) == strides
+    assert len(labels) == len(file) and np.isfinite(pixels).all()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from image_files import pack, png, random_images
+from image_files import loader, pack, png, random_images
 
 from spos.core.errors import InputError
 from spos.data import pixels
@@ -16,8 +16,8 @@ TWO = [mx.cpu(0), mx.cpu(1)]
 
 
 def make(file, folder, shared=False, as_pixels=True, **kwargs):
-    loader = ImageLoader(file, 8, 32, 50, IMAGENET_MEAN, IMAGENET_STD, order_seed=1, as_pixels=as_pixels, **kwargs)
-    return load_pixels(loader, IMAGENET_MEAN, IMAGENET_STD, folder, "some", shared) if as_pixels else loader
+    images = loader(file, mean=IMAGENET_MEAN, std=IMAGENET_STD, seed=1, as_pixels=as_pixels, **kwargs)
+    return load_pixels(images, folder, "some", shared) if as_pixels else images
 
 
 def flat(batches):
@@ -31,8 +31,8 @@ def flat(batches):
 def test_images_are_those_of_the_normalising_loader_bit_by_bit(noise_file, tmp_path, shared, batch_size, ctx):
     images, labels = flat(make(noise_file, tmp_path, shared).batches(batch_size, ctx))
     batches = list(make(noise_file, tmp_path, as_pixels=False).epoch(0))
-    np.testing.assert_array_equal(images, np.concatenate([x.asnumpy() for x, _ in batches]))
-    np.testing.assert_array_equal(labels, np.concatenate([y.asnumpy() for _, y in batches]))
+    np.testing.assert_array_equal(images, np.concatenate([batch.images.asnumpy() for batch in batches]))
+    np.testing.assert_array_equal(labels, np.concatenate([batch.labels.asnumpy() for batch in batches]))
 
 
 def test_a_batch_is_shared_among_the_devices(noise_file, tmp_path):

@@ -16,10 +16,8 @@ from spos.data.recordio import (
     Index,
     RecordFile,
     RecordReader,
-    check,
-    count_images,
+    find_labels,
     read_index,
-    split_index,
     unpack_record,
 )
 
@@ -54,41 +52,41 @@ def test_index_written_is_index_read(tmp_path):
         ("0\t0\n1\t4\n", "no record at byte 4"),
     ],
 )
-def test_check_refuses_a_wrong_index(tmp_path, noise_file, text, message):
+def test_opening_refuses_a_wrong_index(tmp_path, noise_file, text, message):
     Path(noise_file.idx).write_text(text)
     with pytest.raises(InputError, match=message):
-        check(noise_file)
+        noise_file.open()
 
 
-def test_check_says_how_to_make_a_missing_index(noise_file):
+def test_opening_says_how_to_make_a_missing_index(noise_file):
     os.unlink(noise_file.idx)
     with pytest.raises(InputError, match="rec2idx"):
-        check(noise_file)
+        noise_file.open()
 
 
-def test_check_refuses_a_missing_record_file(noise_file):
+def test_opening_refuses_a_missing_record_file(noise_file):
     os.unlink(noise_file.rec)
     with pytest.raises(InputError, match="no such .rec file"):
-        check(noise_file)
+        noise_file.open()
 
 
 @pytest.mark.parametrize("content, message", [(b"", "is empty"), (b"\x89PNG" + b"0" * 9999, "not a RecordIO file")])
-def test_check_refuses_what_is_no_record_file(noise_file, content, message):
+def test_opening_refuses_what_is_no_record_file(noise_file, content, message):
     Path(noise_file.rec).write_bytes(content)
     with pytest.raises(InputError, match=message):
-        check(noise_file)
+        noise_file.open()
 
 
 @pytest.mark.parametrize("missing", [1, 4, 500, 3000])
-def test_check_refuses_a_record_file_cut_in_its_last_record(noise_file, missing):
+def test_opening_refuses_a_record_file_cut_in_its_last_record(noise_file, missing):
     os.truncate(noise_file.rec, os.path.getsize(noise_file.rec) - missing)
     with pytest.raises(InputError, match="cut short"):
-        check(noise_file)
+        noise_file.open()
 
 
-def test_check_counts_the_listed_images(noise_file, tmp_path):
+def test_opening_counts_the_listed_images(noise_file, tmp_path):
     few = subset(noise_file, [0, 20, 49], tmp_path)
-    assert (check(noise_file), check(few), count_images(few)) == (50, 3, 3)
+    assert (len(noise_file.open()), len(few.open()), len(few)) == (50, 3, 3)
 
 
 def test_record_split_in_parts_is_read_whole(tmp_path):
@@ -108,14 +106,14 @@ def test_record_cut_in_its_second_part_is_refused(tmp_path):
     file = pack(tmp_path, [b"abcd" + magic + b"efgh"])
     os.truncate(file.rec, os.path.getsize(file.rec) - 4)
     with pytest.raises(InputError, match="cut short"):
-        check(file)
+        file.open()
 
 
 def test_a_big_index_is_read_fast(tmp_path):
     num = 1_281_167
     (tmp_path / "big.idx").write_bytes(Index(np.arange(num), np.arange(num) * 110_000).to_bytes())
     start = time.perf_counter()
-    assert count_images(RecordFile("", str(tmp_path / "big.idx"))) == num
+    assert len(RecordFile("", str(tmp_path / "big.idx"))) == num
     assert time.perf_counter() - start < 15  # 0.8 s alone; a loop over lines with checks is far slower
 
 
@@ -123,7 +121,7 @@ def test_a_big_index_is_read_fast(tmp_path):
 
 
 def test_split_is_disjoint_and_complete_and_in_file_order(noise_file, tmp_path):
-    lists = split_index(noise_file, {"bn": 5, "search_val": 12}, str(tmp_path / "lists"), seed=3)
+    lists = noise_file.hold_out({"bn": 5, "search_val": 12}, str(tmp_path / "lists"), seed=3)
     offsets = {name: read_index(file.idx).offsets.tolist() for name, file in lists.items()}
     assert {name: len(values) for name, values in offsets.items()} == {"bn": 5, "search_val": 12, "train": 33}
     assert sorted(sum(offsets.values(), [])) == read_index(noise_file.idx).offsets.tolist()
@@ -133,29 +131,40 @@ def test_split_is_disjoint_and_complete_and_in_file_order(noise_file, tmp_path):
 
 
 def test_split_is_the_same_everywhere(noise_file, tmp_path):
-    lists = split_index(noise_file, {"bn": 6}, str(tmp_path / "lists"), seed=1)
+    lists = noise_file.hold_out({"bn": 6}, str(tmp_path / "lists"), seed=1)
     assert read_index(lists["bn"].idx).keys.tolist() == [20, 90, 160, 310, 360, 390]  # the same on Python 3.8 to 3.12
 
 
 def test_split_depends_on_the_seed(noise_file, tmp_path):
-    one, two = (split_index(noise_file, {"bn": 9}, str(tmp_path / str(seed)), seed) for seed in (0, 1))
+    one, two = (noise_file.hold_out({"bn": 9}, str(tmp_path / str(seed)), seed) for seed in (0, 1))
     assert Path(one["bn"].idx).read_bytes() != Path(two["bn"].idx).read_bytes()
 
 
 def test_split_is_kept_when_drawn_again(noise_file, tmp_path):
-    first = split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=0)
+    first = noise_file.hold_out({"bn": 9}, str(tmp_path / "lists"), seed=0)
     inode = os.stat(first["bn"].idx).st_ino
-    assert split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=0) == first
+    assert noise_file.hold_out({"bn": 9}, str(tmp_path / "lists"), seed=0) == first
     assert os.stat(first["bn"].idx).st_ino == inode
 
 
 def test_split_refuses_to_replace_the_lists_of_another_run(noise_file, tmp_path):
-    split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=0)
+    noise_file.hold_out({"bn": 9}, str(tmp_path / "lists"), seed=0)
     with pytest.raises(InputError, match="holds another list"):
-        split_index(noise_file, {"bn": 9}, str(tmp_path / "lists"), seed=1)
+        noise_file.hold_out({"bn": 9}, str(tmp_path / "lists"), seed=1)
 
 
 @pytest.mark.parametrize("sizes", [{"bn": 50}, {"bn": 20, "search_val": 40}, {"bn": 0}, {"bn": -1}, {"train": 3}])
 def test_split_refuses_sizes_that_make_no_sense(noise_file, tmp_path, sizes):
     with pytest.raises(InputError, match="hold"):
-        split_index(noise_file, sizes, str(tmp_path / "lists"), seed=0)
+        noise_file.hold_out(sizes, str(tmp_path / "lists"), seed=0)
+
+
+def test_labels_are_found_without_the_images(tmp_path):
+    assert find_labels(pack(tmp_path, [b"x", b"y" * 999, b"z"], labels=[4, 0, 7])).tolist() == [4, 0, 7]
+
+
+@pytest.mark.parametrize("label, said", ((1.5, "1.5"), (-1, "-1"), ([1.0, 2.0], "nan")))
+def test_labels_that_are_no_classes_are_refused(label, said, tmp_path):
+    file = pack(tmp_path, [b"x", b"y"], labels=[0, label])
+    with pytest.raises(InputError, match=f"image with key 10 .* has label {said}, expected one whole number"):
+        find_labels(file)

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cluster_worker import PATHS, make_job, snapshot
+from cluster_worker import PATHS, make_trainer, snapshot
 from conftest import ROOT, data_flags, make_work
 from program_tests.test_programs import same_parameters, without_speed
 from training_tests.test_path_trainer import assert_only_path_moved
@@ -138,7 +138,7 @@ def test_two_workers_train_like_two_devices_of_one_process(together, alone):
 
 
 def test_only_the_sampled_path_moves_on_workers(together):
-    net = make_job([mx.cpu()], seed=0, filled=False).net
+    net = make_trainer([mx.cpu()], seed=0, filled=False).net
     for rank in range(2):
         assert_only_path_moved(net, PATHS[-1], load(together, "before", rank), load(together, "after", rank))
 
@@ -217,10 +217,10 @@ def test_asynchronous_workers_move_only_what_was_sampled(tmp_path):
     settled = [load(tmp_path, "settled", rank) for rank in range(2)]
     parameters = [name for name in settled[0] if not name.startswith("momentum/")]
     assert [name for name in parameters if not np.array_equal(settled[0][name], settled[1][name])] == []
-    job = make_job([mx.cpu()], seed=0, filled=True)
-    initial = snapshot(job)
-    used = [job.net.selected_parameters(path) for path in PATHS]
-    names = {id(p): f"cpu(0)/{n}" for n, p in job.net._collect_params_with_prefix().items()}
+    trainer = make_trainer([mx.cpu()], seed=0, filled=True)
+    initial = snapshot(trainer)
+    used = [trainer.net.selected_parameters(path) for path in PATHS]
+    names = {id(p): f"cpu(0)/{n}" for n, p in trainer.net._collect_params_with_prefix().items()}
     sampled = {name: np.zeros(initial[name].shape, bool) for name in parameters if "running" not in name}
     for selected in used:
         for parameter, shape in selected:
@@ -403,10 +403,10 @@ def test_one_process_is_a_cluster_of_one():
 
 
 def test_one_device_keeps_its_running_statistics():
-    job = make_job([mx.cpu()], seed=1, filled=True)
-    before = snapshot(job)
-    LOCAL.average_statistics(job.net)
-    assert differing(snapshot(job), before) == []
+    trainer = make_trainer([mx.cpu()], seed=1, filled=True)
+    before = snapshot(trainer)
+    LOCAL.average_statistics(trainer.net)
+    assert differing(snapshot(trainer), before) == []
 
 
 def test_asynchronous_training_in_half_precision_is_refused():

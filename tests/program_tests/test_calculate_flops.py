@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from math import prod
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import calculate_flops
 from oneshot_nas_network import Subnet, Supernet
@@ -25,7 +25,6 @@ from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.cost import COMPARISON_MODELS, count_architecture
 from spos.space.space import format_choices, search_space
 
-ROOT = Path(__file__).resolve().parents[2]
 ONESHOT = load_architecture("oneshot").architecture
 CHOICES = (
     "--block-choices",

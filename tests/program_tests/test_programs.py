@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, data_flags, fails
+from conftest import ROOT, data_flags, fails, write_subset
 from latency_tests.test_table import make_table
 
 import search_supernet
 import train_imagenet
 from spos.core.flags import run_program
-from spos.data.recordio import write_index_subset
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, save_arrays
 from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import load_architecture
 from spos.space.space import SearchSpace
+from spos.training import assembly
 from utils import summarize
 
 SUPERNET_FLAGS = "--model ShuffleNas --use-se --last-conv-after-pooling --num-epochs 2 --val-architectures 1 --seed 5"
@@ -113,12 +113,12 @@ def test_killed_training_ends_like_an_uninterrupted_one(work, supernet):
 def test_a_supernet_is_trained_and_resumed_within_constraints(work, monkeypatch, capsys):
     """The walk through the plane, its costs checked by symbol graphs; the second half by a resumed run."""
     drawn = []
-    monkeypatch.setattr(train_imagenet, "count_by_symbol", count_and_note(train_imagenet.count_by_symbol, drawn))
+    monkeypatch.setattr(assembly, "count_by_symbol", count_and_note(assembly.count_by_symbol, drawn))
     flags = (
         f"{SUPERNET_FLAGS} --epoch-start-cs 1 --train-upper-constraints flops-9-params-4 --train-bottom-constraints "
         "flops-5-params-2 --train-constraint-method evolution --flop-param-method symbol"
     )
-    write_index_subset(str(work / "train.idx"), range(64), str(work / "few.idx"))
+    write_subset(work / "train.idx", range(64), work / "few.idx")
     few = {"rec-train-idx": work / "few.idx", "holdout": 16, "update-bn-images": 16, "batch-size": 16}
     arguments = command("train_imagenet.py", work, work / "constrained", flags, **few)[2:]
     assert run_program(train_imagenet.main, arguments) == 0

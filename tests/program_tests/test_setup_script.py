@@ -6,11 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from conftest import ROOT
 
 
 @pytest.fixture
@@ -20,8 +18,8 @@ def checkout(tmp_path):
     (folder / "scripts").mkdir(parents=True)
     (folder / "spos" / "engine").mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "setup.sh", folder / "scripts")
-    for name in ("__init__.py", "engine/__init__.py", "engine/gpu.py"):
-        shutil.copy(ROOT / "spos" / name, folder / "spos" / name)
+    for name in ("spos/__init__.py", "spos/engine/__init__.py", "spos/engine/gpu.py"):
+        shutil.copy(ROOT / name, folder / name)
     for path in [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt"]:
         shutil.copy(path, folder)
     return folder

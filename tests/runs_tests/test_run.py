@@ -1,115 +1,16 @@
-"""Files: written whole or not at all, read with a clear refusal of what does not fit."""
+"""Run directories, and architecture files: read with a clear refusal of what does not fit."""
 
 import json
-import os
-import stat
 
 import pytest
 
 from spos.core.errors import InputError
-from spos.core.flags import run_program
+from spos.core.flags import RunOptions, run_program
 from spos.runs import run
-from spos.runs.files import read_json, to_text, write_atomic, write_json
-from spos.runs.journal import Journal
-from spos.runs.run import CONFIG_FILE, find_config, open_run
+from spos.runs.files import read_json, write_json
+from spos.runs.run import CONFIG_FILE, find_config, open_run, open_run_directory, run_folder
 from spos.space.architecture_file import ARCHITECTURES, ArchitectureRecord, load_architecture, published_architectures
 from spos.space.space import search_space
-
-# --- Writing whole files ---
-
-
-@pytest.mark.parametrize("content", ("text é\n", b"\x00\xff"))
-def test_what_is_written_is_read(content, tmp_path):
-    path = tmp_path / "new" / "folder" / "file"
-    write_atomic(path, content)
-    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-
-
-@pytest.mark.parametrize("step", ("fsync", "chmod", "replace"))
-def test_a_failure_while_writing_leaves_the_old_file(step, tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomic(path, "old")
-
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomic(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_file_is_renamed_only_after_it_is_on_disk(tmp_path, monkeypatch):
-    steps = []
-
-    def noting(name, call):
-        return lambda *args: (steps.append(name), call(*args))
-
-    for name in ("fsync", "replace"):
-        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
-    write_atomic(tmp_path / "file", "text")
-    assert steps == ["fsync", "replace", "fsync"]  # the file, its name, the folder
-
-
-def test_json_is_readable_and_survives(tmp_path):
-    record = {"a": [1, 2, 3], "b": {"c": [], "d": [[1, 2], [3]]}, "text": "[ 1,  2 ]", "n": None}
-    write_json(tmp_path / "r.json", record)
-    assert read_json(tmp_path / "r.json") == record
-    assert '"a": [1, 2, 3]' in to_text(record)
-
-
-@pytest.mark.parametrize("content", (b"", b"{", b"\xff\xfe", b"{'a': 1}"))
-def test_files_that_are_no_json_are_refused(content, tmp_path):
-    path = tmp_path / "r.json"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="r.json is not a JSON file"):
-        read_json(path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="nothing.json does not exist"):
-        read_json(tmp_path / "nothing.json")
-
-
-# --- Journal ---
-
-
-def test_rows_are_on_disk_when_append_returns(tmp_path):
-    journal = Journal(tmp_path / "runs" / "log.jsonl")
-    journal.append({"epoch": 0})
-    journal.append({"epoch": 1})
-    assert Journal(journal.path).rows == journal.rows == [{"epoch": 0}, {"epoch": 1}]
-
-
-@pytest.mark.parametrize("torn", (b"{", b'{"epoch": 2', b'{"epoch": 2}', b"\xff"))
-def test_a_torn_last_line_is_dropped(torn, tmp_path):
-    path = tmp_path / "log.jsonl"
-    path.write_bytes(b'{"epoch": 0}\n{"epoch": 1}\n' + torn)
-    journal = Journal(path)
-    journal.append({"epoch": 2})
-    assert [row["epoch"] for row in journal.rows] == [row["epoch"] for row in Journal(path).rows] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("damaged", (b'{"epoch": ', b"", b"\xff", b"5", b"[]"))
-def test_any_other_damaged_line_is_refused(damaged, tmp_path):
-    path = tmp_path / "log.jsonl"
-    content = b'{"epoch": 0}\n' + damaged + b'\n{"epoch": 2}\n'
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="log.jsonl line 2 is damaged"):
-        Journal(path)
-    assert path.read_bytes() == content
-
-
-def test_keep_drops_rows_from_the_file_too(tmp_path):
-    journal = Journal(tmp_path / "log.jsonl")
-    for epoch in range(4):
-        journal.append({"epoch": epoch})
-    journal.keep(lambda row: row["epoch"] < 2)
-    journal.append({"epoch": 9})
-    assert [row["epoch"] for row in Journal(journal.path).rows] == [0, 1, 9]
-
 
 # --- Architecture files ---
 
@@ -307,3 +208,64 @@ def test_a_run_on_other_inputs_under_the_same_flags_is_refused(tmp_path, key):
     open_run(tmp_path / "run", config)
     with pytest.raises(InputError, match="another"):
         open_run(tmp_path / "run", {**config, key: "now"})
+
+
+# --- Runs of the programs ---
+
+
+def make_run(folder, program="train_imagenet.py", **options):
+    write_json(folder / CONFIG_FILE, {"program": program, "options": options, "space": None})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "program, options, kind",
+    (
+        ("train_imagenet.py", {"model": "ShuffleNas"}, "supernet"),
+        ("train_imagenet.py", {"model": "ShuffleNas_fixArch"}, "subnet"),
+        ("train_imagenet.py", {"model": "resnet18_v1"}, "network"),
+        ("train_imagenet.py", {}, "network"),
+        ("search_supernet.py", {}, "search"),
+    ),
+)
+def test_a_run_knows_its_kind(program, options, kind, tmp_path):
+    found = open_run_directory(make_run(tmp_path / "run", program, **options))
+    assert (found.kind, found.name, dict(found.options)) == (kind, "run", options)
+
+
+def test_flags_of_a_run_are_read_as_a_group(tmp_path):
+    found = open_run_directory(make_run(tmp_path, seed=7, forgotten=1))
+    assert found.flags(RunOptions) == RunOptions(seed=7)
+    assert found.rows("log.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    (
+        (None, "it has no config.json"),
+        ([], "is not of a run of"),
+        ({"program": "other.py", "options": {}}, "is not of a run of"),
+        ({"program": "train_imagenet.py"}, "is not of a run of"),
+    ),
+)
+def test_folders_that_are_no_runs_are_refused(config, message, tmp_path):
+    if config is not None:
+        write_json(tmp_path / CONFIG_FILE, config)
+    with pytest.raises(InputError, match=message):
+        open_run_directory(tmp_path)
+    with pytest.raises(InputError, match="gone is no folder"):
+        open_run_directory(tmp_path / "gone")
+
+
+def test_the_run_of_a_file_is_found_from_its_checkpoints_too(tmp_path):
+    run_path = make_run(tmp_path / "run").resolve()
+    assert run_folder(run_path / "model.params") == run_path
+    assert run_folder(run_path / "checkpoints" / "epoch-0001" / "model.params") == run_path
+    assert run_folder(tmp_path / "model.params") is None
+
+
+def test_a_flag_that_may_change_is_written_anew(tmp_path):
+    open_run(tmp_path / "run", CONFIG)
+    other = changed(batch_size=32)
+    open_run(tmp_path / "run", other, may_change=("batch_size",))
+    assert read_json(tmp_path / "run" / CONFIG_FILE) == other

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import VARIANTS
 
-import train_imagenet
 from sampling_tests.test_exact import TINY, all_costs, check_uniform
 from spos.core.errors import InputError
 from spos.sampling import strips as constrained_policy
@@ -16,6 +15,7 @@ from spos.sampling.strips import CheckedPolicy, ConstrainedPolicy, cell_samplers
 from spos.sampling.warm_up import SamplingPolicy
 from spos.space.cost import Cost, cost_table
 from spos.space.space import search_space
+from spos.training.assembly import count_by_symbol
 from spos.training.flags import TrainOptions, describe_sampling
 
 PUBLISHED = {"train_upper_constraints": "flops-330-params-5.0", "train_bottom_constraints": "flops-190-params-2.8"}
@@ -34,31 +34,6 @@ def tiny_policy(method="evolution", steps_per_epoch=500, shares=(0.9, 0.1), **ch
     ordered = [sorted(column) for column in zip(*all_costs(TINY).values())]
     high, low = ([column[int(share * len(column))] / 1e6 for column in ordered] for share in shares)
     return ConstrainedPolicy(SamplingPolicy(TINY, **changes), limits_in_millions(high, low), method, steps_per_epoch)
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    (
-        ("flops-330-params-5.0", (330, 5)),
-        ("flops-330", (330, None)),
-        ("params-5.0", (None, 5)),
-        ("flops-291.475944", (291.475944, None)),
-        ("", (None, None)),
-        ("flops-330-params-0", (330, None)),
-        ("flops-0-params-5.0", (None, 5)),
-        ("params-0", (None, None)),
-    ),
-)
-def test_bounds_are_read(text, expected):
-    assert parse_bounds(text, "--flag") == expected
-
-
-@pytest.mark.parametrize(
-    "text", ("330", "flops", "flops-", "flop-330", "flops--330", "flops-330params-5", "params-5-flops-330", "flops-nan")
-)
-def test_malformed_bounds_show_the_form(text):
-    with pytest.raises(InputError, match=rf"--flag '{text}' .*flops-330-params-5.0"):
-        parse_bounds(text, "--flag")
 
 
 def test_crossed_bounds_are_refused():
@@ -222,7 +197,7 @@ def test_a_constraint_that_full_widths_keep_holds_from_the_start():
 def test_the_symbol_graph_agrees_with_the_table(rng):
     """Contract C3, as `--flop-param-method symbol` checks it."""
     policy = tiny_policy("random")
-    checked = CheckedPolicy(policy, TINY, lambda a: train_imagenet.count_by_symbol(TINY, a))
+    checked = CheckedPolicy(policy, TINY, lambda a: count_by_symbol(TINY, a))
     first, second = (np.random.default_rng(1) for _ in range(2))
     assert [checked(0, step, first) for step in range(5)] == [policy(0, step, second) for step in range(5)]
     wrong = CheckedPolicy(policy, TINY, lambda a: cost_table(TINY).cost(a) + Cost(1, 0))

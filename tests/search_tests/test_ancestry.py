@@ -10,7 +10,6 @@ from search_tests.test_flags import MODES, SMALL
 from spos.core.errors import InputError
 from spos.runs.run import open_run_directory
 from spos.search.ancestry import Ancestry, replay
-from spos.search.evolution import Lineage
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
 
 LIMITS = ConstraintOptions(flop_max_m=310.0)
@@ -55,15 +54,15 @@ def make_run(tmp_path):
 @MODES
 def test_a_lineage_changes_nothing_that_is_drawn(mode, evolution):
     options, fitness = options_of(mode, evolution), make_fitness()
-    assert run(search_of(options), fitness) == run(search_of(options, Lineage()), fitness)
+    assert run(search_of(options), fitness) == run(search_of(options, {}), fitness)
 
 
 @MODES
 def test_children_have_earlier_parents_and_mostly_their_genes(mode, evolution):
-    options, lineage = options_of(mode, evolution), Lineage()
+    options, lineage = options_of(mode, evolution), {}
     generations = run(search_of(options, lineage), make_fitness())
     iteration = {a: i for i, generation in enumerate(generations) for a in generation}
-    scored = {child: parents for child, parents in lineage.parents.items() if child in iteration}
+    scored = {child: parents for child, parents in lineage.items() if child in iteration}
     assert bool(scored) == (mode != "random")
     for child, parents in scored.items():
         assert 1 <= len(parents) <= 2
@@ -77,7 +76,7 @@ def test_children_have_earlier_parents_and_mostly_their_genes(mode, evolution):
 
 @MODES
 def test_parents_are_found_again_from_the_recorded_scores(mode, evolution, make_run):
-    options, lineage, fitness = options_of(mode, evolution), Lineage(), make_fitness()
+    options, lineage, fitness = options_of(mode, evolution), {}, make_fitness()
     generations = run(search_of(options, lineage), fitness)
     architectures = [a for generation in generations for a in generation]
     rows = rows_of(generations, fitness)
@@ -85,7 +84,7 @@ def test_parents_are_found_again_from_the_recorded_scores(mode, evolution, make_
         found = replay(make_run(options), rows[:count])
         assert len(found.parents) == count
         for number, parents in found.parents.items():
-            expected = lineage.parents.get(architectures[number], ())
+            expected = lineage.get(architectures[number], ())
             assert {architectures[parent] for parent in parents} == set(expected)
 
 

@@ -11,7 +11,7 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, pick
 from spos.runs.journal import Journal
 from spos.search.flags import (
-    SEARCH_MODES,
+    SEARCHES,
     ConstraintOptions,
     SearchOptions,
     check_search_flags,
@@ -24,7 +24,7 @@ SMALL = SearchOptions(search_iters=4, population_size=12, retain_length=4)
 ZEROS = "0, " * 20
 
 MODES = pytest.mark.parametrize(
-    "mode, evolution", [*product(SEARCH_MODES, ["published"]), ("genetic", "spos"), ("two-stage", "spos")]
+    "mode, evolution", [*product(SEARCHES, ["published"]), ("genetic", "spos"), ("two-stage", "spos")]
 )
 
 REFUSALS = {

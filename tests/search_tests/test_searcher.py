@@ -1,6 +1,5 @@
 """The searcher without MXNet: any order of scores and any stop give the same history; races; old histories."""
 
-import json
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +18,9 @@ from spos.search.evolution import GeneticSettings, genetic_search, random_search
 from spos.search.flags import SearchOptions, check_not_shortened, flags_that_may_change, make_search
 from spos.search.history import (
     best_architectures,
-    best_record,
     best_rows,
-    check_history,
-    find_ties,
     is_complete,
-    mean_of_random,
-    read_history,
 )
-from spos.search.report import SearchLog, summarize_search
 from spos.search.searcher import WINDOW, Searcher, Target
 from spos.space.space import architecture_of
 
@@ -290,26 +283,6 @@ def test_a_race_is_against_what_was_known_a_window_before(tmp_path):
             assert race.needed_hits == sorted(row["top1_hits"] for row in known)[-3]
 
 
-def test_dropped_rows_are_neither_best_nor_ties_nor_in_the_mean():
-    def row(evaluation, fitness, **more):
-        return {
-            "evaluation": evaluation,
-            "iteration": 0,
-            "fitness": fitness,
-            "top1": fitness,
-            "top1_interval": [fitness - 0.1, fitness + 0.1],
-            **more,
-        }
-
-    rows = [row(0, 0.7), row(1, 1.0, dropped=True), row(2, 0.8), row(3, 0.5), row(4, 0.9, from_history=True)]
-    assert [r["evaluation"] for r in best_rows(rows, 9)] == [4, 2, 0, 3]
-    assert [r["evaluation"] for r in find_ties(rows, rows[2])] == [0, 4]
-    assert mean_of_random(rows) == (3, pytest.approx(2 / 3))
-    later = [row(0, 0.5), {**row(1, 0.7), "iteration": 1}, {**row(2, 0.9, dropped=True), "iteration": 1}]
-    assert mean_of_random(later, "genetic") == (1, 0.5)
-    assert mean_of_random(later, "random") == (2, pytest.approx(0.6))
-
-
 def test_the_strategy_is_told_that_a_dropped_one_is_the_worst(tmp_path):
     sent = []
 
@@ -324,44 +297,7 @@ def test_the_strategy_is_told_that_a_dropped_one_is_the_worst(tmp_path):
     assert "Infinity" not in (tmp_path / "history.jsonl").read_text()
 
 
-# --- What is shown ---
-
-
-def test_iterations_are_logged_once(tmp_path):
-    log = Journal(tmp_path / "log.jsonl")
-    make_searcher(tmp_path, Evaluator(), racing=Racing(6), report=SearchLog(log)).run(genetic(2))
-    make_searcher(tmp_path, Evaluator(), racing=Racing(6), report=SearchLog(log)).run(genetic(3))
-    assert [(row["iteration"], row["evaluations"]) for row in log.rows] == [(0, 20), (1, 14), (2, 14)]
-    assert all(row["candidates_per_hour"] > 0 and row["seconds"] >= 0 and row["best_top1"] for row in log.rows)
-    assert sum(row["dropped"] for row in log.rows) == sum(
-        not is_complete(r) for r in Journal(tmp_path / "history.jsonl").rows
-    )
-
-
-def test_the_summary_names_the_cheapest_tie(tmp_path):
-    rows = make_searcher(tmp_path, Evaluator()).run(genetic(5))
-    best = best_rows(rows, 1)[0]
-    ties = find_ties(rows, best)
-    assert ties and best not in ties
-    cheapest = min(ties, key=lambda row: row["flops"])
-    text = summarize_search(tmp_path, rows, "genetic")
-    assert f"{len(ties)}, intervals overlap; the cheapest: evaluation {cheapest['evaluation']}," in text
-    assert best_record(DOMAIN, best, {}, ties=len(ties)).to_json()["ties"] == len(ties)
-
-
-def test_the_summary_names_a_latency_if_there_is_one(tmp_path):
-    rows = make_searcher(tmp_path, Evaluator()).run(genetic(1))
-    assert "latency" not in summarize_search(tmp_path, rows, "genetic")
-    timed = [{**row, "latency_ms": 12.345} for row in rows]
-    assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed, "genetic")
-
-
 # --- A search seeded from an old one ---
-
-
-@pytest.fixture
-def old(tmp_path):
-    return make_searcher(tmp_path / "old", Evaluator(), racing=Racing(6)).run(genetic(3))
 
 
 def test_an_old_history_gives_scores_and_the_first_parents(tmp_path, old):
@@ -376,35 +312,3 @@ def test_an_old_history_gives_scores_and_the_first_parents(tmp_path, old):
     assert [row["top1"] for row in taken[:6]] == [row["top1"] for row in best_rows(old, 6)]
     assert not set(evaluator.asked) & set(prior)
     assert len(evaluator.asked) + len(taken) == len(rows)
-
-
-def test_only_what_the_new_search_may_visit_is_bred_from(old):
-    blocks = best_rows(old, 1)[0]["block_choices"]
-    domain = Domain(TINY, fixed_block_choices=tuple(blocks))
-    initial = best_architectures(old, domain, lambda row: row["fitness"], 50)
-    assert initial and all(list(architecture.block_choices) == blocks for architecture in initial)
-
-
-@pytest.mark.parametrize(
-    "key, words",
-    [("fingerprint", "another search space"), ("supernet", "another supernet"), ("images", "other images")],
-)
-def test_scores_of_something_else_are_refused(tmp_path, old, key, words):
-    check_history(old, IDENTITY, "old")
-    with pytest.raises(InputError, match=f"old: evaluation 0 was scored .*{words}"):
-        check_history(old, {**IDENTITY, key: "other"}, "old")
-    without = [{name: value for name, value in row.items() if name != key} for row in old]
-    with pytest.raises(InputError, match=words):
-        check_history(without, IDENTITY, "old")
-
-
-def test_a_history_is_read_from_a_run_or_a_file(tmp_path, old, capsys):
-    assert read_history(str(tmp_path / "old")) == read_history(str(tmp_path / "old" / "history.jsonl")) == old
-    with open(tmp_path / "old" / "history.jsonl", "a") as file:
-        file.write('{"evaluation": 9')
-    assert read_history(str(tmp_path / "old")) == old
-    assert "history.jsonl: the last line was cut short" in capsys.readouterr().err
-    (tmp_path / "log.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
-    for path, words in ((tmp_path / "gone", "does not exist"), (tmp_path / "log.jsonl", "no history")):
-        with pytest.raises(InputError, match=words):
-            read_history(str(path))

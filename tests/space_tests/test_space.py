@@ -223,9 +223,3 @@ def test_geometry_follows_stages_and_strides():
     ]
     assert [block.use_se for block in space.choice_blocks] == [False] * 8 + [True] * 12
     assert [block.act for block in space.choice_blocks] == ["relu"] * 4 + ["hard_swish"] * 16
-
-
-def test_without_se_everything_is_relu_and_nothing_squeezes():
-    space = search_space()
-    assert {block.act for block in space.choice_blocks} | {space.act} == {"relu"}
-    assert not any(block.use_se for block in space.choice_blocks)

@@ -6,18 +6,15 @@ import pytest
 
 import train_imagenet
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, pick
+from spos.core.flags import OneLineParser
 from spos.runs.run import SUBNET
-from spos.space.flags import ArchitectureOptions, SpaceOptions
-from spos.training.flags import TeacherOptions, TrainOptions, ZooOptions, check_training_flags
+from spos.training.flags import TrainingFlags
 
-GROUPS = (TrainOptions, ZooOptions, TeacherOptions, SpaceOptions, ArchitectureOptions)
 FIXED = f"--model {SUBNET} --architecture oneshot"
 
 
 def check(line):
-    args = OneLineParser("", GROUPS).parse_args(line.split())
-    check_training_flags(*(pick(group, args) for group in GROUPS))
+    return TrainingFlags.of(OneLineParser("", tuple(TrainingFlags.groups().values())).parse_args(line.split()))
 
 
 REFUSED = {

@@ -5,15 +5,24 @@ import pytest
 from conftest import VARIANTS
 
 from spos.core.seeds import derive_rng
+from spos.sampling.limits import limits_in_millions
+from spos.sampling.strips import ConstrainedPolicy
 from spos.sampling.warm_up import SamplingPolicy
-from spos.training.strategies import NUM_RANDOM_WIDTHS, FairStrategy, Pass, SandwichStrategy, UniformStrategy
+from spos.training.strategies import (
+    NUM_RANDOM_WIDTHS,
+    STRATEGIES,
+    FairStrategy,
+    Pass,
+    SandwichStrategy,
+    UniformStrategy,
+    make_strategy,
+)
 
 START = 3
 
 
 def make(kind, space):
-    policy = SamplingPolicy(space, epoch_start_cs=START, cs_warm_up=True)
-    return UniformStrategy(policy) if kind is UniformStrategy else kind(space, policy.lowest_channel_choice)
+    return kind(SamplingPolicy(space, epoch_start_cs=START, cs_warm_up=True))
 
 
 def test_fair_runs_every_choice_of_every_block_once(space, rng):
@@ -75,3 +84,17 @@ def test_uniform_is_what_the_sampler_draws():
     policy = SamplingPolicy(space)
     passes = make(UniformStrategy, space)(START + 100, 5, np.random.default_rng(3))
     assert passes == (Pass(policy(START + 100, 5, np.random.default_rng(3))),)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategies_are_made_by_name(name):
+    policy = SamplingPolicy(VARIANTS["plain"])
+    assert make_strategy(name, policy) == STRATEGIES[name](policy)
+
+
+def test_what_runs_paths_of_any_cost_is_not_made_with_limits():
+    policy = ConstrainedPolicy(SamplingPolicy(VARIANTS["plain"]), limits_in_millions((330, None), (None, None)))
+    assert make_strategy("uniform", policy) == UniformStrategy(policy)
+    for name in ("fair", "sandwich"):
+        with pytest.raises(ValueError, match=f"'{name}' runs paths of any cost.*'uniform'"):
+            make_strategy(name, policy)

@@ -1,109 +1,61 @@
-"""The training loop: only the sampled path moves, devices agree, states and resume are exact."""
+"""The trainer: only the sampled paths move, devices agree, stopped and resumed training ends with the same bits."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY, fill_parameters
+from conftest import ROOT, fill_parameters
+from tiny_training import (
+    CPU,
+    STRATEGIES,
+    TWO,
+    ListLoader,
+    batch,
+    make_executed,
+    make_net,
+    make_trainer,
+    on_path,
+    several_passes,
+    values,
+)
 
-from oneshot_nas_network import Supernet
-from spos.core.errors import InputError
+from spos.core.errors import InputError, Stopped
+from spos.core.seeds import derive_rng
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
-from spos.execution.trained import TrainingGraphs
-from spos.sampling.warm_up import SamplingPolicy
+from spos.engine.parameters import load_arrays
 from spos.space.space import Architecture
 from spos.training.checkpoint import newest_checkpoint
-from spos.training.losses import Objective
-from spos.training.meter import LossNotFinite, Meter, Part
-from spos.training.path_trainer import PathTrainer, make_optimizer
-from spos.training.schedule import make_schedule
-from spos.training.strategies import UniformStrategy
-from spos.training.trainer import TrainingJob, resume, train, train_epoch, train_step
-
-CPU = (mx.cpu(),)
-
-
-class ListLoader:
-    """Random images that are a function of the epoch, like a loader with augmentation."""
-
-    bad_images = ()
-
-    def __init__(self, num_batches=2, batch_size=8):
-        self.num_batches, self.batch_size = num_batches, batch_size
-        self.num_images = num_batches * batch_size
-
-    def epoch(self, epoch, start=0):
-        for batch in range(start, self.num_batches):
-            rng = np.random.default_rng((epoch, batch))
-            labels = rng.integers(0, 5, self.batch_size)
-            images = rng.normal(0, 1, (self.batch_size, 3, 16, 16)) + labels[:, None, None, None]
-            yield mx.nd.array(images), mx.nd.array(labels)
-
-
-def make_net(execution="slice", ctx=CPU):
-    """`graphs` is for `make_run`."""
-    net = Supernet(TINY, "mask" if execution == "mask" else "slice")
-    fill_parameters(net, ctx=list(ctx))
-    return net
-
-
-def make_job(tmp_path, net=None, num_epochs=4, ctx=CPU, lr=0.05, **changes):
-    mx.random.seed(1)
-    if net is None:
-        net = Supernet(TINY)
-        net.initialize(ctx=list(ctx))
-    loader = ListLoader()
-    job = TrainingJob(
-        net=net,
-        trainer=PathTrainer(net, make_optimizer(lr, 0.9, 1e-2, "float32"), no_wd=True),
-        loader=loader,
-        objective=Objective(5, 0.1),
-        schedule=make_schedule("cosine", lr, num_epochs, loader.num_batches, warmup_epochs=1),
-        num_epochs=num_epochs,
-        ctx=ctx,
-        run=str(tmp_path),
-        strategy=UniformStrategy(SamplingPolicy(TINY, epoch_start_cs=1, cs_warm_up=True)),
-    )
-    return replace(job, **changes)
-
-
-def make_run(tmp_path, execution, ctx=CPU, net=None, **changes):
-    """A job that runs its paths in one of three ways."""
-    job = make_job(tmp_path, net or make_net(execution, ctx), ctx=ctx, **changes)
-    return replace(job, forward=TrainingGraphs(job.net)) if execution == "graphs" else job
-
-
-def values(net):
-    return {n: p.data(p.list_ctx()[0]).asnumpy() for n, p in net._collect_params_with_prefix().items()}
+from spos.training.log import describe_epoch
+from spos.training.progress import Progress, Run
 
 
 def weights(net):
     return {n: v for n, v in values(net).items() if "running" not in n}
 
 
-def step(job, architecture, seed=0):
-    rng = np.random.default_rng(seed)
-    images = mx.nd.array(rng.normal(0, 1, (8, 3, 16, 16)))
-    job.strategy = UniformStrategy(lambda epoch, step, rng: architecture)
-    parts = train_step(job, images, mx.nd.array(rng.integers(0, 5, 8)), 0, seed)
+def step(trainer, architecture, seed=0):
+    on_path(trainer, architecture).step(*batch(seed), 0, seed)
     mx.nd.waitall()
-    return parts
 
 
 @pytest.mark.parametrize("execution", ["slice", "mask", "graphs"])
-@pytest.mark.parametrize("ctx", [CPU, (mx.cpu(0), mx.cpu(1))], ids=["one-device", "two-devices"])
-def test_only_the_sampled_path_moves(tmp_path, execution, ctx, rng):
+@pytest.mark.parametrize("ctx", [CPU, TWO], ids=["one-device", "two-devices"])
+def test_only_the_sampled_path_moves(execution, ctx):
     """With two devices this fails if the update happens on the KVStore, which re-applies stale gradients."""
-    job = make_run(tmp_path, execution, ctx)
+    trainer = make_executed(execution, ctx)
     first = Architecture((0, 3, 1, 2), (9, 9, 9, 9))
-    step(job, first)  # leaves gradients and momentum in the branches of `first`
-    before, momentum = weights(job.net), {n: a.asnumpy() for n, a in job.trainer.states().items()}
+    step(trainer, first)  # leaves gradients and momentum in the branches of `first`
+    before, momentum = weights(trainer.net), {n: a.asnumpy() for n, a in trainer.optimizer.states().items()}
     second = Architecture((1, 3, 2, 3), (4, 0, 6, 2))
-    selected = {id(p): shape for p, shape in job.net.selected_parameters(second)}
-    step(job, second, seed=1)
+    selected = {id(p): shape for p, shape in trainer.net.selected_parameters(second)}
+    step(trainer, second, seed=1)
     moved = 0
-    for name, parameter in job.net._collect_params_with_prefix().items():
+    for name, parameter in trainer.net._collect_params_with_prefix().items():
         if "running" in name:
             continue
         for device in parameter.list_ctx():
@@ -115,23 +67,23 @@ def test_only_the_sampled_path_moves(tmp_path, execution, ctx, rng):
             now[corner] = before[name][corner]
             assert np.array_equal(now, before[name]), f"{name} moved outside the path"
     assert moved > 0.9 * len(selected) * len(ctx)
-    for key, array in job.trainer.states().items():
+    for key, array in trainer.optimizer.states().items():
         name = key.rpartition(":")[0]
-        corner = tuple(slice(0, n) for n in selected.get(id(job.net._collect_params_with_prefix()[name]), (0,)))
+        corner = tuple(slice(0, n) for n in selected.get(id(trainer.net._collect_params_with_prefix()[name]), (0,)))
         rest = array.asnumpy()
         if key in momentum:
             rest[corner] = momentum[key][corner]
             assert np.array_equal(rest, momentum[key]), f"momentum of {name} moved outside the path"
 
 
-def test_steps_of_one_path_equal_training_the_subnet(tmp_path, rng):
+def test_steps_of_one_path_equal_training_the_subnet():
     """The corner updates are those of a plain Gluon trainer on the extracted subnet, momentum and decay included."""
     architecture = Architecture((0, 3, 1, 3), (3, 0, 6, 2))
     net = make_net()
     subnet = net.extract(architecture, grad_req="write")
     for head in (net.features, subnet.features):
         head[len(head) - 1]._rate = 0  # dropout
-    job = make_job(tmp_path, net)
+    trainer = make_trainer(net)
     plain = mx.gluon.Trainer(
         subnet._collect_params_with_prefix(), "nag", {"learning_rate": 0.05, "momentum": 0.9, "wd": 1e-2}
     )
@@ -140,11 +92,11 @@ def test_steps_of_one_path_equal_training_the_subnet(tmp_path, rng):
         if name in ("features.1.gamma", "features.1.beta"):
             parameter.lr_mult = parameter.wd_mult = 0.0  # not trained in a supernet
     for seed in range(3):
-        step(job, architecture, seed)
-        data = np.random.default_rng(seed)
-        images = mx.nd.array(data.normal(0, 1, (8, 3, 16, 16)))
+        step(trainer, architecture, seed)
+        images, labels = batch(seed)
+        objective = trainer.recipe.objective
         with mx.autograd.record():
-            loss = job.objective(subnet(images), job.objective.example(images, mx.nd.array(data.integers(0, 5, 8))))
+            loss = objective(subnet(images), objective.example(images, labels))
         loss.backward()
         plain.step(8)
     trained = values(subnet)
@@ -163,16 +115,16 @@ class DenseNet(mx.gluon.HybridBlock):
         return self.dense(F.flatten(x))
 
 
-def test_two_devices_give_the_update_of_one(tmp_path, rng):
+def test_two_devices_give_the_update_of_one(rng):
     images, labels = mx.nd.array(rng.normal(0, 1, (7, 3, 2, 2))), mx.nd.array([0, 1, 2, 3, 4, 0, 1])
     results = []
-    for ctx in (CPU, (mx.cpu(0), mx.cpu(1))):
+    for ctx in (CPU, TWO):
         net = DenseNet()
         net.initialize(ctx=list(ctx))
         fill_parameters(net)
-        job = make_job(tmp_path, net, ctx=ctx, strategy=None)
+        trainer = make_trainer(net, ctx, strategy=None)
         for _ in range(3):
-            train_step(job, images, labels, 0, 0)
+            trainer.step(images, labels, 0, 0)
         results.append(values(net))
     for name in results[0]:
         assert np.allclose(results[0][name], results[1][name], rtol=1e-5, atol=1e-7), name
@@ -180,9 +132,8 @@ def test_two_devices_give_the_update_of_one(tmp_path, rng):
 
 @pytest.mark.parametrize("execution", ["slice", "graphs"])
 def test_resumed_training_is_bit_identical(tmp_path, execution):
-    whole = make_run(tmp_path / "whole", execution)
-    train(whole)
-    stopped = make_run(tmp_path / "stopped", execution)
+    whole = make_executed(execution)
+    whole.train(ListLoader(), Run(tmp_path / "whole"))
 
     class Killed(Exception):
         pass
@@ -192,25 +143,25 @@ def test_resumed_training_is_bit_identical(tmp_path, execution):
             raise Killed
 
     with pytest.raises(Killed):
-        train(replace(stopped, log=kill_after_second))
-    again = make_run(tmp_path / "stopped", execution)
-    first = resume(again, newest_checkpoint(tmp_path / "stopped"))
+        make_executed(execution).train(ListLoader(), Run(tmp_path / "stopped", log=kill_after_second))
+    again = make_executed(execution)
+    first = again.resume(newest_checkpoint(tmp_path / "stopped"))
     assert (first.epoch, first.step) == (2, 0)
-    train(again, first)
+    again.train(ListLoader(), Run(tmp_path / "stopped"), first)
     ended = values(again.net)
     for name, value in values(whole.net).items():
         assert np.array_equal(ended[name], value), name
-    states = {n: a.asnumpy() for n, a in again.trainer.states().items()}
-    for name, array in whole.trainer.states().items():
+    states = {n: a.asnumpy() for n, a in again.optimizer.states().items()}
+    for name, array in whole.optimizer.states().items():
         assert np.array_equal(states[name], array.asnumpy()), name
 
 
 def test_same_seed_same_parameters_and_another_seed_others(tmp_path):
     results = []
     for i, seed in enumerate((0, 0, 1)):
-        job = make_job(tmp_path / str(i), num_epochs=2, seed=seed)
-        train(job)
-        results.append(values(job.net))
+        trainer = make_trainer(num_epochs=2, seed=seed)
+        trainer.train(ListLoader(), Run(tmp_path / str(i)))
+        results.append(values(trainer.net))
     assert all(np.array_equal(results[0][n], results[1][n]) for n in results[0])
     assert not all(np.array_equal(results[0][n], results[2][n]) for n in results[0])
 
@@ -218,11 +169,12 @@ def test_same_seed_same_parameters_and_another_seed_others(tmp_path):
 def test_workers_sample_the_same_paths_and_draw_their_own_dropout(tmp_path, monkeypatch):
     seeds, paths = [], []
     for rank in range(2):
-        job = make_job(tmp_path, cluster=Cluster(rank, 2))
-        strategy, drawn = job.strategy, []
-        job.strategy = lambda *arguments, s=strategy, d=drawn: d.append(s(*arguments)) or d[-1]
+        trainer, drawn = make_trainer(cluster=Cluster(rank, 2)), []
+        strategy = trainer.recipe.strategy
+        noted = lambda *arguments, s=strategy, d=drawn: d.append(s(*arguments)) or d[-1]  # noqa: E731
         monkeypatch.setattr(mx.random, "seed", seeds.append)
-        train_epoch(job, 2, 0, Meter())
+        noting = replace(trainer, recipe=replace(trainer.recipe, strategy=noted))
+        noting.epoch(ListLoader(), Run(tmp_path), Progress(2))
         monkeypatch.undo()
         paths.append(drawn)
     assert paths[0] == paths[1] and len(paths[0]) == 2
@@ -232,48 +184,189 @@ def test_workers_sample_the_same_paths_and_draw_their_own_dropout(tmp_path, monk
 def test_training_lowers_the_loss(tmp_path):
     rows = []
     path = Architecture((0, 3, 1, 2), (9, 9, 9, 9))
-    always = UniformStrategy(lambda epoch, step, rng: path)
-    train(make_job(tmp_path, num_epochs=10, log=rows.append, strategy=always))
+    on_path(make_trainer(num_epochs=10), path).train(ListLoader(), Run(tmp_path, log=rows.append))
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert set(rows[0]) == {"epoch", "loss", "top1", "top5", "lr", "images_per_second"}
 
 
-def test_states_of_another_network_are_refused(tmp_path):
-    job = make_job(tmp_path)
-    with pytest.raises(InputError, match="unknown parameter"):
-        job.trainer.set_states({"features.99.weight:0": mx.nd.zeros(3)})
-    name = job.trainer.names[0]
-    with pytest.raises(InputError, match="another form"):
-        job.trainer.set_states({f"{name}:0": mx.nd.zeros((1, 1))})
+def gradients(net):
+    return {n: p.grad().asnumpy() for n, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
 
 
-def test_loss_that_is_not_a_number_stops_training(tmp_path):
-    with pytest.raises(LossNotFinite, match="the loss became nan at epoch 3, step 7"):
-        meter = Meter()
-        meter.add([Part(mx.nd.array([float("nan")]), mx.nd.zeros(2), 4, "epoch 3, step 7")])
-        meter.result()
+@pytest.mark.parametrize("strategy", ["fair", "sandwich"])
+def test_passes_of_a_step_add_up_to_one_update(strategy, monkeypatch):
+    trainer = several_passes(strategy)
+    images, labels = batch()
+    seen = {}
+    update = trainer.optimizer.step
+
+    def look(batch_size, selected):
+        seen.update(gradients(trainer.net))
+        update(batch_size, selected)
+
+    monkeypatch.setattr(trainer.optimizer, "step", look)
+    trainer.step(images, labels, 0, 3)
+    assert not any(g.any() for g in gradients(trainer.net).values()), "gradients are left for the next step"
+
+    alone = make_trainer(make_net())  # the same weights; gradients are written, not added
+    alone.net.features[len(alone.net.features) - 1]._rate = 0
+    examples = [alone.recipe.objective.example(images, labels)]
+    total, first = {}, []
+    for one in trainer.recipe.strategy(0, 3, derive_rng(0, "sampling", 0, 3)):
+        for parameter in alone.net.collect_params().values():
+            parameter.zero_grad()
+        logits, _ = alone.run_pass(examples, one, first, "")
+        first = first or logits
+        for name, grad in gradients(alone.net).items():
+            total[name] = total.get(name, 0) + grad
+    for name, grad in total.items():
+        assert np.abs(seen[name] - grad).max() <= 1e-4 * np.abs(grad).max() + 1e-6, name
+    assert sum(g.any() for g in total.values()) > 20
 
 
-def test_no_weight_decay_on_biases_and_batch_norm(tmp_path):
-    job = make_job(tmp_path)
-    for name, parameter in zip(job.trainer.names, job.trainer._params):
-        assert parameter.wd_mult == (1.0 if name.endswith("weight") else 0.0), name
+@pytest.mark.parametrize("strategy", ["fair", "sandwich"])
+def test_several_passes_leave_alone_what_none_of_them_uses(strategy):
+    trainer = several_passes(strategy)
+    trainer.step(*batch(), 0, 0)
+    before = values(trainer.net)
+    passes = trainer.recipe.strategy(0, 1, derive_rng(0, "sampling", 0, 1))
+    used = {}
+    for one in passes:
+        for parameter, shape in trainer.net.selected_parameters(one.architecture):
+            used.setdefault(parameter.name, []).append(shape)
+    trainer.step(*batch(1), 0, 1)
+    after, moved = values(trainer.net), 0
+    for name, parameter in trainer.net._collect_params_with_prefix().items():
+        if "running" in name:
+            continue
+        if parameter.name in used:
+            corner = tuple(slice(0, n) for n in np.max(used[parameter.name], axis=0))
+            moved += not np.array_equal(after[name][corner], before[name][corner])
+            after[name][corner] = before[name][corner]
+        assert np.array_equal(after[name], before[name]), f"{name} moved outside the paths"
+    assert moved > 0.9 * len(used)
 
 
-def test_schedule_warms_up_then_decays():
-    schedule = make_schedule("cosine", 1.0, 10, 5, warmup_epochs=2)
-    rates = [schedule(t) for t in range(50)]
-    assert rates[0] == 0 and max(rates) == 1.0 and rates[10] == 1.0
-    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.01
-    assert rates == [schedule(t) for t in range(50)]  # a function of the step alone
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_all_strategies_train(tmp_path, strategy):
+    rows = []
+    several_passes(strategy, num_epochs=4).train(ListLoader(), Run(tmp_path, log=rows.append))
+    assert all(np.isfinite(row["loss"]) for row in rows) and len(rows) == 4
 
 
-def test_step_schedule_decays_at_its_epochs():
-    schedule = make_schedule("step", 1.0, 10, 5, warmup_epochs=2, decay_factor=0.5, decay_epochs=(4, 8))
-    assert [round(schedule(5 * epoch + 2), 6) for epoch in range(2, 10)] == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
+class StopAfter:
+    """A loader that sends a signal to this process while it deals one batch."""
+
+    bad_images = ()
+
+    def __init__(self, epoch, step, signum=signal.SIGTERM):
+        self.when, self.signum, self.inner = (epoch, step), signum, ListLoader(num_batches=3)
+        self.num_batches = self.inner.num_batches
+
+    def epoch(self, epoch, start=0):
+        for step, pair in enumerate(self.inner.epoch(epoch, start), start):
+            if (epoch, step) == self.when:
+                os.kill(os.getpid(), self.signum)
+            yield pair
 
 
-def test_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(ValueError, match="leaves nothing"):
-        make_schedule("cosine", 1.0, 5, 5, warmup_epochs=5)
+@pytest.mark.parametrize("ctx, strategy", [(CPU, "fair"), (TWO, "uniform")], ids=["one-device", "two-devices"])
+def test_a_run_stopped_inside_an_epoch_ends_with_the_same_bits(tmp_path, ctx, strategy, capsys):
+    rows, whole_rows = [], []
+    whole = several_passes(strategy, ctx, num_epochs=3)
+    whole.train(ListLoader(num_batches=3), Run(tmp_path / "whole", log=whole_rows.append))
+    for stop in ((1, 0), (1, 1), (2, 2)):  # three sessions end early, the last inside the last batch of all
+        trainer = several_passes(strategy, ctx, num_epochs=3)
+        fill_parameters(trainer.net)
+        checkpoint = newest_checkpoint(tmp_path / "stopped")
+        start = trainer.resume(checkpoint) if checkpoint else None
+        with pytest.raises(Stopped):
+            trainer.train(StopAfter(*stop), Run(tmp_path / "stopped", log=rows.append), start)
+        reached = newest_checkpoint(tmp_path / "stopped")
+        assert (reached.epoch, reached.step) == (stop[0], stop[1] + 1)
+    assert "stopping after this batch" in capsys.readouterr().err
+    trainer = several_passes(strategy, ctx, num_epochs=3)
+    start = trainer.resume(newest_checkpoint(tmp_path / "stopped"))
+    trainer.train(ListLoader(num_batches=3), Run(tmp_path / "stopped", log=rows.append), start)
+    ended = values(trainer.net)
+    for name, value in values(whole.net).items():
+        assert np.array_equal(ended[name], value), name
+    ends = [newest_checkpoint(tmp_path / run) for run in ("whole", "stopped")]
+    for file in ("model_file", "states_file"):
+        one, other = (load_arrays(getattr(end, file)) for end in ends)
+        assert all(np.array_equal(one[name].asnumpy(), other[name].asnumpy()) for name in one), file
+    metrics = ("epoch", "loss", "top1", "top5", "lr")
+    assert [[row[key] for key in metrics] for row in rows] == [[row[key] for key in metrics] for row in whole_rows]
+
+
+def test_a_stop_during_validation_loses_no_step(tmp_path):
+    def stop(epoch):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {"val_top1": 0.5}
+
+    with pytest.raises(Stopped):
+        make_trainer(num_epochs=2).train(ListLoader(), Run(tmp_path, validate=stop))
+    reached = newest_checkpoint(tmp_path)
+    assert (reached.epoch, reached.step) == (0, ListLoader().num_batches)
+    rows = []
+    again = make_trainer(num_epochs=2)
+    again.train(ListLoader(), Run(tmp_path, log=rows.append), again.resume(reached))
+    assert [row["epoch"] for row in rows] == [0, 1] and rows[0]["loss"] > 0
+
+
+def test_signals_belong_to_others_again_after_training(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    make_trainer(num_epochs=2).train(ListLoader(), Run(tmp_path))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_undecodable_images_are_named_in_the_log(tmp_path):
+    rows, loader = [], ListLoader()
+    loader.bad_images = ["train.rec: image with key 7"]
+    make_trainer(num_epochs=2).train(loader, Run(tmp_path, log=rows.append))
+    assert [row["undecodable_images"] for row in rows] == [loader.bad_images] * 2
+    assert describe_epoch(rows[0]).endswith("1 undecodable images")
+
+
+def test_a_loss_that_is_not_finite_names_step_architecture_and_checkpoint(tmp_path):
+    path = Architecture((0, 3, 1, 2), (9, 8, 7, 6))
+    trainer = on_path(make_trainer(num_epochs=3), path)
+
+    class Poisoned(ListLoader):
+        def epoch(self, epoch, start=0):
+            for step, pair in enumerate(super().epoch(epoch, start)):
+                if (epoch, step) == (1, 1):
+                    trainer.net.output[0].bias.set_data(trainer.net.output[0].bias.data() * float("nan"))
+                yield pair
+
+    with pytest.raises(InputError) as error:
+        trainer.train(Poisoned(), Run(tmp_path))
+    for words in ("the loss became nan", "epoch 2, step 2", str(path), "checkpoints/epoch-0001", "--lr"):
+        assert words in str(error.value)
+    assert newest_checkpoint(tmp_path).epoch == 1
+    assert all(np.isfinite(a.asnumpy()).all() for a in load_arrays(newest_checkpoint(tmp_path).model_file).values())
+
+
+def test_running_statistics_of_every_device_survive_inside_an_epoch(tmp_path):
+    """Each device follows its own images until the epoch ends; the parameter file holds their mean."""
+    trainer = make_trainer(ctx=TWO, num_epochs=2)
+    trainer.step(*batch(), 0, 0)
+    trainer.save(Run(tmp_path), Progress(0, 1))
+    name = "features.1.running_mean"
+    parameter = trainer.net._collect_params_with_prefix()[name]
+    each = [data.asnumpy() for data in parameter.list_data()]
+    assert not np.array_equal(*each)
+    assert np.allclose(load_arrays(newest_checkpoint(tmp_path).model_file)[name].asnumpy(), np.mean(each, axis=0))
+    again = make_trainer(ctx=TWO, num_epochs=2)
+    again.resume(newest_checkpoint(tmp_path))
+    restored = again.net._collect_params_with_prefix()[name].list_data()
+    assert all(np.array_equal(one.asnumpy(), other) for one, other in zip(restored, each))
+
+
+def test_importing_the_trainer_takes_few_modules_of_ours():
+    code = (
+        "import sys, spos.training.trainer; print(sum(name.split('.')[0] in ('spos', 'oneshot_nas_blocks', "
+        "'oneshot_nas_network') and not hasattr(module, '__path__') for name, module in sys.modules.items()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 5 < int(done.stdout) <= 25

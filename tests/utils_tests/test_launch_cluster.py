@@ -1,7 +1,6 @@
 """What the launcher starts where, and what it refuses; without starting anything but a stand-in for ssh."""
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from conftest import ROOT
 
 from spos.core.errors import InputError
 from spos.core.flags import run_program
-from spos.core.processes import Host, free_port, start_command
+from spos.core.processes import Host
 from utils import launch_cluster
 from utils.launch_cluster import LaunchOptions, find_hosts, plan, worker_command
 
@@ -87,29 +86,6 @@ def test_on_one_machine_all_talk_through_the_loopback():
 def test_worker_command(rest, start):
     assert list(worker_command(rest)) == [*start, "--kv-store", "dist_sync"]
     assert list(worker_command([*rest, "--kv-store=dist_async"])) == [*start, "--kv-store=dist_async"]
-
-
-def test_variable_port_is_not_passed_on():
-    environ = {"PORT": "80", "PATH": "/bin", "DMLC_INTERFACE": "eth1", "SECRET": "x"}
-    for host in ("localhost", "b"):
-        task = plan([Host(host, 1)], LaunchOptions(address="10.0.0.1"), ["run", "it's"], 9091, environ)[-1]
-        command, variables = start_command(task, environ)
-        if host == "localhost":
-            assert "PORT" not in variables and variables["DMLC_INTERFACE"] == "eth1"
-        else:
-            assert command[0] == "ssh" and command[-2] == "b"
-            assert "env -u PORT" in command[-1] and "DMLC_INTERFACE=eth1" in command[-1]
-            assert "SECRET" not in command[-1] and """'it'"'"'s'""" in command[-1]
-
-
-def test_a_taken_port_is_refused_and_a_free_one_found():
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert free_port() != port
-        with pytest.raises(InputError, match=f"--port {port}"):
-            free_port(port)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from image_files import ONE, ZERO, png, random_images, read_pass
+from image_files import loader, png, random_images, read_pass
 
 from spos.core.errors import InputError
-from spos.data.loader import ImageLoader
 from spos.data.prepared import pack_images as pack_bytes
 from spos.data.recordio import Index, RecordFile
 from spos.data.registry import imagenet_synsets
@@ -29,7 +28,7 @@ def packed(folder, split):
 
 
 def labels(folder, split):
-    return read_pass(ImageLoader(packed(folder, split), 8, 32, 1000, ZERO, ONE, crop_ratio=1.0))[1].tolist()
+    return read_pass(loader(packed(folder, split), num_classes=1000))[1].tolist()
 
 
 def test_imagenet_classes_are_positions_among_all_names(tmp_path, capfd):
@@ -63,7 +62,7 @@ def test_folder_without_parts_is_split_by_the_script(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert labels(tmp_path / "out", "train") == [0] * 3 + [1] * 3 and labels(tmp_path / "out", "val") == [0, 0, 1, 1]
-    pixels, _ = read_pass(ImageLoader(packed(tmp_path / "out", "train"), 8, 32, 2, ZERO, ONE, crop_ratio=1.0))
+    pixels, _ = read_pass(loader(packed(tmp_path / "out", "train"), num_classes=2))
     originals = {image.tobytes() for image in random_images(5).transpose(0, 3, 1, 2).astype(np.float32)}
     assert {image.tobytes() for image in pixels} <= originals
 

@@ -3,20 +3,12 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from conftest import ROOT, VARIANTS
-from PIL import Image, ImageSequence
 
 from spos.core.errors import InputError
 from spos.core.flags import run_program
-from spos.sampling.strips import Cell
-from spos.search.history import load_histories, load_history
 from spos.space.space import search_space
-from spos.training.flags import limits_of
 from utils.plot import __main__ as plot
-from utils.plot import animation
-from utils.plot.coverage import PUBLISHED, Coverage, draw_costs
 from utils.plot.training import LR_WARM_UP, load_run
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
 
@@ -44,37 +36,6 @@ def make_run(tmp_path):
         return folder
 
     return make
-
-
-def test_coverage_is_plotted_and_its_numbers_printed(tmp_path, capsys):
-    files = [tmp_path / name for name in ("one.png", "two.png")]
-    for file in files:
-        assert run_program(plot.main, ["coverage", *SE, "--samples", "112", "--output", str(file)]) == 0
-    printed = capsys.readouterr().out
-    assert "190 <= FLOPs <= 330 M and 2.8 <= params <= 5 M" in printed
-    assert "100.0% within, 28 of 28 cells visited, 3.57% to 3.57% of the draws in a cell" in printed
-    assert files[0].read_bytes() == files[1].read_bytes()
-
-
-def test_coverage_of_other_constraints_draws_their_cells(tmp_path, capsys):
-    flags = ["--train-upper-constraints", "params-3.0", "--samples", "5", "--output", str(tmp_path / "c.svg")]
-    assert run_program(plot.main, ["coverage", *SE, *flags]) == 0
-    assert "cells within the constraints" in (tmp_path / "c.svg").read_text()
-
-
-def test_coverage_counts_draws_in_cells():
-    cells = [Cell((0, 10), (0, 10)), Cell((11, 20), (0, 10)), Cell((0, 10), (11, 20))]
-    limits = Cell((0, 20), (0, 20)).limits()
-    costs = np.array([(0, 0), (10, 10), (11, 3), (30, 3), (20, 20)])
-    assert Coverage.of(costs, limits, cells) == Coverage(0.8, 2, 3, 0.0, 0.4)
-
-
-def test_every_way_of_sampling_is_drawn_from_the_same_space():
-    limits = limits_of(PUBLISHED)
-    ways = draw_costs(VARIANTS["se-last-conv"], limits, 20, 0)
-    assert list(ways) == ["uniform", "constrained, random", "constrained, evolution"]
-    within = [np.all((costs >= (190e6, 2.8e6)) & (costs <= (330e6, 5e6))) for costs in ways.values()]
-    assert within == [False, True, True]
 
 
 PHASES = {
@@ -144,53 +105,6 @@ def test_a_folder_that_is_no_training_run_is_refused(make_run):
         load_run(folder)
 
 
-def test_the_figure_of_the_readme_is_small():
-    assert (ROOT / "images" / "sampling_coverage.png").stat().st_size < 200_000
-
-
-@pytest.fixture
-def make_search(tmp_path):
-    """A run directory with a history of three iterations of four evaluations each; the seventh was dropped early."""
-
-    def make(name, changes=(), shift=0.0, **more):
-        tops = [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.7, 0.3, 0.64, 0.2, 0.65, 0.65]
-        rows = []
-        for i, top1 in enumerate(tops):
-            row = {"evaluation": i, "iteration": i // 4, "top1": top1 + shift, "flops": (i * 7 % 12 + 1) * 1_000_000}
-            row.update(params=1_000_000, top1_interval=[row["top1"] - 0.02, row["top1"] + 0.02], **more)
-            rows.append({**row, "dropped": True} if i == 6 else row)
-        for i, change in changes:
-            rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return tmp_path / name
-
-    return make
-
-
-def test_a_search_is_summed_up_without_what_was_dropped(make_search):
-    history = load_history(make_search("search"))
-    assert (history.name, len(history.rows), len(history.scored)) == ("search", 12, 11)
-    assert history.best["evaluation"] == 10
-    assert [row["evaluation"] for row in history.ties] == [8, 11]
-    assert history.best_so_far() == (
-        [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 12],
-        [0.5] * 4 + [0.6] * 3 + [0.64] * 2 + [0.65] * 3,
-    )
-    assert history.means() == [
-        (1, 4, pytest.approx(0.4625)),
-        (5, 8, pytest.approx(1.45 / 3)),
-        (9, 12, pytest.approx(0.535)),
-    ]
-
-
-def test_the_front_holds_what_nothing_cheaper_reaches(make_search):
-    """FLOPs of the evaluations are 1, 8, 3, 10, 5, 12, 7, 2, 9, 4, 11, 6 M."""
-    history = load_history(make_search("search"))
-    assert history.front("flops") == ([1, 5, 6], [0.5, 0.6, 0.65])
-    assert history.front("params") == ([1], [0.65])
-
-
 def test_searches_are_plotted_from_their_histories_alone(make_search, tmp_path, capsys):
     runs = [make_search(name, shift=shift, latency_ms=3.5) for name, shift in (("one", 0.0), ("two", 0.1))]
     cases = (([runs[0]], "flops", "png"), ([runs[1] / "history.jsonl"], "latency", "pdf"), (runs, "params", "svg"))
@@ -204,64 +118,6 @@ def test_searches_are_plotted_from_their_histories_alone(make_search, tmp_path, 
     assert all(label in first.decode() for label in ("one, best so far", "two, not dominated", "params (M)"))
     printed = capsys.readouterr().out
     assert "12 architectures (1 dropped early), best top-1 65.00% (95% interval 63.00% to 67.00%), 2 ties" in printed
-
-
-def test_searches_are_named_after_their_folders_where_that_tells_them_apart(make_search):
-    first, second = make_search("one"), make_search("two")
-    assert [history.name for history in load_histories([first, second])] == ["one", "two"]
-    assert [history.name for history in load_histories([first, first / "history.jsonl"])] == [
-        str(first),
-        str(first / "history.jsonl"),
-    ]
-
-
-def frames_of(file):
-    """(picture, milliseconds) of the frames of a GIF."""
-    with Image.open(file) as picture:
-        return [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(picture)]
-
-
-def test_a_search_is_animated_iteration_by_iteration(make_search, tmp_path, capsys):
-    files = [tmp_path / name for name in ("one.gif", "two.gif", "other.gif")]
-    for file, x in zip(files, ("flops", "flops", "params")):
-        flags = ["animation", str(make_search(file.stem)), "--x", x, "--milliseconds", "300", "--output", str(file)]
-        assert run_program(plot.main, flags) == 0
-    frames = frames_of(files[0])
-    assert [milliseconds for _, milliseconds in frames] == [300, 300, animation.PAUSE_MS]
-    assert {picture.size for picture, _ in frames} == {(animation.WIDTH, animation.HEIGHT)}
-    assert {picture.getpixel((1, 1)) for picture, _ in frames} == {(255, 255, 255)}
-    first, second, other = (file.read_bytes() for file in files)
-    assert first == second != other
-    assert b"NETSCAPE2.0" in first  # it begins again
-    assert "12 architectures (1 dropped early), best top-1 65.00%" in capsys.readouterr().out
-
-
-def test_moments_of_a_search_grow_by_its_iterations(make_search):
-    moments = animation.moments_of(load_history(make_search("search")))
-    assert [(moment.num_earlier, moment.num_rows) for moment in moments] == [(0, 4), (4, 8), (8, 12)]
-    assert [row["evaluation"] for row in moments[1].new] == [4, 5, 7]
-    assert [row["evaluation"] for row in moments[2].earlier] == [0, 1, 2, 3, 4, 5, 7]
-    assert moments[1].title() == "iteration 2 of 3: 8 architectures, best top-1 60.00%"
-
-
-def test_iterations_of_long_searches_share_frames(make_search, monkeypatch):
-    monkeypatch.setattr(animation, "MOST_FRAMES", 2)
-    history = load_history(make_search("search", [(i, {"iteration": i}) for i in range(12)]))
-    assert [(moment.num_earlier, moment.num_rows) for moment in animation.moments_of(history)] == [
-        (0, 1),
-        (1, 12),
-    ]
-
-
-def test_an_animation_begins_when_something_is_scored(make_search):
-    history = load_history(make_search("search", [(i, {"dropped": True}) for i in range(4)]))
-    assert [moment.num_rows for moment in animation.moments_of(history)] == [8, 12]
-
-
-def test_a_search_of_equal_scores_is_animated(make_search):
-    changes = [(i, {"top1": 0.0, "flops": 5}) for i in range(12)]
-    (moment, *_) = animation.moments_of(load_history(make_search("search", changes)))
-    assert animation.draw_frame(moment, "flops").size == (animation.WIDTH, animation.HEIGHT)
 
 
 BAD_HISTORIES = {

@@ -68,12 +68,12 @@ def test_probabilities_are_those_of_the_evaluation_bit_by_bit(tmp_path, rng):
     batches = loader(
         pack(tmp_path, contents),
         batch_size=3,
-        input_size=images.input_size,
+        size=images.input_size,
         mean=images.mean,
         std=images.std,
         crop_ratio=images.crop_ratio,
     ).epoch(0)
-    expected = np.concatenate([softmax(net(batch).asnumpy()) for batch, _ in batches])
+    expected = np.concatenate([softmax(net(batch.images).asnumpy()) for batch in batches])
     for number, content in enumerate(contents):
         (tmp_path / f"{number}.png").write_bytes(content)
     model = open_exported(write_block(tmp_path / "tiny", net)[0])

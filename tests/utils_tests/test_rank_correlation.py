@@ -5,67 +5,21 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import TINY, data_flags, fails
+from conftest import data_flags, fails
 from study_tests.test_alone import trainer  # noqa: F401  a fixture
+from study_tests.test_rank import make_rows
 
 import train_imagenet
 from spos.core.errors import InputError
 from spos.runs.files import read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import PIXELS_FOLDER
-from spos.scoring.job import open_supernets
 from spos.scoring.many import SCORES_FILE
-from spos.space.cost import cost_table
+from spos.scoring.trained import open_supernets
 from spos.space.space import architecture_of
 from spos.study.alone import ALONE_FILE
-from spos.study.rank import FLOPS, PARAMS, RankingOptions, plan, rank, seed_agreement
+from spos.study.rank import FLOPS, PARAMS, rank
 from utils import rank_correlation
-
-
-def test_architectures_are_drawn_evenly_from_the_strata_of_flops():
-    networks = plan(TINY, RankingOptions(num_architectures=12, strata=4, seeds=2))
-    table = cost_table(TINY)
-    strata = [network.about["stratum"] for network in networks]
-    assert strata == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + strata[:12]
-    macs = [table.cost(network.architecture).macs for network in networks[:12]]
-    assert max(macs[:3]) <= min(macs[3:6]) and max(macs[6:9]) <= min(macs[9:])
-    assert [network.seed for network in networks] == [0] * 12 + [1] * 12
-    assert len({network.architecture for network in networks}) == 12
-
-
-def test_more_architectures_contain_the_fewer():
-    few, many = (
-        {network.architecture for network in plan(TINY, RankingOptions(num_architectures=count, strata=4))}
-        for count in (8, 16)
-    )
-    assert few < many
-
-
-def make_rows(num, seeds=(0,)):
-    """Rows of networks whose accuracy rises with the stratum, a little less with each seed."""
-    networks = plan(TINY, RankingOptions(num_architectures=num, strata=2, seeds=len(seeds)))
-    table = cost_table(TINY)
-    rows = []
-    for i, network in enumerate(networks):
-        cost = table.cost(network.architecture)
-        choices = {"block_choices": network.architecture.block_choices}
-        choices["channel_choices"] = network.architecture.channel_choices
-        top1 = 0.5 + (i % num) / 100 - network.seed / 1000
-        rows.append(
-            {**choices, **network.about, "seed": network.seed, "flops": cost.macs, "params": cost.params, "top1": top1}
-        )
-    return rows
-
-
-def test_truth_is_the_mean_over_the_seeds():
-    rows = make_rows(6, seeds=(0, 1))
-    scores = {"supernet": [{"top1": i / 10} for i in range(6)]}
-    ranked = rank(rows, scores)
-    assert ranked.truth == pytest.approx([0.5 + i / 100 - 0.0005 for i in range(6)])
-    assert ranked.strata.tolist() == [0, 0, 0, 1, 1, 1]
-    assert list(ranked.predictors) == ["supernet", FLOPS, PARAMS]
-    assert ranked.predictors[FLOPS].tolist() == [row["flops"] for row in rows[:6]]
-    assert seed_agreement(rows) == pytest.approx(1) and seed_agreement(rows[:6]) is None
 
 
 def test_the_text_has_a_line_for_each_predictor(capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,7 +17,7 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, positive
 from spos.core.tables import table
 from spos.runs.files import write_atomic
-from spos.search.history import X_AXES, History, load_history
+from spos.search.history import X_AXES, History, Row, is_complete, load_history
 from utils.plot.search import draw_front
 from utils.plot.style import BLUE, DPI, GREY, ORANGE
 
@@ -63,12 +63,12 @@ class Moment:
         return replace(self.whole, rows=self.whole.rows[: self.num_rows])
 
     @property
-    def earlier(self) -> List[Mapping[str, Any]]:
-        return [row for row in self.whole.rows[: self.num_earlier] if not row.get("dropped")]
+    def earlier(self) -> List[Row]:
+        return list(filter(is_complete, self.whole.rows[: self.num_earlier]))
 
     @property
-    def new(self) -> List[Mapping[str, Any]]:
-        return [row for row in self.whole.rows[self.num_earlier : self.num_rows] if not row.get("dropped")]
+    def new(self) -> List[Row]:
+        return list(filter(is_complete, self.whole.rows[self.num_earlier : self.num_rows]))
 
     def title(self) -> str:
         iteration, num_iterations = (self.whole.rows[i]["iteration"] + 1 for i in (self.num_rows - 1, -1))

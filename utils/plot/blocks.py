@@ -168,7 +168,7 @@ def notes_of(space: SearchSpace, one: Drawing) -> List[str]:
     for layer in (row[0] for row in one.main if isinstance(row[0], SqueezeExcite)):
         squeeze, excite = layer.convs
         notes.append(
-            f"SE: global pooling, 1×1 conv to {squeeze.out_channels}, {diagrams.ACTIVATIONS[squeeze.act]}, 1×1 conv "
-            f"to {excite.out_channels}, hard sigmoid; multiplied onto the channels."
+            f"SE: global pooling, 1×1 conv to {squeeze.out_channels}, {diagrams.ACTIVATIONS[str(squeeze.act)]}, "
+            f"1×1 conv to {excite.out_channels}, hard sigmoid; multiplied onto the channels."
         )
     return [line for note in notes for line in textwrap.wrap(note, NOTE_LETTERS)]

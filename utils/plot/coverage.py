@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -10,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from tqdm import tqdm
 
 from spos.core.flags import OneLineParser, not_negative, pick, positive
+from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import NUM_STRIPS, Cell, ConstrainedPolicy, cell_samplers, split
-from spos.sampling.warm_up import SamplingPolicy
+from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.cost import Cost, cost_table
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.published import SAMPLING_RANGES
@@ -30,13 +29,12 @@ PUBLISHED = TrainConstraintOptions(*reversed(SAMPLING_RANGES))  # walked through
 
 def coverage(argv: List[str]) -> int:
     """Where uniform sampling and both ways of sampling within constraints draw."""
-    groups = (SpaceOptions, TrainConstraintOptions)
-    parser = OneLineParser(coverage.__doc__, groups)
+    parser = OneLineParser(coverage.__doc__, (SpaceOptions, TrainConstraintOptions))
     parser.add_argument("--samples", type=positive, default=3000, help="architectures drawn in each way [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampling [%(default)s]")
     parser.add_argument("--output", default="coverage.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    space_options, constraints = (pick(group, args) for group in groups)
+    space_options, constraints = pick(SpaceOptions, args), pick(TrainConstraintOptions, args)
     check_format(args.output)
     space = fit(space_of(space_options), space_options)
     limits = limits_of(constraints) or limits_of(PUBLISHED)
@@ -52,7 +50,7 @@ def coverage(argv: List[str]) -> int:
 def draw_costs(space: SearchSpace, limits: Tuple[Limit, ...], num_samples: int, seed: int) -> Dict[str, np.ndarray]:
     """(FLOPs, params) of the draws of one epoch of `num_samples` steps, (num_samples, 2), for each way of sampling."""
     plain = SamplingPolicy(space)
-    policies = {
+    policies: Dict[str, Policy] = {
         "uniform": plain,
         "constrained, random": ConstrainedPolicy(plain, limits, "random", num_samples),
         "constrained, evolution": ConstrainedPolicy(plain, limits, "evolution", num_samples),
@@ -60,7 +58,7 @@ def draw_costs(space: SearchSpace, limits: Tuple[Limit, ...], num_samples: int, 
     costs = {}
     for name, policy in policies.items():
         rng = derive_rng(seed, name)
-        steps = tqdm(range(num_samples), desc=name, unit="arch", disable=not sys.stderr.isatty(), leave=False)
+        steps = progress_bar(range(num_samples), desc=name, unit="arch")
         costs[name] = np.array([cost_table(space).cost(policy(0, step, rng)) for step in steps])
     return costs
 

@@ -106,21 +106,30 @@ def shape(channels: int, size: int) -> str:
 
 def channels(row: Row) -> List[int]:
     """Channels that leave a layer, under every choice."""
-    return [layer.out_channels if isinstance(layer, Conv) else layer.channels for layer in row]
+    return [_ends(layer)[1] for layer in row]
 
 
 def entering(row: Row) -> str:
     """Channels that enter a layer; those of a dropout are not told."""
     if isinstance(row[0], Dropout):
         return ""
-    return span(layer.in_channels if isinstance(layer, Conv) else layer.channels for layer in row)
+    return span(_ends(layer)[0] for layer in row)
+
+
+def _ends(layer: LayerSpec) -> Tuple[int, int]:
+    """(in, out) channels of a layer. Raises: TypeError for a dropout, which does not tell them."""
+    if isinstance(layer, Conv):
+        return layer.in_channels, layer.out_channels
+    if isinstance(layer, Dropout):
+        raise TypeError("a dropout tells no channels")
+    return layer.channels, layer.channels
 
 
 def layer_name(row: Row) -> str:
     """What a layer is called: `k×k` if its kernel depends on the choice."""
     first = row[0]
     if isinstance(first, Conv):
-        kernels = {layer.kernel_size for layer in row}
+        kernels = {layer.kernel_size for layer in row if isinstance(layer, Conv)}
         kernel = kernels.pop() if len(kernels) == 1 else "k"
         return f"{kernel}×{kernel} {'depthwise' if first.is_depthwise else 'conv'}" + (", BN" if first.bn else "")
     if isinstance(first, SqueezeExcite):

@@ -25,13 +25,12 @@ NUM_BINS = 60  # of each histogram
 
 def distribution(argv: List[str]) -> int:
     """Density of a search space in the plane of FLOPs and params, with what is reachable and what is published."""
-    groups = (SpaceOptions, ComparisonOptions)
-    parser = OneLineParser(distribution.__doc__, groups)
+    parser = OneLineParser(distribution.__doc__, (SpaceOptions, ComparisonOptions))
     parser.add_argument("--samples", type=positive, default=20_000, help="architectures drawn [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampling [%(default)s]")
     parser.add_argument("--output", default="distribution.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    space_options, comparison = (pick(group, args) for group in groups)
+    space_options, comparison = pick(SpaceOptions, args), pick(ComparisonOptions, args)
     check_format(args.output)
     space = fit(space_of(space_options), space_options)
     costs = sample_costs(space, args.samples, derive_rng(args.seed, "distribution"))
@@ -81,7 +80,16 @@ def plot_distribution(space: SearchSpace, costs: np.ndarray, summary: Distributi
     figure = Figure(figsize=(9, 7.2), dpi=DPI)
     grid = figure.add_gridspec(2, 2, width_ratios=(6, 1), height_ratios=(1, 6), wspace=0.03, hspace=0.03)
     plane = figure.add_subplot(grid[1, 0])
-    cells = plane.hexbin(*(costs.T / MILLION), gridsize=NUM_BINS, mincnt=1, bins="log", cmap="Blues", linewidths=0.1)
+    macs, params = costs.T / MILLION
+    cells = plane.hexbin(
+        costs[:, 0] / MILLION,
+        costs[:, 1] / MILLION,
+        gridsize=NUM_BINS,
+        mincnt=1,
+        bins="log",
+        cmap="Blues",
+        linewidths=0.1,
+    )
     hull = reachable_hull(space) / MILLION
     plane.add_patch(Polygon(hull, fill=False, edgecolor=GREY, label="around all architectures"))
     draw_published_architectures(plane)

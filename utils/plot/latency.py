@@ -61,7 +61,7 @@ class MeasuredTable:
 
     @property
     def agreement(self) -> Agreement:
-        return Agreement.of(*self.times[HELD_OUT])
+        return Agreement.of(*(part.tolist() for part in self.times[HELD_OUT]))
 
     def network_table(self) -> Table:
         """Every held-out network, in the order of its FLOPs."""

@@ -15,11 +15,10 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Set
 from matplotlib.figure import Figure
 
 from spos.core.flags import OneLineParser
+from spos.core.processes import ROOT
 from spos.core.tables import table
 from utils.plot.diagrams import SMALL, TITLE, WIDTH, Place, canvas, cut, draw_box, draw_line, write
 from utils.plot.style import BLUE, GREY, ORANGE, check_format, save
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Rooms from the bottom to the top, and in which of three columns the figure shows them. A room is a package of spos/,
 # or a module or package of this name; programs are PROGRAMS.

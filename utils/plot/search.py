@@ -58,7 +58,7 @@ def draw_one(figure: Figure, left: Any, right: Any, history: History, x: str) ->
         right.scatter(history.costs(x, ties), tops, label=f"ties with it ({len(ties)})", **ring)
     (cost,) = history.costs(x, [best])
     right.plot(
-        cost, best["top1"], "*", color=ORANGE, markeredgecolor="black", markersize=13, label="highest top-1", zorder=5
+        cost, best["top1"], "*", color=ORANGE, markeredgecolor="black", markersize=13, label="the best", zorder=5
     )
     low, high = best["top1_interval"]
     right.axhspan(low, high, color=BLUE, alpha=0.1, linewidth=0, label="its 95% interval", zorder=0)

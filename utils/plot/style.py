@@ -1,4 +1,4 @@
-"""What figures share: resolution, colours, files that depend on the numbers alone, the published architectures."""
+"""The style of figures: resolution, colours, files that depend on the numbers alone, the published architectures."""
 
 from __future__ import annotations
 

@@ -172,7 +172,11 @@ def kind_table(costs: Dict[str, Dict[str, Cost]]) -> Table:
         (kind, sum((block.get(kind, ZERO) for block in costs.values()), ZERO)) for kind in KINDS
     ]
     total = sum((cost for _, cost in sums), ZERO)
-    columns = (Column("operator"), millions("flops", "FLOPs"), Column("flops_share", "share", spec=".1%"))
+    columns: Tuple[Column, ...] = (
+        Column("operator"),
+        millions("flops", "FLOPs"),
+        Column("flops_share", "share", spec=".1%"),
+    )
     columns += (millions("params", "params"), Column("params_share", "share", spec=".1%"))
     rows = [(kind, c.macs, c.macs / total.macs, c.params, c.params / total.params) for kind, c in sums if any(c)]
     return Table("", columns, tuple(rows), totals=(("total", total.macs, 1.0, total.params, 1.0),))

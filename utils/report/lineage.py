@@ -7,7 +7,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 from spos.core.errors import InputError
 from spos.core.tables import Column, Table
 from spos.runs.run import SEARCH_RUN
-from spos.search.ancestry import RANDOM, Ancestry
+from spos.search.ancestry import Ancestry
+from spos.search.flags import SEARCHES
 from spos.search.history import Row, is_complete
 from spos.space.space import SearchSpace, architecture_of
 from utils.report.page import Section, Writer, details, heading, missing, table, text
@@ -39,7 +40,8 @@ def lineage_section(runs: Sequence[ReportedRun], writer: Writer) -> Section:
 
 
 def _lineage(run: ReportedRun, space: SearchSpace, best: int, writer: Writer) -> List[str]:
-    if run.run.options.get("search_mode") == RANDOM:
+    mode = SEARCHES.get(str(run.run.options.get("search_mode")))
+    if mode and not mode.breeds:
         reason = "A random search draws every architecture anew: none has parents."
         return [missing(reason), text(NEAREST), table(improvements(space, run.history), wide=(5,))]
     try:
@@ -152,4 +154,4 @@ def _nearest(earlier: Sequence[Row], row: Row) -> Optional[Row]:
     def in_common(other: Row) -> Tuple[int, float]:
         return sum(a == b for a, b in zip(genes, architecture_of(other).genes)), other["fitness"]
 
-    return max(earlier, key=in_common, default=None)
+    return max(earlier, key=in_common) if earlier else None

@@ -9,7 +9,7 @@ from plotly import graph_objects as go
 
 from spos.core.intervals import student_interval
 from spos.search.ancestry import Ancestry
-from spos.search.history import X_AXES, History, Row, find_ties
+from spos.search.history import X_AXES, History, Row
 from spos.space.space import SearchSpace
 from utils.plot.training import LR_WARM_UP, Run
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
@@ -118,9 +118,9 @@ def inspected(space: SearchSpace, row: Row) -> List[Any]:
     return [describe(space, row), list(row["block_choices"]), heights, firsts]
 
 
-def search_plot(history: History, space: SearchSpace, best: Row) -> Plot:
+def search_plot(history: History, space: SearchSpace) -> Plot:
     """Accuracy of every architecture against a cost that can be chosen, or in the order of the search."""
-    rows, dropped, ties = history.scored, history.dropped, find_ties(history.scored, best)
+    rows, dropped, ties, best = history.scored, history.dropped, history.ties, history.best
     groups: List[Sequence[Any]] = [dropped, ties, rows, [], [best]]
     figure = empty_figure("", "top-1 of the candidates", 520, percent=True)
     low, high = best["top1_interval"]
@@ -149,7 +149,7 @@ def _by_iteration(iterations: Sequence[int]) -> Dict[str, Any]:
     last = max(iterations)
     bar = {"orientation": "h", "y": -0.16, "yanchor": "top", "thickness": 10, "len": 0.6, "outlinewidth": 0}
     more = {"title": {"text": "iteration", "side": "top", "font": {"size": 12}}, "tickformat": "d"}
-    ticks = {"nticks": min(last + 1, 8)} if last else {"tickvals": [0]}
+    ticks: Dict[str, Any] = {"nticks": min(last + 1, 8)} if last else {"tickvals": [0]}
     scale = {"colorscale": RAMP, "cmin": 0, "cmax": max(last, 1)}
     return {"color": list(iterations), **scale, "colorbar": {**bar, **more, **ticks}}
 
@@ -174,8 +174,9 @@ def _told_costs(history: History) -> List[str]:
 def _axis(history: History, groups: Sequence[Sequence[Any]], name: str) -> Dict[str, Any]:
     """What each trace of the figure of a search has on an x axis."""
     if name == EVALUATION:
+        line: Tuple[Sequence[float], Sequence[float]] = history.best_so_far()
         traces: List[Dict[str, Any]] = [{"x": [row["evaluation"] + 1 for row in group]} for group in groups]
-        line, label, title = history.best_so_far(), "best so far", "order of evaluation"
+        label, title = "best so far", "order of evaluation"
     else:
         traces = [{"x": history.costs(name, group)} for group in groups]
         line, label, title = history.front(name), "Pareto front: no cheaper one is better", X_AXES[name][1]

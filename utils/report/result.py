@@ -8,7 +8,7 @@ from spos.core.intervals import wilson_interval
 from spos.core.tables import Column, Table, millions
 from spos.counting.comparison import comparison_table
 from spos.runs.run import NETWORK_RUN, SEARCH_RUN, SUBNET_RUN
-from spos.space.cost import Cost, count_architecture, score
+from spos.space.cost import Cost, cost_score, count_architecture
 from spos.space.flags import SpaceOptions, fit
 from spos.space.published import NETWORKS
 from spos.space.space import search_space
@@ -87,12 +87,18 @@ def _counted_row(run: ReportedRun) -> List[Tuple[Any, ...]]:
 
 def _costs(cost: Optional[Cost]) -> Tuple[Any, ...]:
     """FLOPs, params, and the sum of their normalized scores."""
-    return (*cost, score(cost).normalized_sum) if cost else (None, None, None)
+    return (*cost, cost_score(cost).normalized_sum) if cost else (None, None, None)
 
 
 def _published_table(own: Sequence[Tuple[Any, ...]]) -> Table:
     top1, interval = score_columns()
-    columns = (Column("network"), top1, Column("source"), interval, Column("top5", "top-5 (%)", spec=".2f"))
+    columns: Tuple[Column, ...] = (
+        Column("network"),
+        top1,
+        Column("source"),
+        interval,
+        Column("top5", "top-5 (%)", spec=".2f"),
+    )
     columns += (millions("flops", "FLOPs"), millions("params", "params"))
     columns += (Column("score", "sum of normalized scores", spec=".4f"), Column("images"))
     rows, images = [], f"ImageNet, {PUBLISHED.input_size} px"

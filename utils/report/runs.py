@@ -1,4 +1,4 @@
-"""What a report knows of its runs: every file read once, and a sentence for each that is missing or damaged."""
+"""The runs of a report: every file read once, and a sentence for each that is missing or damaged."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from spos.runs.run import (
     open_run_directory,
 )
 from spos.search.ancestry import Ancestry, replay
-from spos.search.history import NEEDED, History, Row, best_rows, is_complete
+from spos.search.history import NEEDED, History, Row, is_complete
 from spos.space.architecture_file import ArchitectureRecord, parse_architecture
 from spos.space.flags import space_of_run
 from spos.space.space import Architecture, SearchSpace, architecture_of
 from utils.plot.training import Run, phases
 
-OF_A_ROW = (*NEEDED, "block_choices", "channel_choices", "fitness")
+OF_A_ROW = (*NEEDED, "block_choices", "channel_choices")
 OF_AN_UPDATE = ("block_choices", "channel_choices", "num_bn_images", "top1")
 OF_AN_EPOCH = ("epoch", "loss", "top1")
 
@@ -68,7 +68,7 @@ class ReportedRun:
     @property
     def best(self) -> Optional[Row]:
         """Of a search: the row of highest fitness so far."""
-        return next(iter(best_rows(self.history, 1)), None)
+        return self.searched.best if self.history else None
 
     @property
     def is_finished(self) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from spos.core.tables import Column, Table, millions
 from spos.counting.profile import profile_tables
 from spos.runs.run import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.search.flags import SEARCHES
 from spos.search.front import pareto_front, parse_objectives
-from spos.search.history import Row, find_ties, mean_of_random
+from spos.search.history import Row, mean_of_random
 from spos.space.cost import count_architecture
 from spos.space.space import Architecture, SearchSpace, format_choices
 from utils.report import architecture as drawing
@@ -96,7 +97,7 @@ def search_section(runs: Runs, writer: Writer) -> Section:
                 missing("This search has not ended: it has no best.json yet. What is shown is the best so far.")
             )
         parts.append(text(_describe_search(run, run.best)))
-        parts.append(writer.plot(search_plot(run.searched, run.space, run.best)))
+        parts.append(writer.plot(search_plot(run.searched, run.space)))
         parts += _front(run)
     return Section("search", "Search", parts)
 
@@ -104,10 +105,10 @@ def search_section(runs: Runs, writer: Writer) -> Section:
 def _describe_search(run: ReportedRun, best: Row) -> str:
     rows, options = run.history, run.run.options
     low, high = best["top1_interval"]
-    dropped, ties = len(run.searched.dropped), len(find_ties(rows, best))
-    count, mean = mean_of_random(rows, options.get("search_mode", ""))
-    mode, evolution = options.get("search_mode"), options.get("evolution", "published")
-    how = f"{mode} search" + (f" with the {evolution} operators" if mode in ("genetic", "two-stage") else "")
+    dropped, ties = len(run.searched.dropped), len(run.searched.ties)
+    count, mean = mean_of_random(rows, str(options.get("search_mode")))
+    mode, evolution = str(options.get("search_mode")), options.get("evolution", "published")
+    how = f"{mode} search" + (f" with the {evolution} operators" if mode in SEARCHES and SEARCHES[mode].evolves else "")
     how = how[:1].upper() + how[1:]
     return (
         f"{how} of {len(rows)} architectures in {rows[-1]['iteration'] + 1} iterations"

@@ -73,8 +73,8 @@ def bn_update(study: Study) -> Optional[Figure]:
     tops.boxplot(list(counts.values()), positions=places, medianprops={"color": ORANGE})
     tops.set_ylabel("held-out top-1 of the architectures")
     tops.yaxis.set_major_formatter(PercentFormatter(1))
-    truth = study.ranked.truth
-    taus.plot(places, [kendall_tau(own, truth) for own in counts.values()], "o-", color=BLUE, label="supernet")
+    truth = study.ranked.truth.tolist()
+    taus.plot(places, [kendall_tau(own.tolist(), truth) for own in counts.values()], "o-", color=BLUE, label="supernet")
     baseline = study.correlations[FLOPS].overall.mean
     taus.axhline(baseline, color=GREY, linestyle="--", linewidth=1, label=f"{FLOPS} alone")
     taus.set_ylabel("tau-b with networks trained alone")

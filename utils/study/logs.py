@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def _scores(rows: List[Dict[str, Any]], alone: List[Dict[str, Any]]) -> Dict[str
 
 def by_bn_count(study: Study) -> Dict[int, np.ndarray]:
     """Top-1 of the architectures of the ranking, in its order, by the number of images of the BatchNorm update."""
-    counts: Dict[int, Dict[Tuple, float]] = {}
+    counts: Dict[int, Dict[Architecture, float]] = {}
     for row in study.bn_rows:
         counts.setdefault(row["num_bn_images"], {})[architecture_of(row)] = row["top1"]
     return {

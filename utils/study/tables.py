@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -70,14 +70,14 @@ def bn_update(study: Study) -> Optional[Table]:
         Column("tau", "tau-b alone", spec="+.3f"),
         Column("same", "tau-b with the most images", spec="+.3f"),
     )
-    most, truth = counts[max(counts)], study.ranked.truth
+    most, truth = counts[max(counts)].tolist(), study.ranked.truth.tolist()
     rows = [
         (
             f"{count:,}" if count else "none",
             tops.mean(),
             tops.std(ddof=1),
-            kendall_tau(tops, truth),
-            kendall_tau(tops, most),
+            kendall_tau(tops.tolist(), truth),
+            kendall_tau(tops.tolist(), most),
         )
         for count, tops in counts.items()
     ]
@@ -166,7 +166,8 @@ def networks(study: Study) -> Optional[Table]:
 def hours(study: Study) -> Table:
     """The command, the seed and the time of every row, where the time is in the logs."""
     columns = (Column("what"), Column("seed"), Column("command"), Column("hours", "hours of one core", spec=".2f"))
-    rows = [(s.name, str(s.seed), f"`{DRIVER} supernet {flags_of(s)}`", s.hours) for s in study.supernets]
+    rows: List[Tuple[str, Optional[str], str, Optional[float]]] = []
+    rows += [(s.name, str(s.seed), f"`{DRIVER} supernet {flags_of(s)}`", s.hours) for s in study.supernets]
     rows += [
         (search.name, str(search.options["seed"]), f"`{DRIVER} search {search.options['seed']}`", search.hours)
         for search in study.searches

@@ -99,7 +99,7 @@ def scalars(path):
     ids=["ctrl-c", "sigterm"],
 )
 def test_a_signal_ends_a_program_with_a_checkpoint_inside_the_epoch(work, tmp_path, signum, code):
-    """SIGTERM in the quick suite: test_training_steps.py, and its exit code in test_stopping.py."""
+    """SIGTERM in the quick suite: training_tests/test_trainer.py, and its exit code in test_stopping.py."""
     save_dir = tmp_path / "run"
     line = "--num-epochs 3 --val-architectures 1 --save-steps 1"
     flags = arguments(work, save_dir, line, **{"batch-size": 8})

@@ -1,0 +1,17 @@
+"""Progress bars on standard error, for eyes only."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Iterable, Optional
+
+from tqdm import tqdm
+
+
+def progress_bar(items: Optional[Iterable] = None, shown: bool = True, leave: bool = False, **settings: Any) -> tqdm:
+    """A bar over `items`, or one that the caller moves on; it shows only where standard error is a terminal.
+
+    Args:
+        leave: let it stand when it is full.    settings: of tqdm, such as `total`, `desc` and `unit`.
+    """
+    return tqdm(items, disable=not (shown and sys.stderr.isatty()), leave=leave, **settings)

@@ -1,0 +1,37 @@
+"""Flags of the studies that train networks alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spos.core.flags import flag, fraction, not_negative, positive
+
+
+@dataclass(frozen=True)
+class AloneOptions:
+    """What is trained, and how many networks at a time."""
+
+    save_dir: str = flag("runs/alone", "folder of the results")
+    seeds: int = flag(1, "seeds that each is trained with, from 0; the mean of their accuracies counts", type=positive)
+    seed: int = flag(0, "of everything that is drawn", type=not_negative)
+    jobs: int = flag(1, "trainings, and processes that score, at a time", type=positive)
+
+
+@dataclass(frozen=True)
+class RankingOptions(AloneOptions):
+    """Which architectures are trained alone, and how many at a time."""
+
+    save_dir: str = flag("runs/rank-correlation", "folder of the results")
+    num_architectures: int = flag(40, "architectures, a multiple of --strata", type=positive)
+    strata: int = flag(5, "strata of FLOPs", type=positive)
+    batch_size: int = flag(250, "images in a step of scoring", type=positive)
+
+
+@dataclass(frozen=True)
+class MatchOptions(AloneOptions):
+    """Searched architectures and random ones beside them, and how many networks are trained at a time."""
+
+    save_dir: str = flag("runs/searched-against-random", "folder of the results")
+    num_random: int = flag(10, "random architectures in all", type=positive)
+    tolerance: float = flag(0.01, "by how much their FLOPs may differ from the searched one's, relative", type=fraction)
+    seeds: int = flag(3, "seeds that each network is trained with, from 0; at least 2", type=positive)

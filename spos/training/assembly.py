@@ -1,0 +1,115 @@
+"""Assembly of a training from the flags: sampling, objective, recipe, trainer and validation."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Sequence
+
+from oneshot_nas_network import Subnet, Supernet
+from spos.counting.symbol import count_symbol
+from spos.data.dataset import DataSet
+from spos.data.pixels import load_images
+from spos.engine.cluster import Cluster
+from spos.engine.compat import mx
+from spos.sampling.strips import CheckedPolicy
+from spos.sampling.warm_up import Policy
+from spos.scoring.candidate import candidate_evaluator
+from spos.space.cost import Cost
+from spos.space.space import Architecture, SearchSpace
+from spos.training.flags import BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
+from spos.training.losses import SMOOTHING, Mixup, Objective, Teacher
+from spos.training.network import make_forward
+from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.progress import Row
+from spos.training.schedule import decay_epochs, make_schedule
+from spos.training.strategies import make_strategy
+from spos.training.trainer import Recipe, Trainer
+from spos.training.validation import validate_network, validate_supernet, validate_when_due
+from spos.training.zoo import load_teacher
+
+
+def make_objective(flags: TrainingFlags, data: DataSet, ctx: Sequence[mx.Context]) -> Objective:
+    """What is minimised: smoothed labels, mixup, a teacher, as asked."""
+    train, taught = flags.train, flags.teacher
+    mixup = Mixup(train.mixup_alpha, train.num_epochs - train.mixup_off_epoch) if train.mixup else None
+    teacher = None
+    if taught.teacher:
+        net = load_teacher(
+            taught.teacher, taught.teacher_params, data.num_classes, data.input_size, tuple(ctx), flags.device.dtype
+        )
+        teacher = Teacher(net, taught.temperature, taught.hard_weight)
+    return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
+
+
+def sampling_policy(options: TrainOptions, net: mx.gluon.Block, steps_per_epoch: int) -> Optional[Policy]:
+    """What samples the architectures of a supernet; None for a network without paths."""
+    if not isinstance(net, Supernet):
+        return None
+    policy = make_policy(options, net.space, steps_per_epoch)
+    if options.flop_param_method == BY_SYMBOL:
+        return CheckedPolicy(policy, net.space, partial(count_by_symbol, net.space))
+    return policy
+
+
+def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:
+    """Cost by a walk over the symbol graph of the subnet."""
+    return count_symbol(Subnet(space, architecture)(mx.sym.var("data")), (1, 3, space.input_size, space.input_size))
+
+
+def make_recipe(flags: TrainingFlags, objective: Objective, policy: Optional[Policy], steps_per_epoch: int) -> Recipe:
+    """The recipe of the flags, on paths that `policy` draws if there is one."""
+    train = flags.train
+    schedule = make_schedule(
+        train.lr_mode,
+        train.lr,
+        train.num_epochs,
+        steps_per_epoch,
+        train.warmup_lr,
+        train.warmup_epochs,
+        train.lr_decay,
+        decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs),
+    )
+    strategy = make_strategy(train.sampling, policy) if policy else None
+    return Recipe(objective, schedule, train.num_epochs, strategy, flags.run.seed)
+
+
+def make_trainer(
+    flags: TrainingFlags, net: mx.gluon.Block, recipe: Recipe, ctx: Sequence[mx.Context], cluster: Cluster
+) -> Trainer:
+    """The trainer of a network that has its first values."""
+    train, dtype = flags.train, flags.device.dtype
+    optimizer = PathTrainer(net, make_optimizer(train.lr, train.momentum, train.wd, dtype), train.no_wd, cluster)
+    return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype))
+
+
+def make_validation(
+    flags: TrainingFlags,
+    data: DataSet,
+    trainer: Trainer,
+    policy: Optional[Policy],
+    steps_per_epoch: int,
+    folder: Path,
+) -> Callable[[int], Row]:
+    """Metrics of an epoch, as often as the flags say. Images are loaded when they are first needed.
+
+    Args:
+        policy: of a supernet, which is measured on architectures that it draws.
+        folder: of the run, for images that take too much memory.
+    """
+    train, net, ctx = flags.train, trainer.net, trainer.ctx
+    measure: Callable[[int], Dict[str, Any]]
+    if policy:
+        load = once(partial(candidate_evaluator, net, data, flags.data, folder, ctx))
+        count, seed = train.val_architectures, flags.run.seed
+        measure = partial(validate_supernet, load, policy, count, steps_per_epoch, seed)
+    else:
+        load = once(partial(load_images, data, "test", flags.data, folder))
+        block = trainer.forward if train.mode == SYMBOLIC else net
+        measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, trainer.dtype)
+    return partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
+
+
+def once(load: Callable[[], Any]) -> Callable[[], Any]:
+    """`load`, called at most once, when it is first needed."""
+    return lru_cache(maxsize=1)(load)

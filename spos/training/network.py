@@ -1,0 +1,85 @@
+"""Network of a training, as the flags ask for it: supernet, subnet or a classifier of the zoo, and what runs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional, Sequence, Tuple
+
+from oneshot_nas_network import Subnet, Supernet
+from spos.data.dataset import DataSet
+from spos.data.space import fit_to_data, make_space
+from spos.engine.compat import mx
+from spos.execution.trained import TrainingGraphs
+from spos.runs.run import SUBNET, SUPERNET
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.flags import named_architecture, trained_architecture
+from spos.space.space import SearchSpace
+from spos.training.flags import HYBRID, SYMBOLIC, TrainingFlags
+from spos.training.initial_values import initialize
+from spos.training.strategies import UNIFORM
+from spos.training.trainer import Forward
+from spos.training.zoo import zoo_model
+
+
+def space_and_architecture(
+    flags: TrainingFlags, data: DataSet
+) -> Tuple[Optional[SearchSpace], Optional[ArchitectureRecord]]:
+    """The search space for these images and the architecture in it, as far as the model has them."""
+    if flags.train.model not in (SUPERNET, SUBNET):
+        return None, None
+    record = named_architecture(flags.named, flags.space)
+    if record is None and flags.train.model == SUBNET:
+        record = trained_architecture(flags.train.init_params, flags.space)
+    if record is None:
+        return make_space(flags.space, data), None
+    space = replace(record.space, **fit_to_data(flags.space, data))
+    return space, replace(record, space=space)
+
+
+def make_network(
+    flags: TrainingFlags,
+    data: DataSet,
+    space: Optional[SearchSpace],
+    record: Optional[ArchitectureRecord],
+    ctx: Sequence[mx.Context],
+) -> mx.gluon.Block:
+    """A subnet if there is a record, a supernet if there is a space, else of the zoo; with random values, on `ctx`."""
+    train = flags.train
+    if record:
+        net: mx.gluon.Block = Subnet(record.space, record.architecture)
+    elif space:
+        net = Supernet(space, train.execution, train.use_all_blocks)
+    else:
+        net = zoo_model(train.model, data.num_classes, flags.zoo, flags.space.use_se)
+    initialize(net, data.input_size, flags.zoo.use_pretrained, flags.run.seed, ctx, flags.device.dtype)
+    if isinstance(net, Supernet):
+        if train.sampling != UNIFORM:
+            add_gradients(net)
+    elif train.mode == HYBRID:
+        net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def add_gradients(net: mx.gluon.Block) -> None:
+    """Let the gradients of several passes add up."""
+    for parameter in net.collect_params().values():
+        parameter.grad_req = "add" if parameter.grad_req == "write" else parameter.grad_req
+
+
+def make_forward(mode: str, net: mx.gluon.Block, ctx: Sequence[mx.Context], dtype: str) -> Optional[Forward]:
+    """What runs the network in training, if not itself."""
+    if mode == SYMBOLIC:
+        return as_symbol(net, dtype)
+    if mode == HYBRID and isinstance(net, Supernet) and net.execution == "slice" and not net.use_all_blocks:
+        return TrainingGraphs(net)
+    if mode == HYBRID and isinstance(net, Subnet) and ctx[0].device_type == "cpu":
+        return TrainingGraphs(net)
+    return None
+
+
+def as_symbol(net: mx.gluon.HybridBlock, dtype: str) -> mx.gluon.SymbolBlock:
+    """The exported graph of a network as a block that shares its parameters, for `--mode symbolic`."""
+    data = mx.sym.var("data", dtype=dtype)
+    block = mx.gluon.SymbolBlock(net(data), data, params=net.collect_params())
+    block.hybridize(static_alloc=True, static_shape=True)
+    return block

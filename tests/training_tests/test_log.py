@@ -1,0 +1,65 @@
+"""The log of a run: a row and a line per epoch, lines inside an epoch as often as asked."""
+
+import json
+
+import pytest
+
+from spos.runs.journal import Journal
+from spos.training.log import EpochDisplay, RunLog, describe_epoch
+
+ROW = {"epoch": 4, "loss": 1.25, "top1": 0.5, "top5": 0.75, "lr": 0.1, "images_per_second": 321.4}
+LINE = "epoch   5  loss 1.250  train top-1 50.00% top-5 75.00%  lr 0.1  321 img/s"
+
+
+@pytest.mark.parametrize(
+    "more, end",
+    [
+        ({}, ""),
+        ({"val_top1": 0.25, "val_top5": 1.0}, "  val top-1 25.00%  top-5 100.00%"),
+        ({"undecodable_images": ["a", "b"]}, "  2 undecodable images"),
+    ],
+    ids=["trained", "validated", "undecodable"],
+)
+def test_a_line_says_what_the_row_holds(more, end):
+    assert describe_epoch({**ROW, **more}) == LINE + end
+
+
+def test_an_epoch_is_in_the_journal_on_the_terminal_and_in_the_text_log(tmp_path, capsys):
+    log = RunLog(Journal(tmp_path / "log.jsonl"), str(tmp_path / "log.txt"))
+    log.epoch(ROW)
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == ROW
+    assert capsys.readouterr().out == (tmp_path / "log.txt").read_text() == LINE + "\n"
+
+
+def test_epochs_that_will_be_done_again_are_forgotten(tmp_path):
+    log = RunLog(Journal(tmp_path / "log.jsonl"))
+    for epoch in range(4):
+        log.epoch({**ROW, "epoch": epoch})
+    log.keep_epochs_before(2)
+    assert [row["epoch"] for row in Journal(tmp_path / "log.jsonl").rows] == [0, 1]
+
+
+def lines_of(capsys, shown=True):
+    with EpochDisplay(2, 9, 1, 7, 3, shown) as display:
+        for done in range(2, 8):
+            display.update(done, 10, None if done == 2 else 0.5)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_an_epoch_has_a_line_every_so_many_steps_where_there_is_no_terminal(capsys):
+    lines = lines_of(capsys)
+    assert [line.split("  loss")[0] for line in lines] == ["epoch   3  [3/7]", "epoch   3  [6/7]"]
+    assert all("loss 0.500" in line and line.endswith(" img/s") for line in lines)
+
+
+def test_workers_but_the_chief_show_nothing(capsys):
+    assert lines_of(capsys, shown=False) == []
+
+
+def test_speed_counts_the_images_since_the_epoch_was_begun(monkeypatch):
+    now = iter([100.0, 104.0])
+    monkeypatch.setattr("spos.training.log.time.time", lambda: next(now))
+    with EpochDisplay(0, 1, 0, 2, 50, shown=False) as display:
+        display.update(1, 30, None)
+        display.update(2, 50, 1.0)
+        assert display.images_per_second == 20.0
