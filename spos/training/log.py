@@ -41,6 +41,10 @@ class RunLog:
                     self._events.add_scalar(key, value, row["epoch"] + 1)
             self._events.flush()
 
+    def best_top1(self) -> float:
+        """The highest accuracy of any validation so far; below 0 if there was none."""
+        return max((row["val_top1"] for row in self.journal.rows if "val_top1" in row), default=-1.0)
+
     def keep_epochs_before(self, epoch: int) -> None:
         """Forget epochs that will be done again."""
         self.journal.keep(lambda row: row["epoch"] < epoch)
