@@ -1,9 +1,10 @@
 #!/bin/sh
-# Trains the published OneShot+ (squeeze-and-excite, last convolution after pooling) from scratch. Any flag of train_imagenet.py can be given and overrides what stands here.
+# Trains the published OneShot+ (the paper's architecture, with squeeze-and-excite and the last convolution after pooling)
+# from scratch. Any flag of train_imagenet.py can be given and overrides what stands here.
 #
-#   sh scripts/train_oneshot+.sh                         ImageNet, published recipe: 4 GPUs of 16 GB, 360 epochs.
-#                                                     Published: 75.24% top-1.
-#   sh scripts/train_oneshot+.sh --dataset digits        the digits: minutes on a laptop's CPU
+#   sh scripts/train_oneshot+.sh                        ImageNet, published recipe: 4 GPUs of 16 GB, 360 epochs.
+#                                                       Published: 75.24% top-1.
+#   sh scripts/train_oneshot+.sh --dataset digits       the digits: minutes on a laptop's CPU
 #
 # Results: runs/oneshot+ (--save-dir). The same command continues a stopped run.
 set -eu
