@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains the published OneShot+ (the paper's architecture, with squeeze-and-excite and the last convolution after pooling)
+# Trains the published OneShot+ (architecture of the paper; squeeze-and-excite, last convolution after pooling)
 # from scratch. Any flag of train_imagenet.py can be given and overrides what stands here.
 #
 #   sh scripts/train_oneshot+.sh                        ImageNet, published recipe: 4 GPUs of 16 GB, 360 epochs.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains the published OneShot-S+ (the searched architecture, with squeeze-and-excite and the last convolution after pooling)
+# Trains the published OneShot-S+ (searched; squeeze-and-excite, last convolution after pooling)
 # from scratch. Any flag of train_imagenet.py can be given and overrides what stands here.
 #
 #   sh scripts/train_oneshot-s+.sh                      ImageNet, published recipe: 4 GPUs of 16 GB, 360 epochs.
