@@ -1,5 +1,8 @@
 """Layers: rooms import each other downwards only, nothing imports in a circle, one module imports MXNet."""
 
+import importlib
+import operator
+import re
 import subprocess
 import sys
 
@@ -227,3 +230,18 @@ def test_every_module_has_the_test_file_of_its_name(graph):
         if is_module and not (ROOT / "tests" / f"{room}_tests" / f"test_{name}.py").is_file():
             missing.setdefault(room, set()).add(name)
     assert missing == {room: set(reasons) for room, reasons in UNTESTED.items() if reasons}
+
+
+def test_the_page_about_the_architecture_names_what_is_there(graph):
+    """Every room in its table; and everything that it names in backticks, without `spos.`, is there."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    rooms = {room for room in ROOMS if (ROOT / "spos" / room).is_dir() or (ROOT / f"{room}.py").is_file()}
+    assert rooms <= set(re.findall(r"`(\w+)`", rows))
+    named = {name if name in graph else f"spos.{name}" for name in re.findall(r"`((?:\w+\.)+\w+)`", text)}
+    named |= {name for name in re.findall(r"`(oneshot\w+\.[\w.]+)`", text)}
+    named = {name for name in named if as_module(name, graph) not in (None, "spos")}
+    assert len(named) > 25
+    for name in named:
+        module = as_module(name, graph)
+        operator.attrgetter(f"{name}.__class__"[len(module) + 1 :])(importlib.import_module(module))
