@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
 
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
@@ -97,6 +99,11 @@ def set_parameters(net: mx.gluon.Block, arrays: Mapping[str, Any], ctx: Sequence
             parameter._load_init(value, list(ctx))  # as Gluon's own load_parameters does
         else:
             parameter.set_data(value)
+
+
+def not_finite(arrays: Mapping[str, Any]) -> List[str]:
+    """Names of arrays that hold NaN or infinite values."""
+    return [name for name, array in arrays.items() if not np.isfinite(array.asnumpy()).all()]
 
 
 def read_parameters(path: PathLike, net: mx.gluon.Block) -> Dict[str, Any]:

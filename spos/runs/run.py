@@ -55,6 +55,21 @@ NOT_PART_OF_A_RUN = (
 )
 
 
+# Flags that name a file whose content is compared, by its key in `config.json`, and those whose place is. How a name is
+# spelled does not matter.
+FILES_OF_A_RUN = {
+    "supernet_params": "supernet_sha256",
+    "latency_table": "latency_table_sha256",
+    "init_params": "init_params_sha256",
+    "init_from_supernet": "init_from_supernet_sha256",
+    "architecture": "architecture",
+}
+PLACES_OF_A_RUN = (
+    *("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx"),
+    *("resume_params", "resume_states", "teacher_params", "seed_history"),
+)
+
+
 # What flags name but files hold, by its key in `config.json`.
 INPUTS_OF_A_RUN = {
     "supernet_sha256": "the content of --supernet-params",
@@ -134,7 +149,7 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
     free = (*NOT_PART_OF_A_RUN, *may_change)
-    differing = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
+    differing = [n for n in {**before, **now} if n not in free and not _is_same(n, old, new)]
     names = [n for n in differing if n in before or now[n]]  # one that is newer than the run, and not set, is none
     if names:
         name = names[0]
@@ -145,6 +160,19 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     for key, what in INPUTS_OF_A_RUN.items():
         if key in new and old.get(key) != new.get(key):
             raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
+
+
+def _is_same(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a flag is what it was, as far as it says where a file is, and not what is in it."""
+    before, now = old.get("options", {}).get(name), new["options"].get(name)
+    if before == now:
+        return True
+    if not (before and now and isinstance(before, str) and isinstance(now, str)):
+        return False
+    key = FILES_OF_A_RUN.get(name)
+    if key and old.get(key) and new.get(key):
+        return True  # contents are compared below
+    return name in PLACES_OF_A_RUN and Path(before).resolve() == Path(now).resolve()
 
 
 def run_folder(file: PathLike) -> Optional[Path]:
