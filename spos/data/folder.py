@@ -6,6 +6,7 @@ A list (`.lst`) has the form of MXNet's im2rec: index<TAB>label<TAB>path, the pa
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.seeds import random_order
-from spos.data.image_list import ImageList, check_sizes, draw_lists
+from spos.data.image_list import ImageList, UnreadableImage, check_sizes, draw_lists
 from spos.runs.files import write_once
 
+MAX_BYTES = 2**30  # of one image file
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
@@ -93,13 +95,27 @@ class FolderSource:
         pass
 
     def read(self, position: int) -> Tuple[np.ndarray, bytes]:
-        """A file that is gone or cannot be read counts as an empty image."""
-        label = self._images.labels[position : position + 1].astype(np.float32)
+        """Raises: UnreadableImage if the file is gone, or cannot be read."""
+        return self._images.labels[position : position + 1].astype(np.float32), read_file(self.name(position))
+
+
+def read_file(path: str) -> bytes:
+    """The content of an image file. Raises: UnreadableImage, which says why, so that no file is called damaged for it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait
+    except OSError as error:
+        where = f" (a link to {os.readlink(path)})" if os.path.islink(path) else ""
+        raise UnreadableImage(f"cannot be read: {error.strerror}{where}") from None
+    with open(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage("cannot be read: it is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImage(f"is not decoded: it has {status.st_size} bytes, more than {MAX_BYTES}")
         try:
-            with open(self.name(position), "rb", buffering=0) as file:
-                return label, file.read()
-        except OSError:
-            return label, b""
+            return file.readall()
+        except OSError as error:
+            raise UnreadableImage(f"cannot be read: {error.strerror}") from None
 
 
 def class_folders(folder: str) -> List[str]:

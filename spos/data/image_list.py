@@ -14,6 +14,10 @@ from spos.core.errors import InputError
 from spos.core.seeds import random_order
 
 
+class UnreadableImage(Exception):
+    """Why an image cannot be used: the rest of a sentence that begins with its name."""
+
+
 class ImageReader(Protocol):
     """Encoded images by position. Threads may share one."""
 
@@ -24,7 +28,7 @@ class ImageReader(Protocol):
     ) -> None: ...
 
     def read(self, position: int) -> Tuple[np.ndarray, bytes]:
-        """The labels (float32, shape (L,), normally L = 1) and the encoded image."""
+        """The labels (float32, shape (L,), normally L = 1) and the encoded image. Raises: UnreadableImage."""
 
 
 class ImageSource(Protocol):

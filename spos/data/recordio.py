@@ -300,7 +300,11 @@ def find_labels(file: RecordFile) -> np.ndarray:
     with RecordReader(file.rec) as reader:
         for position, offset in enumerate(source.index.offsets.tolist()):
             found = reader.read_label(offset)
-            labels[position] = found[0] if len(found) == 1 else np.nan
+            if len(found) != 1:
+                raise InputError(
+                    f"{source.name(position)} has {len(found)} labels, expected one whole number from 0 for each image"
+                )
+            labels[position] = found[0]
     wrong = np.flatnonzero(~((labels >= 0) & (labels == np.floor(labels))))
     if wrong.size:
         raise InputError(
