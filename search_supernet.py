@@ -31,7 +31,7 @@ from spos.core.flags import OneLineParser, RunOptions, as_json, pick, run_progra
 from spos.core.stopping import StopRequest
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
-from spos.data.registry import open_data, with_lists
+from spos.data.registry import check_output, open_data, with_lists
 from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
@@ -72,6 +72,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
     trained = find_config(options.supernet_params)
     data = open_data(data_options)
+    check_output(data, save_dir)
     num_processes = 1 if options.scheduler else len(make_devices(device_options))
     space = supernet_space(space_options, data, trained, options.supernet_params)
     domain = make_domain(space, options, constraint_options)

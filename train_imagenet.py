@@ -17,7 +17,7 @@ from spos.data.dataset import DataSet
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.data.pixels import remove_images
-from spos.data.registry import check_same_lists, open_data, with_lists
+from spos.data.registry import check_output, check_same_lists, open_data, with_lists
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
@@ -43,6 +43,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     save_dir = Path(flags.run.save_dir or DEFAULT_SAVE_DIR.get(flags.train.model, f"runs/{flags.train.model}"))
 
     data = open_data(flags.data)
+    check_output(data, save_dir)
     ctx = make_devices(flags.device)
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""

@@ -1,6 +1,9 @@
 """The one exception that stands for bad input, and what the engine's exceptions say."""
 
 import sys
+from functools import lru_cache
+
+from spos.core.terminal import printable
 
 
 class InputError(ValueError):
@@ -26,4 +29,10 @@ def engine_reason(error: Exception) -> str:
 
 def warn(text: str) -> None:
     """A line on standard error that does not stop the program."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=None)
+def warn_once(text: str) -> None:
+    """The same, but a process says it only once."""
+    warn(text)

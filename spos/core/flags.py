@@ -14,6 +14,7 @@ from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 from spos.core.errors import InputError, Stopped
+from spos.core.terminal import escape_missing_letters, printable
 
 Group = TypeVar("Group")
 
@@ -84,7 +85,7 @@ class OneLineParser(argparse.ArgumentParser):
                 _add_flag(section, item)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {printable(message)}\n")
 
 
 def _add_flag(section: Any, item: Any) -> None:
@@ -119,6 +120,7 @@ def split_arguments(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
 
 def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
     """Run a program's `main`; bad input and a failing disk become one line on standard error and exit code 2."""
+    escape_missing_letters()
     try:
         code = main(argv)
         sys.stdout.flush()  # here, where a broken pipe or a full disk can be told
@@ -133,7 +135,7 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
     except (KeyboardInterrupt, Stopped) as stop:
         print("\nstopped; run the same command again to go on", file=sys.stderr)
         return 128 + getattr(stop, "signum", SIGINT)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
