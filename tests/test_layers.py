@@ -81,7 +81,6 @@ UNTESTED = {
         "check_search": "test_search_program.py runs it on a real search",
         "convert_params": "test_network.py loads what it converts",
         "export_model": "test_export_programs.py runs it",
-        "im2rec": "MXNet's own program; test_pack_images.py runs it",
         "merge_bn": "test_export_programs.py runs it",
         "quantize": "test_export_programs.py runs it",
         "search_cluster": "test_job.py and test_search_program.py search through it",

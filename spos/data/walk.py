@@ -65,7 +65,7 @@ class Walk:
             self._been.add(_identity(os.path.join(self.root, folder)))
         while todo or links:  # links last: what lies here is found where it lies
             folder, below = todo.popleft() if todo else links.popleft()
-            path = os.path.join(self.root, folder, below)
+            path = os.path.normpath(os.path.join(self.root, folder, below))
             if below and not self._enter(path):
                 continue
             for entry in _entries(path):
