@@ -134,9 +134,9 @@ def main(argv: Optional[List[str]] = None) -> int:
             SearchLog(Journal(save_dir / LOG_FILE)),
         )
         rows = searcher.run(search)
-    remove_images(save_dir)
     write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
     print(summarize_search(save_dir, rows))
+    remove_images(save_dir)
     return 0
 
 
