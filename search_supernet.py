@@ -37,7 +37,7 @@ from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import file_digest, write_atomic
 from spos.runs.journal import Journal
-from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
+from spos.runs.run import ARRIVED_FILE, CONTENTS, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
 from spos.scoring.job import ScoringJob, load_job_images, make_job, score, warn_of_short_lists
 from spos.scoring.racing import Racing
 from spos.scoring.supernet import check_supernet, supernet_lists, supernet_space
@@ -87,6 +87,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "supernet_sha256": file_digest(options.supernet_params),
         **latency_digest(constraint_options.latency_table),
         "data": data.name,
+        CONTENTS: data.contents(),
         "versions": versions(),
     }
     may_change = flags_that_may_change(options)

@@ -23,7 +23,7 @@ from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.parameters import save_parameters
 from spos.runs.journal import Journal
-from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
+from spos.runs.run import CONTENTS, LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
@@ -110,6 +110,7 @@ def describe(
         "architecture": record.to_json() if record else None,
         **files_digest(flags.train),
         "data": data.name,
+        CONTENTS: data.contents(),
         PREPROCESSING: data.preprocessing.to_json(),
         "workers": cluster.num_workers if cluster.is_distributed else None,
         "versions": versions(),

@@ -16,7 +16,7 @@ import numpy as np
 
 from spos.core.errors import InputError, warn_once
 from spos.core.seeds import random_order
-from spos.data.image_list import ImageList, UnreadableImage, check_sizes, draw_lists
+from spos.data.image_list import Drawn, ImageList, UnreadableImage, check_sizes, checksum_of, draw_covering_lists
 from spos.data.walk import IMAGE_SUFFIXES, Walk, is_no_class
 from spos.runs.files import PathLike, write_once
 
@@ -59,10 +59,18 @@ class ImageFolder:
         """Checksum of the list, number of images."""
         return [zlib.crc32(self.to_bytes()), len(self)]
 
+    def contents(self) -> str:
+        return checksum_of(self, self.to_bytes())
+
     def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
         """Writes `directory/<name>.lst`."""
         check_sizes(sizes, len(self), self.root)
-        drawn = draw_lists(len(self), sizes, seed)
+
+        def is_recorded(drawn: Drawn) -> bool:
+            lists = {Path(directory) / f"{name}.lst": self.take(drawn[name]) for name in sizes}
+            return all(path.is_file() and path.read_bytes() == images.to_bytes() for path, images in lists.items())
+
+        drawn = draw_covering_lists(sizes, seed, self.labels, self.root, is_recorded)
         return {name: self.take(positions).record(directory, name) for name, positions in drawn.items()}
 
     def record(self, directory: str, name: str) -> ImageFolder:

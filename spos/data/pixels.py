@@ -95,8 +95,8 @@ def load_pixels(loader: ImageLoader, folder: Path, name: str, shared: bool = Fal
         except OSError as error:
             raise InputError(
                 f"{folder}: the decoded images of the list '{name}' need {np.prod(shape) / 1e6:.0f} MB, which cannot "
-                f"be written ({error.strerror}). Free space there, make it a link to a folder on another disk, or let one "
-                "process keep them in memory (one device)"
+                f"be written ({error.strerror}). Free space there, make it a link to a folder on another disk, or let "
+                "one process keep them in memory (one device)"
             ) from None
     labels = np.load(labels_file, allow_pickle=False)
     return Pixels(np.load(file, mmap_mode="r", allow_pickle=False)[: len(labels)], labels, look.mean, look.std)

@@ -20,7 +20,15 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Union
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.data.image_list import ImageList, check_sizes, draw_lists
+from spos.data.image_list import (
+    MAX_LABELS,
+    Drawn,
+    ImageList,
+    check_sizes,
+    checksum_of,
+    draw_covering_lists,
+    draw_lists,
+)
 from spos.runs.files import write_once
 
 Positions = Union[Sequence[int], np.ndarray]
@@ -52,12 +60,29 @@ class RecordFile:
         """Checksum of the index, bytes of the record file."""
         return [zlib.crc32(Path(self.idx).read_bytes()), os.path.getsize(self.rec)]
 
+    def contents(self) -> str:
+        """Of all labels, or of a sample if there are too many."""
+        source = self.open()
+        chosen = np.unique(np.linspace(0, len(source) - 1, MAX_LABELS).astype(int))
+        with RecordReader(self.rec) as reader:
+            labels = [reader.read_label(offset).tobytes() for offset in source.index.offsets[chosen].tolist()]
+        return checksum_of(self, Path(self.idx).read_bytes() + b"".join(labels))
+
     def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
-        """Writes `directory/<name>.idx`."""
+        """Writes `directory/<name>.idx`. Whether a class is missing is not looked at above MAX_LABELS images."""
         index = read_index(self.idx)
         check_sizes(sizes, len(index), self.idx)
-        drawn = {name: index.take(positions) for name, positions in draw_lists(len(index), sizes, seed).items()}
-        return {name: self._write(lines.to_bytes(), directory, name) for name, lines in drawn.items()}
+
+        def is_recorded(drawn: Drawn) -> bool:
+            lists = {Path(directory) / f"{name}.idx": index.take(drawn[name]) for name in sizes}
+            return all(path.is_file() and path.read_bytes() == lines.to_bytes() for path, lines in lists.items())
+
+        if len(index) > MAX_LABELS:
+            drawn: Drawn = draw_lists(len(index), sizes, seed)
+        else:
+            drawn = draw_covering_lists(sizes, seed, find_labels(self), self.rec, is_recorded)
+        lines = {name: index.take(positions) for name, positions in drawn.items()}
+        return {name: self._write(lines[name].to_bytes(), directory, name) for name in lines}
 
     def record(self, directory: str, name: str) -> RecordFile:
         """Copies the index to `directory/<name>.idx`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from spos.core.errors import InputError, warn_once
 from spos.data.augmentation import LARGE_IMAGE
@@ -262,7 +262,8 @@ def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
 
 def check_same_lists(data: DataSet, cluster: Cluster) -> None:
     """Raise InputError on a worker whose image files are not those of worker 0."""
-    own = {name: images.digest() for name, images in sorted(data.splits.items())}
+    own: Dict[str, Any] = {name: images.digest() for name, images in sorted(data.splits.items())}
+    own.update({f"{name} (its content)": checksum for name, checksum in data.contents().items()})
     for name, content in cluster.share_json(own).items():
         if own.get(name) != content:
             raise InputError(

@@ -24,7 +24,7 @@ from spos.data.registry import open_data, with_lists
 from spos.engine.compat import mx
 from spos.engine.gpu import avoid_autotuning
 from spos.runs.files import file_digest
-from spos.runs.run import LISTS_FOLDER, MODEL_FILE, SUPERNET_RUN, RunDirectory, open_run_directory
+from spos.runs.run import DATA_PATHS, LISTS_FOLDER, MODEL_FILE, SUPERNET_RUN, RunDirectory, open_run_directory
 from spos.scoring.accuracy import Accuracy
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
 from spos.scoring.racing import Race
@@ -32,7 +32,6 @@ from spos.scoring.supernet import check_supernet, load_supernet
 from spos.space.flags import space_of_run
 from spos.space.space import Architecture, SearchSpace
 
-PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")  # of DataOptions
 SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
 
 
@@ -43,6 +42,7 @@ class ScoringJob:
     Args:
         lists: folder of the held-out lists.
         images: the digests of the lists that update BatchNorm and that score, by name.
+        contents: checksum of labels and of a sample of the images, which is no part of the identity.
         on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
         run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
     """
@@ -54,6 +54,7 @@ class ScoringJob:
     lists: str
     search_on: str
     images: Tuple[Tuple[str, Tuple[int, ...]], ...]
+    contents: Tuple[Tuple[str, str], ...]
     on_gpu: bool
     dtype: str
     run: str
@@ -83,7 +84,7 @@ def make_job(
     shared: bool,
 ) -> ScoringJob:
     """The job of a search on `data`, which has its lists. Paths become absolute, for workers may run elsewhere."""
-    paths = {name: os.path.abspath(getattr(options, name)) for name in PATHS if getattr(options, name)}
+    paths = {name: os.path.abspath(getattr(options, name)) for name in DATA_PATHS if getattr(options, name)}
     sizes = {"input_size": data.input_size, "crop_ratio": data.crop_ratio}
     return ScoringJob(
         os.path.abspath(supernet_params),
@@ -93,6 +94,7 @@ def make_job(
         os.path.abspath(lists),
         search_on,
         _summarize(data, search_on),
+        tuple(data.contents().items()),
         on_gpu,
         dtype,
         os.path.abspath(run),
@@ -136,7 +138,8 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
     ctx = (mx.gpu(device_index()) if job.on_gpu else mx.cpu(),)
     net = load_supernet(job.supernet_params, job.space, ctx)
     data = with_lists(open_data(job.data), job.data, Path(job.lists))
-    for (name, expected), (_, found) in zip(job.images, _summarize(data, job.search_on)):
+    own = (*_summarize(data, job.search_on), *data.contents().items())
+    for (name, expected), (_, found) in zip((*job.images, *job.contents), own):
         if expected != found:
             raise InputError(
                 f"{here} has other images in its list '{name}' of {data.name} than the search: copy the images to all "
