@@ -14,11 +14,13 @@ from typing import Any, Mapping, Optional, Tuple
 import numpy as np
 
 from spos.core.errors import InputError, engine_reason
+from spos.data.decoder import ImageDecoder, Scratch
 from spos.deploy.model_info import ModelInfo
-from spos.deploy.onnx import INPUT, OnnxSession
+from spos.deploy.onnx import OnnxSession
 from spos.deploy.parity import Logits
 from spos.engine.compat import mx
-from spos.engine.parameters import load_arrays, load_symbol, save_arrays
+from spos.engine.parameters import INPUT, load_arrays, load_symbol, save_arrays
+from spos.engine.symbols import compile_symbol
 from spos.runs.files import PathLike, file_digest, write_atomic
 
 ONNX, SYMBOL, PARAMS = ".onnx", "-symbol.json", "-0000.params"  # ends of file names
@@ -56,6 +58,32 @@ class ExportedModel:
             )
         return self.function(images)
 
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes), float64, of images as they are: uint8 RGB (N, H, W, 3) of any height and width.
+
+        Each is prepared as in evaluation: its centre is cut, resized and normalised, as `info.preprocessing` says.
+        The column is the label; `info.name_of(label)` is its name.
+
+        Raises: InputError for images of another shape or type, or if a logit is not finite.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+            raise InputError(f"{self.path} predicts uint8 images (N, H, W, 3), not {images.dtype} {images.shape}")
+        size = self.info.preprocessing.input_size
+        decoder, scratch = ImageDecoder(self.info.preprocessing.preparation), Scratch(size)
+        prepared = np.empty((len(images), 3, size, size), np.float32)
+        for image, out in zip(images, prepared):
+            decoder.prepare(image, out, scratch)
+        logits = self(prepared)
+        if not np.isfinite(logits).all():
+            raise InputError(f"{self.path} gives logits that are not finite")
+        return softmax(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes on the last axis, float64."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
 
 def write_mxnet(
     prefix: PathLike, symbol: mx.sym.Symbol, arrays: Mapping[str, Any], info: ModelInfo
@@ -83,17 +111,11 @@ def write_mxnet(
 
 def compiled(symbol: mx.sym.Symbol, arrays: Mapping[str, Any]) -> Logits:
     """A graph from NumPy to NumPy, compiled, on the CPU."""
-    inputs = [None if name == INPUT else arrays[name] for name in symbol.list_inputs()]
-    graph = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
-
-    def function(images: np.ndarray) -> np.ndarray:
-        data = mx.nd.array(images)
-        return graph(*(data if value is None else value for value in inputs)).asnumpy()
-
-    return function
+    graph = compile_symbol(symbol, arrays)
+    return lambda images: graph(mx.nd.array(images)).asnumpy()
 
 
-def open_exported(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
+def open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
     """A network from one of its files, or from the part of their names that they share, if that means one only.
 
     Args:

@@ -1,4 +1,4 @@
-"""What an exported network sees on images: the most probable classes of each, with their names."""
+"""Predictions of an exported network on images: the most probable classes of each, with their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spos.data.folder import ImageFolder, image_names
 from spos.data.loader import ImageLoader
 from spos.data.order import Order
 from spos.data.walk import IMAGE_SUFFIXES
-from spos.deploy.exported import ExportedModel
+from spos.deploy.exported import ExportedModel, softmax
 
 COLUMNS = (Column("image"), Column("rank"), Column("class"), Column("label"), Column("probability", spec=".2%"))
 
@@ -81,12 +81,6 @@ def predict(
             if not np.isfinite(row).all():
                 raise InputError(f"{model.path} gives logits that are not finite for {paths[position]}")
             yield Prediction(_printable(paths[position]), _ranked(model, row, top))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of the classes on the last axis, float64."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def prediction_table(model: ExportedModel, predictions: Sequence[Prediction]) -> Table:
