@@ -1,9 +1,17 @@
-"""The one exception that stands for bad input, and what the engine's exceptions say."""
+"""The one exception that stands for bad input, what the engine's exceptions say, and how lines of text are shown.
 
+Names of files and classes may hold any bytes, and a terminal may know few letters.
+"""
+
+from __future__ import annotations
+
+import re
 import sys
 from functools import lru_cache
+from typing import Match
 
-from spos.core.terminal import printable
+# Control characters, line and paragraph separators, changes of the writing direction, bytes that are no UTF-8.
+_STRANGE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
@@ -36,3 +44,21 @@ def warn(text: str) -> None:
 def warn_once(text: str) -> None:
     """The same, but a process says it only once."""
     warn(text)
+
+
+def printable(text: str) -> str:
+    """One line in which nothing acts on a terminal: what would is escaped as Python writes it, bytes as `\\xe9`."""
+    return _STRANGE.sub(_escape, text)
+
+
+def _escape(match: Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(match[0])[1:-1]
+
+
+def escape_missing_letters() -> None:
+    """From now on standard output escapes what its encoding has no letters for, as standard error always does."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -15,8 +15,7 @@ from pathlib import Path
 from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
-from spos.core.errors import InputError, Stopped
-from spos.core.terminal import escape_missing_letters, printable
+from spos.core.errors import InputError, Stopped, escape_missing_letters, printable
 
 Group = TypeVar("Group")
 
