@@ -13,10 +13,11 @@ from spos.core.flags import OneLineParser, run_program
 from spos.training.flags import TrainingFlags
 from spos.training.session import train
 
+GROUPS = tuple(TrainingFlags.groups().values())
+
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, tuple(TrainingFlags.groups().values()))
-    train(TrainingFlags.of(parser.parse_args(argv)))
+    train(TrainingFlags.of(OneLineParser(__doc__, GROUPS).parse_args(argv)))
     return 0
 
 

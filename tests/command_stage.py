@@ -192,7 +192,7 @@ def read_calls(record: bytes) -> Iterator[List[str]]:
 def program_file(module: str) -> Optional[Path]:
     """The file that `python -m module` runs, if it is in this repository."""
     place = ROOT.joinpath(*module.split("."))
-    files = [path for path in (place.with_suffix(".py"), place / "__main__.py") if path.is_file()]
+    files = [path for path in (place / "__main__.py", place.with_suffix(".py")) if path.is_file()]
     return files[0] if files else None
 
 

@@ -72,7 +72,6 @@ UNTESTED = {
     "utils": {
         "check_resume": "test_training_programs.py runs it on a real training",
         "check_search": "test_search_program.py runs it on a real search",
-        "convert_params": "test_network.py loads what it converts",
         "export_model": "test_export_programs.py runs it",
         "im2rec": "MXNet's own program; test_pack_images.py runs it",
         "merge_bn": "test_export_programs.py runs it",
@@ -233,6 +232,18 @@ def test_every_module_has_the_test_file_of_its_name(graph):
         if is_module and not (ROOT / "tests" / f"{room}_tests" / f"test_{name}.py").is_file():
             missing.setdefault(room, set()).add(name)
     assert missing == {room: set(reasons) for room, reasons in UNTESTED.items() if reasons}
+
+
+@pytest.mark.parametrize(
+    "modules, most",
+    (("spos.data.registry", 20), ("spos.execution.scored, spos.execution.trained", 20), ("spos.training.trainer", 25)),
+)
+def test_an_import_pulls_few_modules_of_ours(modules, most):
+    """Packages, which hold a docstring alone, are not counted."""
+    code = f"import sys, {modules}; print(*(name for name, one in sys.modules.items() if not hasattr(one, '__path__')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = [name for name in done.stdout.split() if name.startswith(("spos.", "oneshot_nas_"))]
+    assert 5 < len(ours) <= most, ours
 
 
 def test_the_page_about_the_architecture_names_what_is_there(graph):

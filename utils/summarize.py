@@ -53,7 +53,7 @@ def search_rows(folder: Path) -> Rows:
     history = read_rows(folder / HISTORY_FILE)
     record = load_architecture(folder / BEST_FILE)
     best = best_rows(history, 1)[0]
-    count, mean = mean_of_random(history)
+    count, mean = mean_of_random(history, read_json(folder / CONFIG_FILE)["options"]["search_mode"])
     low, high = best["top1_interval"]
     return [
         ("best architecture, blocks", format_choices(record.architecture.block_choices)),

@@ -72,15 +72,14 @@ def limits_in_millions(upper: Bounds, lower: Bounds) -> Tuple[Limit, ...]:
 
 
 def parse_bounds(text: str, flag: str) -> Bounds:
-    """(FLOPs, params) in millions from `flops-330-params-5.0`, where either part may be missing; None where it is."""
+    """(FLOPs, params) in millions from `flops-330-params-5.0`; None where a part is missing or 0, which is no limit."""
     match = _BOUNDS.fullmatch(text.strip())
     if text.strip() and not match:
         raise InputError(
             f"{flag} '{text}' is not of the form flops-330-params-5.0, flops-330 or params-5.0 (numbers are millions)"
         )
     macs, with_macs, alone = match.groups() if match else (None, None, None)
-    params = with_macs or alone
-    return None if macs is None else float(macs), None if params is None else float(params)
+    return float(macs or 0) or None, float(with_macs or alone or 0) or None
 
 
 @dataclass(frozen=True)

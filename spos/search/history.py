@@ -103,15 +103,14 @@ def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:
     return [row for row in rows if row is not best and is_complete(row) and row["top1_interval"][1] >= low]
 
 
-def mean_of_random(rows: Sequence[Row]) -> Tuple[int, float]:
-    """(count, mean top-1) of the architectures of the first iteration, which are drawn at random.
+def mean_of_random(rows: Sequence[Row], search_mode: str = "") -> Tuple[int, float]:
+    """(count, mean top-1) of the architectures drawn at random: of the first iteration, of `random` search all.
 
     Only those scored on all images, and none that an older search had chosen; (0, nan) if there are none.
     """
-    first = [
-        row["top1"] for row in rows if row["iteration"] == 0 and is_complete(row) and not row.get("from_history", False)
-    ]
-    return len(first), sum(first) / len(first) if first else float("nan")
+    drawn = [row for row in rows if row["iteration"] == 0 or search_mode == "random"]
+    top1 = [row["top1"] for row in drawn if is_complete(row) and not row.get("from_history", False)]
+    return len(top1), sum(top1) / len(top1) if top1 else float("nan")
 
 
 def best_record(

@@ -8,14 +8,19 @@ from typing import Any, Dict, Optional
 from spos.core.errors import InputError
 from spos.core.installation import install_command
 from spos.core.progress import progress_bar
-from spos.runs.files import PathLike
+from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
 
 
 class RunLog:
-    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes)."""
+    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes).
+
+    Raises: InputError if the text file cannot be written; its folder is made.
+    """
 
     def __init__(self, journal: Journal, logging_file: str = "") -> None:
+        if logging_file:
+            check_output(logging_file)
         self.journal = journal
         self.logging_file = logging_file
         self._events: Any = None
@@ -36,6 +41,10 @@ class RunLog:
                 if key != "epoch" and isinstance(value, (int, float)):
                     self._events.add_scalar(key, value, row["epoch"] + 1)
             self._events.flush()
+
+    def best_top1(self) -> float:
+        """The highest accuracy of any validation so far; below 0 if there was none."""
+        return max((row["val_top1"] for row in self.journal.rows if "val_top1" in row), default=-1.0)
 
     def keep_epochs_before(self, epoch: int) -> None:
         """Forget epochs that will be done again."""

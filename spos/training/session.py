@@ -147,7 +147,7 @@ def train(flags: TrainingFlags) -> Path:
     run = Run(
         folder,
         log.epoch,
-        make_validation(flags, data, trainer, policy, batches.num_batches, folder),
+        make_validation(flags, data, trainer, policy, batches.num_batches, folder, log.best_top1),
         flags.train.save_frequency,
         flags.train.save_steps,
         flags.train.keep_checkpoints,
