@@ -16,11 +16,9 @@ import numpy as np
 from oneshot_nas_blocks import ShuffleBlock, build_layers
 from spos.core.errors import InputError
 from spos.engine.compat import mx
-from spos.engine.flags import EXECUTIONS
+from spos.engine.forms import EXECUTIONS
 from spos.engine.slicing import leading_corner
-from spos.sampling.warm_up import warm_up_lowest_choice
 from spos.space import layer_specs
-from spos.space.architecture_file import load_architecture
 from spos.space.layer_specs import with_bn
 from spos.space.names import block_position, block_prefix, parameter_shapes
 from spos.space.space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, search_space
@@ -182,6 +180,8 @@ class Supernet(mx.gluon.Block):
             rng: of the draw; by default one that `random.seed` decides on.
         """
         if select_predefined_block:
+            from spos.space.architecture_file import load_architecture  # files, which nothing else here needs
+
             choices = load_architecture("oneshot").architecture.block_choices
         else:
             choices = self.space.sample(rng or _generator()).block_choices
@@ -203,6 +203,8 @@ class Supernet(mx.gluon.Block):
             epoch_after_cs: epochs since the warm-up of channel selection has begun; None when it is over.
             ignore_first_two_cs: leave out the two narrowest.    rng: as for `random_block_choices`.
         """
+        from spos.sampling.warm_up import warm_up_lowest_choice  # of training, which nothing else here needs
+
         space = self.space
         if ignore_first_two_cs:
             space = replace(space, min_channel_choice=STABLE_CHANNEL_CHOICE)

@@ -15,7 +15,7 @@ from typing import List, Optional
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, run_program
 from spos.engine.parameters import load_arrays, load_named_arrays, save_arrays
-from spos.space.names import has_selectors
+from spos.space.original import has_selectors
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
 from spos.runs.files import PathLike, read_json, replacing
-from spos.space.names import ORIGINAL_PERMUTATION, has_selectors, without_selectors
+from spos.space.original import ORIGINAL_PERMUTATION, has_selectors, without_selectors
 
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
 CLASSIFIER = "output.0.weight"  # of a network of ours

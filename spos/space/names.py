@@ -1,26 +1,20 @@
 """Names of layers: where they stand in a network, and so what their parameters are called in `.params` files.
 
 Attribute names and positions are a file format: `features.N.main_branch.M.weight`. `oneshot_nas_blocks.build` and
-`oneshot_nas_network` put layers where this module says. Files of the original project have some names of their own.
+`oneshot_nas_network` put layers where this module says.
 """
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.space import layer_specs
 from spos.space.layer_specs import Conv, LayerSpec, Specs, SqueezeExcite, with_bn
 from spos.space.space import Architecture, SearchSpace
 
-# In the original project's supernet a channel selector is a layer of its own, at these positions of a main branch.
-SELECTOR_POSITIONS = {"sn": (1,), "sx": (3, 9)}
-ORIGINAL_PERMUTATION = "transpose_conv.weight"  # end of its name for the constant of a shuffle by convolution
-_MAIN_BRANCH = re.compile(r"^(features\.\d+\.block_(sn|sx)_\w+\.main_branch\.)(\d+)(\..+)$")
 SQUEEZE_EXCITE = "channel_attention"  # the attribute that holds the layers of squeeze-and-excite
 
 
@@ -142,33 +136,3 @@ def float_layers(names: Iterable[str], first_conv: bool = True, se: bool = True)
     first = ["features.0"] if first_conv else []
     gates = {name.partition(f".{SQUEEZE_EXCITE}.")[0] for name in names if f".{SQUEEZE_EXCITE}." in name}
     return first + [f"{gate}.{SQUEEZE_EXCITE}" for gate in sorted(gates)] if se else first
-
-
-def has_selectors(names: Iterable[str]) -> bool:
-    """Whether these are a supernet's parameters with the positions of the original project."""
-    matches = [match for match in map(_MAIN_BRANCH.match, names) if match]
-    return bool(matches) and not any(int(match[3]) in SELECTOR_POSITIONS[match[2]] for match in matches)
-
-
-def without_selectors(name: str) -> str:
-    """Name in this project of a parameter that a supernet file of the original calls `name`."""
-    return _move(name, lambda position, selectors: position - bisect_left(selectors, position))
-
-
-def with_selectors(name: str) -> str:
-    """The inverse of `without_selectors`."""
-
-    def moved(position: int, selectors: Tuple[int, ...]) -> int:
-        for selector in selectors:
-            position += position >= selector
-        return position
-
-    return _move(name, moved)
-
-
-def _move(name: str, new_position: Callable[[int, Tuple[int, ...]], int]) -> str:
-    match = _MAIN_BRANCH.match(name)
-    if not match:
-        return name
-    prefix, family, position, rest = match.groups()
-    return f"{prefix}{new_position(int(position), SELECTOR_POSITIONS[family])}{rest}"

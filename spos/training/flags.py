@@ -19,7 +19,8 @@ from spos.core.flags import (
     positive_number,
 )
 from spos.data.flags import DataOptions
-from spos.engine.flags import EXECUTIONS, TrainDeviceOptions
+from spos.engine.flags import TrainDeviceOptions
+from spos.engine.forms import EXECUTIONS
 from spos.runs.run import SUBNET, SUPERNET
 from spos.sampling.limits import Limit, limits_in_millions, parse_bounds
 from spos.sampling.strips import METHODS, ConstrainedPolicy

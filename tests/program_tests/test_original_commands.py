@@ -55,7 +55,7 @@ def shortened(words, work):
 def supernet_file(words, folder):
     """What the search expects, written as the original names parameters."""
     from spos.engine.compat import mx
-    from spos.space.names import with_selectors
+    from spos.space.original import with_selectors
 
     space = search_space(num_classes=10, use_se="--use-se" in words, input_size=16, strides=(2, 2, 2, 2, 2))
     net = Supernet(space)

@@ -16,7 +16,7 @@ from spos.deploy.subnet import merge_batch_norm, read_subnet
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, load_named_arrays, load_parameters
 from spos.space.architecture_file import load_architecture
-from spos.space.names import with_selectors
+from spos.space.original import with_selectors
 from spos.space.space import search_space
 from utils import convert_params
 
