@@ -77,7 +77,6 @@ UNTESTED = {
         "im2rec": "MXNet's own program; test_pack_images.py runs it",
         "merge_bn": "test_export_programs.py runs it",
         "quantize": "test_export_programs.py runs it",
-        "search_cluster": "test_job.py and test_search_program.py search through it",
         "summarize": "test_programs.py runs it on a pipeline",
         "blocks": "test_readme_figures.py draws it",
         "diagrams": "drawn by blocks and supernet: test_readme_figures.py draws it",

@@ -10,6 +10,9 @@ cannot read. Here the lists are made first (label = position among the sorted cl
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import os
 import shutil
 import subprocess
