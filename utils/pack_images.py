@@ -10,6 +10,9 @@ ends before leaves nothing behind. One packing at a time may write to a folder.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import os
 import shutil
 import sys

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
-from spos.core.errors import InputError, warn
+from spos.core.errors import InputError, naming, warn
 from spos.runs.files import PathLike, write_atomic
 
 
@@ -19,6 +20,8 @@ def read_rows(path: PathLike) -> List[Dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         return []
+    if not path.is_file():  # a pipe would never end
+        raise InputError(f"{path} is no regular file")
     *complete, rest = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(complete, 1):
@@ -42,6 +45,8 @@ class Journal:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
+        if self.path.is_symlink():
+            raise InputError(f"{path} is a link, which is not followed: put the file itself there")
         self.rows: List[Dict[str, Any]] = read_rows(path)
         content = self.path.read_bytes() if self.path.exists() else b""
         if not content.endswith(b"\n") and content:
@@ -49,7 +54,7 @@ class Journal:
 
     def append(self, row: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as file:
+        with naming(self.path), open(self.path, "ab", opener=_open_regular) as file:
             file.write(json.dumps(row).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -67,3 +72,12 @@ class Journal:
         if len(kept) < len(self.rows):
             write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in kept))
             self.rows = kept
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Neither a link to somewhere else nor a pipe, whatever has come there since. Raises: OSError, InputError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is no regular file")
+    return descriptor

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
@@ -22,6 +24,7 @@ BN_UPDATE_FILE = "bn_update.jsonl"  # what `utils.bn_update_effect` measures
 
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"  # there as long as a program is in a directory
 LOG_FILE = "log.jsonl"
 HISTORY_FILE = "history.jsonl"
 ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
@@ -31,6 +34,7 @@ BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if the
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
 CONTENTS = "contents"  # key of `config.json`: checksums of the images; older runs have none
+LOG_SUFFIXES = (".log", ".out", ".err")  # of what a shell writes
 PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
 
 
@@ -107,14 +111,28 @@ def check_run(
         return old
     if must_resume:
         raise InputError(f"--resume: there is no run in {directory}")
-    if directory.is_dir() and not all(_is_left_by_a_start(entry.name) for entry in directory.iterdir()):
+    if directory.is_dir() and not all(_may_be_there(entry) for entry in directory.iterdir()):
         raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
     return None
 
 
-def _is_left_by_a_start(name: str) -> bool:
-    """Whether a run that was killed before its config was written may have left this."""
-    return name == LISTS_FOLDER or name.startswith(f".{CONFIG_FILE}.")
+def _may_be_there(entry: Path) -> bool:
+    """Whether a new run may find this: what one that was killed before its config was written has left, logs that a
+    shell writes, and what a new disk holds."""
+    if entry.name in (LISTS_FOLDER, LOCK_FILE, "lost+found") or entry.name.startswith(f".{CONFIG_FILE}."):
+        return True
+    return entry.is_file() and (entry.suffix in LOG_SUFFIXES or _is_written_by_us(entry))
+
+
+def _is_written_by_us(entry: Path) -> bool:
+    """Whether standard output or error goes to this file."""
+    found = entry.stat()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            own = os.fstat(descriptor)
+            if (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino):
+                return True
+    return False
 
 
 def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str]) -> None:

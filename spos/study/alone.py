@@ -24,6 +24,7 @@ from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
 from spos.runs.files import write_json
 from spos.runs.journal import Journal, read_rows
+from spos.runs.lock import wait_until_free
 from spos.runs.run import LOG_FILE, SUBNET
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, SearchSpace, architecture_of
@@ -33,6 +34,7 @@ ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
 OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
 POLL_SECONDS = 0.2
+END_SECONDS = 600.0  # that a training of a ranking that was killed gets to end: it may be validating
 FREE_FLAGS = ("save_dir", "jobs", "batch_size")  # with which a run may go on at another value
 
 
@@ -96,6 +98,9 @@ def train_all(
     done = len(networks) - len(waiting)
     bar = progress_bar(total=len(networks), initial=done, desc="networks", unit="net")
     with StopRequest() as stop, bar:
+        with stop.at_once():
+            for network in waiting:  # trainings of a program that was killed may still be writing their checkpoints
+                wait_until_free(folder / NETWORKS_FOLDER / network.name, END_SECONDS)
         try:
             while waiting or running:
                 while waiting and len(running) < num_jobs:

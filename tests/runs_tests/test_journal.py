@@ -1,4 +1,6 @@
-"""Journals: rows that are on disk, and lines that a kill or a disk damaged."""
+"""Journals: rows that are on disk, lines that a kill or a disk damaged, and what is no file."""
+
+import os
 
 import pytest
 
@@ -58,3 +60,29 @@ def test_a_cleared_journal_has_no_rows_and_no_file(tmp_path):
     assert journal.rows == [] and not journal.path.exists()
     journal.append({"epoch": 5})
     assert read_rows(journal.path) == [{"epoch": 5}]
+
+
+def test_a_journal_does_not_follow_a_link(tmp_path):
+    """Nor one that comes while it is open."""
+    mine = tmp_path / "mine"
+    mine.write_text('{"epoch": 0}\n')
+    (tmp_path / "log.jsonl").symlink_to(mine)
+    with pytest.raises(InputError, match="log.jsonl is a link"):
+        Journal(tmp_path / "log.jsonl")
+    journal = Journal(tmp_path / "arrived.jsonl")
+    (tmp_path / "arrived.jsonl").symlink_to(mine)
+    with pytest.raises(OSError):
+        journal.append({"epoch": 1})
+    assert mine.read_text() == '{"epoch": 0}\n'
+
+
+@pytest.mark.parametrize("make", (os.mkfifo, os.mkdir))
+def test_what_is_no_file_is_refused_and_does_not_hang(make, tmp_path):
+    make(tmp_path / "arrived.jsonl")
+    for read in (Journal, read_rows):
+        with pytest.raises(InputError, match="arrived.jsonl is no regular file"):
+            read(tmp_path / "arrived.jsonl")
+    journal = Journal(tmp_path / "log.jsonl")
+    make(tmp_path / "log.jsonl")
+    with pytest.raises((InputError, OSError)):
+        journal.append({"epoch": 1})

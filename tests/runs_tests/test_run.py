@@ -1,8 +1,11 @@
 """Run directories, and architecture files: read with a clear refusal of what does not fit."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from spos.core.errors import InputError
 from spos.core.flags import RunOptions, run_program
@@ -158,6 +161,17 @@ def test_another_run_is_refused_by_name(config, message, tmp_path):
     with pytest.raises(InputError, match=message):
         open_run(tmp_path / "run", config)
     assert read_json(tmp_path / "run" / CONFIG_FILE) == CONFIG
+
+
+def test_logs_that_a_shell_writes_may_be_there(tmp_path):
+    """By their name, or because this process writes them."""
+    (tmp_path / "run" / "lost+found").mkdir(parents=True)
+    (tmp_path / "run" / "slurm-17.out").write_text("")
+    code = "import sys\nfrom spos.runs.run import open_run\n"
+    code += "open_run(sys.argv[1], {'program': 'a', 'options': {}, 'space': None})"
+    with open(tmp_path / "run" / "what I see", "w") as output:
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=ROOT, stderr=output)
+    assert (tmp_path / "run" / CONFIG_FILE).is_file()
 
 
 def test_a_foreign_directory_is_refused_and_left_alone(tmp_path):
