@@ -74,7 +74,6 @@ UNTESTED = {
         "check_resume": "test_training_programs.py runs it on a real training",
         "check_search": "test_search_program.py runs it on a real search",
         "export_model": "test_export_programs.py runs it",
-        "im2rec": "MXNet's own program; test_pack_images.py runs it",
         "merge_bn": "test_export_programs.py runs it",
         "quantize": "test_export_programs.py runs it",
         "summarize": "test_programs.py runs it on a pipeline",

@@ -8,6 +8,8 @@ import re
 import sys
 from typing import Iterator, List, Optional
 
+from spos.core.terminal import printable
+
 TRACEBACK = "SPOS_TRACEBACK"  # environment variable; 1: errors of the engine are shown whole
 
 
@@ -64,7 +66,7 @@ def engine_reason(error: BaseException) -> str:
 
 def warn(text: str) -> None:
     """A line on standard error that does not stop the program."""
-    tell(f"warning: {text}")
+    tell(f"warning: {printable(text)}")
 
 
 def tell(line: str) -> None:

@@ -18,6 +18,7 @@ from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 from spos.core.errors import TRACEBACK, InputError, Stopped, explain, tell
+from spos.core.terminal import escape_missing_letters, printable
 
 Group = TypeVar("Group")
 
@@ -125,7 +126,7 @@ class OneLineParser(argparse.ArgumentParser):
         return found, rest
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {printable(message)}\n")
 
 
 def with_hyphens(argv: Sequence[str]) -> List[str]:
@@ -215,6 +216,7 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
     code 2."""
     if signal.getsignal(SIGINT) is not signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(SIGINT, signal.default_int_handler)  # until now it ended a program that was still loading
+    escape_missing_letters()
     try:
         code = main(argv)
         if sys.stdout is not None:  # closed
@@ -235,7 +237,7 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
         if told is None or os.environ.get(TRACEBACK) == "1":
             raise
         message = told
-    tell(f"error: {' '.join(message.split())}")
+    tell(f"error: {printable(' '.join(message.split()))}")
     return 2
 
 
