@@ -241,9 +241,9 @@ def open_data(options: DataOptions) -> DataSet:
 
 def check_output(options: DataOptions, output: PathLike) -> None:
     """Raise InputError if results would lie among class folders that are read; before anything is written or opened."""
-    folder = Path(options.data_dir)
-    for part in (folder / "train", folder / "val"):
-        if options.dataset in ("folder", "imagenet") and part.is_dir():
+    folders = {"imagenet": ("imagenet", ""), "folder": ("",)}.get(options.dataset, ())
+    for part in (Path(options.data_dir) / folder / split for folder in folders for split in ("train", "val")):
+        if part.is_dir():
             check_outside(output, str(part))
 
 
