@@ -1,4 +1,7 @@
-"""The one exception that stands for bad input, and what the engine's exceptions say."""
+"""The one exception that stands for bad input, what the engine's exceptions say, and how lines of text are shown.
+
+Names of files and classes may hold any bytes, and a terminal may know few letters.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import contextlib
 import functools
 import re
 import sys
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Match, Optional
 
 TRACEBACK = "SPOS_TRACEBACK"  # environment variable; 1: errors of the engine are shown whole
+
+# Control characters, line and paragraph separators, changes of the writing direction, bytes that are no UTF-8.
+_STRANGE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
@@ -68,7 +74,7 @@ def engine_reason(error: BaseException) -> str:
 
 def warn(text: str) -> None:
     """A line on standard error that does not stop the program."""
-    tell(f"warning: {text}")
+    tell(f"warning: {printable(text)}")
 
 
 def tell(line: str) -> None:
@@ -92,3 +98,21 @@ def naming(path: object) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def printable(text: str) -> str:
+    """One line in which nothing acts on a terminal: what would is escaped as Python writes it, bytes as `\\xe9`."""
+    return _STRANGE.sub(_escape, text)
+
+
+def _escape(match: Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(match[0])[1:-1]
+
+
+def escape_missing_letters() -> None:
+    """From now on standard output escapes what its encoding has no letters for, as standard error always does."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")

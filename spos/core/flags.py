@@ -19,7 +19,17 @@ from pathlib import Path
 from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
-from spos.core.errors import TRACEBACK, InputError, Stopped, causes, explain, is_out_of_memory, tell
+from spos.core.errors import (
+    TRACEBACK,
+    InputError,
+    Stopped,
+    causes,
+    escape_missing_letters,
+    explain,
+    is_out_of_memory,
+    printable,
+    tell,
+)
 
 Group = TypeVar("Group")
 
@@ -127,7 +137,7 @@ class OneLineParser(argparse.ArgumentParser):
         return found, rest
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {printable(message)}\n")
 
 
 def with_hyphens(argv: Sequence[str]) -> List[str]:
@@ -215,6 +225,7 @@ def split_arguments(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
 def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
     """Run a program's `main`; bad input, a failing disk and a lack of memory become one line on standard error and exit
     code 2."""
+    escape_missing_letters()
     if signal.getsignal(SIGINT) is not signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(SIGINT, signal.default_int_handler)  # until now it ended a program that was still loading
     try:
@@ -239,7 +250,7 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
         message = told
         if any(map(is_out_of_memory, causes(error))):
             atexit.register(_leave_at_once, 2)
-    tell(f"error: {' '.join(message.split())}")
+    tell(f"error: {printable(' '.join(message.split()))}")
     return 2
 
 

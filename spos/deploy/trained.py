@@ -87,7 +87,7 @@ class TrainedSubnet:
 
     def _read_names(self, path: str) -> Tuple[str, ...]:
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--class-names {path} cannot be read: {error}") from None
         names = tuple(line.strip() for line in lines if line.strip())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import read_rows
 
@@ -33,6 +33,7 @@ MODEL_FILE = "model.params"
 BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if there were several
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
+CONTENTS = "contents"  # key of `config.json`: checksums of the images; older runs have none
 LOG_SUFFIXES = (".log", ".out", ".err")  # of what a shell writes
 PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
 
@@ -55,6 +56,8 @@ NOT_PART_OF_A_RUN = (
 )
 
 
+# Flags that say where the images are: a run may go on with others if the images are the same.
+DATA_PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
 # Flags that name a file whose content is compared, by its key in `config.json`, and those whose place is. How a name is
 # spelled does not matter.
 FILES_OF_A_RUN = {
@@ -64,11 +67,7 @@ FILES_OF_A_RUN = {
     "init_from_supernet": "init_from_supernet_sha256",
     "architecture": "architecture",
 }
-PLACES_OF_A_RUN = (
-    *("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx"),
-    *("resume_params", "resume_states", "teacher_params", "seed_history"),
-)
-
+PLACES_OF_A_RUN = (*DATA_PATHS, "resume_params", "resume_states", "teacher_params", "seed_history")
 
 # What flags name but files hold, by its key in `config.json`.
 INPUTS_OF_A_RUN = {
@@ -93,13 +92,19 @@ def open_run(
     Args:
         config: `options` (flags by name) and whatever else describes the run; plain JSON values.
         must_resume: the user asked to continue, so the run has to be there.
-        may_change: flags with which this run may go on at another value; the config is then written anew.
+        may_change: flags with which this run may go on at another value; the config is then written anew, as it is
+            when the images have moved.
     Raises: InputError if the directory holds another run, or nothing that could be resumed.
     """
     path = Path(directory) / CONFIG_FILE
     config = json.loads(json.dumps(config))
     old = check_run(directory, config, must_resume, may_change)
-    if old is None or any(old["options"].get(name) != config["options"].get(name) for name in may_change):
+    changed = (*may_change, *DATA_PATHS) if CONTENTS in config else may_change
+    if (
+        old is None
+        or old.get(CONTENTS) != config.get(CONTENTS)
+        or any(old["options"].get(name) != config["options"].get(name) for name in changed)
+    ):
         write_json(path, config)
     return Path(directory)
 
@@ -149,6 +154,8 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
     free = (*NOT_PART_OF_A_RUN, *may_change)
+    if CONTENTS in old and old[CONTENTS] == new.get(CONTENTS):
+        free = (*free, *DATA_PATHS)
     differing = [n for n in {**before, **now} if n not in free and not _is_same(n, old, new)]
     names = [n for n in differing if n in before or now[n]]  # one that is newer than the run, and not set, is none
     if names:
@@ -160,6 +167,13 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     for key, what in INPUTS_OF_A_RUN.items():
         if key in new and old.get(key) != new.get(key):
             raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
+    if CONTENTS in new and CONTENTS not in old:
+        warn_once(f"{directory}: the run does not say which images it began with, so those of now are recorded")
+    elif CONTENTS in new and old[CONTENTS] != new[CONTENTS]:
+        raise InputError(
+            f"{directory} holds another run: its images have changed since (their labels, names or content). Give "
+            "another --save-dir, or the images that it began with"
+        )
 
 
 def _is_same(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -17,13 +17,23 @@ from spos.core.stopping import StopRequest
 from spos.core.tls import TlsOptions
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
+from spos.data.registry import check_output
 from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import PathLike, file_digest, write_atomic
 from spos.runs.journal import Journal
 from spos.runs.lock import locked
-from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, open_run, open_run_directory, run_folder
+from spos.runs.run import (
+    ARRIVED_FILE,
+    CONTENTS,
+    HISTORY_FILE,
+    LOG_FILE,
+    check_run,
+    open_run,
+    open_run_directory,
+    run_folder,
+)
 from spos.sampling.limits import Limits
 from spos.scoring.job import ScoringJob, load_job_images, score
 from spos.scoring.racing import Racing
@@ -152,6 +162,7 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
     elif flags.tls.is_given:
         raise InputError(f"{flags.tls.arguments[0]} is for --scheduler")
     save_dir = flags.save_dir
+    check_output(flags.data, save_dir)
     with locked(save_dir):
         supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
         num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
@@ -180,8 +191,8 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
             num_processes, num_threads, flags.search.scheduler, flags.tls
         ) as executor:
             rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search).run(search)
-        remove_images(save_dir)
         write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
+        remove_images(save_dir)
     return supernet.space, rows
 
 
@@ -195,6 +206,7 @@ def describe_search(flags: SearchFlags, supernet: TrainedSupernet) -> Dict[str, 
         "supernet_sha256": file_digest(supernet.params),
         **latency_digest(flags.limits.latency_table),
         "data": supernet.dataset.name,
+        CONTENTS: supernet.dataset.contents(),
         "versions": versions(),
     }
 

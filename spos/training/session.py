@@ -14,7 +14,7 @@ from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.data.pixels import remove_images
-from spos.data.registry import check_same_lists, open_data, with_lists
+from spos.data.registry import check_output, check_same_lists, open_data, with_lists
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
@@ -23,7 +23,7 @@ from spos.engine.parameters import save_parameters
 from spos.runs.files import PathLike
 from spos.runs.journal import Journal
 from spos.runs.lock import entered, locked
-from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET
+from spos.runs.run import CONTENTS, LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of
 from spos.space.space import SearchSpace
@@ -122,6 +122,7 @@ def train(flags: TrainingFlags) -> Path:
     """
     check_files(flags.train)
     save_dir = save_dir_of(flags)
+    check_output(flags.data, save_dir)
 
     data = open_data(flags.data)
     ctx = make_devices(flags.device)
@@ -205,6 +206,7 @@ def describe(
         "architecture": record.to_json() if record else None,
         **files_digest(flags.train),
         "data": data.name,
+        CONTENTS: data.contents(),
         PREPROCESSING: data.preprocessing.to_json(),
         "workers": cluster.num_workers if cluster.is_distributed else None,
         "versions": versions(),
