@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 from spos.core.errors import InputError, naming, warn
-from spos.runs.files import PathLike, write_atomic
+from spos.runs.files import PathLike, flush, write_atomic
 
 
 def read_rows(path: PathLike) -> List[Dict[str, Any]]:
@@ -57,7 +57,7 @@ class Journal:
         with naming(self.path), open(self.path, "ab", opener=_open_regular) as file:
             file.write(json.dumps(row).encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
         self.rows.append(dict(row))
 
     def clear(self) -> None:
