@@ -125,7 +125,7 @@ def plan(
     if alone:
         common["DMLC_NODE_HOST"] = "127.0.0.1"
     # Importing MXNet in these roles is what runs them, until the last worker is done.
-    serve = (sys.executable, "-c", "import spos.engine.compat")
+    serve = (sys.executable, "-c", "from spos.engine.compat import mx")
     single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS") or "1"}
     tasks = [Task("scheduler", here, serve, {**common, **single, "DMLC_ROLE": "scheduler"})]
     for i in range(num_servers):

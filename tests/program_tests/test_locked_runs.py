@@ -154,6 +154,7 @@ def test_a_killed_training_leaves_its_directory_free(pipeline, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    (tmp_path / "run" / "lists").mkdir(exist_ok=True)  # it may not have come that far
     (tmp_path / "run" / ".model.params.0a1b2c.partial").write_bytes(b"half")
     (tmp_path / "run" / "lists" / ".bn.idx.0a1b2c.partial").write_bytes(b"half")
     assert start(pipeline, tmp_path / "run").wait(120) == 0
