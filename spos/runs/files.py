@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Iterator, Match, Union
 
 from spos.core.errors import InputError
+from spos.runs.schema import MOST_BYTES, parse_json
 
 PathLike = Union[str, Path]
 _STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
@@ -105,11 +106,27 @@ def write_json(path: PathLike, record: Any) -> None:
     write_atomic(path, to_text(record) + "\n")
 
 
-def read_json(path: PathLike) -> Any:
-    """Raises InputError if the file is missing or is not JSON."""
+def read_bytes(path: PathLike, most: int = MOST_BYTES) -> bytes:
+    """The content of a file. Raises InputError if it is missing, no file, or larger than `most` bytes."""
+    if not os.path.exists(path):
+        raise InputError(f"{path} does not exist")
+    if not os.path.isfile(path):  # reading a pipe would wait for ever
+        raise InputError(f"{path} is no file")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"{path} has more than the {most >> 20} MB that such a file may have")
+    return content
+
+
+def read_text(path: PathLike) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark. Raises InputError as `read_bytes`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is not a JSON file: {error}") from None
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: {error}") from None
+
+
+def read_json(path: PathLike, schema: Any = Any) -> Any:
+    """A JSON file, as plain values. Raises InputError if it is missing, or as `parse_json`."""
+    return parse_json(read_bytes(path), path, schema)
