@@ -25,7 +25,8 @@ from spos.counting.flags import CountOptions, check_count_flags, given_subjects
 from spos.counting.layers import LayerCost
 from spos.counting.profile import profile_json, profile_tables
 from spos.counting.summary import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
-from spos.latency.table import LatencyTable, LatencyTableOptions
+from spos.latency.flags import LatencyTableOptions
+from spos.latency.table import LatencyTable
 from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
 from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
 from spos.space.space import Architecture, SearchSpace

@@ -5,20 +5,22 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
 from spos.engine.depthwise import DepthwiseConv2D
+from spos.engine.forms import CHANNELS_OF_LAYOUTS
 from spos.engine.slicing import leading_corner
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs
+from spos.space.layer_specs import Conv, Dropout, Form, GlobalPool, LayerSpec, Specs
 from spos.space.names import layer_positions
 from spos.space.space import ChoiceBlockGeometry
 
 nn = mx.gluon.nn
-CHANNELS_OF_LAYOUTS = 16  # that oneDNN's layouts keep together where the CPU has AVX-512; 8 elsewhere
+PLAIN = Form()
 
 
 class HardSwish(mx.gluon.HybridBlock):
@@ -63,7 +65,7 @@ class SqueezeExcite(mx.gluon.HybridBlock):
         with self.name_scope():
             self.channel_attention = build((GlobalPool(spec.channels), *spec.convs))
             self.channel_attention.add(HardSigmoid())
-        self._num_pixels = spec.map_size and spec.map_size**2
+        self._num_pixels = spec.form.map_size**2 if spec.form and spec.form.map_size else None
 
     def hybrid_forward(self, F, x):
         gate = self.channel_attention(x)  # (N, C, 1, 1)
@@ -122,7 +124,7 @@ class ChannelSelector(mx.gluon.HybridBlock):
         return F.broadcast_mul(x, mask)
 
 
-class PixelConv2D(nn.Conv2D):
+class PixelConv2D(mx.gluon.nn.Conv2D):
     """Pointwise convolution of (N, C, 1, 1), as a product of matrices: twice as fast in oneDNN."""
 
     def hybrid_forward(self, F, x, weight, bias=None):
@@ -131,15 +133,13 @@ class PixelConv2D(nn.Conv2D):
         return F.reshape(y, shape=(0, 0, 1, 1))  # (N, out_channels, 1, 1)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: Dict[str, Callable[[], mx.gluon.HybridBlock]] = {
     "relu": lambda: nn.Activation("relu"),
     "hard_swish": HardSwish,
-    "shifted_hard_swish": ShiftedHardSwish,
 }
-NORMALISATIONS = {"shifted_hard_swish": ShiftingBatchNorm}  # what comes before an activation, if not BatchNorm
 
 
-def build(specs: Specs) -> nn.HybridSequential:
+def build(specs: Specs) -> mx.gluon.nn.HybridSequential:
     """Gluon layers of a description, in a chain whose positions are those of `layer_positions`."""
     chain = nn.HybridSequential(prefix="")
     for spec in specs:
@@ -159,22 +159,10 @@ def build_rows(chains: Sequence[Specs]) -> mx.gluon.HybridBlock:
 def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     """The layers of one entry: a Conv gives up to three (convolution, BatchNorm, activation)."""
     if isinstance(spec, Conv):
-        std = spec.init_std or 1.0 / spec.weight_shape[1]
-        kind = PixelConv2D if spec.on_pixel else nn.Conv2D
-        if spec.map_size is not None:
-            kind = partial(DepthwiseConv2D, map_size=spec.map_size)
-        conv = kind(
-            spec.out_channels,
-            spec.kernel_size,
-            spec.stride,
-            padding=spec.kernel_size // 2,
-            groups=spec.groups,
-            use_bias=spec.bias,
-            in_channels=spec.in_channels,
-            weight_initializer=mx.init.Normal(std),
-        )
-        bn = [NORMALISATIONS.get(spec.act, BatchNorm)(spec.out_channels)] if spec.bn else []
-        act = [ACTIVATIONS[spec.act]()] if spec.act else []
+        form = spec.form or PLAIN
+        conv = _build_conv(spec, form)
+        bn = [(ShiftingBatchNorm if form.shifted else BatchNorm)(spec.out_channels)] if spec.bn else []
+        act = [ShiftedHardSwish() if form.shifted else ACTIVATIONS[spec.act]()] if spec.act else []
         return [conv, *bn, *act]
     if isinstance(spec, layer_specs.SqueezeExcite):
         return [SqueezeExcite(spec)]
@@ -185,7 +173,23 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
     raise TypeError(f"no layer is known for {spec!r}")
 
 
-class MainBranch(nn.HybridSequential):
+def _build_conv(spec: Conv, form: Form) -> mx.gluon.nn.Conv2D:
+    kind: Callable[..., mx.gluon.nn.Conv2D] = PixelConv2D if form.on_pixel else mx.gluon.nn.Conv2D
+    if form.map_size is not None:
+        kind = partial(DepthwiseConv2D, map_size=form.map_size)
+    return kind(
+        spec.out_channels,
+        spec.kernel_size,
+        spec.stride,
+        padding=spec.kernel_size // 2,
+        groups=spec.groups,
+        use_bias=spec.bias,
+        in_channels=spec.in_channels,
+        weight_initializer=mx.init.Normal(spec.init_std or 1.0 / spec.weight_shape[1]),
+    )
+
+
+class MainBranch(mx.gluon.nn.HybridSequential):
     """The chain of a main branch, which can also run at a narrower middle width: by mask or by slice."""
 
     def __init__(self, specs: Specs) -> None:
@@ -223,7 +227,7 @@ class MainBranch(nn.HybridSequential):
         return x
 
 
-def _convolve_sliced(x, conv: nn.Conv2D, spec: Conv):
+def _convolve_sliced(x, conv: mx.gluon.nn.Conv2D, spec: Conv):
     weight = leading_corner(conv.weight.data(x.context), spec.weight_shape)
     return mx.nd.Convolution(
         x,
@@ -247,53 +251,81 @@ def _normalise_sliced(x, bn: BatchNorm, channels: int):
     return mx.nd.BatchNorm(x, *learned, *running, **bn.op_kwargs)
 
 
+def _gathers(channels: int) -> Dict[str, mx.gluon.HybridBlock]:
+    sources = shuffled_channels(channels)
+    return {"keep": ChannelGather(sources[: channels // 2]), "read": ChannelGather(sources[channels // 2 :])}
+
+
+def _shuffle_and_cut(block: ShuffleBlock, F, x):
+    x = block.shuffle(x)
+    kept = F.slice_axis(x, axis=1, begin=0, end=block.half)  # (N, C/2, H, W)
+    return kept, F.slice_axis(x, axis=1, begin=block.half, end=None)
+
+
+def _stack(block: ShuffleBlock, F, x):
+    if block.half % 2:
+        return _shuffle_and_cut(block, F, x)
+    quarters = F.split(x, num_outputs=4, axis=1)
+    return tuple(_interleave(F, quarters[i], quarters[i + 2], block.half) for i in (0, 1))
+
+
+def _interleave(F, first, second, channels: int):
+    pairs = F.stack(first, second, axis=2)  # (N, C/4, 2, H, W)
+    return F.reshape(pairs, shape=(-1, channels, 0, 0), reverse=True)  # (N, C/2, H, W)
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """A form of the channel shuffle and split in halves. The function is the same bit by bit.
+
+    Args:
+        layers: of so many channels, by their attributes in the block.
+        split: (block, F, images) -> (what passes by, what the main branch reads).
+    """
+
+    layers: Callable[[int], Dict[str, mx.gluon.HybridBlock]]
+    split: Callable[[ShuffleBlock, Any, Any], Tuple[Any, Any]]
+
+
+SHUFFLES = {
+    "reshape": Shuffle(lambda channels: {"shuffle": ChannelShuffle(channels)}, _shuffle_and_cut),
+    # for deployment: a constant 1x1 convolution, for what cannot reshape; two operators of ONNX
+    "conv": Shuffle(lambda channels: {"shuffle": ChannelShuffle(channels, by_conv=True)}, _shuffle_and_cut),
+    "gather": Shuffle(_gathers, lambda block, F, x: (block.keep(x), block.read(x))),
+    # for execution: shuffled and split at once, with a gradient that is a copy; where four divides the channels
+    "stack": Shuffle(lambda channels: {"shuffle": ChannelShuffle(channels)}, _stack),
+}
+
+
 class ShuffleBlock(mx.gluon.HybridBlock):
     """One choice of one choice block: channel shuffle and split, or projection beside the main branch.
 
     Args:
         main, projection: descriptions of the branches; `mask` and `run_sliced` narrow the middle width of the main one.
-        shuffle_by_conv, shuffle_by_gather: other forms of the shuffle, for deployment. The function is the same.
-        shuffle_by_stack: another form, for execution: shuffled and split at once, with a gradient that is a copy. For
-            channels that four divides.
+        shuffle: form of the channel shuffle, one of SHUFFLES.
     """
 
-    def __init__(
-        self,
-        block: ChoiceBlockGeometry,
-        main: Specs,
-        projection: Specs,
-        shuffle_by_conv: bool = False,
-        shuffle_by_gather: bool = False,
-        shuffle_by_stack: bool = False,
-    ) -> None:
+    def __init__(self, block: ChoiceBlockGeometry, main: Specs, projection: Specs, shuffle: str = "reshape") -> None:
         super().__init__()
+        if shuffle not in SHUFFLES:
+            raise ValueError(f"unknown channel shuffle '{shuffle}'; known: {', '.join(SHUFFLES)}")
         self.projects = block.projects
-        self.gathers = shuffle_by_gather
-        self.stacks = shuffle_by_stack and block.in_channels % 4 == 0
         self.half = block.in_channels // 2
         self.copies = (block.in_channels if block.projects else self.half) % CHANNELS_OF_LAYOUTS != 0
+        self._split = SHUFFLES[shuffle].split
         with self.name_scope():
             self.main_branch = MainBranch(main)
             if block.projects:
                 self.proj_branch = build(projection)
-            elif shuffle_by_gather:
-                sources = shuffled_channels(block.in_channels)
-                self.keep, self.read = ChannelGather(sources[: self.half]), ChannelGather(sources[self.half :])
             else:
-                self.shuffle = ChannelShuffle(block.in_channels, shuffle_by_conv)
+                for name, layer in SHUFFLES[shuffle].layers(block.in_channels).items():
+                    setattr(self, name, layer)
 
     def split(self, F, x):
         """(what passes by, what the main branch reads)."""
         if self.projects:
             return self.proj_branch(x), x
-        if self.gathers:
-            return self.keep(x), self.read(x)
-        if self.stacks:
-            quarters = F.split(x, num_outputs=4, axis=1)
-            return tuple(self._interleave(F, quarters[i], quarters[i + 2]) for i in (0, 1))
-        x = self.shuffle(x)
-        kept = F.slice_axis(x, axis=1, begin=0, end=self.half)  # (N, C/2, H, W)
-        return kept, F.slice_axis(x, axis=1, begin=self.half, end=None)
+        return self._split(self, F, x)
 
     def join(self, F, kept, main):
         """Both halves, (N, out_channels, H/stride, W/stride).
@@ -303,10 +335,6 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         """
         joined = F.concat(kept, main, dim=1)
         return F.identity(joined) if self.copies else joined
-
-    def _interleave(self, F, first, second):
-        pairs = F.stack(first, second, axis=2)  # (N, C/4, 2, H, W)
-        return F.reshape(pairs, shape=(-1, self.half, 0, 0), reverse=True)  # (N, C/2, H, W)
 
     def hybrid_forward(self, F, x, mask=None):
         kept, x = self.split(F, x)

@@ -27,17 +27,16 @@ class Subnet(mx.gluon.HybridBlock):
     """The network of one architecture. (N, 3, H, W) -> (N, num_classes); any H and W above the total stride.
 
     Args:
-        shuffle_by_conv, shuffle_by_gather: other forms of the channel shuffle, for deployment; the same function.
         bn: False for the network after its BatchNorm layers were merged into convolutions (`spos.deploy.subnet`).
+        shuffle: form of the channel shuffles, one of `oneshot_nas_blocks.SHUFFLES`; the same function.
     """
 
     def __init__(
         self,
         space: SearchSpace,
         architecture: Architecture,
-        shuffle_by_conv: bool = False,
         bn: bool = True,
-        shuffle_by_gather: bool = False,
+        shuffle: str = "reshape",
     ) -> None:
         super().__init__()
         self.space = space
@@ -47,7 +46,7 @@ class Subnet(mx.gluon.HybridBlock):
             _add(self.features, with_bn(layer_specs.stem(space), bn))
             for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
                 main, projection = (with_bn(specs, bn) for specs in layer_specs.choice_block(space, block.index, b, c))
-                self.features.add(ShuffleBlock(block, main, projection, shuffle_by_conv, shuffle_by_gather))
+                self.features.add(ShuffleBlock(block, main, projection, shuffle))
             _add(self.features, with_bn(layer_specs.head(space), bn))
             self.output = nn.HybridSequential(prefix="")
             _add(self.output, layer_specs.classifier(space))
@@ -60,7 +59,7 @@ class Subnet(mx.gluon.HybridBlock):
 class ChoiceBlock(mx.gluon.Block):
     """All choices of one choice block, each under the attribute that its `BlockKind` names."""
 
-    def __init__(self, space: SearchSpace, index: int, shuffle_by_conv: bool = False) -> None:
+    def __init__(self, space: SearchSpace, index: int, shuffle: str = "reshape") -> None:
         super().__init__()
         self._space = space
         self._index = index
@@ -69,8 +68,8 @@ class ChoiceBlock(mx.gluon.Block):
         self._choices: List[ShuffleBlock] = []
         with self.name_scope():
             for b, kind in enumerate(space.blocks):
-                branches = layer_specs.choice_block(space, index, b, space.max_channel_choice)
-                choice = ShuffleBlock(block, *branches, shuffle_by_conv)
+                main, projection = layer_specs.choice_block(space, index, b, space.max_channel_choice)
+                choice = ShuffleBlock(block, main, projection, shuffle)
                 setattr(self, kind.attribute, choice)
                 self._choices.append(choice)
 
@@ -108,6 +107,7 @@ class Supernet(mx.gluon.Block):
         execution: how a narrower width is run. `'slice'` computes the selected channels only; `'mask'` computes all
             and zeroes the others. Logits in inference and gradients of selected weights are the same.
         use_all_blocks: run the mean of all block choices instead of the chosen one.
+        shuffle: as of `Subnet`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Supernet(mx.gluon.Block):
         space: SearchSpace,
         execution: str = "slice",
         use_all_blocks: bool = False,
-        shuffle_by_conv: bool = False,
+        shuffle: str = "reshape",
     ) -> None:
         super().__init__()
         if execution not in EXECUTIONS:
@@ -123,13 +123,13 @@ class Supernet(mx.gluon.Block):
         self.space = space
         self.execution = execution
         self.use_all_blocks = use_all_blocks
-        self.shuffle_by_conv = shuffle_by_conv
+        self.shuffle = shuffle
         with self.name_scope():
             self.features = nn.Sequential(prefix="")
             _add(self.features, layer_specs.stem(space))
             self._first_choice_block = len(self.features)
             for index in range(space.num_choice_blocks):
-                self.features.add(ChoiceBlock(space, index, shuffle_by_conv))
+                self.features.add(ChoiceBlock(space, index, shuffle))
             _add(self.features, layer_specs.head(space))
             self.output = nn.HybridSequential(prefix="")
             _add(self.output, layer_specs.classifier(space))
@@ -177,7 +177,7 @@ class Supernet(mx.gluon.Block):
             grad_req: `'write'` for a subnet that is to be trained; the default saves the memory of its gradients.
         Raises: InputError if the architecture is not of this space.
         """
-        subnet = Subnet(self.space, architecture, self.shuffle_by_conv)
+        subnet = Subnet(self.space, architecture, shuffle=self.shuffle)
         ctx = ctx or mx.cpu()
         values = {theirs: (own, shape) for own, theirs, shape in self._path(architecture, use_all_blocks=False)}
         for name, parameter in subnet._collect_params_with_prefix().items():
@@ -224,7 +224,7 @@ def _fixed_parameters(space: SearchSpace):
     return [(f"{part}.{name}",) * 2 + (shape,) for part, shapes in parts for name, shape in shapes.items()]
 
 
-def _add(chain: Union[nn.Sequential, nn.HybridSequential], specs: layer_specs.Specs) -> None:
+def _add(chain: Union[mx.gluon.nn.Sequential, mx.gluon.nn.HybridSequential], specs: layer_specs.Specs) -> None:
     for spec in specs:
         chain.add(*build_layers(spec))
 
@@ -246,10 +246,11 @@ def get_shufflenas_oneshot(
     space = search_space(
         channels_layout, num_classes=n_class, use_se=use_se, last_conv_after_pooling=last_conv_after_pooling
     )
+    shuffle = "conv" if shuffle_by_conv else "reshape"
     if architecture is None and scale_ids is None:
-        return Supernet(space, use_all_blocks=use_all_blocks, shuffle_by_conv=shuffle_by_conv)
+        return Supernet(space, use_all_blocks=use_all_blocks, shuffle=shuffle)
     if architecture is None or scale_ids is None:
         raise InputError("a subnet needs both architecture (block choices) and scale_ids (channel choices)")
     if use_all_blocks:
         raise InputError("use_all_blocks is for a supernet; a subnet has one block choice per choice block")
-    return Subnet(space, Architecture(tuple(architecture), tuple(scale_ids)), shuffle_by_conv)
+    return Subnet(space, Architecture(tuple(architecture), tuple(scale_ids)), shuffle=shuffle)

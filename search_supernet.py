@@ -21,26 +21,28 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
-from spos.core.errors import InputError
 from spos.core.executors import open_executor
 from spos.core.flags import OneLineParser, RunOptions, as_json, pick, run_program
 from spos.core.stopping import StopRequest
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
-from spos.data.registry import open_data, with_lists
 from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import file_digest, write_atomic
 from spos.runs.journal import Journal
-from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, find_config, open_run
-from spos.scoring.job import ScoringJob, load_job_images, make_job, score, warn_of_short_lists
+from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, open_run
+from spos.scoring.job import ScoringJob, load_job_images, score
 from spos.scoring.racing import Racing
-from spos.scoring.supernet import check_supernet, supernet_lists, supernet_space
+from spos.scoring.trained import TrainedSupernet
+from spos.search.domain import Domain
 from spos.search.flags import (
     ConstraintOptions,
     SearchOptions,
@@ -62,81 +64,103 @@ GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOption
 DEFAULT_SAVE_DIR = "runs/search"
 
 
+@dataclass(frozen=True)
+class Flags:
+    """Everything the user gave, by group."""
+
+    run: RunOptions
+    search: SearchOptions
+    limits: ConstraintOptions
+    data: DataOptions
+    space: SpaceOptions
+    device: DeviceOptions
+
+    @classmethod
+    def of(cls, args: Namespace) -> Flags:
+        return cls(
+            pick(RunOptions, args),
+            pick(SearchOptions, args),
+            pick(ConstraintOptions, args),
+            pick(DataOptions, args),
+            pick(SpaceOptions, args),
+            pick(DeviceOptions, args),
+        )
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    groups = [pick(group, args) for group in GROUPS]
-    run, options, constraint_options, data_options, space_options, device_options = groups
-    check_search_flags(options)
-    save_dir = Path(run.save_dir or DEFAULT_SAVE_DIR)
-    if not Path(options.supernet_params).is_file():
-        raise InputError(f"--supernet-params {options.supernet_params} does not exist; train a supernet first")
-    trained = find_config(options.supernet_params)
-    data = open_data(data_options)
-    num_processes = 1 if options.scheduler else len(make_devices(device_options))
-    space = supernet_space(space_options, data, trained, options.supernet_params)
-    domain = make_domain(space, options, constraint_options)
+    flags = Flags.of(args)
+    check_search_flags(flags.search)
+    save_dir = Path(flags.run.save_dir or DEFAULT_SAVE_DIR)
+    supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
+    num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
+    domain = make_domain(supernet.space, flags.search, flags.limits)
     domain.check()
-    check_supernet(options.supernet_params, space)  # before anything is written
+    supernet.check()  # before anything is written
 
-    config = {
-        "program": "search_supernet.py",
-        "options": as_json(*groups),
-        "space": space.to_json(),
-        "fingerprint": space.fingerprint,
-        "supernet_sha256": file_digest(options.supernet_params),
-        **latency_digest(constraint_options.latency_table),
-        "data": data.name,
-        "versions": versions(),
-    }
-    may_change = flags_that_may_change(options)
-    check_not_shortened(check_run(save_dir, config, run.resume, may_change), options)
-    lists = supernet_lists(options.supernet_params, trained, save_dir)
-    data = with_lists(data, data_options, lists)
-    on_gpu = device_options.num_gpus > 0
-    shared = num_processes > 1 or bool(options.scheduler)
-    job = make_job(
-        options.supernet_params,
-        space,
-        data_options,
-        data,
-        lists,
-        options.search_on,
-        on_gpu,
-        device_options.dtype,
-        save_dir,
-        shared,
-    )
-    warn_of_short_lists(data, options.search_on, data_options.batch_size)
+    config = describe_search(flags, supernet)
+    may_change = flags_that_may_change(flags.search)
+    check_not_shortened(check_run(save_dir, config, flags.run.resume, may_change), flags.search)
+    shared = num_processes > 1 or bool(flags.search.scheduler)
+    job = supernet.job(save_dir, flags.search.search_on, flags.device, shared)
+    supernet.warn_of_lists(flags.search.search_on)
     history = Journal(save_dir / HISTORY_FILE)
     check_history(history.rows, job.identity, history.path)
-    seeds = read_seeds(save_dir, job, options)
-    search = make_search(domain, options, run.seed, initial_architectures(seeds, domain, options))
+    seeds = read_seeds(save_dir, job, flags.search)
+    search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
 
-    open_run(save_dir, {**config, "images": job.identity["images"]}, run.resume, may_change)
+    open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
     if seeds:
         write_atomic(save_dir / SEED_FILE, "".join(json.dumps(row) + "\n" for row in seeds))
     if shared:
         load_job_images(job)  # decoded once, before any worker needs them
     num_threads = threads_of_each(num_processes)
-    with StopRequest("") as stop, open_executor(num_processes, num_threads, options.scheduler) as executor:
-        searcher = Searcher(
-            domain,
-            target_of(options),
-            partial(score, job),
-            history,
-            Journal(save_dir / ARRIVED_FILE),
-            executor,
-            job.identity,
-            Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
-            {architecture_of(row): row for row in seeds},
-            stop,
-            SearchLog(Journal(save_dir / LOG_FILE)),
-        )
-        rows = searcher.run(search)
+    with StopRequest("") as stop, open_executor(num_processes, num_threads, flags.search.scheduler) as executor:
+        rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search).run(search)
     remove_images(save_dir)
-    write_results(save_dir, domain, rows, options, origin(config, options, run.seed))
+    write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
     print(summarize_search(save_dir, rows))
     return 0
+
+
+def describe_search(flags: Flags, supernet: TrainedSupernet) -> Dict[str, Any]:
+    """What `config.json` says; the images that score are added when they are known."""
+    return {
+        "program": "search_supernet.py",
+        "options": as_json(*(getattr(flags, name) for name in vars(flags))),
+        "space": supernet.space.to_json(),
+        "fingerprint": supernet.space.fingerprint,
+        "supernet_sha256": file_digest(supernet.params),
+        **latency_digest(flags.limits.latency_table),
+        "data": supernet.dataset.name,
+        "versions": versions(),
+    }
+
+
+def make_searcher(
+    domain: Domain,
+    job: ScoringJob,
+    seeds: Sequence[Row],
+    history: Journal,
+    executor: Executor,
+    stop: StopRequest,
+    options: SearchOptions,
+) -> Searcher:
+    """The searcher of a run, whose other journals lie beside its history."""
+    save_dir = history.path.parent
+    return Searcher(
+        domain,
+        target_of(options),
+        partial(score, job),
+        history,
+        Journal(save_dir / ARRIVED_FILE),
+        executor,
+        job.identity,
+        Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
+        {architecture_of(row): row for row in seeds},
+        stop,
+        SearchLog(Journal(save_dir / LOG_FILE)),
+    )
 
 
 def read_seeds(save_dir: Path, job: ScoringJob, options: SearchOptions) -> List[Row]:

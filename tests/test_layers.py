@@ -19,10 +19,10 @@ from utils.plot.rooms import (
 
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
-    "engine": "batch_norm cluster compat depthwise devices parameters slicing",
+    "engine": "batch_norm cluster compat depthwise devices parameters slicing symbols",
     "data": "cifar digits loader pixels prepared registry",
-    "execution": "graphs scored trained",
-    "scoring": "accuracy candidate job many supernet",
+    "execution": "graphs parts scored trained",
+    "scoring": "accuracy candidate job many supernet trained",
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
     "latency": "graphs",
     "counting": "symbol",
@@ -40,32 +40,20 @@ UNTESTED = {
         "flags": "a declaration; tests/data_tests/test_registry.py compares its choices with what can be opened",
     },
     "deploy": {
-        "export": "",
-        "flags": "",
-        "int8": "",
-        "model_info": "",
-        "parity": "",
-        "prediction": "",
-        "trained": "",
+        "flags": "tables without rules: the tests of the programs that have them parse them",
+        "int8": "needs a run with held-out images: utils_tests/test_export_programs.py",
+        "prediction": "utils_tests/test_predict.py, with its program",
+        "trained": "needs a run: utils_tests/test_export_programs.py",
     },
     "engine": {
-        "devices": "",
-        "flags": "",
-        "forms": "",
-        "gpu": "",
-        "parameters": "",
-    },
-    "execution": {
-        "graphs": "",
+        "flags": "tables without rules: the tests of the programs that have them parse them",
     },
     "latency": {
-        "graphs": "",
+        "flags": "a table without rules: counting_tests and search_tests parse it",
     },
     "scoring": {
-        "accuracy": "",
-        "candidate": "",
-        "many": "",
-        "supernet": "",
+        "many": "needs runs of supernets: utils_tests/test_rank_correlation.py",
+        "supernet": "by trained: test_trained.py, and program_tests/test_programs.py",
     },
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",

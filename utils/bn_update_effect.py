@@ -27,8 +27,9 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.run import BN_UPDATE_FILE
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
-from spos.scoring.job import ScoringJob, TrainedSupernet, open_supernet
+from spos.scoring.job import ScoringJob
 from spos.scoring.supernet import load_supernet
+from spos.scoring.trained import TrainedSupernet
 from spos.search.history import check_history
 from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
 
@@ -46,7 +47,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--counts", default="", help="images of the updates [0,16,64,256,1000, up to the whole list]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the architectures [%(default)s]")
     args = parser.parse_args(argv)
-    supernet = open_supernet(args.supernet)
+    supernet = TrainedSupernet.of_run(args.supernet)
     architectures = chosen_architectures(args.like, args.architectures, supernet.space, args.seed)
     effect = open_effect(supernet, pick(DeviceOptions, args))
     counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
@@ -78,10 +79,10 @@ class Effect:
 
 def open_effect(supernet: TrainedSupernet, devices: DeviceOptions) -> Effect:
     ctx = make_devices(devices)
-    job = supernet.job(supernet.run.path, on_gpu=ctx[0].device_type == "gpu")
+    folder = Path(supernet.params).parent
+    job = supernet.job(folder, devices=devices)
     net = load_supernet(supernet.params, supernet.space, ctx)
-    images = supernet.with_lists()
-    return Effect(job, candidate_evaluator(net, images, supernet.data, supernet.run.path, ctx, split=SPLIT), net)
+    return Effect(job, candidate_evaluator(net, supernet.images, supernet.data, folder, ctx, split=SPLIT), net)
 
 
 def chosen_counts(text: str, num_images: int) -> Tuple[int, ...]:

@@ -31,7 +31,7 @@ class MergeOptions:
 
     output: str = flag("", "file of the merged parameters (default: NAME-merged.params beside --params)")
     shuffle_by_conv: bool = flag(
-        False, "write channel shuffles as constant 1x1 convolutions too, for Subnet(shuffle_by_conv=True, bn=False)"
+        False, "write channel shuffles as constant 1x1 convolutions too, for Subnet(bn=False, shuffle='conv')"
     )
 
 
@@ -46,7 +46,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise InputError(f"{trained.path}: BatchNorm is merged already")
     output = Path(options.output or trained.path.with_name(f"{trained.path.stem}-merged.params"))
     check_output(output)
-    net = merge_batch_norm(trained.subnet).network(shuffle_by_conv=options.shuffle_by_conv)
+    net = merge_batch_norm(trained.subnet).network("conv" if options.shuffle_by_conv else "reshape")
     images = random_images(trained.subnet.space.input_size)
     before, after = as_function(trained.subnet.network()), as_function(net)
     tolerance = tolerance_of(before, images, MERGED_TOLERANCE)

@@ -35,8 +35,8 @@ from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
 from spos.runs.files import write_json
 from spos.runs.run import open_run
-from spos.scoring.job import open_supernets
 from spos.scoring.many import score_all
+from spos.scoring.trained import open_supernets
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
 from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement

@@ -8,7 +8,7 @@ from typing import Any, Iterator, List, Optional
 from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, changed_flags, flag, not_negative, positive
 from spos.core.tables import FORMATS
-from spos.latency.table import LatencyTableOptions
+from spos.latency.flags import LatencyTableOptions
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 

@@ -9,10 +9,7 @@ and a fixed gamma are left out; one that several layers share is counted once.
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import json
-import warnings
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Set, Tuple
@@ -20,6 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Set,
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
 from spos.engine.parameters import INPUT
+from spos.engine.symbols import infer_shapes
 from spos.space.cost import ZERO, Cost
 
 Shape = Tuple[int, ...]
@@ -187,9 +185,7 @@ def _infer_shapes(symbol: mx.sym.Symbol, nodes: List[Dict[str, Any]], data_shape
     """Shape of every output of every node."""
     internals = symbol.get_internals()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # MXNet prints its arguments
-            warnings.simplefilter("ignore")
-            _, shapes, _ = internals.infer_shape(**{INPUT: data_shape})
+        shapes = infer_shapes(internals, **{INPUT: data_shape})
     except mx.base.MXNetError as error:
         raise InputError(f"the network does not fit an input of shape {data_shape}: {engine_reason(error)}") from None
     if shapes is None:

@@ -15,10 +15,11 @@ import numpy as np
 
 from spos.core.errors import InputError, engine_reason
 from spos.deploy.model_info import ModelInfo
-from spos.deploy.onnx import INPUT, OnnxSession
+from spos.deploy.onnx import OnnxSession
 from spos.deploy.parity import Logits
 from spos.engine.compat import mx
-from spos.engine.parameters import load_arrays, load_symbol, save_arrays
+from spos.engine.parameters import INPUT, load_arrays, load_symbol, save_arrays
+from spos.engine.symbols import compile_symbol
 from spos.runs.files import PathLike, file_digest, write_atomic
 
 ONNX, SYMBOL, PARAMS = ".onnx", "-symbol.json", "-0000.params"  # ends of file names
@@ -83,14 +84,8 @@ def write_mxnet(
 
 def compiled(symbol: mx.sym.Symbol, arrays: Mapping[str, Any]) -> Logits:
     """A graph from NumPy to NumPy, compiled, on the CPU."""
-    inputs = [None if name == INPUT else arrays[name] for name in symbol.list_inputs()]
-    graph = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
-
-    def function(images: np.ndarray) -> np.ndarray:
-        data = mx.nd.array(images)
-        return graph(*(data if value is None else value for value in inputs)).asnumpy()
-
-    return function
+    graph = compile_symbol(symbol, arrays)
+    return lambda images: graph(mx.nd.array(images)).asnumpy()
 
 
 def open_exported(path: PathLike, threads: Optional[int] = None) -> ExportedModel:

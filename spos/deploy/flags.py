@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spos.core.flags import flag, positive, positive_number
+from spos.engine.forms import CHANNELS_OF_KERNELS
 
 FORMATS = ("onnx", "mxnet")
 CALIBRATIONS = ("naive", "percentile", "entropy")
 BEST = "best"
 CALIBRATION_IMAGES = 500
 PERCENTILE = 99.99
-PAD_TO = 8  # channels: the block of ONNX Runtime's and oneDNN's fast kernels with AVX2
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class ExportOptions:
     )
     class_names: str = flag("", "text file with the name of a class in each line (default: those of the data set)")
     pad_to: int = flag(
-        PAD_TO, "pad middle widths with zeros to a multiple of this, for fast kernels (1: not at all)", type=positive
+        CHANNELS_OF_KERNELS,
+        "pad middle widths with zeros to a multiple of this, for fast kernels (1: not at all)",
+        type=positive,
     )
     shuffle_by_conv: bool = flag(False, "channel shuffles as constant 1x1 convolutions, for what cannot reshape")
 

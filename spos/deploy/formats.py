@@ -13,11 +13,12 @@ import numpy as np
 from spos.deploy.calibration import Calibration
 from spos.deploy.exported import ONNX, compiled, open_exported, write_mxnet
 from spos.deploy.model_info import ModelInfo
-from spos.deploy.onnx import INPUT, OnnxSession, quantize_onnx, to_onnx
+from spos.deploy.onnx import OnnxSession, quantize_onnx, to_onnx
 from spos.deploy.parity import Logits
 from spos.deploy.quantization import quantize
 from spos.deploy.subnet import DeployedSubnet
 from spos.engine.compat import mx
+from spos.engine.parameters import INPUT
 from spos.runs.files import write_atomic
 
 
@@ -39,7 +40,7 @@ class OnnxFormat:
 
     def __init__(self, subnet: DeployedSubnet, info: ModelInfo, shuffle_by_conv: bool = False) -> None:
         self._info = info
-        net = subnet.network(shuffle_by_conv=shuffle_by_conv, shuffle_by_gather=not shuffle_by_conv)
+        net = subnet.network("conv" if shuffle_by_conv else "gather")
         self._model = to_onnx(net, info)
 
     def float32(self) -> Converted:
@@ -60,7 +61,7 @@ class MxnetFormat:
 
     def __init__(self, subnet: DeployedSubnet, info: ModelInfo, shuffle_by_conv: bool = False) -> None:
         self._info = info
-        self._net = subnet.network(shuffle_by_conv=shuffle_by_conv)
+        self._net = subnet.network("conv" if shuffle_by_conv else "reshape")
 
     def float32(self) -> Converted:
         arrays = {parameter.name: parameter.data() for parameter in self._net.collect_params().values()}

@@ -69,6 +69,8 @@ def quantize_subnet(maker: Format, names: Iterable[str], images: Images, options
     }
     if options.calibration != BEST:
         return Quantized(networks[options.calibration], options.calibration, {})
+    if images.held_out is None:
+        raise ValueError("the best calibration is that of the best accuracy on held-out images; none were loaded")
     tried = {name: accuracy(one.logits, images.held_out, name) for name, one in networks.items()}
     best = max(CALIBRATIONS, key=lambda name: tried[name].top1_hits)
     return Quantized(networks[best], best, tried)

@@ -1,4 +1,4 @@
-"""What an exported network says about itself, so that whoever has the file needs nothing else."""
+"""Metadata of an exported network: what it says about itself, so that whoever has the file needs nothing else."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration
 from spos.deploy.model_info import ModelInfo
 from spos.engine.compat import mx, num_threads
-from spos.engine.parameters import CLASSIFIER
+from spos.engine.parameters import CLASSIFIER, INPUT, structural_names
+from spos.space.names import readers_of
 
-INPUT, OUTPUT = "data", "logits"
+OUTPUT = "logits"
 
 OPSET, IR_VERSION = 13, 8  # what MXNet's exporter speaks; runtimes since 2021 read it
 
@@ -36,7 +37,7 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
     """
     onnx = import_library("onnx")
     size = info.preprocessing.input_size
-    own_names = {parameter.name: own for own, parameter in net._collect_params_with_prefix().items()}
+    own_names = structural_names(net)
     arrays = {parameter.name: parameter.data() for parameter in net.collect_params().values()}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
@@ -159,14 +160,7 @@ class _Reader:
 
 def _reading(model: Any, exclude: Sequence[str]) -> List[str]:
     """Names of the nodes that read a parameter of an excluded layer."""
-    names: List[str] = []
-    for prefix in exclude:
-        layer = prefix.rstrip(".") + "."
-        found = [node.name for node in model.graph.node if any(name.startswith(layer) for name in node.input)]
-        if not found:
-            raise InputError(f"no layer of the network is called {prefix!r}; layers are named as in .params files")
-        names += found
-    return names
+    return readers_of([(node.name, node.input) for node in model.graph.node], exclude, "network")
 
 
 @contextmanager

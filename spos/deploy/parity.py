@@ -1,4 +1,4 @@
-"""Whether two networks compute the same: the last thing that is looked at before a converted one is kept."""
+"""Parity of two networks: the last thing that is looked at before a converted one is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exported network sees on images: the most probable classes of each, with their names."""
+"""Predictions of an exported network on images: the most probable classes of each, with their names."""
 
 from __future__ import annotations
 

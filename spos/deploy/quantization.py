@@ -24,6 +24,9 @@ from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration, Collector
 from spos.deploy.rewrites import Arrays, Shapes, output_shapes, rewrite, shape_of
 from spos.engine.compat import mx
+from spos.engine.parameters import INPUT, structural_names
+from spos.engine.symbols import compile_symbol
+from spos.space.names import readers_of
 
 # Hard-swish in 8 bits doubles the time of a block and adds half of its error again; with unsigned inputs it fails.
 # Matrix products saturate without VNNI, signed or not: weights between 0.5 and 1 gave a relative error of 1.
@@ -32,7 +35,6 @@ FLOAT_OPERATORS = ("elemwise_mul", "_sg_mkldnn_fully_connected", "FullyConnected
 # added in 16 bits, which saturate (an error of 15% in a convolution of positive numbers).
 DTYPE = "int8"
 BACKEND = "MKLDNN_QUANTIZE"  # fuses before quantization and after it
-DATA = "data"
 
 
 class QuantizedBlock:
@@ -49,10 +51,8 @@ class QuantizedBlock:
     def __init__(self, symbol: mx.sym.Symbol, arrays: Mapping[str, Any], channels: int) -> None:
         self.symbol = symbol
         self.channels = channels
-        names = symbol.list_inputs()
-        self.arrays = {name: arrays[name] for name in names if name != DATA}
-        self._inputs = [None if name == DATA else arrays[name] for name in names]
-        self._op = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
+        self.arrays = {name: arrays[name] for name in symbol.list_inputs() if name != INPUT}
+        self._run = compile_symbol(symbol, arrays)
 
     def __call__(self, x):
         if len(x.shape) != 4 or x.shape[1] != self.channels or x.dtype != np.float32:
@@ -60,7 +60,7 @@ class QuantizedBlock:
                 f"INT8 was made for float32 images of {self.channels} channels, (N, {self.channels}, H, W); "
                 f"this is {np.dtype(x.dtype).name} {x.shape}"
             )
-        return self._op(*(x if value is None else value for value in self._inputs))
+        return self._run(x)
 
     @property
     def operators(self) -> Dict[str, int]:
@@ -124,26 +124,27 @@ class FloatGraph:
         """Args: images: one batch, to know which tensors are of the same shape."""
         # A reshape to the same shape, because it gives MXNet's own layout: the quantize operator would keep the layout
         # of its first input (a convolution gives a blocked one), and silently misread every later one that has another.
-        output = block(mx.sym.reshape(mx.sym.var(DATA), shape=(-2,)))
+        output = block(mx.sym.reshape(mx.sym.var(INPUT), shape=(-2,)))
         symbol = mx.sym.Group(output) if isinstance(output, list) else output
         symbol, arrays = rewrite(symbol, arrays, _fitting_shapes(symbol, arrays, images))
         symbol = symbol.get_backend_symbol(BACKEND)
-        arguments = {name: arrays[name] for name in symbol.list_arguments() if name != DATA}
+        arguments = {name: arrays[name] for name in symbol.list_arguments() if name != INPUT}
         return cls(symbol, arguments, {name: arrays[name] for name in symbol.list_auxiliary_states()})
 
     def observe(self, batches: Iterable, collector: Collector, names: Iterable[str]) -> None:
         """Run all batches and show the collector the tensors of these names."""
         observer = _observer(collector, frozenset(names))
-        executor, shape = None, None
+        executor: Any = None
+        shape = None
         for images in progress_bar(batches, desc="calibrating", unit="batch"):
             if images.shape != shape:
                 _fitting_shapes(self.symbol, {**self.arguments, **self.statistics}, images)
-                arguments = {**self.arguments, DATA: mx.nd.zeros(images.shape)}
+                arguments = {**self.arguments, INPUT: mx.nd.zeros(images.shape)}
                 executor = self.symbol.bind(mx.cpu(), arguments, aux_states=self.statistics, grad_req="null")
                 executor.set_monitor_callback(observer, monitor_all=True)
                 shape = images.shape
             _check_images(images)
-            executor.forward(is_train=False, **{DATA: images})
+            executor.forward(is_train=False, **{INPUT: images})
             mx.nd.waitall()
 
 
@@ -165,20 +166,10 @@ def _float_arrays(block: mx.gluon.HybridBlock) -> Arrays:
 
 def _excluded_nodes(symbol: mx.sym.Symbol, block: mx.gluon.HybridBlock, exclude: Sequence[str]) -> List[str]:
     """Names of the fused nodes that read a parameter of an excluded layer."""
-    own_names = {parameter.name: own for own, parameter in block._collect_params_with_prefix().items()}
+    own_names = structural_names(block)
     nodes = json.loads(symbol.tojson())["nodes"]
-    excluded: List[str] = []
-    for prefix in exclude:
-        layer = prefix.rstrip(".") + "."
-        found = [
-            node["name"]
-            for node in nodes
-            if any(own_names.get(nodes[i]["name"], "").startswith(layer) for i, *_ in node["inputs"])
-        ]
-        if not found:
-            raise InputError(f"no layer of the block is called {prefix!r}; layers are named as in .params files")
-        excluded += found
-    return excluded
+    read = [(node["name"], [own_names.get(nodes[i]["name"], "") for i, *_ in node["inputs"]]) for node in nodes]
+    return readers_of(read, exclude, "block")
 
 
 def _observer(collector: Collector, names: Container[str]) -> Callable[[bytes, int], None]:
@@ -199,7 +190,7 @@ def _fitting_shapes(symbol: mx.sym.Symbol, arrays: Arrays, images) -> Shapes:
     """
     _check_images(images)
     try:
-        shapes = output_shapes(symbol, arrays, **{DATA: images.shape})
+        shapes = output_shapes(symbol, arrays, **{INPUT: images.shape})
     except mx.base.MXNetError as error:
         reason = engine_reason(error)
         raise InputError(f"calibration images of shape {images.shape} do not fit the block: {reason}") from None

@@ -1,4 +1,4 @@
-"""The same function by operators that MXNet runs faster on a CPU, for inference: a graph and its arrays are rewritten.
+"""Rewrites of a graph and its arrays: the same function by operators that MXNet runs faster in inference on a CPU.
 
 - Hard-swish of what a convolution or its BatchNorm gives. `hard_sigmoid` takes five times as long as a product. With
   a = 3/sqrt(6) and r = relu(y/sqrt(6) + a), whose scale and shift go into the convolution or BatchNorm and whose ReLU
@@ -13,14 +13,13 @@ The second and third give the same bits, the first the same up to rounding. What
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import json
 from collections import Counter
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 from spos.engine.compat import mx
+from spos.engine.symbols import infer_shapes
 
 Arrays = Dict[str, Any]
 Node = Dict[str, Any]  # of MXNet's JSON: op, name, inputs, attrs
@@ -52,9 +51,7 @@ def output_shapes(symbol: mx.sym.Symbol, arrays: Mapping[str, Any], **inputs: Tu
     internals = symbol.get_internals()
     known = set(internals.list_inputs())
     given = {name: value.shape for name, value in arrays.items() if name in known}
-    with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints its arguments when they do not fit
-        _, shapes, _ = internals.infer_shape(**given, **inputs)
-    return dict(zip(internals.list_outputs(), shapes))
+    return dict(zip(internals.list_outputs(), infer_shapes(internals, **given, **inputs) or ()))
 
 
 def shape_of(nodes: List[Node], entry: Entry, shapes: Shapes) -> Tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""From a trained subnet to the one that is deployed: BatchNorm merged, widths padded. The function stays the same.
+"""The subnet that is deployed, made of the trained one: BatchNorm merged, widths padded. The function stays the same.
 
 Both are changes of the description of the network (`spos.space.layer_specs`) and of its arrays; there is no second
 network.
@@ -48,9 +48,9 @@ class DeployedSubnet:
             for name, shape in parameter_shapes(chain.specs, chain.first).items()
         }
 
-    def network(self, shuffle_by_conv: bool = False, shuffle_by_gather: bool = False) -> Subnet:
+    def network(self, shuffle: str = "reshape") -> Subnet:
         """As a Gluon network with these numbers, on the CPU, for inference."""
-        net = Subnet(self.space, self.architecture, shuffle_by_conv, self.bn, shuffle_by_gather)
+        net = Subnet(self.space, self.architecture, self.bn, shuffle)
         for name, parameter in net._collect_params_with_prefix().items():
             if isinstance(parameter, mx.gluon.Constant):
                 parameter.initialize(ctx=mx.cpu())

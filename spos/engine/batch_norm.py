@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ EPSILON = 1e-5
 MOMENTUM = 0.9  # MXNet: share of the OLD value kept; PyTorch writes the same thing as 0.1
 BETA_INIT = 1e-4
 
-_Row = Tuple["BatchNorm", object, object]  # layer, mean and 1/std of its batch
+_Row = Tuple["BatchNorm", Any, Any]  # layer, mean and 1/std of its batch
 _collector: Optional[List[_Row]] = None
 
 
@@ -123,18 +123,23 @@ def batch_moments(num_images: int, mean: np.ndarray, inv_std: np.ndarray) -> Mom
 
 def recalibrate_batch_norm(
     net: mx.gluon.HybridBlock,
-    batches: Iterable,
-    num_images: Optional[int],
+    batches: Iterable[Tuple[Any, Any]],
+    num_images: Optional[int] = None,
     ctx: Optional[Sequence[mx.Context]] = None,
 ) -> int:
-    """Replace the running BatchNorm statistics of `net` by those of fresh training images, pooled exactly.
+    """Replace the running BatchNorm statistics of a network by those of fresh training images, pooled exactly.
+
+    A subnet cut from a supernet needs this before its accuracy means anything:
+
+        subnet = supernet.extract(architecture)
+        recalibrate_batch_norm(subnet, loader.epoch(0), 20_000)
 
     Each layer is normalised by its own batch while collecting, as in training. Means and variances are merged over
     batches and devices by `Moments.merge`, so they do not depend on the order of images within a batch. Weights
     are not changed.
 
     Args:
-        net: a network whose BatchNorm layers are `BatchNorm`, for example a `Subnet`. Its statistics change in place.
+        net: a network of this project, for example a `Subnet`. Its statistics change in place.
         batches: (images, labels) with images (N, 3, H, W), normalised; labels are ignored.
         num_images: images to use (images, not batches; the paper uses 20 000). The last batch is cut to fit.
             None: all that come.
@@ -158,13 +163,13 @@ def recalibrate_batch_norm(
             break
     if used < (num_images or 1):
         raise ValueError(f"the BatchNorm update needs {num_images or 1} images, only {used} came")
-    for layer, moments in zip(layers, pooled):
-        layer.running_mean.set_data(mx.nd.array(moments.mean))
-        layer.running_var.set_data(mx.nd.array(moments.variance))
+    for layer, union in zip(layers, pooled):
+        layer.running_mean.set_data(mx.nd.array(union.mean))
+        layer.running_var.set_data(mx.nd.array(union.variance))
     return used
 
 
-def _moments_of(collector: _BatchMoments, images) -> List[Moments]:
+def _moments_of(collector: _BatchMoments, images: mx.nd.NDArray) -> List[Moments]:
     with mx.autograd.train_mode():
         _, *outputs = [output.asnumpy() for output in collector(images)]
     return [batch_moments(images.shape[0], mean, inv) for mean, inv in zip(outputs[::2], outputs[1::2])]

@@ -15,7 +15,7 @@ import types
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Sequence
 
 from spos.engine.gpu import (
     gpu_problem,
@@ -83,9 +83,9 @@ SYSTEM_LIBRARIES = {
 }
 
 
-def check_python(version: Iterable[int]) -> None:
+def check_python(version: Sequence[Any]) -> None:
     """Raise ImportError if MXNet 1.9.1 does not work with this Python."""
-    major, minor = tuple(version)[:2]
+    major, minor = version[:2]
     if not OLDEST_PYTHON <= (major, minor) <= NEWEST_PYTHON:
         raise ImportError(f"this is Python {major}.{minor}, MXNet 1.9.1 works with 3.8 to 3.12: {ADVICE}")
 
@@ -115,8 +115,8 @@ def _cpu_quota() -> Optional[int]:
         quota, period = _read("/sys/fs/cgroup/cpu.max").split()
         return None if quota == "max" else max(1, int(quota) // int(period))
     with contextlib.suppress(OSError, ValueError):  # version 1: -1 is no limit
-        quota, period = (int(_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")) for name in ("quota", "period"))
-        return None if quota < 0 else max(1, quota // period)
+        micros, of_micros = (int(_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us")) for name in ("quota", "period"))
+        return None if micros < 0 else max(1, micros // of_micros)
     return None
 
 
@@ -205,11 +205,10 @@ def add_distutils() -> None:
     except ImportError:
         from packaging.version import Version
 
-        package = types.ModuleType("distutils")
-        package.__path__ = []  # type: ignore[attr-defined]
-        package.version = types.ModuleType("distutils.version")  # type: ignore[attr-defined]
-        package.version.LooseVersion = package.version.StrictVersion = Version
-        sys.modules.update({"distutils": package, "distutils.version": package.version})
+        package, version = types.ModuleType("distutils"), types.ModuleType("distutils.version")
+        vars(version).update(LooseVersion=Version, StrictVersion=Version)
+        vars(package).update(__path__=[], version=version)
+        sys.modules.update({"distutils": package, "distutils.version": version})
 
 
 def missing_library_advice(error: BaseException) -> str:

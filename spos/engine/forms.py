@@ -7,28 +7,32 @@ What is wanted of a form: the same parameters (a corner of them at least), and r
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List
+from typing import Iterator, List, Tuple
 
-from spos.space.layer_specs import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite
+from spos.space.layer_specs import Conv, Form, GlobalPool, LayerSpec, Specs, SqueezeExcite
 from spos.space.space import conv_size
 
 FAST_KERNEL_SIZE = 3  # columns of a depthwise kernel whose weight gradient oneDNN computes fast
-CHANNELS_OF_KERNELS = 8  # its depthwise kernels work on so many channels at once
+CHANNELS_OF_KERNELS = 8  # its kernels, and those of ONNX Runtime, work on so many at once where the CPU has AVX2
+CHANNELS_OF_LAYOUTS = 16  # its layouts keep so many together where the CPU has AVX-512; 8 elsewhere
+
+
+def as_described(specs: Specs, size: int) -> Specs:
+    """The layers themselves, for maps of any size."""
+    return specs
 
 
 def fit_to_size(specs: Specs, size: int) -> Specs:
     """The same function on `size` x `size` maps: kernels without the taps that only ever meet padding, and pointwise
     convolutions of single pixels as products of matrices."""
     result: List[LayerSpec] = []
-    for spec in specs:
+    for spec, in_size in with_sizes(specs, size):
         if isinstance(spec, Conv):
-            kernel_size = min(spec.kernel_size, 2 * size - 1)
-            on_pixel = size == kernel_size == spec.groups == 1
-            spec, size = replace(spec, kernel_size=kernel_size, on_pixel=on_pixel), conv_size(size, spec.stride)
+            kernel_size = min(spec.kernel_size, 2 * in_size - 1)
+            on_pixel = in_size == kernel_size == spec.groups == 1
+            spec = replace(spec, kernel_size=kernel_size, form=Form(on_pixel=True) if on_pixel else None)
         elif isinstance(spec, SqueezeExcite):
-            spec = replace(spec, on_pixel=True)
-        elif isinstance(spec, GlobalPool):
-            size = 1
+            spec = replace(spec, form=Form(on_pixel=True))
         result.append(spec)
     return tuple(result)
 
@@ -41,16 +45,25 @@ def fit_to_training(specs: Specs, size: int) -> Specs:
     - Squeeze-and-excite spreads its gate by a product of matrices: the gradient of a broadcast is a slow reduction.
     """
     result: List[LayerSpec] = []
-    for spec in fit_to_size(specs, size):
+    for spec, in_size in with_sizes(fit_to_size(specs, size), size):
         if isinstance(spec, Conv):
-            too_wide = spec.kernel_size > min(FAST_KERNEL_SIZE, size)
+            too_wide = spec.kernel_size > min(FAST_KERNEL_SIZE, in_size)
             by_columns = spec.is_depthwise and too_wide and spec.out_channels % CHANNELS_OF_KERNELS == 0
-            act = "shifted_hard_swish" if spec.act == "hard_swish" and spec.bn else spec.act
-            spec = replace(spec, map_size=size if by_columns else None, act=act)
-            size = conv_size(size, spec.stride)
+            shifted = spec.act == "hard_swish" and spec.bn
+            if by_columns or shifted:
+                form = replace(spec.form or Form(), map_size=in_size if by_columns else None, shifted=shifted)
+                spec = replace(spec, form=form)
         elif isinstance(spec, SqueezeExcite):
-            spec = replace(spec, map_size=size)
-        elif isinstance(spec, GlobalPool):
-            size = 1
+            spec = replace(spec, form=replace(spec.form or Form(), map_size=in_size))
         result.append(spec)
     return tuple(result)
+
+
+def with_sizes(specs: Specs, size: int) -> Iterator[Tuple[LayerSpec, int]]:
+    """Every entry with the size of the maps that it reads, for images of `size` x `size`."""
+    for spec in specs:
+        yield spec, size
+        if isinstance(spec, Conv):
+            size = conv_size(size, spec.stride)
+        elif isinstance(spec, GlobalPool):
+            size = 1

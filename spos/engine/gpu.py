@@ -1,4 +1,4 @@
-"""Which GPUs the MXNet 1.9.1 wheels can run, and where their CUDA libraries are.
+"""GPUs: which of them the MXNet 1.9.1 wheels can run, and where their CUDA libraries are.
 
 MXNet is not imported here: `scripts/setup.sh` asks before it downloads anything, with any Python
 (`python -m spos.engine.gpu cu112`), and `spos.engine.compat` asks before it imports MXNet.

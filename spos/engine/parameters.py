@@ -48,6 +48,11 @@ def load_arrays(path: PathLike) -> Dict[str, Any]:
     return {re.sub(r"^(arg|aux):", "", name): value for name, value in arrays.items()}
 
 
+def structural_names(net: mx.gluon.Block) -> Dict[str, str]:
+    """What every parameter is called in files, by its name in graphs."""
+    return {parameter.name: own for own, parameter in net._collect_params_with_prefix().items()}
+
+
 def parameters_of(net: mx.gluon.Block) -> Dict[str, Any]:
     """Every parameter and statistic by structural name; those on several devices averaged."""
     return {name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()}

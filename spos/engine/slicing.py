@@ -8,7 +8,7 @@ from typing import Tuple
 from spos.engine.compat import mx
 
 
-def leading_corner(value, shape: Tuple[int, ...]):
+def leading_corner(value: mx.nd.NDArray, shape: Tuple[int, ...]) -> mx.nd.NDArray:
     """Copy of `value[:shape[0], :shape[1], ...]`, differentiable; `value` itself if nothing is cut.
 
     Not `nd.slice`: a convolution run in inference leaves its weight in oneDNN's blocked layout, and slicing that
@@ -27,7 +27,7 @@ def leading_corner(value, shape: Tuple[int, ...]):
     return value
 
 
-def assign_leading_corner(value, part) -> None:
+def assign_leading_corner(value: mx.nd.NDArray, part: mx.nd.NDArray) -> None:
     """`value[:part.shape[0], :part.shape[1], ...] = part`, by a matrix where that is possible, which is faster."""
     shape = part.shape
     if len(shape) > 1 and shape[2:] == value.shape[2:]:

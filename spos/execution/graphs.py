@@ -7,8 +7,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from spos.engine.batch_norm import collect_moments
 from spos.engine.compat import mx
+from spos.engine.parameters import structural_names
 
-Arrays = Dict[str, Any]  # by the names of the parameters in a graph
+Arrays = Dict[str, mx.nd.NDArray]  # by the names of the parameters in a graph
 
 
 class Graph:
@@ -19,7 +20,7 @@ class Graph:
     """
 
     def __init__(self, block: mx.gluon.HybridBlock, collects: bool = False) -> None:
-        own_names = {parameter.name: own for own, parameter in block._collect_params_with_prefix().items()}
+        own_names = structural_names(block)
         with collect_moments() as rows:
             output = block(mx.sym.var("data"))
         if rows and collects:
@@ -32,16 +33,16 @@ class Graph:
         self.collects = collects
         self._op = mx.nd.CachedOp(output)
 
-    def __call__(self, x, arrays: Arrays):
+    def __call__(self, x: mx.nd.NDArray, arrays: Arrays) -> Any:
         return self.run([x if name is None else arrays[name] for name in self.inputs])
 
-    def run(self, values: Sequence):
-        """The result for values of `inputs`."""
+    def run(self, values: Sequence[mx.nd.NDArray]) -> Any:
+        """The result for values of `inputs`: the output, or with `collects` it and the moments."""
         return self._op(*values)
 
 
 @lru_cache(maxsize=None)
-def unread_statistic(statistic: str, shape: Tuple[int, ...], ctx: mx.Context):
+def unread_statistic(statistic: str, shape: Tuple[int, ...], ctx: mx.Context) -> mx.nd.NDArray:
     """A running statistic for a BatchNorm that gives its moments: written by cuDNN or in backward, never read."""
     with mx.autograd.pause():
         return mx.nd.zeros(shape, ctx=ctx)

@@ -4,8 +4,9 @@ A search evaluates a thousand architectures, but their choice blocks are of a fe
 once, with its parameters as inputs; a path runs stem, choice blocks and head one after the other, on corners of the
 supernet's parameters, which are never changed. Beyond that, five things make it faster than the subnet:
 
-- Middle widths are padded to a multiple of PAD_TO, which oneDNN's fast kernels need. The padding is the supernet's
-  next channels with gamma and beta 0: they are 0 behind their BatchNorm, so nothing of them reaches the next layer.
+- Middle widths are padded to a multiple of CHANNELS_OF_LAYOUTS, which oneDNN's fast kernels need. The padding is the
+  supernet's next channels with gamma and beta 0: they are 0 behind their BatchNorm, so nothing of them reaches the
+  next layer.
 - Taps of a kernel that meet no pixel of a small map, only its padding, are cut off: oneDNN has no fast kernel then.
 - Pointwise convolutions of single pixels run as products of matrices.
 - Once the statistics are known, BatchNorm is folded into the convolution before it.
@@ -18,23 +19,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+from functools import lru_cache, partial
+from typing import Deque, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from oneshot_nas_blocks import ShuffleBlock, build_rows
 from oneshot_nas_network import Supernet
 from spos.engine.batch_norm import EPSILON, Moments, batch_moments, scale_and_shift
 from spos.engine.compat import mx
-from spos.engine.forms import fit_to_size
+from spos.engine.forms import CHANNELS_OF_LAYOUTS, fit_to_size
 from spos.execution.graphs import Arrays, Graph, unread_statistic
-from spos.space import layer_specs
-from spos.space.layer_specs import Specs, fold_batch_norm
-from spos.space.names import Chain, Fold, block_position, block_prefix, fold_names, layer_positions, parameter_shapes
+from spos.execution.parts import Part, PathParts, Slot, cut_idle_taps
+from spos.space.layer_specs import fold_batch_norm
+from spos.space.names import Fold, fold_names
 from spos.space.space import Architecture, SearchSpace, round_up
 
-PAD_TO = 16  # channels
 BATCHES_IN_FLIGHT = 2
 SCORED_TOGETHER = 16 * 224 * 224  # pixels on a CPU: with more, maps leave the caches from one operator to the next
 
@@ -53,33 +52,24 @@ def num_scored_together(shape: Tuple[int, int, int, int]) -> int:
     return -(-num_images // num_parts)
 
 
-class Part:
-    """Stem, a kind of choice block, or head with classifier: compiled for the BatchNorm update and for scoring.
+class ScoredPart:
+    """A part compiled for the BatchNorm update and for scoring, and what folding does to its arrays."""
 
-    Args:
-        assemble: makes the layers from chains of descriptions.
-        names: what the parameters of each chain begin with, in those layers.
-        chains: descriptions with BatchNorm, as they are executed.
-    """
-
-    def __init__(
-        self, assemble: Callable[[Sequence[Specs]], mx.gluon.HybridBlock], names: Sequence[str], chains: Sequence[Specs]
-    ) -> None:
-        self.chains = tuple(chains)
-        self.names = tuple(names)
-        self.collect = Graph(assemble(chains), collects=True)
-        self.score = Graph(assemble([fold_batch_norm(chain) for chain in chains]))
+    def __init__(self, part: Part) -> None:
+        folded = [replace(chain, specs=fold_batch_norm(chain.specs)) for chain in part.chains]
+        self.collect = Graph(part.layers(), collects=True)
+        self.score = Graph(part.assemble([chain.specs for chain in folded]))
         self._folds: List[Fold] = []
         self._kept: List[Tuple[str, str]] = []
-        for name, chain in zip(names, chains):
-            folds, kept = fold_names(Chain(name, 0, chain), Chain(name, 0, fold_batch_norm(chain)))
+        for chain, without in zip(part.chains, folded):
+            folds, kept = fold_names(chain, without)
             self._folds += folds
             self._kept += kept
         widths = {fold.norm: fold.channels for fold in self._folds}
         self._norms = self.collect.norms
         ends = np.cumsum([0, *(widths[norm] for norm in self._norms)]).tolist()
         self._slices = {norm: slice(*ends[i : i + 2]) for i, norm in enumerate(self._norms)}
-        self.num_channels = ends[-1]
+        self.num_channels: int = ends[-1]
 
     def fold(self, arrays: Arrays, mean: np.ndarray, variance: np.ndarray, dtype: str) -> Arrays:
         """Arrays for scoring from those for the update and the statistics of its `num_channels` normalised channels."""
@@ -109,86 +99,37 @@ class PathExecutor:
         self.supernet = supernet
         self.ctx = tuple(ctx)
         self.dtype = dtype
-        self._pad_to = PAD_TO if ctx[0].device_type == "cpu" else 1
         space = supernet.space
-        self._stem = Part(build_rows, [""], [fit_to_size(layer_specs.stem(space), space.input_size)])
-        tail = fit_to_size(layer_specs.head(space), space.out_size), fit_to_size(layer_specs.classifier(space), 1)
-        self._tail = Part(build_rows, ["0.", "1."], tail)
-        self._blocks: Dict[Tuple, Part] = {}
+        multiple = CHANNELS_OF_LAYOUTS if ctx[0].device_type == "cpu" else 1
+        self._parts = PathParts(space, fit_to_size, partial(pad_width, space, multiple=multiple))
+        self._compiled: Dict[Hashable, ScoredPart] = {}  # by the key of the part
 
     @property
     def num_parts(self) -> int:
         """How many parts were compiled so far: they are kept."""
-        return 2 + len(self._blocks)
+        return len(self._compiled)
 
     def path(self, architecture: Architecture) -> WeightedPath:
         """The path of an architecture, with the supernet's weights as they are now."""
-        space = self.supernet.space
-        space.validate(architecture)
-        steps = [self._step(self._stem, ["features."], [0], [layer_specs.stem(space)])]
-        for index, choices in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
-            steps.append(self._block_step(index, *choices))
-        tail = [layer_specs.head(space), layer_specs.classifier(space)]
-        first = block_position(space, space.num_choice_blocks)
-        steps.append(self._step(self._tail, ["features.", "output."], [first, 0], tail))
-        return WeightedPath(steps, self.dtype)
+        self.supernet.space.validate(architecture)
+        return WeightedPath([self._step(part) for part in self._parts.of(architecture)], self.dtype)
 
-    def _block_step(self, index: int, block_choice: int, channel_choice: int) -> Step:
-        space = self.supernet.space
-        block, kind = space.choice_blocks[index], space.blocks[block_choice]
-        width = pad_width(space, index, channel_choice, self._pad_to)
-        branches = layer_specs.main_branch(block, kind, width), layer_specs.projection_branch(block, kind)
-        key = replace(block, index=0), block_choice, width
-        if key not in self._blocks:
-            self._blocks[key] = Part(
-                lambda chains: ShuffleBlock(block, *chains),
-                ["main_branch.", "proj_branch."],
-                [fit_to_size(specs, block.in_size) for specs in branches],
-            )
-        prefix = block_prefix(space, index, block_choice)
-        sources = [f"{prefix}main_branch.", f"{prefix}proj_branch."]
-        return self._step(self._blocks[key], sources, [0, 0], branches, space.mid_channels(index, channel_choice))
+    def _step(self, part: Part) -> Step:
+        if part.key not in self._compiled:
+            self._compiled[part.key] = ScoredPart(part)
+        arrays = {ctx: {slot.name: self._array(slot, ctx) for slot in part.slots} for ctx in self.ctx}
+        return Step(self._compiled[part.key], arrays)
 
-    def _step(
-        self,
-        part: Part,
-        sources: Sequence[str],
-        firsts: Sequence[int],
-        full: Sequence[Specs],
-        mid_channels: Optional[int] = None,
-    ) -> Step:
-        """The part with its arrays.
-
-        Args:
-            sources, firsts: where each chain stands in the supernet: beginning of the names, first position.
-            full: descriptions of the chains with all taps.    mid_channels: width without padding.
-        """
-        arrays: Dict[mx.Context, Arrays] = {ctx: {} for ctx in self.ctx}
-        for name, chain, source, first, whole in zip(part.names, part.chains, sources, firsts, full):
-            for (position, spec), (there, twin) in zip(layer_positions(chain), layer_positions(whole, first)):
-                pairs = zip(parameter_shapes((spec,), position).items(), parameter_shapes((twin,), there).items())
-                for (own, shape), (theirs, corner) in pairs:
-                    for ctx in self.ctx:
-                        arrays[ctx][name + own] = self._array(
-                            source + theirs,
-                            shape,
-                            corner,
-                            ctx,
-                            mid_channels if getattr(spec, "selects", False) else None,
-                        )
-        return Step(part, arrays)
-
-    def _array(self, name: str, shape: Tuple[int, ...], corner: Tuple[int, ...], ctx, mid_channels: Optional[int]):
-        """A parameter as it is executed: the corner of the supernet's, without idle taps, the padding silenced."""
-        if name.endswith(("running_mean", "running_var")):
-            return unread_statistic(name.rpartition(".")[2], shape, ctx)
-        value = self.supernet.corner(name, corner, ctx)
-        for axis in (2, 3):
-            if shape != corner:
-                idle = (corner[axis] - shape[axis]) // 2
-                value = mx.nd.slice_axis(value, axis=axis, begin=idle, end=idle + shape[axis])
-        if mid_channels not in (None, shape[0]) and name.endswith(("gamma", "beta")):
-            value = value * _first_ones(mid_channels, shape[0], ctx)
+    def _array(self, slot: Slot, ctx: mx.Context) -> mx.nd.NDArray:
+        """As it is executed: the corner of the supernet's, without idle taps, the padding silenced."""
+        selected, executed = slot.selected, slot.executed
+        if slot.statistic:
+            return unread_statistic(slot.statistic, executed, ctx)
+        value = self.supernet.corner(slot.source, executed[:2] + selected[2:], ctx)
+        if selected[2:] != executed[2:]:
+            value = cut_idle_taps(value, executed[2])
+        if selected[0] != executed[0] and slot.name.endswith(("gamma", "beta")):
+            value = value * _first_ones(selected[0], executed[0], ctx)
         return value
 
 
@@ -196,8 +137,11 @@ class PathExecutor:
 class Step:
     """A part of a path with its arrays on every device."""
 
-    part: Part
+    part: ScoredPart
     arrays: Dict[mx.Context, Arrays]
+
+
+Batch = Sequence[Tuple[mx.nd.NDArray, mx.nd.NDArray]]  # (images, labels) for every device
 
 
 class WeightedPath:
@@ -208,14 +152,14 @@ class WeightedPath:
         self._dtype = dtype
         self._ready: List[Dict[mx.Context, Arrays]] = []
 
-    def update_batch_norm(self, batches: Iterable) -> None:
+    def update_batch_norm(self, batches: Iterable[Batch]) -> None:
         """Set the statistics to those of these images, pooled as in `recalibrate_batch_norm`.
 
         Args:
             batches: each a list with one (images (N, 3, H, W), labels) for every device; at least one.
         """
         pooled: Optional[Moments] = None
-        pending: Deque = deque()
+        pending: Deque[Tuple[int, mx.nd.NDArray]] = deque()
         for batch in batches:
             pending.extend((images.shape[0], self._collect(images)) for images, _ in batch)
             while len(pending) > BATCHES_IN_FLIGHT * len(batch):
@@ -235,20 +179,20 @@ class WeightedPath:
                 }
             )
 
-    def logits(self, images):
+    def logits(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
         num_images = images.shape[0]
         together = num_scored_together(images.shape) if images.context.device_type == "cpu" else num_images
         parts = [self._score(images[i : i + together]) for i in range(0, num_images, together)]
         return parts[0] if len(parts) == 1 else mx.nd.concat(*parts, dim=0)
 
-    def _score(self, images):
+    def _score(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         x = images.astype(self._dtype, copy=False)
         for step, arrays in zip(self._steps, self._ready):
             x = step.part.score(x, arrays[x.context])
         return x.reshape((0, -1)).astype("float32", copy=False)
 
-    def _collect(self, x):
+    def _collect(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
         """Means of all normalised channels and then their 1/std, in order."""
         means, inv_stds = [], []
         with mx.autograd.train_mode():
@@ -261,12 +205,12 @@ class WeightedPath:
         return mx.nd.concat(*means, *inv_stds, dim=0)
 
 
-def _merge(pooled: Optional[Moments], num_images: int, vector) -> Moments:
+def _merge(pooled: Optional[Moments], num_images: int, vector: mx.nd.NDArray) -> Moments:
     mean, inv_std = np.split(vector.asnumpy(), 2)
     moments = batch_moments(num_images, mean, inv_std)
     return moments if pooled is None else pooled.merge(moments)
 
 
 @lru_cache(maxsize=None)
-def _first_ones(count: int, length: int, ctx: mx.Context):
+def _first_ones(count: int, length: int, ctx: mx.Context) -> mx.nd.NDArray:
     return (mx.nd.arange(length, ctx=ctx) < count).astype("float32")

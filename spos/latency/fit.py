@@ -1,4 +1,4 @@
-"""From timed choice blocks and whole networks to a latency table with a correction, and how well it predicts.
+"""The correction of a latency table by whole networks, and how well the table predicts.
 
 Sums of blocks that were timed alone miss what happens between them: calls that are paid once, maps that leave the
 cache, layouts that change. A factor and an offset, fitted on whole networks, take up what is common to all networks.
@@ -8,7 +8,7 @@ What is left is the error, told by networks that the fit did not see.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Union
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from spos.core.ranking import kendall_tau
 
 FEWEST_TO_FIT = 3  # a factor and an offset, and something left over
 FEWEST_TO_JUDGE = 2  # for an order
+Numbers = Union[Sequence[float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Correction:
         return self.offset + self.scale * np.asarray(sums)
 
 
-def fit_correction(sums: Sequence[float], measured: Sequence[float]) -> Correction:
+def fit_correction(sums: Numbers, measured: Numbers) -> Correction:
     """Least squares of relative errors; without an offset if the factor would not be positive.
 
     Args:
@@ -63,7 +64,7 @@ class Agreement:
     tau_b: float
 
     @classmethod
-    def of(cls, predicted: Sequence[float], measured: Sequence[float]) -> Agreement:
+    def of(cls, predicted: Numbers, measured: Numbers) -> Agreement:
         errors = np.abs(np.asarray(predicted) / np.asarray(measured) - 1)
         median, p90 = np.percentile(errors, (50, 90))
         tau = kendall_tau(predicted, measured)

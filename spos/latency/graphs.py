@@ -1,4 +1,4 @@
-"""What a latency table is measured on: repeated choice blocks, stem and head, and whole networks, ready to run."""
+"""Graphs that latency tables are measured on: repeated choice blocks, stem and head, and whole networks."""
 
 from __future__ import annotations
 

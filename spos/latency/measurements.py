@@ -1,4 +1,4 @@
-"""What the builder of latency tables writes while it measures, and the table that follows from it.
+"""Measurements that the builder of latency tables writes, and the table that follows from them.
 
 `measurements.jsonl` of its run directory has one row for each pass over each group of calls that are timed in turns:
 

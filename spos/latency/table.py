@@ -29,7 +29,6 @@ from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
-from spos.core.flags import flag
 from spos.runs.files import PathLike, read_json
 from spos.space.architecture_file import SCHEMA
 from spos.space.cost import NANOSECONDS_PER_MS
@@ -237,12 +236,3 @@ def _check_length(name: str, value: Any, length: int, what: str) -> None:
 
 def _as_tuples(value: Any) -> Any:
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-@dataclass(frozen=True)
-class LatencyTableOptions:
-    """Latencies that were measured."""
-
-    latency_table: str = flag(
-        "", "file of latencies of the search space (utils.build_latency_table); latencies are then said too"
-    )

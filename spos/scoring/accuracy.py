@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Iterable, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Sequence, Tuple
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Accuracy:
         }
 
 
-def count_hits(logits, labels):
+def count_hits(logits: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
     """Hits of a batch, as an NDArray (top-1, top-5), so that nothing waits for the device.
 
     The true class is at rank r if r classes have a larger logit, or an equal one and a smaller index, as with
@@ -64,7 +64,10 @@ def count_hits(logits, labels):
     return mx.nd.concat(is_number * (rank < 1), is_number * (rank < 5), dim=1).sum(axis=0)
 
 
-def evaluate(net: Callable, batches: Iterable) -> Accuracy:
+def evaluate(
+    net: Callable[[mx.nd.NDArray], mx.nd.NDArray],
+    batches: Iterable[Sequence[Tuple[mx.nd.NDArray, mx.nd.NDArray]]],
+) -> Accuracy:
     """Accuracy of a network in inference mode. Raises ValueError if `batches` is empty.
 
     Args:
@@ -86,7 +89,7 @@ class HitCount:
         self._pending: Deque[Any] = deque()
         self.num_images = 0
 
-    def add(self, logits, labels) -> None:
+    def add(self, logits: mx.nd.NDArray, labels: mx.nd.NDArray) -> None:
         self.num_images += labels.shape[0]
         self._pending.append(count_hits(logits, labels))
         while len(self._pending) > MAX_IN_FLIGHT:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Callable, Iterable, Optional, Protocol, Sequence, Tuple
 
 from oneshot_nas_network import Supernet
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.pixels import Pixels, load_images
 from spos.engine.compat import mx
-from spos.execution.scored import PathExecutor
+from spos.execution.scored import Batch, PathExecutor
 from spos.scoring.accuracy import Accuracy, HitCount
 from spos.scoring.racing import Race
 from spos.space.space import Architecture
+
+
+class CandidatePath(Protocol):
+    """An architecture with its weights, as `spos.execution.scored.WeightedPath`."""
+
+    def update_batch_norm(self, batches: Iterable[Batch]) -> None:
+        """Set the statistics of its BatchNorm layers to those of these images."""
+
+    def logits(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
+        """(N, num_classes) of images (N, 3, H, W), after the update."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class CandidateEvaluator:
         batch_size: images in each step of all devices together.
     """
 
-    path: Callable[[Architecture], Any]
+    path: Callable[[Architecture], CandidatePath]
     bn_images: Pixels
     images: Pixels
     batch_size: int
@@ -45,7 +55,7 @@ class CandidateEvaluator:
             for batch in self.images.batches(self.batch_size, self.ctx, start, stop):
                 for images, labels in batch:
                     count.add(path.logits(images), labels)
-            if stop < total and race.is_lost(count.accuracy().top1_hits, stop):
+            if race and stop < total and race.is_lost(count.accuracy().top1_hits, stop):
                 break
             start = stop
         return count.accuracy()

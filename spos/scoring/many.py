@@ -12,7 +12,8 @@ from spos.core.progress import progress_bar
 from spos.data.pixels import remove_images
 from spos.engine.compat import threads_of_each
 from spos.runs.journal import Journal
-from spos.scoring.job import TrainedSupernet, load_job_images, score
+from spos.scoring.job import load_job_images, score
+from spos.scoring.trained import TrainedSupernet
 from spos.space.space import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "supernets.jsonl"

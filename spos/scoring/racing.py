@@ -1,4 +1,4 @@
-"""When a candidate may be dropped after a part of the images: once it is confidently below the current top-k.
+"""Races of candidates: one is dropped after a part of the images, once it is confidently below the current top-k.
 
 All candidates see the images in one random order and are looked at after growing subsets of it. The current top-k are
 scored on all images, so what a candidate needs to reach them is an exact number of hits among the same images, and

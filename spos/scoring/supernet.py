@@ -1,17 +1,16 @@
-"""A trained supernet as a search is given it: a file, and what the run it lies in says about it."""
+"""Supernets from their files: which space they are of, and whether they are whole."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from oneshot_nas_network import Supernet
-from spos.core.errors import InputError, warn
+from spos.core.errors import InputError
 from spos.data.dataset import DataSet
 from spos.data.space import make_space
 from spos.engine.compat import mx
 from spos.engine.parameters import load_parameters, read_parameters
-from spos.runs.run import LISTS_FOLDER, SUPERNET
+from spos.runs.run import SUPERNET
 from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
 
@@ -22,17 +21,6 @@ FLAG_OF_FIELD = {
     "min_channel_choice": "ignore_first_two_cs",
     "width_multiple": "width_multiple",
 }
-
-
-def supernet_lists(supernet_params: str, trained: Optional[Dict[str, Any]], save_dir: Path) -> Path:
-    """Folder of the held-out lists: the supernet's own, so that no candidate is scored on its training images."""
-    if trained is not None:
-        return Path(supernet_params).resolve().parent / LISTS_FOLDER
-    warn(
-        f"{supernet_params} does not lie in a run directory, so nothing says which images it was trained on; "
-        "accuracies may be too high"
-    )
-    return save_dir / LISTS_FOLDER
 
 
 def supernet_space(

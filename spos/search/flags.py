@@ -10,7 +10,8 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.core.flags import confidence, flag, fraction, number, positive
 from spos.core.seeds import derive_rng
-from spos.latency.table import LatencyTable, LatencyTableOptions
+from spos.latency.flags import LatencyTableOptions
+from spos.latency.table import LatencyTable
 from spos.sampling.limits import Constraints, limit_or_none
 from spos.search.breeder import Lineage
 from spos.search.domain import Domain

@@ -21,6 +21,21 @@ SMALL_INIT_STD = 0.01  # stem, head and SE; other convolutions use 1 / weight.sh
 
 
 @dataclass(frozen=True)
+class Form:
+    """Other operators for the same function, where the size of the maps is known (`spos.engine.forms`).
+
+    Args:
+        on_pixel: pointwise convolutions of single pixels run as products of matrices.
+        map_size: of the input, for what then trains fast: a depthwise convolution, or squeeze-and-excite.
+        shifted: BatchNorm adds 3 to what it gives to a hard-swish, which trains fast then.
+    """
+
+    on_pixel: bool = False
+    map_size: Optional[int] = None
+    shifted: bool = False
+
+
+@dataclass(frozen=True)
 class Conv:
     """Convolution padded by half its kernel, then BatchNorm if `bn`, then activation if `act`."""
 
@@ -31,11 +46,10 @@ class Conv:
     groups: int = 1
     bn: bool = True
     bias: bool = False
-    act: Optional[str] = None  # "relu", "hard_swish", or "shifted_hard_swish" in a form of execution
+    act: Optional[str] = None  # "relu" or "hard_swish"
     selects: bool = False  # its output is the middle width, the one that the channel choice cuts
     init_std: Optional[float] = None
-    on_pixel: bool = False  # its maps are single pixels and it is pointwise: run as a product of matrices
-    map_size: Optional[int] = None  # of its input, for the form of a depthwise one that trains fast
+    form: Optional[Form] = None  # of execution, if not the usual one
 
     @property
     def is_depthwise(self) -> bool:
@@ -51,15 +65,15 @@ class SqueezeExcite:
     """Global pooling, two 1x1 convolutions, hard sigmoid, multiplied onto the input (arXiv:1709.01507)."""
 
     channels: int
-    on_pixel: bool = False  # as in `Conv`, for its convolutions
-    map_size: Optional[int] = None  # of its input, for the form that trains fast
+    form: Optional[Form] = None  # as in `Conv`; for its convolutions too
 
     @property
     def convs(self) -> Tuple[Conv, Conv]:
         squeezed = round_up(self.channels // SE_RATIO, SE_MULTIPLE)
         squeeze = Conv(self.channels, squeezed, bn=False, bias=True, act="relu", init_std=SMALL_INIT_STD)
         excite = Conv(squeezed, self.channels, bn=False, bias=True, init_std=SMALL_INIT_STD)
-        return replace(squeeze, on_pixel=self.on_pixel), replace(excite, on_pixel=self.on_pixel)
+        form = Form(on_pixel=True) if self.form and self.form.on_pixel else None
+        return replace(squeeze, form=form), replace(excite, form=form)
 
     @property
     def gate(self) -> Specs:

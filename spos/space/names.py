@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
+from spos.core.errors import InputError
 from spos.space import layer_specs
 from spos.space.layer_specs import Conv, LayerSpec, Specs, SqueezeExcite, with_bn
 from spos.space.space import Architecture, SearchSpace
@@ -105,6 +106,24 @@ def fold_names(chain: Chain, folded: Chain) -> Tuple[List[Fold], List[Tuple[str,
             own_names = zip(parameter_shapes((spec,), position), parameter_shapes((twin,), place))
             kept += [(chain.prefix + own, folded.prefix + theirs) for own, theirs in own_names]
     return folds, kept
+
+
+def readers_of(nodes: Sequence[Tuple[str, Sequence[str]]], layers: Sequence[str], what: str) -> List[str]:
+    """Nodes of a graph that read a parameter of one of the layers, by name.
+
+    Args:
+        nodes: (name, names of what it reads, parameters as in `.params` files).
+        layers: by what their parameters' names begin with.    what: holds them, for the message.
+    Raises: InputError if a layer is read by none.
+    """
+    readers: List[str] = []
+    for layer in layers:
+        prefix = layer.rstrip(".") + "."
+        found = [name for name, read in nodes if any(one.startswith(prefix) for one in read)]
+        if not found:
+            raise InputError(f"no layer of the {what} is called {layer!r}; layers are named as in .params files")
+        readers += found
+    return readers
 
 
 def float_layers(names: Iterable[str], first_conv: bool = True, se: bool = True) -> List[str]:

@@ -7,15 +7,14 @@ from typing import Dict, Tuple
 
 from spos.core.errors import InputError
 from spos.data.flags import DataOptions
-from spos.data.registry import open_data, with_lists
 from spos.runs.journal import Journal, read_rows
-from spos.runs.run import HISTORY_FILE, SEARCH_RUN, find_config, open_run_directory
-from spos.scoring.job import ScoringJob, make_job, score
-from spos.scoring.supernet import supernet_lists
+from spos.runs.run import HISTORY_FILE, SEARCH_RUN, open_run_directory
+from spos.scoring.job import ScoringJob, score
+from spos.scoring.trained import TrainedSupernet
 from spos.search.domain import Domain
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import check_history, is_complete
-from spos.space.flags import space_of_run
+from spos.space.flags import SpaceOptions, space_of_run
 from spos.space.space import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "comparison.jsonl"  # in the run directory: architectures that the search itself has not scored
@@ -45,10 +44,6 @@ def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     space = space_of_run(run)
     if run.kind != SEARCH_RUN or space is None:
         raise InputError(f"{path} is no run of search_supernet.py")
-    search, limits, options = run.flags(SearchOptions), run.flags(ConstraintOptions), run.flags(DataOptions)
-    lists = supernet_lists(search.supernet_params, find_config(search.supernet_params), path)
-    data = with_lists(open_data(options), options, lists)
-    job = make_job(
-        search.supernet_params, space, options, data, lists, search.search_on, False, "float32", path, shared=False
-    )
-    return make_domain(space, search, limits), SupernetOracle(job, path)
+    search, limits = run.flags(SearchOptions), run.flags(ConstraintOptions)
+    supernet = TrainedSupernet.open(search.supernet_params, run.flags(DataOptions), run.flags(SpaceOptions), path)
+    return make_domain(space, search, limits), SupernetOracle(supernet.job(path, search.search_on), path)

@@ -33,7 +33,7 @@ def test_closed_form_equals_an_exported_file(tmp_path, rng):
 def test_shuffle_by_convolution_costs_multiply_adds_but_no_parameters(rng):
     space = VARIANTS["plain"]
     architecture = space.sample(rng)
-    symbol = Subnet(space, architecture, shuffle_by_conv=True)(mx.sym.var("data"))
+    symbol = Subnet(space, architecture, shuffle="conv")(mx.sym.var("data"))
     cost, plain = count_symbol(symbol, (1, 3, 224, 224)), count_architecture(space, architecture)
     assert cost.params == plain.params and cost.macs > plain.macs
 

@@ -30,8 +30,8 @@ ROUNDED = 0.1  # RMS error of INT8 logits with these weights
 NUM_RANDOM = (1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)]))
 
 
-def exported(subnet, size=32, pad_to=8, **form):
-    net = pad_widths(merge_batch_norm(subnet), pad_to).network(**{"shuffle_by_gather": True, **form})
+def exported(subnet, size=32, pad_to=8, shuffle="gather"):
+    net = pad_widths(merge_batch_norm(subnet), pad_to).network(shuffle)
     return to_onnx(net, info_of(subnet, size, pad_to))
 
 
@@ -93,7 +93,7 @@ def test_a_model_says_what_it_is(rng):
 
 def test_shuffle_by_convolution_needs_no_other_operator(rng):
     subnet = random_subnet("plain", rng)
-    model = exported(subnet, shuffle_by_conv=True, shuffle_by_gather=False)
+    model = exported(subnet, shuffle="conv")
     operators = {node.op_type for node in model.graph.node}
     assert not operators & {"Gather", "Reshape", "Transpose"}
     images = random_images(32)

@@ -119,7 +119,7 @@ def test_networks_with_every_head(rng, space):
 def test_shuffle_by_convolution_is_an_8_bit_convolution(rng):
     space, x = TINY_NETS["relu"], images(rng, 2, 3, 32, 32)
     net = tiny_net(space)
-    other = Subnet(space, net.architecture, shuffle_by_conv=True)
+    other = Subnet(space, net.architecture, shuffle="conv")
     other.initialize()
     for name, parameter in net._collect_params_with_prefix().items():
         other._collect_params_with_prefix()[name].set_data(parameter.data())

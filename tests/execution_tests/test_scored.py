@@ -10,14 +10,11 @@ from oneshot_nas_network import Supernet
 from spos.data.pixels import Pixels
 from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx
-from spos.engine.forms import fit_to_size
 from spos.execution import scored
+from spos.execution.graphs import Graph
 from spos.execution.scored import PathExecutor, num_scored_together, pad_width
-from spos.scoring.accuracy import HitCount, evaluate
-from spos.scoring.candidate import CandidateEvaluator
-from spos.scoring.racing import Race
-from spos.space.layer_specs import Conv, GlobalPool, choice_block, depthwise
-from spos.space.space import Architecture, conv_size
+from spos.space.layer_specs import choice_block
+from spos.space.space import Architecture
 
 CPU = [mx.cpu()]
 TWO = [mx.cpu(0), mx.cpu(1)]
@@ -96,16 +93,6 @@ def test_the_supernet_is_not_changed(rng):
         np.testing.assert_array_equal(p.data().asnumpy(), before[name], err_msg=name)
 
 
-def test_architectures_do_not_influence_each_other(rng):
-    net, bn_images, images = supernet(TINY), some_pixels(16, 16, 5), some_pixels(8, 16, 5, 1)
-    executor = PathExecutor(net, CPU)
-    score = CandidateEvaluator(executor.path, bn_images, images, 8, tuple(CPU))
-    architectures = [TINY.sample(rng) for _ in range(6)]
-    first = [score(a).to_json() for a in architectures]
-    assert first == [score(a).to_json() for a in architectures]
-    assert first[::-1] == [score(a).to_json() for a in architectures[::-1]]
-
-
 def test_a_path_follows_changes_of_the_supernet(rng):
     """Validation during training uses one executor for all epochs."""
     net, bn_images, images = supernet(TINY), some_pixels(16, 16, 5), some_pixels(8, 16, 5, 1)
@@ -119,48 +106,30 @@ def test_a_path_follows_changes_of_the_supernet(rng):
         assert_alike(got, plain_logits(net, architecture, bn_images, images, 8))
 
 
+def counted(monkeypatch, module):
+    """Every graph that a module makes from now on."""
+    made = []
+    monkeypatch.setattr(module, "Graph", lambda *args, **kwargs: made.append(Graph(*args, **kwargs)) or made[-1])
+    return made
+
+
+def kinds_of(architecture):
+    """What tells a path's choice blocks apart: geometry, block choice and executed width."""
+    for block, choice, width in zip(TINY.choice_blocks, architecture.block_choices, architecture.channel_choices):
+        yield replace(block, index=0), choice, pad_width(TINY, block.index, width, 16)
+
+
 def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
-    executor = PathExecutor(supernet(TINY), CPU)
+    executor, made = PathExecutor(supernet(TINY), CPU), counted(monkeypatch, scored)
     architectures = [TINY.sample(rng) for _ in range(30)]
     for architecture in architectures:
         executor.path(architecture)
-    monkeypatch.setattr(scored, "Graph", None)
+    kinds = {key for architecture in architectures for key in kinds_of(architecture)}
+    assert executor.num_parts == 2 + len(kinds)  # and stem and tail
+    assert len(made) == 2 * executor.num_parts  # one for the update, one for scoring
     for architecture in architectures:
         executor.path(architecture)
-
-
-@pytest.mark.parametrize("size", range(1, 12))
-@pytest.mark.parametrize("kernel_size", (3, 5, 7))
-@pytest.mark.parametrize("stride", (1, 2))
-def test_idle_taps_meet_no_pixel(size, kernel_size, stride):
-    whole = depthwise(4, kernel_size, stride)
-    (cut,) = fit_to_size((whole,), size)
-    rng = np.random.default_rng(size)
-    x, weight = (mx.nd.array(rng.normal(size=s)) for s in ((2, 4, size, size), whole.weight_shape))
-    border = (kernel_size - cut.kernel_size) // 2
-    small = weight[:, :, border : kernel_size - border, border : kernel_size - border]
-    one, other = (
-        mx.nd.Convolution(
-            x,
-            w,
-            kernel=(spec.kernel_size,) * 2,
-            stride=(stride,) * 2,
-            pad=(spec.kernel_size // 2,) * 2,
-            num_filter=4,
-            num_group=4,
-            no_bias=True,
-        ).asnumpy()
-        for spec, w in ((whole, weight), (cut, small))
-    )
-    assert one.shape[2] == conv_size(size, stride)
-    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-    assert cut.kernel_size <= 2 * size - 1
-
-
-def test_only_kernels_wider_than_their_map_are_cut_and_only_single_pixels_are_matrices():
-    chain = (Conv(4, 4, 3, 2), depthwise(4, 7, 2), GlobalPool(4), Conv(4, 8))
-    assert [getattr(spec, "kernel_size", None) for spec in fit_to_size(chain, 4)] == [3, 3, None, 1]
-    assert fit_to_size(chain, 16) == (*chain[:3], replace(chain[3], on_pixel=True))
+    assert len(made) == 2 * executor.num_parts
 
 
 def test_widths_are_padded_within_the_supernet(space):
@@ -186,59 +155,6 @@ def test_no_images_for_the_update_are_an_error(rng):
 def test_a_foreign_architecture_is_refused():
     with pytest.raises(ValueError, match="3 block choices"):
         PathExecutor(supernet(TINY), CPU).path(Architecture((0,) * 3, (0,) * 3))
-
-
-def logits_of_labels(labels, wrong):
-    """Logits whose best class is the label, except where `wrong`."""
-    best = (labels.asnumpy().astype(int) + wrong) % 5
-    return mx.nd.one_hot(mx.nd.array(best), 5)
-
-
-class FakePath:
-    """Knows the answer to every image of a list except to every third."""
-
-    def __init__(self, labels):
-        self.labels, self.seen, self.updated = labels, 0, False
-
-    def update_batch_norm(self, batches):
-        self.updated = sum(len(y) for batch in batches for _, y in batch)
-
-    def logits(self, images):
-        part = self.labels[self.seen : self.seen + len(images)]
-        wrong = (np.arange(self.seen, self.seen + len(images)) % 3 == 0).astype(int)
-        self.seen += len(images)
-        return logits_of_labels(mx.nd.array(part), wrong)
-
-
-@pytest.mark.parametrize("batch_size", (7, 32, 1000))
-def test_a_race_ends_at_the_look_that_loses_it(batch_size):
-    images = some_pixels(320, 4, 5)
-    path = FakePath(images._labels)
-    evaluator = CandidateEvaluator(lambda _: path, some_pixels(10, 4, 5), images, batch_size, tuple(CPU))
-    whole = evaluator(None)
-    assert path.updated == 10
-    assert (whole.num_images, whole.top1_hits) == (320, 213)
-
-    def race(needed):
-        path.seen = 0
-        return evaluator(None, Race(needed, 320, 1e-3))
-
-    assert race(213) == whole  # what is enough is never dropped
-    assert race(321).num_images == 32  # certainly lost
-    lost = race(300)
-    assert lost.num_images in Race(300, 320, 1e-3).looks()[:-1] and lost.num_images < 320
-
-
-def test_hits_are_counted_over_all_batches():
-    count = HitCount()
-    with pytest.raises(ValueError, match="no images"):
-        count.accuracy()
-    labels = mx.nd.array([0, 1, 2, 3])
-    for wrong in (0, 1, 0, 0, 0, 1, 0):
-        count.add(logits_of_labels(labels, wrong), labels)
-    assert (count.accuracy().top1_hits, count.accuracy().num_images) == (20, 28)
-    batches = [[(None, labels)], [(None, labels)]]
-    assert evaluate(lambda _: logits_of_labels(labels, 0), batches).top1 == 1.0
 
 
 @pytest.mark.parametrize("num_images, size, expected", ((1, 224, 1), (16, 224, 16), (17, 224, 9), (128, 224, 16)))

@@ -8,11 +8,10 @@ from conftest import TINY, VARIANTS
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.engine.compat import mx
-from spos.engine.forms import fit_to_training
 from spos.execution import trained
+from spos.execution.graphs import Graph
 from spos.execution.trained import TrainingGraphs
-from spos.space.layer_specs import Conv, SqueezeExcite, depthwise
-from spos.space.space import Architecture
+from spos.space.space import Architecture, round_up
 
 CPU = [mx.cpu()]
 TWO = [mx.cpu(0), mx.cpu(1)]
@@ -146,9 +145,9 @@ def test_without_fast_forms_a_path_is_that_of_the_supernet_bit_by_bit(rng):
 
 def test_fast_forms_are_for_float32_on_a_cpu(rng):
     net = filled(Supernet(TINY), rng)
-    assert TrainingGraphs(net)._fast
+    assert TrainingGraphs(net).fast
     net.cast("float16")
-    assert not TrainingGraphs(net)._fast
+    assert not TrainingGraphs(net).fast
 
 
 def test_devices_train_their_own_images(rng):
@@ -189,34 +188,30 @@ def test_inference_is_refused(rng):
         TrainingGraphs(net)(some_images(TINY, rng))
 
 
+def kinds_of(architecture):
+    """What tells a path's choice blocks apart: geometry, block choice, executed width, and whether it is padded."""
+    for block, choice, channels in zip(TINY.choice_blocks, architecture.block_choices, architecture.channel_choices):
+        width = TINY.mid_channels(block.index, channels)
+        yield replace(block, index=0), choice, round_up(width, 16), width % 16 != 0
+
+
 def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
-    net = filled(Supernet(TINY), rng)
+    net, made = filled(Supernet(TINY), rng), []
+    monkeypatch.setattr(trained, "Graph", lambda *args, **kwargs: made.append(Graph(*args, **kwargs)) or made[-1])
     graphs, images = TrainingGraphs(net), some_images(TINY, rng)
     architectures = [TINY.sample(rng) for _ in range(10)]
     for architecture in architectures:
         with mx.autograd.train_mode():
             graphs(images, architecture)
-    monkeypatch.setattr(trained, "Graph", None)
+    kinds = {key for one in architectures for key in kinds_of(one)}
+    assert len(made) == 2 + len(kinds)  # and stem and tail
     for architecture in architectures:
         with mx.autograd.train_mode():
             graphs(images, architecture)
+    assert len(made) == 2 + len(kinds)
 
 
 def test_images_of_another_size_are_refused(rng):
     graphs = TrainingGraphs(filled(Subnet(TINY, TINY.sample(rng)), rng))
     with pytest.raises(ValueError, match="images of 17 x 17, compiled for 16 x 16"), mx.autograd.train_mode():
         graphs(mx.nd.zeros((1, 3, 17, 17)))
-
-
-def test_forms_for_training_are_for_what_is_slow():
-    chain = (
-        Conv(4, 16, act="hard_swish"),
-        depthwise(16, 3, 2),
-        depthwise(16, 7, 1),
-        depthwise(12, 7, 1),
-        Conv(12, 8, bn=False, bias=True, act="hard_swish"),
-        SqueezeExcite(8),
-    )
-    form = fit_to_training(chain, 16)
-    assert [getattr(spec, "map_size", None) for spec in form] == [None, None, 8, None, None, 8]
-    assert [getattr(spec, "act", None) for spec in form] == ["shifted_hard_swish", *[None] * 3, "hard_swish", None]

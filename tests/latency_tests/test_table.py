@@ -125,8 +125,13 @@ def test_a_table_of_another_space_is_refused(changes, message):
     assert message in str(error.value)
 
 
-def test_a_table_serves_searches_that_leave_out_narrow_widths():
-    Domain(replace(TINY, min_channel_choice=2), latency=make_table(TINY))
+def test_a_table_serves_searches_that_leave_out_narrow_widths(rng):
+    narrow = replace(TINY, min_channel_choice=2)
+    domain = Domain(narrow, UNBOUNDED, latency=make_table(TINY))
+    for _ in range(20):
+        architecture = domain.sample(rng)
+        assert min(architecture.channel_choices) >= 2
+        assert domain.cost(architecture).latency_ms == make_table(TINY).latency_ms(architecture)
 
 
 def test_a_missing_time_is_refused_only_where_the_search_may_come(table_file):
@@ -231,8 +236,12 @@ def test_a_table_that_predicts_badly_is_refused_unless_told_otherwise(error, lar
     make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=path, latency_error_max=-1))
 
 
-def test_half_of_the_networks_may_be_off_by_a_tenth(table_file):
-    make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=table_file(held_out_error=0.1)))
+def test_half_of_the_networks_may_be_off_by_a_tenth_and_no_more(table_file):
+    at_the_limit = ConstraintOptions(latency_table=table_file(held_out_error=0.1))
+    assert make_domain(TINY, SearchOptions(), at_the_limit).latency == make_table(TINY, held_out_error=0.1)
+    above = ConstraintOptions(latency_table=table_file(held_out_error=0.1000001))
+    with pytest.raises(InputError, match="off by 10.0%"):
+        make_domain(TINY, SearchOptions(), above)
 
 
 @pytest.mark.parametrize("flag", ("--latency-max", "--flop-max", "--score-max"))

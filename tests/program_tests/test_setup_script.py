@@ -16,10 +16,10 @@ def checkout(tmp_path):
     """A copy of what setup.sh reads, in a folder with a space. No test here may get as far as pip."""
     folder = tmp_path / "check out"
     (folder / "scripts").mkdir(parents=True)
-    (folder / "spos").mkdir()
+    (folder / "spos" / "engine").mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "setup.sh", folder / "scripts")
-    for name in ("__init__.py", "gpu.py"):
-        shutil.copy(ROOT / "spos" / name, folder / "spos")
+    for name in ("spos/__init__.py", "spos/engine/__init__.py", "spos/engine/gpu.py"):
+        shutil.copy(ROOT / name, folder / name)
     for path in [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt"]:
         shutil.copy(path, folder)
     return folder
@@ -108,7 +108,7 @@ def test_a_foreign_env_folder_is_not_deleted(checkout):
 
 def test_a_gpu_that_no_build_can_run_stops_before_the_download(checkout):
     stub = "import sys; print('GPU 0: too new'); sys.exit(1)"
-    (checkout / "spos" / "gpu.py").write_text(stub)
+    (checkout / "spos" / "engine" / "gpu.py").write_text(stub)
     status, output = setup(checkout, "cu112", PYTHON=sys.executable)
     assert status == 1 and "GPU 0: too new" in output and "nothing was installed" in output
     assert not (checkout / "env").exists()

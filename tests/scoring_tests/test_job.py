@@ -14,13 +14,13 @@ from spos.core.errors import InputError
 from spos.core.executors import open_executor
 from spos.core.flags import OneLineParser, pick
 from spos.data.flags import DataOptions
-from spos.data.registry import open_data, with_lists
+from spos.data.registry import open_data
 from spos.engine.compat import threads_of_each
 from spos.engine.gpu import AUTOTUNE
-from spos.engine.parameters import load_parameters
 from spos.scoring import job as scoring
-from spos.scoring.job import make_job, score
+from spos.scoring.job import score
 from spos.scoring.racing import Race
+from spos.scoring.trained import TrainedSupernet
 from spos.space.space import search_space
 
 
@@ -38,17 +38,18 @@ def test_threads_are_shared_out_unless_the_user_said(monkeypatch):
 
 @pytest.fixture(scope="module")
 def job(work, tmp_path_factory):
-    """A tiny supernet with initial weights, and the digits of the other tests."""
     folder = tmp_path_factory.mktemp("job")
+    return make_supernet(work, folder).job(folder)
+
+
+def make_supernet(work, folder):
+    """A tiny supernet with initial weights, and the digits of the other tests."""
     options = pick(DataOptions, OneLineParser("", (DataOptions,)).parse_args(tiny_flags(work)))
-    data = with_lists(open_data(options), options, folder / "lists")
     space = replace(TINY, num_classes=10)
     net = Supernet(space)
     net.initialize()
     net.save_parameters(str(folder / "model.params"))
-    load_parameters(folder / "model.params", net)
-    params, lists = str(folder / "model.params"), folder / "lists"
-    return make_job(params, space, options, data, lists, "holdout", False, "float32", folder, shared=False)
+    return TrainedSupernet(str(folder / "model.params"), space, options, open_data(options), folder / "lists")
 
 
 def tiny_flags(work):

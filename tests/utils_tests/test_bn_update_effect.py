@@ -12,7 +12,7 @@ from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.engine.flags import DeviceOptions
 from spos.scoring.accuracy import evaluate
-from spos.scoring.job import open_supernet
+from spos.scoring.trained import TrainedSupernet
 from spos.space.space import architecture_of, search_space
 from utils import bn_update_effect
 from utils.bn_update_effect import chosen_architectures, chosen_counts, open_effect
@@ -36,7 +36,7 @@ def test_rows_are_scores_of_the_subnet_and_are_not_measured_twice(supernet, caps
     assert run_program(bn_update_effect.main, flags) == 0
     rows = rows_of(supernet)
     assert [row["num_bn_images"] for row in rows] == [0, 32, 0, 32]
-    effect = open_effect(open_supernet(supernet), DeviceOptions())
+    effect = open_effect(TrainedSupernet.of_run(supernet), DeviceOptions())
     own = effect.evaluator
     for row in rows[:2]:
         subnet = effect.net.extract(architecture_of(row))

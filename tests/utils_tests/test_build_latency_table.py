@@ -3,14 +3,11 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from conftest import TINY, VARIANTS, fails
+from conftest import TINY, fails
 
 from spos.core.flags import run_program
 from spos.engine.compat import mx
-from spos.latency import graphs
-from spos.latency.graphs import GraphMaker, fill, repeated_block
 from spos.latency.measurements import place_of
 from spos.latency.table import LatencyTable
 from spos.runs.files import write_json
@@ -144,50 +141,3 @@ def test_a_space_of_too_few_networks_is_refused(supernet, capsys, monkeypatch, t
 def test_processor_time_is_for_one_thread(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     fails(build_latency_table.main, ["--clock", "cpu", "--save-dir", tmp_path], capsys, "set OMP_NUM_THREADS=1")
-
-
-@pytest.mark.parametrize("block_choice", range(4))
-def test_copies_run_one_behind_the_other_where_the_map_keeps_its_shape(block_choice):
-    net = repeated_block(SPACE, 1, block_choice, 8, copies=2)
-    fill(net, mx.cpu())
-    block = SPACE.choice_blocks[1]
-    x = mx.nd.random.normal(shape=(2, block.in_channels, block.in_size, block.in_size))
-    first, second = net.copies
-    assert not np.array_equal(
-        first.main_branch[0].weight.data().asnumpy(), second.main_branch[0].weight.data().asnumpy()
-    )
-    assert np.array_equal(net(x).asnumpy(), second(first(x)).asnumpy())
-
-
-def test_copies_of_a_block_that_projects_run_beside_each_other():
-    net = repeated_block(SPACE, 2, 3, 8, copies=3)
-    fill(net, mx.cpu())
-    net.hybridize()
-    block = SPACE.choice_blocks[2]
-    x = mx.nd.random.normal(shape=(2, block.in_channels, block.in_size, block.in_size))
-    outputs = net(x)
-    assert [out.shape for out in outputs] == [(2, block.out_channels, block.in_size // 2, block.in_size // 2)] * 3
-    assert np.array_equal(outputs[2].asnumpy(), net.copies[2](x).asnumpy())
-
-
-@pytest.mark.parametrize("variant", ("plain", "se-last-conv"))
-def test_activations_neither_vanish_nor_explode(variant, monkeypatch, rng):
-    """Denormal numbers would make a network slower than it is in use."""
-    space = replace(VARIANTS[variant], input_size=32)
-    calls = []
-    compile_net = GraphMaker._compile
-    monkeypatch.setattr(
-        graphs.GraphMaker, "_compile", lambda self, net, x: calls.append((net, x)) or compile_net(self, net, x)
-    )
-    GraphMaker(space, mx.cpu()).network(space.sample(rng))
-    ((net, x),) = calls
-    assert 1e-3 < np.abs(net(x).asnumpy()).mean() < 1e6
-
-
-@pytest.mark.parametrize("dtype", ("float32", "int8"))
-def test_everything_runs_in_every_precision(dtype, rng):
-    maker = GraphMaker(SPACE, mx.cpu(), dtype, batch_size=2)
-    runs = [maker.stem(), maker.tail(), maker.network(SPACE.sample(rng))]
-    runs += [maker.block(index, block_choice, 7, copies=2) for index in (0, 3) for block_choice in (1, 3)]
-    for run in runs:
-        run()

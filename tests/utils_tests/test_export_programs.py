@@ -2,14 +2,12 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import data_flags, fails
 
 import train_imagenet
-from spos.deploy.export import output_name
 from spos.deploy.exported import open_exported
 from spos.deploy.flags import FORMATS, TrainedOptions
 from spos.deploy.parity import random_images, relative_difference, rms_error
@@ -137,21 +135,6 @@ def test_the_best_calibration_is_chosen_on_held_out_images(here, capsys):
     assert list(tried) == ["naive", "percentile", "entropy"]
     chosen = lines[0].split()[1].rstrip(",")
     assert tried[chosen] == max(tried.values())
-
-
-@pytest.mark.parametrize(
-    "given, dtype, expected",
-    (
-        ("", "float32", "runs/net"),
-        ("", "int8", "runs/net-int8"),
-        ("out/small", "int8", "out/small"),
-        ("out/small.onnx", "float32", "out/small"),
-        ("out/small-symbol.json", "float32", "out/small"),
-        ("out/v1.5", "float32", "out/v1.5"),
-    ),
-)
-def test_names_of_files(given, dtype, expected):
-    assert output_name(Path("runs/net.params"), dtype, given) == Path(expected)
 
 
 def test_bad_input_is_one_line_and_leaves_no_file(here, tmp_path, capsys):

@@ -1,0 +1,159 @@
+"""The parts of a network's paths, as they are executed: stem, choice blocks, head with classifier.
+
+Each part is described once: by what it is known, how its layers are put together, and which arrays they take. Where the
+arrays come from is left to who runs it: copies with BatchNorm folded (`spos.execution.scored`), or the network's own
+parameters, to which gradients go (`spos.execution.trained`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Callable, Dict, Hashable, Iterator, Sequence, Tuple
+
+from oneshot_nas_blocks import ShuffleBlock, build_rows
+from spos.engine.compat import mx
+from spos.engine.parameters import STATISTICS
+from spos.space import layer_specs
+from spos.space.layer_specs import Specs
+from spos.space.names import Chain, block_position, block_prefix, parameter_shapes
+from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
+
+Shape = Tuple[int, ...]
+Fit = Callable[[Specs, int], Specs]  # a form of a chain on maps of a size (`spos.engine.forms`)
+Width = Callable[[int, int], int]  # middle width at execution of a choice block under a channel choice
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A parameter or statistic of a part.
+
+    Args:
+        name, source: what it is called in the part's layers, and in the network.
+        selected: shape of what the path selects, the leading corner of the network's.
+        executed: shape of what the layers take: fewer taps, more channels.
+    """
+
+    name: str
+    source: str
+    selected: Shape
+    executed: Shape
+
+    @cached_property
+    def statistic(self) -> str:
+        """`running_mean` or `running_var`, if it is one; empty if not."""
+        last = self.name.rpartition(".")[2]
+        return last if last in STATISTICS else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a path.
+
+    Args:
+        key: parts of one key have the same layers, with other arrays.
+        assemble: makes the layers from the chains, or from the same ones without BatchNorm.
+        chains: as they are executed; the names in the layers begin with their prefixes.
+        padded: whether they are wider than what the path selects.
+    """
+
+    key: Hashable
+    assemble: Callable[[Sequence[Specs]], mx.gluon.HybridBlock]
+    chains: Tuple[Chain, ...]
+    slots: Tuple[Slot, ...]
+    padded: bool = False
+
+    def layers(self) -> mx.gluon.HybridBlock:
+        return self.assemble([chain.specs for chain in self.chains])
+
+
+class PathParts:
+    """Gives the parts of paths; each is described once, when it is first asked for.
+
+    Args:
+        fit: the form of every chain.    width: of the middle of a choice block.
+        in_supernet: the network holds every block choice, each under its own name; else it is a subnet.
+        shuffle: form of the channel shuffles.
+    """
+
+    def __init__(
+        self, space: SearchSpace, fit: Fit, width: Width, in_supernet: bool = True, shuffle: str = "reshape"
+    ) -> None:
+        self.space = space
+        self._fit = fit
+        self._width = width
+        self._in_supernet = in_supernet
+        self._shuffle = shuffle
+        self._stem = self._make_stem()
+        self._tail = self._make_tail()
+        self._blocks: Dict[Tuple[int, int, int], Part] = {}
+
+    def of(self, architecture: Architecture) -> Iterator[Part]:
+        """Stem, choice blocks and tail of a path, in order."""
+        yield self._stem
+        for index, (block_choice, channel_choice) in enumerate(
+            zip(architecture.block_choices, architecture.channel_choices)
+        ):
+            place = index, block_choice, channel_choice
+            if place not in self._blocks:
+                self._blocks[place] = self._make_block(*place)
+            yield self._blocks[place]
+        yield self._tail
+
+    def _make_stem(self) -> Part:
+        stem = Chain("features.", 0, layer_specs.stem(self.space))
+        chain = Chain("", 0, self._fit(stem.specs, self.space.input_size))
+        return Part("stem", build_rows, (chain,), _slots([stem], [chain]))
+
+    def _make_tail(self) -> Part:
+        space = self.space
+        sources = (
+            Chain("features.", block_position(space, space.num_choice_blocks), layer_specs.head(space)),
+            Chain("output.", 0, layer_specs.classifier(space)),
+        )
+        head, classifier = (self._fit(chain.specs, size) for chain, size in zip(sources, (space.out_size, 1)))
+        chains = Chain("0.", 0, head), Chain("1.", 0, classifier)
+        return Part("tail", build_rows, chains, _slots(sources, chains))
+
+    def _make_block(self, index: int, block_choice: int, channel_choice: int) -> Part:
+        space = self.space
+        block, kind = space.choice_blocks[index], space.blocks[block_choice]
+        width = self._width(index, channel_choice)
+        selected = layer_specs.choice_block(space, index, block_choice, channel_choice)
+        executed = layer_specs.main_branch(block, kind, width), layer_specs.projection_branch(block, kind)
+        prefix = f"features.{block_position(space, index)}."
+        if self._in_supernet:
+            prefix = block_prefix(space, index, block_choice)
+        branches = "main_branch.", "proj_branch."
+        sources = [Chain(prefix + name, 0, specs) for name, specs in zip(branches, selected)]
+        chains = [Chain(name, 0, self._fit(specs, block.in_size)) for name, specs in zip(branches, executed)]
+        return Part(
+            (replace(block, index=0), block_choice, width),
+            partial(_shuffle_block, block, self._shuffle),
+            tuple(chains),
+            _slots(sources, chains),
+            padded=width != space.mid_channels(index, channel_choice),
+        )
+
+
+def _shuffle_block(block: ChoiceBlockGeometry, shuffle: str, chains: Sequence[Specs]) -> ShuffleBlock:
+    main, projection = chains
+    return ShuffleBlock(block, main, projection, shuffle)
+
+
+def _slots(sources: Sequence[Chain], chains: Sequence[Chain]) -> Tuple[Slot, ...]:
+    """Of the chains of a part, and of the same chains in the network."""
+    slots = []
+    for source, chain in zip(sources, chains):
+        theirs, own = parameter_shapes(source.specs, source.first), parameter_shapes(chain.specs, chain.first)
+        for (outer, selected), (inner, executed) in zip(theirs.items(), own.items()):
+            slots.append(Slot(chain.prefix + inner, source.prefix + outer, selected, executed))
+    return tuple(slots)
+
+
+def cut_idle_taps(value: mx.nd.NDArray, kernel_size: int) -> mx.nd.NDArray:
+    """The middle of kernels (N, C, K, K): the taps that meet pixels, where maps are smaller than kernels."""
+    idle = (value.shape[2] - kernel_size) // 2
+    for axis in (2, 3) if idle else ():
+        value = mx.nd.slice_axis(value, axis=axis, begin=idle, end=idle + kernel_size)
+    return value
