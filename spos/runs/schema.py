@@ -65,8 +65,10 @@ def parse_json(content: Union[str, bytes], source: object, schema: Any = Any) ->
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         _check_depth(text)
         value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{source} is not a JSON file: {shortened(error)}") from None
+    except ValueError as error:  # of the functions below
+        raise InputError(f"{source}: {shortened(error)}") from None
     return check_shape(value, source, schema)
 
 

@@ -6,29 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from msgspec import Meta, Struct
-from typing_extensions import Annotated
-
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json
-from spos.runs.schema import Text, check_shape
+from spos.runs.schema import shortened
 from spos.space.cost import count_architecture
 from spos.space.space import Architecture, SearchSpace
 
 SCHEMA = 1
 ARCHITECTURES = Path(__file__).resolve().parents[2] / "architectures"  # published ones, by name
-
-
-class ArchitectureShape(Struct):
-    """What an architecture file says at least."""
-
-    schema: int
-    space: Dict[str, Any]
-    fingerprint: Text
-    block_choices: Annotated[List[int], Meta(max_length=1000)]
-    channel_choices: Annotated[List[int], Meta(max_length=1000)]
-    flops: int
-    params: int
 
 
 @dataclass(frozen=True)
@@ -82,21 +67,23 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
         source: where it stands, for errors.
     Raises: InputError if its parts contradict each other.
     """
-    own = ArchitectureShape.__struct_fields__
+    own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
     if missing:
         raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")
-    check_shape(record, source, ArchitectureShape)
     if record["schema"] != SCHEMA:
-        raise InputError(f"{source} has schema {record['schema']}, this version reads {SCHEMA}")
+        raise InputError(f"{source} has schema {shortened(record['schema'])}, this version reads {SCHEMA}")
     space = SearchSpace.from_json(record["space"], source=source)
     if space.fingerprint != record["fingerprint"]:
-        raise InputError(f"{source}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
+        raise InputError(f"{source}: fingerprint {shortened(record['fingerprint'])} does not fit its space ({space.fingerprint})")
+    for key in ("block_choices", "channel_choices"):
+        if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
+            raise InputError(f"{source}: {key} must be a list of integers")
     architecture = Architecture(tuple(record["block_choices"]), tuple(record["channel_choices"]))
     cost = count_architecture(space, space.validate(architecture, source=source))
     if (record["flops"], record["params"]) != tuple(cost):
         raise InputError(
-            f"{source} states {record['flops']} FLOPs and {record['params']} params, its choices give "
-            f"{cost.macs} and {cost.params}"
+            f"{source} states {shortened(record['flops'])} FLOPs and {shortened(record['params'])} params, its choices "
+            f"give {cost.macs} and {cost.params}"
         )
     return ArchitectureRecord(space, architecture, {key: value for key, value in record.items() if key not in own})
