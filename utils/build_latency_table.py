@@ -42,6 +42,7 @@ from spos.latency.measurements import (
     PROGRAM,
     TABLE_FILE,
     Key,
+    MeasurementRow,
     Measurements,
     Plan,
     as_row,
@@ -102,7 +103,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     }
     plan = Plan(space, options.copies, options.passes, networks)
     save_dir = open_run(run.save_dir or DEFAULT_SAVE_DIR, config, run.resume)
-    measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE), run.seed)
+    measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE, MeasurementRow), run.seed)
     result = measurements.table(
         device=config["device"],
         dtype=options.dtype,

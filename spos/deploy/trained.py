@@ -15,7 +15,7 @@ from spos.data.registry import imagenet_preprocessing, open_data, with_lists
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.subnet import DeployedSubnet, read_subnet
 from spos.runs.files import read_json
-from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, run_folder
+from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, options_as, run_folder
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, trained_architecture
 
@@ -37,13 +37,11 @@ class TrainedSubnet:
 
     def data_options(self, given: DataOptions) -> DataOptions:
         """Where the images are: flags that are given now, then those of the run."""
-        of_run = self.config.get("options", {})
+        of_run = vars(options_as(DataOptions, self.config.get("options", {}), f"the run of {self.path}"))
         now, default = vars(given), vars(DataOptions())
         return DataOptions(
             **{
-                item.name: of_run.get(item.name, now[item.name])
-                if now[item.name] == default[item.name]
-                else now[item.name]
+                item.name: of_run[item.name] if now[item.name] == default[item.name] else now[item.name]
                 for item in fields(DataOptions)
             }
         )

@@ -75,7 +75,9 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
         raise InputError(f"{source} has schema {shortened(record['schema'])}, this version reads {SCHEMA}")
     space = SearchSpace.from_json(record["space"], source=source)
     if space.fingerprint != record["fingerprint"]:
-        raise InputError(f"{source}: fingerprint {shortened(record['fingerprint'])} does not fit its space ({space.fingerprint})")
+        raise InputError(
+            f"{source}: fingerprint {shortened(record['fingerprint'])} does not fit its space ({space.fingerprint})"
+        )
     for key in ("block_choices", "channel_choices"):
         if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
             raise InputError(f"{source}: {key} must be a list of integers")

@@ -318,7 +318,7 @@ class SearchSpace:
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: str = "") -> SearchSpace:
+    def from_json(cls, values: Any, source: str = "") -> SearchSpace:
         """Raises InputError if a field is missing, unknown or malformed."""
         where = f" ({source})" if source else ""
         names = {f.name for f in fields(cls)}
@@ -376,7 +376,7 @@ class SpaceShape(Struct, forbid_unknown_fields=True):
 
     layout: Annotated[str, Meta(min_length=1, max_length=100)]
     stages: Annotated[List[StageShape], Meta(min_length=1, max_length=16)]
-    warm_up_durations: Annotated[List[Annotated[int, Meta(ge=0, le=10**6)]], Meta(max_length=100)]
+    warm_up_durations: Annotated[List[Annotated[int, Meta(ge=0, le=10**4)]], Meta(max_length=32)]
     stem_channels: Annotated[int, Meta(ge=1, le=16384)]
     blocks: Annotated[List[BlockKindShape], Meta(min_length=1, max_length=16)]
     channel_scales: Annotated[List[Annotated[float, Meta(gt=0, le=16)]], Meta(min_length=1, max_length=32)]
