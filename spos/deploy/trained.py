@@ -14,7 +14,7 @@ from spos.data.preprocessing import Preprocessing
 from spos.data.registry import imagenet_preprocessing, open_data, with_lists
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.subnet import DeployedSubnet, read_subnet
-from spos.runs.files import read_json
+from spos.runs.files import read_json, read_text
 from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, options_as, run_folder
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, trained_architecture
@@ -85,8 +85,8 @@ class TrainedSubnet:
 
     def _read_names(self, path: str) -> Tuple[str, ...]:
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_text(path).splitlines()
+        except (OSError, InputError) as error:
             raise InputError(f"--class-names {path} cannot be read: {error}") from None
         names = tuple(line.strip() for line in lines if line.strip())
         if len(names) != self.subnet.space.num_classes:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from spos.core.errors import InputError, engine_reason
+from spos.engine.array_file import check_array_file
 from spos.engine.compat import mx
-from spos.runs.files import PathLike, read_json, replacing
+from spos.engine.graph_file import read_graph
+from spos.runs.files import PathLike, replacing
 
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
 CLASSIFIER = "output.0.weight"  # of a network of ours
@@ -39,6 +41,7 @@ def load_arrays(path: PathLike) -> Dict[str, Any]:
     with open(path, "rb") as file:
         if file.read(1) == PICKLE:
             raise InputError(f"{path} is a pickle (Gluon's Trainer.save_states writes them), which could run any code")
+    check_array_file(path)
     try:
         arrays = mx.nd.load(str(path))
     except mx.base.MXNetError as error:
@@ -123,9 +126,11 @@ def load_symbol(path: PathLike) -> mx.sym.Symbol:
 
     Raises: InputError if it is missing or damaged, or names an operator that this MXNet does not have.
     """
-    graph = read_json(path)
-    if not isinstance(graph, dict) or not isinstance(graph.get("nodes"), list):
-        raise InputError(f"{path} is no exported network: it has no list of nodes")
+    return as_symbol(read_graph(path), path)
+
+
+def as_symbol(graph: Mapping[str, Any], path: PathLike) -> mx.sym.Symbol:
+    """The symbol of a graph that has been checked. Raises: InputError as `load_symbol`."""
     try:
         return mx.sym.load_json(json.dumps(graph))
     except mx.base.MXNetError as error:

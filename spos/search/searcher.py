@@ -98,7 +98,7 @@ class Searcher:
 
     def run(self, search: Search) -> List[Row]:
         """Drive a strategy to its end. Returns all rows of the history."""
-        self._check_history()
+        self.check_history()
         self._known = {architecture_of(row): row for row in self.history.rows}
         self._early = {architecture_of(row): _scores_in(row) for row in self.arrived.rows}
         self._complete: List[Row] = []  # what was visited so far and scored on all images
@@ -109,7 +109,7 @@ class Searcher:
         self.history.check_place()
         return self.history.rows
 
-    def _check_history(self) -> None:
+    def check_history(self) -> None:
         """Raise InputError if a row that is there has other numbers than this search would have written."""
         for row in self.history.rows:
             own = self.domain.cost_fields(self.domain.space.validate(architecture_of(row), str(self.history.path)))

@@ -67,7 +67,7 @@ def test_metadata_do_not_disturb_the_graph(tmp_path, rng):
     """No name means something to MXNet: `__dtype__` would be the type of the input."""
     net = tiny_network(rng)
     symbol = load_symbol(write_block(tmp_path / "tiny", net)[0])
-    assert set(symbol.attr_dict()["data"]) == {f"__{name}__" for name in (*METADATA, "params_sha256")}
+    assert set(symbol.attr_dict()["data"]) == {f"__{name}__" for name in (*METADATA, "params_sha256", "graph_sha256")}
     assert symbol.infer_type(data="float32")[1] == [np.float32]
     assert symbol.simple_bind(mx.cpu(), data=(1, 3, 16, 16)).outputs[0].shape == (1, TINY.num_classes)
     costs = [[node.cost for node in count_nodes(graph, (1, 3, 16, 16))] for graph in (symbol, net(mx.sym.var("data")))]
