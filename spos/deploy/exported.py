@@ -166,7 +166,10 @@ def _open_mxnet(path: Path) -> Tuple[ModelInfo, str, Logits]:
     missing = sorted(set(symbol.list_inputs()) - {INPUT} - set(arrays))
     if missing:
         raise InputError(f"{params_file} lacks {missing[0]}, which {path.name} reads: export both anew")
-    return info, "mxnet", compiled(symbol, arrays)
+    try:
+        return info, "mxnet", compiled(symbol, arrays)
+    except mx.base.MXNetError as error:
+        raise InputError(f"{path} does not run: {engine_reason(error)}") from None
 
 
 def _open_onnx(path: Path, threads: Optional[int]) -> Tuple[ModelInfo, str, Logits]:

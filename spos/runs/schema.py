@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, List, Union
 
 import msgspec
@@ -20,6 +21,8 @@ MOST_BYTES = 1 << 24  # of a text
 MOST_LEVELS = 32  # of lists and objects in each other
 MOST_DIGITS = 100  # of an integer; a schema says less where it matters
 SHOWN = 300  # characters of what is wrong, in a message
+
+_HALF = re.compile("\\\\ud[89ab]|\\\\udc[0-7]|[\\ud800-\\udc7f]")  # not U+DC80 to U+DCFF: bytes of file names
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
@@ -65,9 +68,11 @@ def parse_json(content: Union[str, bytes], source: object, schema: Any = Any) ->
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         _check_depth(text)
         value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        if "\\ud" in text.lower() and _HALF.search(str(value)):
+            raise ValueError("a text has half a character, which nothing can print")
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{source} is not a JSON file: {shortened(error)}") from None
-    except ValueError as error:  # of the functions below
+    except ValueError as error:  # of this and the functions below
         raise InputError(f"{source}: {shortened(error)}") from None
     return check_shape(value, source, schema)
 
@@ -75,10 +80,22 @@ def parse_json(content: Union[str, bytes], source: object, schema: Any = Any) ->
 def check_shape(value: Any, source: object, schema: Any) -> Any:
     """Return plain JSON that has the shape of a schema. Raises: InputError that says where it has not."""
     try:
-        msgspec.convert(value, schema)
+        try:
+            msgspec.convert(value, schema)
+        except UnicodeEncodeError:  # names of files may have bytes that are no text
+            msgspec.convert(_printable(value), schema)
     except (msgspec.ValidationError, RecursionError) as error:
         raise InputError(f"{source}: {shortened(error)}") from None
     return value
+
+
+def _printable(value: Any) -> Any:
+    """Plain JSON with a question mark for every byte that is no text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
 def shortened(error: object) -> str:

@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from msgspec import Struct
 
 from spos.core.errors import InputError
-from spos.runs.schema import MOST_LEVELS, SHOWN, Scored, check_shape, parse_json
+from spos.runs.schema import MOST_LEVELS, SHOWN, Scored, Text, check_shape, parse_json
 
 ROW = {"block_choices": [0, 1], "channel_choices": [3, 4], "top1": 0.5}
 
@@ -79,3 +80,18 @@ def test_another_shape_is_named_with_its_place(change, place):
 
 def test_keys_that_a_schema_does_not_name_are_kept():
     assert check_shape({**ROW, "more": [1]}, "row", Scored)["more"] == [1]
+
+
+@pytest.mark.parametrize("escape", ("\\ud800", "\\udbff", "\\uDC00", "\\udc7f", "x\\ud812y"))
+def test_half_a_character_is_refused(escape):
+    for text in (f'["{escape}"]', f'{{"{escape}": 1}}'):
+        with pytest.raises(InputError, match="half a character"):
+            parse_json(text, "some.json")
+
+
+@pytest.mark.parametrize("escape, text", (("\\ud83d\\ude00", "\U0001f600"), ("\\udcff", "\udcff")))
+def test_whole_characters_and_bytes_of_file_names_are_read(escape, text):
+    class Named(Struct):
+        name: Text
+
+    assert parse_json(f'{{"name": "{escape}"}}', "some.json", Named) == {"name": text}
