@@ -175,5 +175,10 @@ def other_images(report: Dict[str, Any]) -> str:
     return "" if usual else f" ({size} px, {classes} classes)"
 
 
+def run() -> int:
+    """The installed command."""
+    return run_program(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run_program(main))
+    sys.exit(run())

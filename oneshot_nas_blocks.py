@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
-from spos.engine.batch_norm import BatchNorm
+from spos.engine.batch_norm import EPSILON, MOMENTUM, BatchNorm
 from spos.engine.compat import mx
 from spos.engine.depthwise import DepthwiseConv2D
 from spos.engine.forms import CHANNELS_OF_LAYOUTS
@@ -17,7 +17,7 @@ from spos.engine.slicing import leading_corner
 from spos.space import layer_specs
 from spos.space.layer_specs import Conv, Dropout, Form, GlobalPool, LayerSpec, Specs
 from spos.space.names import layer_positions
-from spos.space.space import ChoiceBlockGeometry
+from spos.space.space import BLOCK_KINDS, BlockKind, ChoiceBlockGeometry
 
 nn = mx.gluon.nn
 PLAIN = Form()
@@ -345,3 +345,111 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         """Forward at the middle width that `main` describes, on NDArrays only."""
         kept, x = self.split(mx.nd, x)
         return self.join(mx.nd, kept, self.main_branch.run_sliced(x, main))
+
+
+# --- By the names and arguments of the original project (docs/from-the-original.md) ---
+
+BLOCK_MODES = {"ShuffleNetV2": "shuffle", "ShuffleXception": "xception"}  # families of branches
+
+
+class SE(SqueezeExcite):
+    """Squeeze-and-excite of `num_in` channels."""
+
+    def __init__(self, num_in: int) -> None:
+        super().__init__(layer_specs.SqueezeExcite(num_in))
+
+
+class NasBatchNorm(BatchNorm):
+    """BatchNorm that can follow its batches in inference: the update of statistics that the original project has.
+
+    With `inference_update_stat` every batch is normalised by its own moments, and running statistics become `momentum`
+    of the old value plus the rest of the batch's. A search here averages over all batches instead
+    (`spos.engine.batch_norm.recalibrate_batch_norm`).
+    """
+
+    def __init__(
+        self,
+        momentum: float = MOMENTUM,
+        epsilon: float = EPSILON,
+        in_channels: int = 0,
+        inference_update_stat: bool = False,
+    ) -> None:
+        super().__init__(in_channels)
+        self._kwargs.update(momentum=momentum, eps=epsilon)
+        self.inference_update_stat = inference_update_stat
+
+    def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
+        if not self.inference_update_stat:
+            return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
+        mean = F.mean(x, axis=1, exclude=True)  # (C,)
+        centred = F.broadcast_sub(x, F.reshape(mean, shape=(1, -1, 1, 1)))
+        var = F.mean(F.square(centred), axis=1, exclude=True)
+        old = self._kwargs["momentum"]
+        self.running_mean.set_data(old * running_mean + (1 - old) * mean)
+        self.running_var.set_data(old * running_var + (1 - old) * var)
+        return F.BatchNorm(x, gamma, beta, mean, var, name="fwd", **{**self._kwargs, "use_global_stats": True})
+
+
+class ShuffleNetBlock(ShuffleBlock):
+    """One choice of one choice block, by its channels. `block(x)`, or `block(x, mask)` with a (1, mid, 1, 1) mask.
+
+    Args:
+        stride: 2 projects, 1 shuffles.    block_mode: a key of BLOCK_MODES.
+    """
+
+    def __init__(
+        self,
+        input_channel: int,
+        output_channel: int,
+        mid_channel: int,
+        ksize: int,
+        stride: int,
+        block_mode: str = "ShuffleNetV2",
+        act_name: str = "relu",
+        use_se: bool = False,
+    ) -> None:
+        block = ChoiceBlockGeometry(0, 0, input_channel, output_channel, stride, stride == 2, use_se, act_name, 0)
+        kind = BlockKind("", "", BLOCK_MODES[block_mode], ksize)
+        branches = layer_specs.main_branch(block, kind, mid_channel), layer_specs.projection_branch(block, kind)
+        super().__init__(block, *branches)
+
+
+class ShuffleNasBlock(mx.gluon.Block):
+    """All choices of a choice block at full width; `block(x, block_choice, channel_mask)` runs one, masked."""
+
+    def __init__(
+        self,
+        input_channel: int,
+        output_channel: int,
+        stride: int,
+        max_channel_scale: float = 2.0,
+        use_all_blocks: bool = False,
+        act_name: str = "relu",
+        use_se: bool = False,
+    ) -> None:
+        super().__init__()
+        self.use_all_blocks = use_all_blocks
+        self.width = int(output_channel // 2 * max_channel_scale)
+        modes = {family: mode for mode, family in BLOCK_MODES.items()}
+        with self.name_scope():
+            for kind in BLOCK_KINDS:
+                sizes = (input_channel, output_channel, self.width, kind.kernel_size, stride)
+                setattr(self, kind.attribute, ShuffleNetBlock(*sizes, modes[kind.family], act_name, use_se))
+
+    def forward(self, x, block_choice, block_channel_mask):
+        """One choice, or the mean of all with `use_all_blocks`.
+
+        Args:
+            block_choice: number of the choice, or an array of it.    block_channel_mask: (1, width or more).
+        """
+        mask = block_channel_mask.slice_axis(axis=1, begin=0, end=self.width).reshape((1, self.width, 1, 1))
+        mask = mask.as_in_context(x.context).astype(x.dtype)
+        choices = [getattr(self, kind.attribute) for kind in BLOCK_KINDS]
+        if self.use_all_blocks:
+            return mx.nd.add_n(*(choice(x, mask) for choice in choices)) / len(choices)
+        chosen = block_choice.asscalar() if isinstance(block_choice, mx.nd.NDArray) else block_choice
+        return choices[int(chosen)](x, mask)
+
+
+if __name__ == "__main__":
+    print("oneshot_nas_blocks.py is a module: `python calculate_flops.py --architecture oneshot --layers` lists layers")

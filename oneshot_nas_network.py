@@ -6,18 +6,22 @@ architecture as a plain `HybridBlock`, one `hybridize()` and `export()` away fro
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from functools import lru_cache
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from oneshot_nas_blocks import ShuffleBlock, build_layers
 from spos.core.errors import InputError
 from spos.engine.compat import mx
-from spos.engine.flags import EXECUTIONS
+from spos.engine.forms import EXECUTIONS
 from spos.engine.slicing import leading_corner
 from spos.space import layer_specs
 from spos.space.layer_specs import with_bn
 from spos.space.names import block_position, block_prefix, parameter_shapes
-from spos.space.space import Architecture, SearchSpace, search_space
+from spos.space.space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, search_space
 
 nn = mx.gluon.nn
 Shape = Tuple[int, ...]
@@ -54,6 +58,9 @@ class Subnet(mx.gluon.HybridBlock):
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
+
+    def _initialize(self, force_reinit: bool = True, ctx: Any = None, dtype: str = "float32") -> None:
+        _initialize(self, force_reinit, ctx, dtype)
 
 
 class ChoiceBlock(mx.gluon.Block):
@@ -139,8 +146,15 @@ class Supernet(mx.gluon.Block):
             if own.endswith(("gamma", "beta")):
                 self._parameters_by_name[own].grad_req = "null"
 
-    def forward(self, x, architecture: Architecture):
-        """Logits (N, num_classes) of one path."""
+    def forward(self, x, architecture, channel_mask=None):
+        """Logits (N, num_classes) of one path.
+
+        Args:
+            architecture: an `Architecture`; with a `channel_mask` its block choices, as `random_block_choices` gives
+                them. Both arrays are read, which waits for the device.
+        """
+        if channel_mask is not None:
+            architecture = self.read_choices(architecture, channel_mask)
         for position, layer in enumerate(self.features):
             index = position - self._first_choice_block
             if 0 <= index < self.space.num_choice_blocks:
@@ -149,6 +163,89 @@ class Supernet(mx.gluon.Block):
             else:
                 x = layer(x)
         return self.output(x)
+
+    def _initialize(self, force_reinit: bool = True, ctx: Any = None, dtype: str = "float32") -> None:
+        _initialize(self, force_reinit, ctx, dtype)
+
+    def random_block_choices(
+        self,
+        select_predefined_block: bool = False,
+        dtype: str = "float32",
+        return_choice_list: bool = False,
+        rng: Optional[np.random.Generator] = None,
+    ):
+        """Block choices as an array, drawn uniformly or those of OneShot; and as a list with `return_choice_list`.
+
+        Args:
+            rng: of the draw; by default one that `random.seed` decides on.
+        """
+        if select_predefined_block:
+            from spos.space.architecture_file import load_architecture  # files, which nothing else here needs
+
+            choices = load_architecture("oneshot").architecture.block_choices
+        else:
+            choices = self.space.sample(rng or _generator()).block_choices
+        array = mx.nd.array(choices, dtype=dtype)
+        return (array, list(choices)) if return_choice_list else array
+
+    def random_channel_mask(
+        self,
+        select_all_channels: bool = False,
+        dtype: str = "float32",
+        epoch_after_cs: Optional[int] = None,
+        ignore_first_two_cs: bool = False,
+        rng: Optional[np.random.Generator] = None,
+    ) -> Tuple[Any, List[int]]:
+        """(a row of ones and zeros for each choice block, the channel choices), drawn uniformly.
+
+        Args:
+            select_all_channels: every width is the maximum.
+            epoch_after_cs: epochs since the warm-up of channel selection has begun; None when it is over.
+            ignore_first_two_cs: leave out the two narrowest.    rng: as for `random_block_choices`.
+        """
+        from spos.sampling.warm_up import warm_up_lowest_choice  # of training, which nothing else here needs
+
+        space = self.space
+        if ignore_first_two_cs:
+            space = replace(space, min_channel_choice=STABLE_CHANNEL_CHOICE)
+        lowest = space.min_channel_choice if epoch_after_cs is None else warm_up_lowest_choice(space, epoch_after_cs)
+        if select_all_channels:
+            lowest = space.max_channel_choice
+        choices = space.sample(rng or _generator(), lowest).channel_choices
+        widths = [space.mid_channels(index, choice) for index, choice in enumerate(choices)]
+        return mx.nd.array(np.arange(max(map(max, self._widths))) < np.array(widths)[:, None], dtype=dtype), list(
+            choices
+        )
+
+    def read_choices(self, block_choices: Any, channel_mask: Any) -> Architecture:
+        """The architecture that arrays of block choices and of a channel mask mean.
+
+        Raises: InputError if a row does not begin with as many ones as some channel choice has channels, and end with
+            zeros.
+        """
+        mask = np.asarray(channel_mask.asnumpy() if hasattr(channel_mask, "asnumpy") else channel_mask)
+        blocks = block_choices.asnumpy() if hasattr(block_choices, "asnumpy") else block_choices
+        if mask.ndim != 2 or len(mask) != self.space.num_choice_blocks:
+            raise InputError(f"a channel mask has {self.space.num_choice_blocks} rows, not the shape {mask.shape}")
+        channels = []
+        for index, (row, widths) in enumerate(zip(mask, self._widths)):
+            width = int(np.count_nonzero(row[: widths[-1]]))
+            if width not in widths or not np.array_equal(row[: widths[-1]], np.arange(len(row))[: widths[-1]] < width):
+                raise InputError(
+                    f"the channel mask of choice block {index} must begin with as many ones as a channel choice has "
+                    f"channels ({', '.join(map(str, widths))}) and go on with zeros"
+                )
+            channels.append(widths.index(width))
+        return self.space.validate(Architecture(tuple(map(int, blocks)), tuple(channels)), "arrays")
+
+    @property
+    def _widths(self) -> List[List[int]]:
+        """Widths of every channel choice of every choice block."""
+        space = self.space
+        return [
+            [space.mid_channels(index, choice) for choice in range(space.num_channel_choices)]
+            for index in range(space.num_choice_blocks)
+        ]
 
     def corner(self, name: str, shape: Shape, ctx: mx.Context):
         """The leading corner of a parameter or statistic, float32. Read only: it may be the parameter itself."""
@@ -229,6 +326,64 @@ def _add(chain: Union[mx.gluon.nn.Sequential, mx.gluon.nn.HybridSequential], spe
         chain.add(*build_layers(spec))
 
 
+def _initialize(net: mx.gluon.Block, force_reinit: bool, ctx: Any, dtype: str) -> None:
+    """Initial values, which every layer has its own of; then a precision."""
+    net.initialize(mx.init.Uniform(), ctx=ctx, force_reinit=force_reinit)
+    if dtype != "float32":
+        net.cast(dtype)
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(random.getrandbits(64))
+
+
+class ShuffleNasOneShot(Supernet):
+    """A supernet by the original project's name and arguments (docs/from-the-original.md)."""
+
+    def __init__(
+        self,
+        input_size: int = 224,
+        n_class: int = 1000,
+        use_all_blocks: bool = False,
+        use_se: bool = False,
+        last_conv_after_pooling: bool = False,
+        channels_layout: str = "OneShot",
+    ) -> None:
+        space = _space(input_size, n_class, use_se, last_conv_after_pooling, channels_layout)
+        super().__init__(space, use_all_blocks=use_all_blocks)
+
+
+class ShuffleNasOneShotFix(Subnet):
+    """A subnet by the original project's name and arguments; `channel_scales` are 0.2, 0.4 .. 2.0."""
+
+    def __init__(
+        self,
+        input_size: int = 224,
+        n_class: int = 1000,
+        architecture: Sequence[int] = (),
+        channel_scales: Sequence[float] = (),
+        use_se: bool = False,
+        last_conv_after_pooling: bool = False,
+        channels_layout: str = "OneShot",
+    ) -> None:
+        space = _space(input_size, n_class, use_se, last_conv_after_pooling, channels_layout)
+        unknown = sorted(set(channel_scales) - set(space.channel_scales))
+        if unknown:
+            raise InputError(f"channel scale {unknown[0]} is none of {', '.join(map(str, space.channel_scales))}")
+        channels = tuple(space.channel_scales.index(scale) for scale in channel_scales)
+        super().__init__(space, Architecture(tuple(architecture), channels))
+
+
+def _space(input_size: int, n_class: int, use_se: bool, last_conv_after_pooling: bool, layout: str) -> SearchSpace:
+    return search_space(
+        layout,
+        input_size=input_size,
+        num_classes=n_class,
+        use_se=use_se,
+        last_conv_after_pooling=last_conv_after_pooling,
+    )
+
+
 def get_shufflenas_oneshot(
     architecture: Optional[Sequence[int]] = None,
     scale_ids: Optional[Sequence[int]] = None,
@@ -254,3 +409,10 @@ def get_shufflenas_oneshot(
     if use_all_blocks:
         raise InputError("use_all_blocks is for a supernet; a subnet has one block choice per choice block")
     return Subnet(space, Architecture(tuple(architecture), tuple(scale_ids)), shuffle=shuffle)
+
+
+if __name__ == "__main__":
+    print(
+        "oneshot_nas_network.py is a module: `sh scripts/train_supernet.sh` trains its supernet, "
+        "`python calculate_flops.py --supernet` counts it"
+    )

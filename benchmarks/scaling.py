@@ -33,7 +33,7 @@ from benchmarks.training import make_trainer, on_paths
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.core.tables import Column, Table, as_text
 from spos.data.digits import prepare_digits
 from spos.data.pixels import Pixels

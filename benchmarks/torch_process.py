@@ -18,7 +18,7 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import flag
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.engine.compat import num_threads
 from spos.space.space import Architecture, SearchSpace
 

@@ -2,7 +2,8 @@
 # Searches a trained supernet. Any flag of search_supernet.py can be given and overrides what stands here.
 #
 #   sh scripts/search_supernet.sh                     ImageNet: genetic search, 20 generations of 50, 20,000 images for
-#                                                     each BatchNorm update, not larger than OneShot (328M, 3.4M)
+#                                                     each BatchNorm update, not more FLOPs than OneShot (328M) and
+#                                                     FLOPs / 328M + params / 3.4M of at most 2
 #   sh scripts/search_supernet.sh --dataset digits    the digits: minutes on a laptop's CPU
 #
 # Results: runs/search (--save-dir): best.json, history.jsonl. The same command continues a stopped search.

@@ -111,6 +111,13 @@ install() {
     echo "$sum" >"env/.installed-$group"
 }
 
+# `import mxnet` alone fails on every NumPy that Python 3.8 to 3.12 gets: this is done before it, in every Python of env/.
+prepare_mxnet() {
+    packages=$(env/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp spos/engine/before_mxnet.py "$packages/spos_before_mxnet.py"
+    echo 'import spos_before_mxnet' >"$packages/spos_before_mxnet.pth"
+}
+
 # Import everything and print the versions; one line instead of a traceback if that fails.
 verify() {
     env/bin/python -c '
@@ -128,11 +135,12 @@ requirements=requirements-$flavour.txt
 [ "$flavour" != cpu ] || requirements=requirements.txt
 
 env_fits || make_env
-install "$flavour" "$requirements" requirements-common.txt
+install "$flavour" "$requirements" requirements-common.txt requirements-cpu.txt
 for group in $groups; do
     install "$group" "requirements-$group.txt"
 done
 
+prepare_mxnet
 if [ ! -e env/.verified ]; then
     # OpenCV draws windows through libGL, which servers and containers often lack; the build without windows needs none.
     if ! env/bin/python -c 'import cv2' 2>/dev/null; then

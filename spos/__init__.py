@@ -1,1 +1,100 @@
-"""Single-Path One-Shot neural architecture search on MXNet Gluon: the library below the programs."""
+"""Single-Path One-Shot neural architecture search on MXNet Gluon: what scripts use, by name (docs/api.md).
+
+A name is imported when it is first used, so `import spos` loads neither MXNet nor NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:
+    from oneshot_nas_network import Subnet, Supernet
+    from spos.core.errors import InputError
+    from spos.data.arrays import pack_arrays
+    from spos.data.flags import DataOptions
+    from spos.data.registry import open_data
+    from spos.deploy.export import export_model
+    from spos.deploy.exported import ExportedModel, open_model
+    from spos.engine.batch_norm import recalibrate_batch_norm
+    from spos.engine.compat import mx
+    from spos.latency.table import LatencyTable
+    from spos.runs.run import open_run_directory
+    from spos.sampling.limits import Limits
+    from spos.scoring.accuracy import evaluate
+    from spos.search.function import sample_architectures, search_architectures
+    from spos.search.session import search_supernet
+    from spos.space.architecture_file import load_architecture, published_architectures
+    from spos.space.cost import count_architecture
+    from spos.space.space import Architecture, SearchSpace, search_space
+    from spos.training.session import train_subnet, train_supernet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "DataOptions",
+    "ExportedModel",
+    "InputError",
+    "LatencyTable",
+    "Limits",
+    "SearchSpace",
+    "Subnet",
+    "Supernet",
+    "count_architecture",
+    "evaluate",
+    "export_model",
+    "load_architecture",
+    "mx",
+    "open_data",
+    "open_model",
+    "open_run_directory",
+    "pack_arrays",
+    "published_architectures",
+    "recalibrate_batch_norm",
+    "sample_architectures",
+    "search_architectures",
+    "search_space",
+    "search_supernet",
+    "train_subnet",
+    "train_supernet",
+]
+
+_HOMES = {
+    "Architecture": "spos.space.space",
+    "DataOptions": "spos.data.flags",
+    "ExportedModel": "spos.deploy.exported",
+    "InputError": "spos.core.errors",
+    "LatencyTable": "spos.latency.table",
+    "Limits": "spos.sampling.limits",
+    "SearchSpace": "spos.space.space",
+    "Subnet": "oneshot_nas_network",
+    "Supernet": "oneshot_nas_network",
+    "count_architecture": "spos.space.cost",
+    "evaluate": "spos.scoring.accuracy",
+    "export_model": "spos.deploy.export",
+    "load_architecture": "spos.space.architecture_file",
+    "mx": "spos.engine.compat",
+    "open_data": "spos.data.registry",
+    "open_model": "spos.deploy.exported",
+    "open_run_directory": "spos.runs.run",
+    "pack_arrays": "spos.data.arrays",
+    "published_architectures": "spos.space.architecture_file",
+    "recalibrate_batch_norm": "spos.engine.batch_norm",
+    "sample_architectures": "spos.search.function",
+    "search_architectures": "spos.search.function",
+    "search_space": "spos.space.space",
+    "search_supernet": "spos.search.session",
+    "train_subnet": "spos.training.session",
+    "train_supernet": "spos.training.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'spos' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> List[str]:
+    return [*__all__, "__version__"]

@@ -155,10 +155,10 @@ class Stage:
         return []
 
     def faults_of_pip(self, argv: Sequence[str]) -> List[str]:
-        """pip installs this repository, with or without extras, or what its lists of requirements name."""
+        """pip installs this repository, with or without extras, or what its lists of requirements name or pin."""
         lists = [path.read_text() for path in ROOT.glob("requirements*.txt")]
         known = {name for text in lists for name in re.findall(r"^[\w-]+", text, re.MULTILINE)}
-        names = [word for word in argv[1:] if not word.startswith(("-", "."))]
+        names = [word for word in argv[1:] if not word.startswith(("-", ".")) and word != "constraints.txt"]
         faults = [f"pip: nothing of this repository is '{name}'" for name in names if name not in known]
         return faults + ([] if argv[0] in ("install", "wheel") else [f"pip {argv[0]}"])
 
@@ -192,7 +192,7 @@ def read_calls(record: bytes) -> Iterator[List[str]]:
 def program_file(module: str) -> Optional[Path]:
     """The file that `python -m module` runs, if it is in this repository."""
     place = ROOT.joinpath(*module.split("."))
-    files = [path for path in (place.with_suffix(".py"), place / "__main__.py") if path.is_file()]
+    files = [path for path in (place / "__main__.py", place.with_suffix(".py")) if path.is_file()]
     return files[0] if files else None
 
 

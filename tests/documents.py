@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 # A command begins with variables of its own, and names a script or a program.
-COMMAND = r"(?:[A-Z_]+=[^\s`]+ +)*(?:sh|python3?|env/bin/python) +(?:-m +[\w.]+|[\w./-]+\.(?:sh|py)\b)"
+COMMAND = r"(?:[A-Z_]+=[^\s`]+ +)*(?:sh|python3?|env/bin/python) +(?:-m +[\w.]+|[\w./+-]+\.(?:sh|py)\b)"
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -31,8 +31,8 @@ EXCEPTIONS = {
     "python -m benchmarks.torch_worker": "needs PyTorch in an environment of its own",
     "env/bin/python -m venv": "Python's own, in .ci/run",
 }
-# Programs that are started by others and have no flags.
-NO_FLAGS = ("benchmarks.torch_worker", "utils.cluster_agent")
+# Programs without flags: others start them, or they only say what to run.
+NO_FLAGS = ("benchmarks.torch_worker", "oneshot_nas_blocks", "oneshot_nas_network", "utils.cluster_agent")
 # Flags that no program of this repository has.
 FOREIGN_FLAGS = {
     "--nthreads": "of Dask's worker",

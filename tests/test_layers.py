@@ -1,5 +1,8 @@
 """Layers: rooms import each other downwards only, nothing imports in a circle, one module imports MXNet."""
 
+import importlib
+import operator
+import re
 import subprocess
 import sys
 
@@ -20,13 +23,16 @@ from utils.plot.rooms import (
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
     "engine": "batch_norm cluster compat depthwise devices parameters slicing symbols",
-    "data": "cifar digits loader pixels prepared registry",
+    "data": "arrays cifar digits loader pixels prepared registry",
     "execution": "graphs parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
     "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
     "latency": "graphs",
     "counting": "symbol",
-    "training": "assembly checkpoint initial_values losses meter network path_trainer progress trainer validation zoo",
+    "training": (
+        "assembly checkpoint initial_values losses meter network path_trainer progress session trainer validation zoo"
+    ),
+    "search": "session",
     "study": "alone matched rank strategies supernet_oracle",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.
@@ -57,7 +63,6 @@ UNTESTED = {
     },
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",
-        "flags": "the programs' tests fill its groups",
         "names": "test_network.py compares them with the names of real networks",
     },
     "study": {
@@ -67,7 +72,6 @@ UNTESTED = {
     "utils": {
         "check_resume": "test_training_programs.py runs it on a real training",
         "check_search": "test_search_program.py runs it on a real search",
-        "convert_params": "test_network.py loads what it converts",
         "export_model": "test_export_programs.py runs it",
         "im2rec": "MXNet's own program; test_pack_images.py runs it",
         "merge_bn": "test_export_programs.py runs it",
@@ -228,3 +232,30 @@ def test_every_module_has_the_test_file_of_its_name(graph):
         if is_module and not (ROOT / "tests" / f"{room}_tests" / f"test_{name}.py").is_file():
             missing.setdefault(room, set()).add(name)
     assert missing == {room: set(reasons) for room, reasons in UNTESTED.items() if reasons}
+
+
+@pytest.mark.parametrize(
+    "modules, most",
+    (("spos.data.registry", 20), ("spos.execution.scored, spos.execution.trained", 20), ("spos.training.trainer", 25)),
+)
+def test_an_import_pulls_few_modules_of_ours(modules, most):
+    """Packages, which hold a docstring alone, are not counted."""
+    code = f"import sys, {modules}; print(*(name for name, one in sys.modules.items() if not hasattr(one, '__path__')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = [name for name in done.stdout.split() if name.startswith(("spos.", "oneshot_nas_"))]
+    assert 5 < len(ours) <= most, ours
+
+
+def test_the_page_about_the_architecture_names_what_is_there(graph):
+    """Every room in its table; and everything that it names in backticks, without `spos.`, is there."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    rooms = {room for room in ROOMS if (ROOT / "spos" / room).is_dir() or (ROOT / f"{room}.py").is_file()}
+    assert rooms <= set(re.findall(r"`(\w+)`", rows))
+    named = {name if name in graph else f"spos.{name}" for name in re.findall(r"`((?:\w+\.)+\w+)`", text)}
+    named |= {name for name in re.findall(r"`(oneshot\w+\.[\w.]+)`", text)}
+    named = {name for name in named if as_module(name, graph) not in (None, "spos")}
+    assert len(named) > 25
+    for name in named:
+        module = as_module(name, graph)
+        operator.attrgetter(f"{name}.__class__"[len(module) + 1 :])(importlib.import_module(module))

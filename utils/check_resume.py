@@ -23,7 +23,7 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.engine.parameters import load_arrays
 from spos.runs.run import LOG_FILE, MODEL_FILE
 from spos.training.checkpoint import CHECKPOINTS, newest_checkpoint

@@ -24,7 +24,7 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.runs.run import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
 from spos.space.space import architecture_of, parse_choices
 from utils.check_resume import finish

@@ -21,7 +21,7 @@ import numpy as np
 
 from spos.core.errors import InputError, warn
 from spos.core.flags import OneLineParser, fraction, not_negative, positive, run_program
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.data.flags import MAX_BAD_IMAGES
 from spos.data.folder import ImageFolder, class_folders, list_folder, open_folders, split_by_class
 from spos.data.recordio import RecordFile, open_index

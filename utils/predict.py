@@ -18,7 +18,7 @@ from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, flag, pick, positive, run_program
 from spos.core.progress import progress_bar
 from spos.core.tables import FORMATS, render
-from spos.deploy.exported import FILES, open_exported
+from spos.deploy.exported import FILES, open_model
 from spos.deploy.prediction import find_images, predict, prediction_json, prediction_table
 
 
@@ -41,7 +41,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if output.json and options.format != PredictOptions.format:
         raise InputError(f"--json and --format {options.format} are two outputs; give one of them")
     paths = find_images(args.images)
-    model = open_exported(options.model)
+    model = open_model(options.model)
     found = predict(model, paths, options.top, options.batch_size, options.num_workers)
     predictions = list(progress_bar(found, total=len(paths), unit="img"))
     if output.json:

@@ -26,7 +26,7 @@ from spos.core.timing import Rounds, time_in_turns
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_first_images, load_images, remove_images
 from spos.deploy.export import Export, output_name
-from spos.deploy.exported import open_exported
+from spos.deploy.exported import open_model
 from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.int8 import accuracy
 from spos.deploy.parity import Logits, random_images
@@ -73,7 +73,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         images = load_first_images(data, "test", data_options, own.test_images)
     else:
         images = load_images(data, "test", data_options, name.parent)
-    after = open_exported(files[0])
+    after = open_model(files[0])
     result = {
         "calibration": quantized.calibration,
         "calibration_images": min(int8.calibration_images, len(data.splits["bn"])),

@@ -14,6 +14,7 @@ from spos.core.flags import OneLineParser, run_program
 from spos.core.tables import table
 from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
+from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
 from spos.space.architecture_file import load_architecture
 from spos.space.space import format_choices
@@ -56,7 +57,7 @@ def search_rows(folder: Path) -> Rows:
         raise InputError(f"the search in {folder} has scored nothing on all images so far")
     record = load_architecture(folder / BEST_FILE)
     best = best_rows(history, 1)[0]
-    count, mean = mean_of_random(history)
+    count, mean = mean_of_random(history, open_run_directory(folder).flags(SearchOptions).search_mode)
     low, high = best["top1_interval"]
     return [
         ("best architecture, blocks", format_choices(record.architecture.block_choices)),

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from spos.core.errors import InputError
+from spos.core.installation import install_command
 
 MAX_DEATHS = 3
 CONNECT_SECONDS = 10
@@ -167,7 +168,7 @@ class DaskExecutor(Executor):
             from distributed import Client
             from distributed.comm.addressing import parse_address, parse_host_port
         except ImportError as error:
-            raise InputError(f"--scheduler needs Dask ({error}): run sh scripts/setup.sh --cluster") from None
+            raise InputError(f"--scheduler needs Dask ({error}): run {install_command('cluster')}") from None
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
         self._address = address
         self._remote: Set[Any] = set()  # Dask forgets what nobody holds

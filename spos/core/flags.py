@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
@@ -71,8 +73,20 @@ def number(text: str) -> float:
     return value
 
 
+def truth(text: str) -> bool:
+    """True or False, as a word."""
+    words = {"true": True, "false": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"must be True or False, not {text}")
+    return words[text.lower()]
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage."""
+    """A parser whose errors are one line, without the usage.
+
+    Flags may be written with underscores, `--supernet_params`, and `~` begins a path anywhere, which a shell expands
+    only where a word begins: not in `--save-dir=~/run`, not in quotes.
+    """
 
     def __init__(self, description: Optional[str], groups: Sequence[Type]) -> None:
         super().__init__(
@@ -83,8 +97,39 @@ class OneLineParser(argparse.ArgumentParser):
             for item in fields(group):
                 _add_flag(section, item)
 
+    # argparse also knows namespaces of other types, which nothing here has
+    def parse_known_args(  # type: ignore[override]
+        self, args: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None
+    ) -> Tuple[argparse.Namespace, List[str]]:
+        given = with_hyphens(sys.argv[1:] if args is None else args)
+        found, rest = super().parse_known_args(given, namespace)
+        for name, value in vars(found).items():
+            setattr(found, name, expand_home(value))
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
+
+
+def with_hyphens(argv: Sequence[str]) -> List[str]:
+    """Arguments whose flags are written with hyphens; what follows `--` is for another program and stays."""
+    own, _ = split_arguments(argv)
+    words = [f"{name.replace('_', '-')}{sign}{value}" for name, sign, value in map(_split_flag, own)]
+    return words + list(argv[len(own) :])
+
+
+def _split_flag(word: str) -> Tuple[str, str, str]:
+    """(flag, =, value) of an argument; one that is no flag is a value alone."""
+    return word.partition("=") if re.match(r"--[a-z]", word) else ("", "", word)
+
+
+def expand_home(value: Any) -> Any:
+    """A path, or a list of them, with the home folder in place of `~`; anything else as it is."""
+    if isinstance(value, list):
+        return [expand_home(item) for item in value]
+    if isinstance(value, (str, Path)) and str(value).startswith("~"):
+        return type(value)(os.path.expanduser(value))
+    return value
 
 
 def _add_flag(section: Any, item: Any) -> None:
@@ -92,7 +137,7 @@ def _add_flag(section: Any, item: Any) -> None:
     kind, short, aliases = meta.pop("type"), meta.pop("short"), meta.pop("aliases", ())
     names = [name for name in (short, f"--{item.name.replace('_', '-')}", *aliases) if name]
     meta["help"] = meta["help"].replace("%", "%%")
-    if isinstance(item.default, bool):
+    if isinstance(item.default, bool) and kind is None:
         section.add_argument(*names, dest=item.name, action="store_true", default=item.default, **meta)
         return
     if item.default not in ("", None):
@@ -104,6 +149,36 @@ def pick(group: Type[Group], args: argparse.Namespace) -> Group:
     """The part of parsed arguments that belongs to a group."""
     items = fields(group)  # type: ignore[arg-type]  # a group is a dataclass
     return group(**{item.name: getattr(args, item.name) for item in items})
+
+
+def fill(group: Type[Group], **values: Any) -> Group:
+    """A group from values instead of the command line, refused where that would refuse them.
+
+    Raises: InputError for an unknown name, or a value that the flag does not take.
+    """
+    items = {item.name: item for item in fields(group)}  # type: ignore[arg-type]  # a group is a dataclass
+    unknown = [name for name in values if name not in items]
+    if unknown:
+        raise InputError(f"there is no {unknown[0]}; known: {', '.join(items)}")
+    return group(**{name: _checked(items[name], value) for name, value in values.items()})
+
+
+def _checked(item: Any, value: Any) -> Any:
+    """A value as the command line would give it."""
+    if value is item.default:
+        return value
+    if isinstance(item.default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{item.name} must be True or False, not {value!r}")
+        return value
+    try:
+        read = (item.metadata["type"] or type(item.default))(str(value))
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise InputError(f"{item.name} is {value!r}: {error}") from None
+    choices = item.metadata.get("choices")
+    if choices and read not in choices:
+        raise InputError(f"{item.name} is {value!r}; it must be one of {', '.join(map(str, choices))}")
+    return read
 
 
 def as_json(*groups: Any) -> Dict[str, Any]:

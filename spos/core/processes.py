@@ -16,8 +16,8 @@ from typing import IO, Any, Dict, List, Mapping, Sequence, Tuple
 
 from spos.core import agent as cluster_agent
 from spos.core.errors import InputError
+from spos.core.installation import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 PASSED_ON = ("DMLC_", "SPOS_", "MXNET_", "PS_", "OMP_")  # variables that other hosts get too
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")

@@ -63,12 +63,22 @@ class ImageDecoder:
         if augmentation is not None and augmentation.changes_colors:
             mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
             pixels = cv2.transform(pixels, color_matrix(augmentation, mean, draws), dst=scratch.pixels)
+        self._write(pixels, out, scratch)
+        return True
+
+    def prepare(self, image: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
+        """Do to pixels (H, W, 3), uint8 RGB, what `decode` does to an encoded image without augmentation."""
+        height, width = image.shape[:2]
+        window = centre_window(height, width, self.size, self._crop_ratio)
+        self._write(self._resize(np.ascontiguousarray(image[..., ::-1]), window, scratch), out, scratch)
+
+    def _write(self, pixels: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
+        """BGR pixels (S, S, 3) to `out`, as `decode` says."""
         cv2.split(pixels, scratch.bgr_planes)
         out[...] = scratch.planes
         if out.dtype != np.uint8:
             out *= self._scale
             out -= self._shift
-        return True
 
     def _cut(self, content: bytes, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
         """The random or the central part, resized."""

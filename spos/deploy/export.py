@@ -9,17 +9,20 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
+from spos.core.errors import InputError
+from spos.core.flags import fill
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.deploy.exported import ONNX, PARAMS, SYMBOL
-from spos.deploy.flags import ExportOptions, Int8Options
+from spos.deploy.flags import ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.formats import FORMAT_CLASSES, Format, publish
 from spos.deploy.int8 import Images, Quantized, quantize_subnet
 from spos.deploy.model_info import ModelInfo
 from spos.deploy.parity import RUNTIME_TOLERANCE, Logits, check_equal, check_int8, random_images, tolerance_of
 from spos.deploy.subnet import as_function, merge_batch_norm, pad_widths
-from spos.deploy.trained import TrainedSubnet
-from spos.runs.files import check_output
+from spos.deploy.trained import TrainedSubnet, open_trained
+from spos.runs.files import PathLike, check_output
+from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 CHECKED_BATCHES = 3  # of calibration images
 
@@ -76,6 +79,36 @@ class Export:
     def _int8_error(self, batches: Sequence[np.ndarray], error_max: float, logits: Logits) -> float:
         expected, given = (np.concatenate([network(batch) for batch in batches]) for network in (self.plain, logits))
         return check_int8(expected, given, error_max)
+
+
+def export_model(
+    params: PathLike,
+    format: str = "onnx",
+    output: PathLike = "",
+    class_names: PathLike = "",
+    pad_to: int = ExportOptions.pad_to,
+) -> Path:
+    """Export a trained subnet in float32, with its BatchNorm merged, and compare what was written with it.
+
+    Args:
+        params: parameters of the run of a subnet, like `runs/oneshot/model.params`: the run says of which architecture
+            they are and how images are prepared.
+        format: "onnx" for ONNX Runtime and others, "mxnet" for the symbol and parameters of MXNet.
+        output: NAME of the files NAME.onnx, or NAME-symbol.json and NAME-0000.params; that of `params` by default.
+        class_names: text file with the name of a class in each line; those of the data set by default.
+        pad_to: middle widths are padded with zeros to a multiple of this, for fast kernels.
+    Returns: the file that `open_model` opens.
+    Raises: InputError if the parameters cannot be used, if `format` is unknown, or if what was written gives other
+        logits; nothing is written then.
+    """
+    options = fill(ExportOptions, output=str(output), class_names=str(class_names), pad_to=pad_to)
+    if format not in FORMAT_CLASSES:
+        raise InputError(f"unknown format '{format}'; known: {', '.join(FORMAT_CLASSES)}")
+    trained = open_trained(TrainedOptions(str(params)), ArchitectureOptions(), SpaceOptions())
+    name = output_name(trained.path, "float32", options.output)
+    data = trained.data_options(DataOptions())
+    _, files = Export.of(trained, format, name, options, data).float32()
+    return files[0]
 
 
 def output_name(params: Path, dtype: str, given: str = "") -> Path:

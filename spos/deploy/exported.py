@@ -16,6 +16,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import numpy as np
 
 from spos.core.errors import InputError, engine_reason
+from spos.data.decoder import ImageDecoder, Scratch
 from spos.deploy.model_info import ModelInfo
 from spos.deploy.onnx import OnnxSession
 from spos.deploy.parity import Logits
@@ -59,6 +60,32 @@ class ExportedModel:
                 f"{self.path} takes float32 images (N, 3, {size}, {size}), not {images.dtype} {images.shape}"
             )
         return self.function(images)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes), float64, of images as they are: uint8 RGB (N, H, W, 3) of any height and width.
+
+        Each is prepared as in evaluation: its centre is cut, resized and normalised, as `info.preprocessing` says.
+        The column is the label; `info.name_of(label)` is its name.
+
+        Raises: InputError for images of another shape or type, or if a logit is not finite.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+            raise InputError(f"{self.path} predicts uint8 images (N, H, W, 3), not {images.dtype} {images.shape}")
+        size = self.info.preprocessing.input_size
+        decoder, scratch = ImageDecoder(self.info.preprocessing.preparation), Scratch(size)
+        prepared = np.empty((len(images), 3, size, size), np.float32)
+        for image, out in zip(images, prepared):
+            decoder.prepare(image, out, scratch)
+        logits = self(prepared)
+        if not np.isfinite(logits).all():
+            raise InputError(f"{self.path} gives logits that are not finite")
+        return softmax(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes on the last axis, float64."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def write_mxnet(
@@ -109,7 +136,7 @@ def graph_digest(graph: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
 
 
-def open_exported(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
+def open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
     """A network from one of its files, or from the part of their names that they share, if that means one only.
 
     Args:

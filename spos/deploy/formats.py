@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Type, Un
 import numpy as np
 
 from spos.deploy.calibration import Calibration
-from spos.deploy.exported import ONNX, compiled, open_exported, write_mxnet
+from spos.deploy.exported import ONNX, compiled, open_model, write_mxnet
 from spos.deploy.model_info import ModelInfo
 from spos.deploy.onnx import OnnxSession, quantize_onnx, to_onnx
 from spos.deploy.parity import Logits
@@ -95,7 +95,7 @@ def publish(network: Converted, name: Path, check: Callable[[Logits], float]) ->
     """
     with tempfile.TemporaryDirectory(dir=str(name.parent), prefix=f".{name.name}.") as folder:
         files = network.write(Path(folder) / name.name)
-        measured = check(open_exported(files[0]))
+        measured = check(open_model(files[0]))
         for file in reversed(files):  # a symbol, which knows the checksum of its parameters, comes last
             os.replace(file, name.parent / file.name)
     return measured, [name.parent / file.name for file in files]

@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 import numpy as np
 
 from spos.core.errors import InputError
+from spos.core.installation import install_command
 from spos.core.progress import progress_bar
 from spos.deploy.calibration import NAIVE, Calibration
 from spos.deploy.model_info import ModelInfo
@@ -46,7 +47,7 @@ def to_onnx(net: mx.gluon.HybridBlock, info: ModelInfo) -> Any:
             mx.onnx.export_model(net(mx.sym.var(INPUT)), arrays, onnx_file_path=path, dynamic=True, **shapes)
         except ImportError:  # since 1.19 onnx lacks a module, and the exporter says that onnx is missing
             raise InputError(
-                f"MXNet's exporter cannot use onnx {onnx.__version__}; run sh scripts/setup.sh --deploy"
+                f"MXNet's exporter cannot use onnx {onnx.__version__}; run {install_command('deploy')}"
             ) from None
         model = onnx.load(path)
     _tidy(onnx, model, own_names, net.name + "_")
@@ -180,7 +181,7 @@ def import_library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"ONNX needs {name.split('.')[0]} ({error}); run sh scripts/setup.sh --deploy") from None
+        raise InputError(f"ONNX needs {name.split('.')[0]} ({error}); run {install_command('deploy')}") from None
 
 
 class OnnxSession:

@@ -13,7 +13,7 @@ from spos.core.tables import Column, Table
 from spos.data.folder import IMAGE_SUFFIXES, ImageFolder, image_names
 from spos.data.loader import ImageLoader
 from spos.data.order import Order
-from spos.deploy.exported import ExportedModel
+from spos.deploy.exported import ExportedModel, softmax
 
 COLUMNS = (Column("image"), Column("rank"), Column("class"), Column("label"), Column("probability", spec=".2%"))
 
@@ -80,12 +80,6 @@ def predict(
             if not np.isfinite(row).all():
                 raise InputError(f"{model.path} gives logits that are not finite for {paths[position]}")
             yield Prediction(_printable(paths[position]), _ranked(model, row, top))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of the classes on the last axis, float64."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def prediction_table(model: ExportedModel, predictions: Sequence[Prediction]) -> Table:

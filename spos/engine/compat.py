@@ -1,14 +1,16 @@
 """The only module that imports MXNet; every other one says `from spos.engine.compat import mx`.
 
-MXNet 1.9.1 and GluonCV 0.10.5 use names that NumPy and Python have since removed, and MXNet reads its thread
-settings once, while it loads. So importing this module, unlike any other here, does work: it checks the versions,
-chooses the thread count, puts the missing names back, loads the CUDA libraries, and imports MXNet.
+MXNet 1.9.1 and GluonCV 0.10.5 use names that NumPy and Python have since removed, and MXNet reads its settings once,
+while it loads. So importing this module, unlike any other here, does work: it checks the versions, sets what the user
+has not set, puts the missing names back, and loads the CUDA libraries. MXNet itself is imported when `mx` is first
+asked for, so that an `import mxnet` elsewhere can have all this done before it goes on (`spos/engine/before_mxnet.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import sys
 import types
@@ -17,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Sequence
 
+from spos.core.installation import IN_CHECKOUT, install_command
 from spos.engine.gpu import (
     gpu_problem,
     gpu_problems,
@@ -39,7 +42,7 @@ __all__ = [
 
 OLDEST_PYTHON = (3, 8)
 NEWEST_PYTHON = (3, 12)
-ADVICE = "run `sh scripts/setup.sh`, then use env/bin/python"
+ADVICE = f"run `{install_command()}`, then use {'env/bin/python' if IN_CHECKOUT else 'this Python again'}"
 
 # MXNet copies arrays of more elements than this with OpenMP threads, and small batches after one such copy took 3 times
 # as long (2 cores). This is more than any array here has.
@@ -124,7 +127,7 @@ def _read(path: str) -> str:
     return Path(path).read_text().strip()
 
 
-THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS")  # before `set_threads`, which fills it in
+THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS")  # before `set_variables`, which fills it in
 
 
 def threads_of_each(num_processes: int) -> str:
@@ -137,14 +140,17 @@ def num_threads() -> int:
     return int(os.environ["OMP_NUM_THREADS"].split(",")[0])
 
 
-def set_threads(environ: Any) -> None:
-    """Set MXNet's thread variables in `environ`, except those the user has set.
+def set_variables(environ: Any) -> None:
+    """Set MXNet's variables in `environ`, except those the user has set.
 
-    Without OMP_NUM_THREADS, MXNet is as slow as with one thread.
+    Without OMP_NUM_THREADS, MXNet is as slow as with one thread. With MXNET_SAFE_ACCUMULATION, sums over float16 (in
+    BatchNorm, softmax, norms) are of float32.
     """
     if "OMP_NUM_THREADS" not in environ:
         environ["OMP_NUM_THREADS"] = str(physical_cores())
     environ.setdefault("MXNET_CPU_PARALLEL_SIZE", str(CPU_PARALLEL_SIZE))
+    environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")
+    environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line of log for every executor
 
 
 def keep_freed_memory() -> None:
@@ -227,22 +233,36 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _import_mxnet() -> types.ModuleType:
+def _prepare() -> None:
     check_python(sys.version_info)
     keep_freed_memory()
-    set_threads(os.environ)  # before NumPy: its OpenBLAS reads the same variable
-    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line of log for every executor
+    set_variables(os.environ)  # before NumPy: its OpenBLAS reads the number of threads
     try:
         import numpy
-
-        check_numpy(numpy.__version__)
-        add_numpy_names(numpy)
+    except ModuleNotFoundError:
+        raise _not_installed("numpy") from None
+    check_numpy(numpy.__version__)
+    add_numpy_names(numpy)
+    if importlib.util.find_spec("mxnet") is None:
+        raise _not_installed("mxnet")
+    try:
         with _no_warnings():
             add_distutils()
             preload_cuda_libraries(installed_cuda_build())
+    except OSError as error:
+        raise ImportError(f"MXNet does not load: {missing_library_advice(error)}") from None
+
+
+def _not_installed(module: Optional[str]) -> ImportError:
+    return ImportError(f"module {module!r} is not installed for {sys.executable}: {ADVICE}")
+
+
+def _import_mxnet() -> types.ModuleType:
+    try:
+        with _no_warnings():
             import mxnet
     except ModuleNotFoundError as error:
-        raise ImportError(f"module {error.name!r} is not installed for {sys.executable}: {ADVICE}") from None
+        raise _not_installed(error.name) from None
     except OSError as error:
         raise ImportError(f"MXNet does not load: {missing_library_advice(error)}") from None
     return mxnet
@@ -264,7 +284,13 @@ def import_gluoncv() -> types.ModuleType:
 if TYPE_CHECKING:
     import mxnet as mx
 else:
-    mx = _import_mxnet()
+    _prepare()
+
+    def __getattr__(name: str) -> types.ModuleType:
+        if name != "mx":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()["mx"] = _import_mxnet()
+        return globals()["mx"]
 
 
 def main() -> int:
@@ -273,6 +299,8 @@ def main() -> int:
     This is the last step of `scripts/setup.sh`.
     """
     import numpy
+
+    from spos.engine.compat import mx
 
     import_gluoncv()
     build = installed_cuda_build()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import cv2
 import numpy as np
 
 from spos.core.errors import InputError
+from spos.core.installation import ROOT
 from spos.engine.cluster import Cluster, open_cluster
 from spos.engine.compat import mx, return_freed_memory
 from spos.engine.flags import DeviceOptions, TrainDeviceOptions
@@ -43,10 +44,17 @@ def join_cluster(options: TrainDeviceOptions) -> Cluster:
 
 def versions() -> Dict[str, Any]:
     """What a result depends on beside its flags: library versions and the commit of this code, if it is known."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    return {"mxnet": mx.__version__, "numpy": np.__version__, "opencv": cv2.__version__, "commit": commit_of(ROOT)}
+
+
+def commit_of(folder: Path) -> Optional[str]:
+    """The commit that is checked out in a folder; None if it is not the top of a repository, or there is no git."""
+    command = ["git", "-C", str(folder), "rev-parse", "--show-toplevel", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        commit = done.stdout.strip() or None
-    except OSError:  # no git here
-        commit = None
-    return {"mxnet": mx.__version__, "numpy": np.__version__, "opencv": cv2.__version__, "commit": commit}
+    except OSError:
+        return None
+    if done.returncode:
+        return None
+    top, commit = done.stdout.split("\n")[:2]
+    return commit if Path(top).resolve() == folder else None  # an environment may lie inside another repository

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from spos.core.flags import flag, not_negative, positive
 
-EXECUTIONS = ("slice", "mask")  # of a narrower width, in a supernet
 KV_STORES = ("device", "dist_sync", "dist_sync_device", "dist_async")  # MXNet's names
 
 

@@ -14,6 +14,7 @@ from spos.space.space import conv_size
 
 FAST_KERNEL_SIZE = 3  # columns of a depthwise kernel whose weight gradient oneDNN computes fast
 CHANNELS_OF_KERNELS = 8  # its kernels, and those of ONNX Runtime, work on so many at once where the CPU has AVX2
+EXECUTIONS = ("slice", "mask")  # of a narrower width, in a supernet
 CHANNELS_OF_LAYOUTS = 16  # its layouts keep so many together where the CPU has AVX-512; 8 elsewhere
 
 

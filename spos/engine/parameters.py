@@ -12,6 +12,7 @@ from spos.engine.array_file import check_array_file
 from spos.engine.compat import mx
 from spos.engine.graph_file import read_graph
 from spos.runs.files import PathLike, replacing
+from spos.space.original import ORIGINAL_PERMUTATION, has_selectors, without_selectors
 
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
 CLASSIFIER = "output.0.weight"  # of a network of ours
@@ -31,6 +32,17 @@ def save_arrays(path: PathLike, arrays: Mapping[str, Any]) -> None:
 
 
 def load_arrays(path: PathLike) -> Dict[str, Any]:
+    """Read named NDArrays, by the names of this project if the file has those of the original project.
+
+    Raises: as `load_named_arrays`.
+    """
+    arrays = load_named_arrays(path)
+    if has_selectors(arrays):
+        return {without_selectors(name): value for name, value in arrays.items()}
+    return {name: value for name, value in arrays.items() if not name.endswith(ORIGINAL_PERMUTATION)}
+
+
+def load_named_arrays(path: PathLike) -> Dict[str, Any]:
     """Read named NDArrays; the prefixes `arg:` and `aux:` of exported files are dropped.
 
     Raises: InputError if the file is missing, truncated or of another kind.

@@ -32,6 +32,7 @@ HISTORY_FILE = "history.jsonl"
 ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
 BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
+BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if there were several
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
 PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
@@ -50,6 +51,7 @@ NOT_PART_OF_A_RUN = (
     "save_steps",
     "keep_checkpoints",
     "tensorboard",
+    "val_frequency",
     "json",
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -72,15 +72,14 @@ def limits_in_millions(upper: Bounds, lower: Bounds) -> Tuple[Limit, ...]:
 
 
 def parse_bounds(text: str, flag: str) -> Bounds:
-    """(FLOPs, params) in millions from `flops-330-params-5.0`, where either part may be missing; None where it is."""
+    """(FLOPs, params) in millions from `flops-330-params-5.0`; None where a part is missing or 0, which is no limit."""
     match = _BOUNDS.fullmatch(text.strip())
     if text.strip() and not match:
         raise InputError(
             f"{flag} '{text}' is not of the form flops-330-params-5.0, flops-330 or params-5.0 (numbers are millions)"
         )
     macs, with_macs, alone = match.groups() if match else (None, None, None)
-    params = with_macs or alone
-    return None if macs is None else float(macs), None if params is None else float(params)
+    return float(macs or 0) or None, float(with_macs or alone or 0) or None
 
 
 @dataclass(frozen=True)
@@ -135,3 +134,32 @@ class Constraints:
 def limit_or_none(value: float) -> Optional[float]:
     """A flag's value, where -1 (anything negative) means no limit."""
     return None if value < 0 else value
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an architecture may cost at most, for one image; None is no limit.
+
+    Args:
+        flops: multiply-adds (one multiply-add is 1), so 300 million are `300e6`.
+        params: trained parameters, BatchNorm's gamma and beta among them.
+        latency_ms: milliseconds by a latency table.
+    Raises: InputError if a limit is not above 0.
+    """
+
+    flops: Optional[float] = None
+    params: Optional[float] = None
+    latency_ms: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and not value > 0:
+                raise InputError(f"the limit of {item.name} must be above 0, not {value}")
+
+    def constraints(self) -> Constraints:
+        """The same for a search, without a limit on the combined score."""
+        flop_max_m, param_max_m = (None if value is None else value / MILLION for value in (self.flops, self.params))
+        return Constraints(
+            score_max=None, flop_max_m=flop_max_m, param_max_m=param_max_m, latency_max_ms=self.latency_ms
+        )

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, T
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.core.flags import confidence, flag, fraction, number, positive
+from spos.core.flags import confidence, flag, fraction, number, positive, truth
 from spos.core.seeds import derive_rng
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.table import LatencyTable
@@ -27,12 +27,12 @@ from spos.space.space import Architecture, SearchSpace, parse_choices
 DEFAULT_LATENCY_ERROR_MAX = 0.1
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
-SPOS_FLOP_MAX = 1.0  # of the official code of Single Path One-Shot, which limits nothing else
+DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 
 
 def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
-    """What may be visited. With `--evolution spos` the default is a limit of FLOPs instead of one of the score.
+    """What may be visited. FLOPs are limited by default (unless in millions), and the score (not for `spos`).
 
     Raises: InputError if flags contradict each other or the latency table does not fit.
     """
@@ -40,11 +40,10 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
     if latency_max_ms is not None and not limits.latency_table:
         raise InputError("--latency-max needs --latency-table")
     flop_max, score_max = limits.flop_max, limits.score_max
-    is_spos = options.evolution == "spos"
-    if is_spos and limit_or_none(flop_max) is None and limit_or_none(limits.flop_max_m) is None:
-        flop_max = SPOS_FLOP_MAX
+    if flop_max is None:
+        flop_max = DEFAULT_FLOP_MAX if limit_or_none(limits.flop_max_m) is None else -1.0
     if score_max is None:
-        score_max = -1.0 if is_spos else DEFAULT_SCORE_MAX
+        score_max = -1.0 if options.evolution == "spos" else DEFAULT_SCORE_MAX
     constraints = Constraints(
         limits.comparison_model,
         flop_max=limit_or_none(flop_max),
@@ -237,7 +236,11 @@ def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
 class ConstraintOptions(ComparisonOptions, LatencyTableOptions):
     """What a searched architecture may cost."""
 
-    flop_max: float = flag(-1.0, "largest FLOPs, as a ratio to the comparison model (-1: no limit)", type=number)
+    flop_max: Optional[float] = flag(
+        None,
+        "largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0, with --flop-max-m no limit]",
+        type=number,
+    )
     param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
     score_max: Optional[float] = flag(
         None,
@@ -277,7 +280,7 @@ class SearchOptions(EvolutionOptions):
     )
     evolution: str = flag(
         "published",
-        "operators of genetic and two-stage; spos: those of Single Path One-Shot, whose FLOPs limit is --flop-max 1",
+        "operators of genetic and two-stage; spos: those of Single Path One-Shot, which limits FLOPs and no score",
         choices=tuple(EVOLUTIONS),
     )
     two_stage_blocks: int = flag(
@@ -287,10 +290,13 @@ class SearchOptions(EvolutionOptions):
         "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
     )
     search_target: str = flag("acc", "what is maximised", choices=TARGETS)
-    score_acc_ratio: float = flag(0.2, "weight of the combined score in --search-target balanced_flop_acc", type=float)
+    score_acc_ratio: float = flag(1.0, "weight of the combined score in --search-target balanced_flop_acc", type=float)
     search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     topk: int = flag(3, "architectures to report", type=positive)
+    shuffle_train: bool = flag(
+        False, "True or False; changes nothing: the images of a BatchNorm update always have a random order", type=truth
+    )
     fixed_block_choices: str = flag("", "search channel choices only, with these block choices")
     fixed_channel_choices: str = flag("", "search block choices only, with these channel choices")
     racing: bool = flag(False, "score in growing subsets of the images; drop what is confidently below the best so far")

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from spos.core.errors import InputError
+from spos.core.installation import install_command
 from spos.runs.files import PathLike, write_json
 from spos.search.breeder import Lineage
 from spos.search.domain import Domain
@@ -50,7 +51,7 @@ def nsga2_search(
     try:
         from spos.search.nsga2 import nsga2
     except ImportError as error:
-        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `sh scripts/setup.sh`") from None
+        raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `{install_command()}`") from None
     return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)
 
 

@@ -112,9 +112,9 @@ class ArrivedRow(HistoryRow, kw_only=True):
     num_images: Positive
 
 
-def open_history(path: PathLike) -> Journal:
+def open_history(path: PathLike, schema: Any = NeededRow) -> Journal:
     """The history of a search that is to go on. Raises InputError if it is damaged, or breaks a rule of histories."""
-    journal = Journal(path, NeededRow, with_check=True)
+    journal = Journal(path, schema, with_check=True)
     check_rules(journal.rows, path)
     return journal
 
@@ -130,7 +130,7 @@ def read_search_rows(path: PathLike, schema: Any = HistoryRow) -> List[Row]:
     if rows:
         space = _space_beside(Path(path))
         if space is not None:
-            _check_costs(rows, space, path)
+            check_costs(rows, space, path)
     return rows
 
 
@@ -147,7 +147,8 @@ def _space_beside(path: Path) -> Optional[SearchSpace]:
     return SearchSpace.from_json(config["space"], str(config_file))
 
 
-def _check_costs(rows: Sequence[Row], space: SearchSpace, source: PathLike) -> None:
+def check_costs(rows: Sequence[Row], space: SearchSpace, source: PathLike) -> None:
+    """Raise InputError if a row states other FLOPs or params than its choices give."""
     table = cost_table(space)
     for number, row in enumerate(rows, 1):
         if "block_choices" not in row or "channel_choices" not in row:
@@ -262,15 +263,14 @@ def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:
     return [row for row in rows if row is not best and is_complete(row) and row["top1_interval"][1] >= low]
 
 
-def mean_of_random(rows: Sequence[Row]) -> Tuple[int, float]:
-    """(count, mean top-1) of the architectures of the first iteration, which are drawn at random.
+def mean_of_random(rows: Sequence[Row], search_mode: str = "") -> Tuple[int, float]:
+    """(count, mean top-1) of the architectures drawn at random: of the first iteration, of `random` search all.
 
     Only those scored on all images, and none that an older search had chosen; (0, nan) if there are none.
     """
-    first = [
-        row["top1"] for row in rows if row["iteration"] == 0 and is_complete(row) and not row.get("from_history", False)
-    ]
-    return len(first), sum(first) / len(first) if first else float("nan")
+    drawn = [row for row in rows if row["iteration"] == 0 or search_mode == "random"]
+    top1 = [row["top1"] for row in drawn if is_complete(row) and not row.get("from_history", False)]
+    return len(top1), sum(top1) / len(top1) if top1 else float("nan")
 
 
 def best_record(

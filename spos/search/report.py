@@ -84,7 +84,7 @@ def write_results(
             write_json(save_dir / BEST_FILE, record)
 
 
-def summarize_search(save_dir: Path, rows: List[Row]) -> str:
+def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:
     """What was found, beside what chance gives."""
     best = best_rows(rows, 1)[0]
     low, high = best["top1_interval"]
@@ -92,7 +92,7 @@ def summarize_search(save_dir: Path, rows: List[Row]) -> str:
     lines = [
         ("architectures scored", f"{len(rows)}" + (f" ({num_dropped} dropped early)" if num_dropped else "")),
         ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
-        ("mean of random ones", _describe_random(rows)),
+        ("mean of random ones", _describe_random(rows, search_mode)),
         ("ties with the best", _describe_ties(find_ties(rows, best))),
         ("FLOPs", f"{best['flops'] / 1e6:.1f}M"),
         ("params", f"{best['params'] / 1e6:.2f}M"),
@@ -104,8 +104,8 @@ def summarize_search(save_dir: Path, rows: List[Row]) -> str:
     return table(lines)
 
 
-def _describe_random(rows: Sequence[Row]) -> str:
-    count, mean = mean_of_random(rows)
+def _describe_random(rows: Sequence[Row], search_mode: str) -> str:
+    count, mean = mean_of_random(rows, search_mode)
     return f"{mean:.2%} ({count} architectures, scored on all images)" if count else "none was scored"
 
 

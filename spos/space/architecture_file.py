@@ -13,7 +13,8 @@ from spos.space.cost import count_architecture
 from spos.space.space import Architecture, SearchSpace
 
 SCHEMA = 1
-ARCHITECTURES = Path(__file__).resolve().parents[2] / "architectures"  # published ones, by name
+# Published ones, by name; in a checkout a link to architectures/.
+ARCHITECTURES = Path(__file__).resolve().parents[1] / "architectures"
 
 
 @dataclass(frozen=True)

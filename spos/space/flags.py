@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, Optional
 
 from spos.core.errors import InputError
@@ -16,6 +16,7 @@ from spos.space.space import (
     STABLE_CHANNEL_CHOICE,
     Architecture,
     SearchSpace,
+    format_choices,
     parse_choices,
     search_space,
     stride_plan,
@@ -125,3 +126,26 @@ def space_of_run(run: RunDirectory) -> Optional[SearchSpace]:
     """None for a network of the zoo. Raises InputError if it is malformed."""
     described = run.config.get("space")
     return SearchSpace.from_json(described, source=str(run.path / CONFIG_FILE)) if described else None
+
+
+def options_of(space: SearchSpace, input_size: int) -> SpaceOptions:
+    """The flags that mean a space for images of a size: the inverse of `space_of` and `fit`.
+
+    A space made for another size leaves the stride plan to the images, as flags without `--strides` do.
+
+    Raises: InputError if no flags mean it, naming what differs.
+    """
+    options = SpaceOptions(
+        channels_layout=space.layout,
+        use_se=space.use_se,
+        last_conv_after_pooling=space.last_conv_after_pooling,
+        ignore_first_two_cs=space.min_channel_choice == STABLE_CHANNEL_CHOICE,
+        width_multiple=space.width_multiple,
+        strides=format_choices(space.strides) if space.input_size == input_size else "",
+    )
+    meant = space_of(options)
+    names = [item.name for item in fields(space) if item.name not in ("input_size", "num_classes", "strides")]
+    differing = [name for name in names if getattr(space, name) != getattr(meant, name)]
+    if differing:
+        raise InputError(f"this space is none of search_space(), whose {' and '.join(differing)} cannot be chosen")
+    return options

@@ -394,6 +394,8 @@ def search_space(layout: str = "OneShot", **changes: Any) -> SearchSpace:
 
     `search_space()` is the published space, `search_space(use_se=True, last_conv_after_pooling=True)` the one of
     OneShot-S+.
+
+    Raises: InputError for an unknown layout, or a value that cannot be.
     """
     stages = layout_stages(layout)
     return replace(SearchSpace(layout, stages, LAYOUTS[layout].warm_up_durations), **changes)

@@ -20,7 +20,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from spos.core.agent import end_with_parent
 from spos.core.errors import InputError
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.engine.devices import versions

@@ -12,6 +12,8 @@ from spos.data.dataset import DataSet
 from spos.data.pixels import load_images
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
+from spos.engine.parameters import save_parameters
+from spos.runs.run import BEST_MODEL_FILE
 from spos.sampling.strips import CheckedPolicy
 from spos.sampling.warm_up import Policy
 from spos.scoring.candidate import candidate_evaluator
@@ -25,7 +27,13 @@ from spos.training.progress import Row
 from spos.training.schedule import decay_epochs, make_schedule
 from spos.training.strategies import make_strategy
 from spos.training.trainer import Recipe, Trainer
-from spos.training.validation import validate_network, validate_supernet, validate_when_due
+from spos.training.validation import (
+    affordable_frequency,
+    keep_best,
+    validate_network,
+    validate_supernet,
+    validate_when_due,
+)
 from spos.training.zoo import load_teacher
 
 
@@ -90,10 +98,14 @@ def make_validation(
     policy: Optional[Policy],
     steps_per_epoch: int,
     folder: Path,
+    best: Callable[[], float],
 ) -> Callable[[int], Row]:
     """Metrics of an epoch, as often as the flags say. Images are loaded when they are first needed.
 
+    Validation between epochs keeps the parameters of the best one, beside those of the last.
+
     Args:
+        best: highest accuracy of the epochs before.
         policy: of a supernet, which is measured on architectures that it draws.
         folder: of the run, for images that take too much memory.
     """
@@ -102,12 +114,20 @@ def make_validation(
     if policy:
         load = once(partial(candidate_evaluator, net, data, flags.data, folder, ctx))
         count, seed = train.val_architectures, flags.run.seed
+        num_images = count * (len(data.splits["bn"]) + len(data.splits["search_val"]))
         measure = partial(validate_supernet, load, policy, count, steps_per_epoch, seed)
     else:
         load = once(partial(load_images, data, "test", flags.data, folder))
+        num_images = len(data.splits["test"])
         block = trainer.forward if train.mode == SYMBOLIC else net
         measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, trainer.dtype)
-    return partial(validate_when_due, measure, train.val_frequency, train.num_epochs)
+    frequency = train.val_frequency
+    if frequency is None:
+        frequency = affordable_frequency(num_images, steps_per_epoch * flags.data.batch_size * len(ctx))
+    validate = partial(validate_when_due, measure, frequency, train.num_epochs)
+    if not frequency:
+        return validate
+    return partial(keep_best, validate, best, partial(save_parameters, folder / BEST_MODEL_FILE, net))
 
 
 def once(load: Callable[[], Any]) -> Callable[[], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Tuple, get_type_hints
+from typing import Any, Dict, Iterator, Optional, Tuple, get_type_hints
 
 from spos.core.errors import InputError
 from spos.core.flags import (
@@ -19,7 +19,8 @@ from spos.core.flags import (
     positive_number,
 )
 from spos.data.flags import DataOptions
-from spos.engine.flags import EXECUTIONS, TrainDeviceOptions
+from spos.engine.flags import TrainDeviceOptions
+from spos.engine.forms import EXECUTIONS
 from spos.runs.run import SUBNET, SUPERNET
 from spos.sampling.limits import Limit, limits_in_millions, parse_bounds
 from spos.sampling.strips import METHODS, ConstrainedPolicy
@@ -89,8 +90,11 @@ class TrainOptions(TrainConstraintOptions):
     )
     execution: str = flag("slice", "how the supernet runs narrower widths", choices=EXECUTIONS)
     val_architectures: int = flag(5, "architectures sampled to validate a supernet", type=positive)
-    val_frequency: int = flag(
-        0, "epochs between validations; the last is always validated (0: only the last)", type=not_negative
+    val_frequency: Optional[int] = flag(
+        None,
+        "epochs between validations; the last is always validated (0: only the last) [1 where it takes at most a tenth "
+        "of the time, else 0]",
+        type=not_negative,
     )
     reduced_dataset_scale: int = flag(
         1, "use only 1 / N of the batches of an epoch, others in every epoch", type=positive

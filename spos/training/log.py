@@ -9,8 +9,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
 
 from spos.core.errors import InputError
+from spos.core.installation import install_command
 from spos.core.progress import progress_bar
-from spos.runs.files import PathLike
+from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
 from spos.runs.schema import Count, NotNegative, Positive, Share
 
@@ -32,9 +33,14 @@ class EpochRow(Struct):
 
 
 class RunLog:
-    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes)."""
+    """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes).
+
+    Raises: InputError if the text file cannot be written; its folder is made.
+    """
 
     def __init__(self, journal: Journal, logging_file: str = "") -> None:
+        if logging_file:
+            check_output(logging_file)
         self.journal = journal
         self.logging_file = logging_file
         self._events: Any = None
@@ -56,6 +62,10 @@ class RunLog:
                     self._events.add_scalar(key, value, row["epoch"] + 1)
             self._events.flush()
 
+    def best_top1(self) -> float:
+        """The highest accuracy of any validation so far; below 0 if there was none."""
+        return max((row["val_top1"] for row in self.journal.rows if "val_top1" in row), default=-1.0)
+
     def keep_epochs_before(self, epoch: int) -> None:
         """Forget epochs that will be done again."""
         self.journal.keep(lambda row: row["epoch"] < epoch)
@@ -68,7 +78,7 @@ class RunLog:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise InputError(f"--tensorboard needs tensorboardX ({error}); run sh scripts/setup.sh") from None
+            raise InputError(f"--tensorboard needs tensorboardX ({error}); run {install_command()}") from None
         self._events = SummaryWriter(str(directory), purge_step=first_epoch + 1)
 
     def close(self) -> None:

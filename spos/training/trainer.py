@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from signal import SIGTERM
-from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 from spos.core.errors import InputError, Stopped
 from spos.core.seeds import derive_rng, derive_seed
@@ -17,15 +17,17 @@ from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, load_parameters
 from spos.scoring.accuracy import count_hits
-from spos.space.space import Architecture
 from spos.training.checkpoint import Checkpoint, load_device_statistics, newest_checkpoint
 from spos.training.log import EpochDisplay
 from spos.training.losses import Example, Objective
 from spos.training.meter import LossNotFinite, Meter, Part
 from spos.training.path_trainer import PathTrainer
 from spos.training.progress import Progress, Row, Run
-from spos.training.schedule import Schedule
-from spos.training.strategies import Pass, Strategy
+
+if TYPE_CHECKING:
+    from spos.space.space import Architecture
+    from spos.training.schedule import Schedule
+    from spos.training.strategies import Pass, Strategy
 
 Selection = Sequence[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]  # parameters, each with the corner that is used
 

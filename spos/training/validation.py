@@ -10,6 +10,27 @@ from spos.engine.compat import mx
 from spos.sampling.warm_up import Policy
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator
+from spos.training.progress import Row
+
+VALIDATION_SHARE = 0.1  # of the time of an epoch, that validating every epoch may take by default
+FORWARD_SHARE = 1 / 3  # of the work of a training step: backward is twice as much
+
+
+def affordable_frequency(num_validated: int, num_trained: int) -> int:
+    """1 if so many images may be validated after every epoch of so many, else 0."""
+    return int(num_validated * FORWARD_SHARE <= num_trained * VALIDATION_SHARE)
+
+
+def keep_best(validate: Callable[[int], Row], best: Callable[[], float], save: Callable[[], None], epoch: int) -> Row:
+    """Metrics of `validate(epoch)`; parameters are saved if no epoch before had their accuracy.
+
+    Args:
+        best: highest accuracy of the epochs before, by their log.    save: writes the parameters.
+    """
+    row = validate(epoch)
+    if "val_top1" in row and row["val_top1"] > best():
+        save()
+    return row
 
 
 def validate_when_due(

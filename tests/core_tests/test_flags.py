@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from signal import SIGINT, SIGPIPE, SIGTERM
 
 import pytest
@@ -15,6 +16,7 @@ from spos.core.flags import (
     as_json,
     changed_flags,
     confidence,
+    fill,
     flag,
     fraction,
     not_negative,
@@ -23,6 +25,7 @@ from spos.core.flags import (
     positive,
     run_program,
     split_arguments,
+    truth,
 )
 
 
@@ -50,6 +53,27 @@ def parse(*argv):
 
 def test_without_flags_groups_have_their_defaults():
     assert parse() == (Food(), Drink())
+
+
+def test_a_group_is_filled_with_values():
+    assert fill(Food) == Food()
+    assert fill(Food, num_eggs=3, salt=True, kind="duck", weight=1) == Food(3, True, "duck", 1.0)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    (
+        ({"num_hens": 1}, "there is no num_hens; known: num_eggs, salt, kind, weight"),
+        ({"num_eggs": -1}, "num_eggs is -1: must be at least 0"),
+        ({"num_eggs": 1.5}, "num_eggs is 1.5: invalid literal"),
+        ({"salt": "no"}, "salt must be True or False, not 'no'"),
+        ({"kind": "goose"}, "kind is 'goose'; it must be one of hen, duck"),
+        ({"weight": "heavy"}, "weight is 'heavy': could not convert"),
+    ),
+)
+def test_a_value_that_a_flag_does_not_take_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        fill(Food, **values)
 
 
 @pytest.mark.parametrize("name", ("-n", "--num-eggs", "--eggs"))
@@ -160,3 +184,61 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait(30) == 128 + SIGPIPE
+
+
+# --- How they may be written ---
+
+
+@dataclass(frozen=True)
+class Options:
+    """Some flags."""
+
+    save_dir: str = flag("", "a path")
+    retain_length: int = flag(10, "a number")
+    use_se: bool = flag(False, "a switch")
+    shuffle_train: bool = flag(False, "a word", type=truth)
+
+
+def parse_with_files(*argv):
+    parser = OneLineParser("", (Options,))
+    parser.add_argument("files", nargs="*", type=Path)
+    return parser.parse_args(argv)
+
+
+@pytest.mark.parametrize(
+    "argv", (("--retain_length", "7", "--use_se"), ("--retain_length=7", "--use-se"), ("--retain-length=7", "--use_se"))
+)
+def test_underscores_are_hyphens(argv):
+    options = pick(Options, parse_with_files(*argv))
+    assert (options.retain_length, options.use_se) == (7, True)
+
+
+def test_underscores_of_values_stay():
+    args = parse_with_files("--save_dir", "runs/my_run_2", "a_file.params")
+    assert (args.save_dir, args.files) == ("runs/my_run_2", [Path("a_file.params")])
+    assert parse_with_files("--save_dir=runs/a_b=c_d").save_dir == "runs/a_b=c_d"
+
+
+def test_unknown_flags_are_named_as_the_program_has_them(capsys):
+    with pytest.raises(SystemExit):
+        parse_with_files("--no_such_flag")
+    assert capsys.readouterr().err == "error: unrecognized arguments: --no-such-flag\n"
+
+
+@pytest.mark.parametrize("argv", (("--save-dir", "~/run"), ("--save-dir=~/run",), ("--save_dir=~/run",)))
+def test_home_is_expanded(argv, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    args = parse_with_files(*argv, "~/a.params", "b~c")
+    assert args.save_dir == "/home/somebody/run"
+    assert args.files == [Path("/home/somebody/a.params"), Path("b~c")]
+
+
+@pytest.mark.parametrize("text, expected", (("True", True), ("False", False), ("false", False), ("true", True)))
+def test_false_is_false(text, expected):
+    assert parse_with_files("--shuffle-train", text).shuffle_train is expected
+
+
+def test_other_words_are_neither_true_nor_false(capsys):
+    with pytest.raises(SystemExit):
+        parse_with_files("--shuffle-train", "no")
+    assert "--shuffle-train: must be True or False, not no" in capsys.readouterr().err

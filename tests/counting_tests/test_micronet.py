@@ -176,10 +176,10 @@ BY_HAND = {
     "float16": ((292.819840 + 6.800832) / 2 + 286.217920 + 2.104640, (3.520225 + 0.132) / 2),
     # a quarter of the quantizable multiplies and params
     "int8": (292.819840 / 4 + 286.217920 + 6.800832 + 2.104640, 3.520225 / 4 + 0.132),
-    # a quarter of all that is quantizable, half of the rest
-    "int8, 8-bit sums": ((292.819840 + 286.217920) / 4 + (6.800832 + 2.104640) / 2, 3.520225 / 4 + 0.132 / 2),
+    # a quarter of all that is quantizable
+    "int8, 8-bit sums": ((292.819840 + 286.217920) / 4 + 6.800832 + 2.104640, 3.520225 / 4 + 0.132),
 }
-GOLDEN = {"float32": 1.031824, "float16": 0.639127, "int8": 0.461485, "int8, 8-bit sums": 0.264641}
+GOLDEN = {"float32": 1.031824, "float16": 0.639127, "int8": 0.461485, "int8, 8-bit sums": 0.278012}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS, ids=lambda precision: precision.name)
@@ -198,7 +198,7 @@ def test_the_example_of_the_rules():
     assert micronet_score(entry, PRECISIONS[0]).score == pytest.approx(0.862, abs=5e-4)
 
 
-def test_published_scores_follow_and_two_of_their_figures_do_not():
+def test_published_scores_follow_and_one_of_their_figures_does_not():
     wrong = []
     for precision in PRECISIONS:
         published = MICRONET_SCORES.get(precision.name)
@@ -207,7 +207,7 @@ def test_published_scores_follow_and_two_of_their_figures_do_not():
             assert agrees(own.score, published.score)
             pairs = ((float(own.operations) / 1e6, published.operations), (float(own.params) / 1e6, published.params))
             wrong += [text for value, text in pairs if not agrees(value, text)]
-    assert wrong == ["1.85", "148"]
+    assert wrong == ["1.85"]
 
 
 # --- Tables ---

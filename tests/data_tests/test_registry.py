@@ -1,20 +1,15 @@
 """Data sets by the flags, and what the door of the room loads."""
 
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from image_files import make_folders, make_pictures
 
 from spos.core.errors import InputError
 from spos.data import registry
 from spos.data.flags import DataOptions
 from spos.data.registry import held_out_sizes, imagenet_synsets, open_data, open_dataset, with_lists
-
-MOST_MODULES = 20  # of ours, that opening a data set may load
 
 
 def options(**changes):
@@ -24,19 +19,6 @@ def options(**changes):
 @pytest.fixture
 def pictures(tmp_path):
     return make_pictures(tmp_path)
-
-
-def test_the_room_loads_little_of_the_house():
-    """Packages, which hold a docstring alone, are not counted."""
-    code = (
-        "import sys, spos.data.registry; "
-        "print(*(n for n, m in sys.modules.items() if n.startswith('spos.') and not hasattr(m, '__path__')))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
-    modules = done.stdout.split()
-    assert "spos.data.registry" in modules and len(modules) <= MOST_MODULES, modules
 
 
 def test_every_data_set_of_the_flag_can_be_opened():

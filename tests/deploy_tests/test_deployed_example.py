@@ -14,7 +14,7 @@ import pytest
 from exported_files import INFO, SIZE, exported, logits_of, mxnet_pair
 from image_files import png, random_images
 
-from spos.deploy.exported import open_exported
+from spos.deploy.exported import open_model
 from spos.deploy.parity import random_images as random_inputs
 from spos.deploy.prediction import predict
 
@@ -70,7 +70,7 @@ def test_onnx_runtime_alone_sees_what_the_project_sees(height, width, crop_ratio
     (tmp_path / "example.py").write_text(example(0), "utf-8")
     printed = run(ONNX_PYTHON, tmp_path, "example.py", path, "image.png")
     found = [(float(share) / 100, name) for share, name in re.findall(r"^ *([\d.]+)%  (.*)$", printed, re.MULTILINE)]
-    (own,) = predict(open_exported(path), [str(tmp_path / "image.png")], top=len(NAMES))
+    (own,) = predict(open_model(path), [str(tmp_path / "image.png")], top=len(NAMES))
     probabilities = {guess.name: guess.probability for guess in own.classes}
     print(found, probabilities)
     assert len(found) == 5 and found == sorted(found, key=lambda guess: -guess[0])

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from conftest import TINY
 from deployed_subnets import drawn_subnet
-from exported_files import INFO, NAMES, PREPROCESSING, SIZE, exported, logits_of, mxnet_pair, onnx_file
+from exported_files import INFO, NAMES, PREPROCESSING, SIZE, VALUES, exported, logits_of, mxnet_pair, onnx_file
 
 from spos.core.errors import InputError
 from spos.counting.symbol import count_nodes
-from spos.deploy.exported import PARAMS, SYMBOL, open_exported, write_mxnet
+from spos.data.prepared import encode_png
+from spos.deploy.exported import PARAMS, SYMBOL, open_model, write_mxnet
 from spos.deploy.model_info import METADATA, ModelInfo
 from spos.deploy.parity import random_images
+from spos.deploy.prediction import predict
 from spos.deploy.quantization import quantize
 from spos.deploy.subnet import as_function, merge_batch_norm
 from spos.engine.compat import mx, num_threads
@@ -36,7 +38,7 @@ def write_block(prefix, net, info=TINY_INFO):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_is_read(kind, tmp_path):
-    model = open_exported(exported(kind, tmp_path))
+    model = open_model(exported(kind, tmp_path))
     assert (model.runtime, model.num_classes, model.info) == (kind, len(NAMES), INFO)
     for num_images in (1, 5, 2):
         images = random_images(SIZE, num_images)
@@ -47,7 +49,7 @@ def test_what_is_written_is_read(kind, tmp_path):
 
 def test_a_subnet_gives_its_own_logits(tmp_path, rng):
     net, images = tiny_network(rng), random_images(TINY.input_size)
-    model = open_exported(write_block(tmp_path / "tiny", net)[0])
+    model = open_model(write_block(tmp_path / "tiny", net)[0])
     np.testing.assert_array_equal(model(images), as_function(net)(images))
 
 
@@ -56,7 +58,7 @@ def test_a_quantized_subnet_gives_its_own_logits_here_and_in_plain_gluon(tmp_pat
     images = random_images(TINY.input_size)
     block = quantize(tiny_network(rng), [mx.nd.array(images)])
     files = write_mxnet(tmp_path / "int8", block.symbol, block.arrays, replace(TINY_INFO, precision="int8"))
-    model, expected = open_exported(files[0]), block(mx.nd.array(images)).asnumpy()
+    model, expected = open_model(files[0]), block(mx.nd.array(images)).asnumpy()
     assert model.info.precision == "int8"
     np.testing.assert_array_equal(model(images), expected)
     plain = mx.gluon.SymbolBlock.imports(str(files[0]), "data", str(files[1]))
@@ -77,18 +79,45 @@ def test_metadata_do_not_disturb_the_graph(tmp_path, rng):
 def test_the_files_may_be_named_in_several_ways(tmp_path):
     symbol_file, params_file = mxnet_pair(tmp_path / "tiny")
     for path in (symbol_file, params_file, tmp_path / "tiny", str(tmp_path / "tiny")):
-        assert open_exported(path).path == symbol_file
+        assert open_model(path).path == symbol_file
     onnx_file(tmp_path / "tiny.onnx")
     with pytest.raises(InputError, match="tiny may be .*tiny.onnx or .*tiny-symbol.json; give one of them"):
-        open_exported(tmp_path / "tiny")
+        open_model(tmp_path / "tiny")
 
 
 def test_onnx_runtime_has_the_threads_of_mxnet(tmp_path):
     path = exported("onnxruntime", tmp_path)
     for threads, expected in ((None, num_threads()), (3, 3)):
-        session = open_exported(path, threads).function.session
+        session = open_model(path, threads).function.session
         assert session.get_session_options().intra_op_num_threads == expected
         assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_predicted_as_files_are(kind, tmp_path, rng):
+    images = rng.integers(0, 256, (3, 30, 40, 3), dtype=np.uint8)
+    files = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for file, image in zip(files, images):
+        file.write_bytes(encode_png(image))
+    model = open_model(exported(kind, tmp_path))
+    probabilities = model.predict(images)
+    assert probabilities.dtype == np.float64 and np.abs(probabilities.sum(axis=1) - 1).max() < 1e-12
+    for row, prediction in zip(probabilities, predict(model, [str(file) for file in files], top=len(NAMES))):
+        assert [guess.label for guess in prediction.classes] == np.argsort(-row).tolist()
+        np.testing.assert_allclose([guess.probability for guess in prediction.classes], np.sort(row)[::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape, dtype", (((1, 3, 8, 8), np.uint8), ((8, 8, 3), np.uint8), ((1, 8, 8, 3), np.float32)))
+def test_other_pixels_are_refused(shape, dtype, tmp_path):
+    model = open_model(exported("mxnet", tmp_path))
+    with pytest.raises(InputError, match=r"predicts uint8 images \(N, H, W, 3\), not "):
+        model.predict(np.zeros(shape, dtype))
+
+
+def test_logits_that_are_not_finite_are_no_prediction(tmp_path):
+    model = open_model(mxnet_pair(tmp_path / "nan", weights=np.full((len(NAMES), VALUES), np.nan, np.float32))[0])
+    with pytest.raises(InputError, match="gives logits that are not finite"):
+        model.predict(np.zeros((1, 20, 20, 3), np.uint8))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,14 +135,14 @@ def test_onnx_runtime_has_the_threads_of_mxnet(tmp_path):
     ids=lambda images: f"{images.dtype}{images.shape}",
 )
 def test_other_images_are_refused(kind, images, tmp_path):
-    model = open_exported(exported(kind, tmp_path))
+    model = open_model(exported(kind, tmp_path))
     with pytest.raises(InputError, match=r"takes float32 images \(N, 3, 16, 16\), not "):
         model(images)
 
 
 def refuses(path, *words):
     with pytest.raises(InputError) as caught:
-        open_exported(path)
+        open_model(path)
     for word in words:
         assert word in str(caught.value)
     assert len(str(caught.value).strip().splitlines()) == 1

@@ -9,7 +9,7 @@ from deployed_subnets import drawn_subnet, info_of, random_subnet
 
 from spos.core.errors import InputError
 from spos.deploy.calibration import COLLECTORS, Calibration
-from spos.deploy.exported import open_exported
+from spos.deploy.exported import open_model
 from spos.deploy.flags import CALIBRATIONS, FORMATS
 from spos.deploy.formats import FORMAT_CLASSES, publish
 from spos.deploy.parity import check_int8, random_images, rms_error
@@ -66,7 +66,7 @@ def test_files_that_fail_are_not_left_and_old_ones_stay(form, rng, tmp_path):
     assert measured == 0.5 and sorted(files) == sorted(tmp_path.iterdir())
     contents = [file.read_bytes() for file in files]
     other = maker_of(random_subnet("small-images", rng), form)
-    expected = open_exported(files[0])(images()[0])
+    expected = open_model(files[0])(images()[0])
     with pytest.raises(InputError, match="above --int8-error-max 0.01; nothing is written"):
         publish(other.float32(), name, lambda logits: check_int8(expected, logits(images()[0]), 0.01))
     assert [file.read_bytes() for file in files] == contents and sorted(files) == sorted(tmp_path.iterdir())

@@ -11,8 +11,8 @@ from oneshot_nas_blocks import ChannelShuffle
 from oneshot_nas_network import Subnet, Supernet, get_shufflenas_oneshot
 from spos.core.errors import InputError
 from spos.engine.compat import mx
+from spos.space.original import with_selectors
 from spos.space.space import Architecture
-from utils.convert_params import reference_supernet_name
 
 REFERENCE_SUBNETS = ("oneshot", "oneshot+", "oneshot-s+", "oneshot-s+_shufflenetv2+_layout")
 REFERENCE_SUPERNETS = ("supernet_se", "supernet_plain")
@@ -61,8 +61,8 @@ def test_supernet_gives_the_reference_logits_through_the_converter(name, referen
     case = json.loads((reference / "cases.json").read_text())["supernets"][name]
     shapes = json.loads((reference / "parameter_shapes.json").read_text())[name]
     net = get_shufflenas_oneshot(use_se=case["use_se"], last_conv_after_pooling=case["last_conv_after_pooling"])
-    fill_parameters(net, reference_supernet_name)
-    own = {reference_supernet_name(n): list(p.shape) for n, p in net._collect_params_with_prefix().items()}
+    fill_parameters(net, with_selectors)
+    own = {with_selectors(n): list(p.shape) for n, p in net._collect_params_with_prefix().items()}
     assert own == shapes
     logits = net(reference_input(), Architecture(case["block_choices"], case["channel_choices"]))
     assert relative_difference(logits, np.load(reference / f"logits_{name}.npy")) < 1e-4

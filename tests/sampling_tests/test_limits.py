@@ -18,6 +18,9 @@ def test_negative_flags_mean_no_limit(value, expected):
         ("flops-330", (330, None)),
         ("params-5.0", (None, 5)),
         ("flops-291.475944", (291.475944, None)),
+        ("flops-330-params-0", (330, None)),
+        ("flops-0-params-5.0", (None, 5)),
+        ("params-0", (None, None)),
         ("", (None, None)),
     ),
 )

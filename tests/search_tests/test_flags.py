@@ -119,11 +119,15 @@ def test_every_mode_is_repeatable(mode, evolution):
 @pytest.mark.parametrize(
     "evolution, flags, expected",
     (
-        ("published", "", ["combined score <= 1"]),
-        ("published", "--score-max -1", []),
+        ("published", "", ["FLOPs <= 1 x", "combined score <= 1"]),
+        ("published", "--score-max -1", ["FLOPs <= 1 x"]),
+        ("published", "--score-max -1 --flop-max -1", []),
+        ("published", "--flop-max-m 300", ["combined score <= 1", "FLOPs <= 300 M"]),
+        ("published", "--flop-max-m 300 --flop-max 1", ["FLOPs <= 1 x", "combined score <= 1", "FLOPs <= 300 M"]),
         ("published", "--score-max 0.9 --flop-max 1.1", ["FLOPs <= 1.1", "combined score <= 0.9"]),
         ("spos", "", ["FLOPs <= 1 x"]),
         ("spos", "--flop-max 0.9", ["FLOPs <= 0.9 x"]),
+        ("spos", "--flop-max -1", []),
         ("spos", "--flop-max-m 300", ["FLOPs <= 300 M"]),
         ("spos", "--score-max 1", ["FLOPs <= 1 x", "combined score <= 1"]),
         ("spos", "--param-max 1.1", ["FLOPs <= 1 x", "params <= 1.1 x"]),

@@ -35,6 +35,9 @@ def test_dropped_rows_are_neither_best_nor_ties_nor_in_the_mean():
     assert [r["evaluation"] for r in best_rows(rows, 9)] == [4, 2, 0, 3]
     assert [r["evaluation"] for r in find_ties(rows, rows[2])] == [0, 4]
     assert mean_of_random(rows) == (3, pytest.approx(2 / 3))
+    later = [row(0, 0.5), {**row(1, 0.7), "iteration": 1}, {**row(2, 0.9, dropped=True), "iteration": 1}]
+    assert mean_of_random(later, "genetic") == (1, 0.5)
+    assert mean_of_random(later, "random") == (2, pytest.approx(0.6))
 
 
 def test_only_what_the_new_search_may_visit_is_bred_from(old):

@@ -29,13 +29,13 @@ def test_the_summary_names_the_cheapest_tie(tmp_path):
     ties = find_ties(rows, best)
     assert ties and best not in ties
     cheapest = min(ties, key=lambda row: row["flops"])
-    text = summarize_search(tmp_path, rows)
+    text = summarize_search(tmp_path, rows, "genetic")
     assert f"{len(ties)}, intervals overlap; the cheapest: evaluation {cheapest['evaluation']}," in text
     assert best_record(DOMAIN, best, {}, ties=len(ties)).to_json()["ties"] == len(ties)
 
 
 def test_the_summary_names_a_latency_if_there_is_one(tmp_path):
     rows = make_searcher(tmp_path, Evaluator()).run(genetic(1))
-    assert "latency" not in summarize_search(tmp_path, rows)
+    assert "latency" not in summarize_search(tmp_path, rows, "genetic")
     timed = [{**row, "latency_ms": 12.345} for row in rows]
-    assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed)
+    assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed, "genetic")

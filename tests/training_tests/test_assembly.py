@@ -20,7 +20,9 @@ from spos.training.losses import Objective
 from spos.training.strategies import FairStrategy, SandwichStrategy, UniformStrategy
 
 CPU = (mx.cpu(),)
-DATA = SimpleNamespace(num_classes=5, input_size=16)
+DATA = SimpleNamespace(
+    num_classes=5, input_size=16, splits={"bn": range(20), "search_val": range(30), "test": range(50)}
+)
 ARCHITECTURE = Architecture((0, 3, 1, 2), (9, 0, 4, 2))
 
 
@@ -102,9 +104,31 @@ def test_validation_of_a_supernet_makes_its_evaluator_once(monkeypatch, tmp_path
     policy = policy_of("")
     recipe = assembly.make_recipe(flags, Objective(5), policy, 10)
     trainer = assembly.make_trainer(flags, net, recipe, CPU, LOCAL)
-    validate = assembly.make_validation(flags, DATA, trainer, policy, 10, tmp_path)
+    validate = assembly.make_validation(flags, DATA, trainer, policy, 10, tmp_path, lambda: -1.0)
     assert made == [] and [bool(validate(epoch)) for epoch in range(4)] == [False, True, False, True]
     assert len(made) == 1 and made[0][0] is net and len(scored) == 6
+    assert (tmp_path / "best.params").is_file()
+
+
+@pytest.mark.parametrize(
+    "line, steps, validated",
+    (
+        ("--batch-size 10", 50, 1),  # 5 times 50 images, each a third of the work of training one: 83 of 500
+        ("--batch-size 10 --val-architectures 3", 50, 4),  # exactly a tenth
+        ("--batch-size 10 --val-architectures 3", 49, 1),
+        ("--batch-size 10 --val-architectures 3 --val-frequency 0", 50, 1),
+        ("--batch-size 10 --val-frequency 2", 1, 2),
+    ),
+)
+def test_validation_is_as_frequent_as_it_is_cheap(line, steps, validated, monkeypatch, tmp_path):
+    monkeypatch.setattr(assembly, "candidate_evaluator", lambda *_: lambda architecture: Accuracy(1, 2, 4))
+    net = Supernet(TINY)
+    fill_parameters(net)
+    flags, policy = flags_of(f"--num-epochs 4 {line}"), policy_of("")
+    trainer = assembly.make_trainer(flags, net, assembly.make_recipe(flags, Objective(5), policy, steps), CPU, LOCAL)
+    validate = assembly.make_validation(flags, DATA, trainer, policy, steps, tmp_path, lambda: -1.0)
+    assert sum(bool(validate(epoch)) for epoch in range(4)) == validated
+    assert (tmp_path / "best.params").is_file() == (validated > 1)
 
 
 def test_the_symbol_graph_counts_what_the_table_counts():

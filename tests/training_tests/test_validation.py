@@ -9,7 +9,7 @@ from spos.data.pixels import Pixels
 from spos.engine.compat import mx
 from spos.scoring.accuracy import Accuracy
 from spos.space.space import Architecture
-from spos.training.validation import validate_network, validate_supernet, validate_when_due
+from spos.training.validation import keep_best, validate_network, validate_supernet, validate_when_due
 
 CPU = (mx.cpu(),)
 
@@ -18,6 +18,22 @@ CPU = (mx.cpu(),)
 def test_validation_is_due_every_so_many_epochs_and_after_the_last(frequency, due):
     rows = [validate_when_due(lambda epoch: {"epoch": epoch}, frequency, 7, epoch) for epoch in range(7)]
     assert [row["epoch"] for row in rows if row] == due
+
+
+@pytest.mark.parametrize(
+    "row, best, is_saved",
+    (
+        ({"val_top1": 0.3}, -1.0, True),
+        ({"val_top1": 0.5}, 0.3, True),
+        ({"val_top1": 0.5}, 0.5, False),
+        ({"val_top1": 0.4}, 0.5, False),
+        ({}, -1.0, False),
+    ),
+)
+def test_parameters_are_saved_when_no_epoch_before_was_as_good(row, best, is_saved):
+    saved = []
+    assert keep_best(lambda epoch: row, lambda: best, lambda: saved.append(1), 0) is row
+    assert saved == [1] * is_saved
 
 
 def test_accuracy_of_a_network_is_that_of_its_logits(rng):

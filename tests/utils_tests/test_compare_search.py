@@ -25,10 +25,15 @@ SMALL = ["--use-se", "--evaluations", "40", "--seeds", "3", "--population-size",
 def test_program_prints_a_table_and_draws_a_figure(tmp_path, capsys):
     files = [tmp_path / name for name in ("first.png", "second.png")]
     for file in files:
-        assert compare_search.main([*SMALL, "--output", str(file)]) == 0
+        assert compare_search.main([*SMALL, "--flop-max", "-1", "--output", str(file)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("genetic") == 2 and "regret (95% t)" in printed
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_optimum_within_two_limits_is_a_bound(capsys):
+    assert compare_search.main(SMALL) == 0
+    assert "regret at most (95% t)" in capsys.readouterr().out
 
 
 def test_program_compares_on_a_history(tmp_path, capsys):

@@ -8,7 +8,9 @@ import pytest
 from conftest import data_flags, fails
 
 import train_imagenet
-from spos.deploy.exported import open_exported
+from spos.core.errors import InputError
+from spos.deploy import export
+from spos.deploy.exported import open_model
 from spos.deploy.flags import FORMATS, TrainedOptions
 from spos.deploy.parity import random_images, relative_difference, rms_error
 from spos.deploy.subnet import as_function
@@ -62,7 +64,7 @@ def test_exported_files_compute_the_same(here, flags, files, capsys):
     before = {path.name for path in here.iterdir()}
     assert export_model.main(["--params", str(here / "model.params"), *flags]) == 0
     assert sorted({path.name for path in here.iterdir()} - before) == files
-    exported = open_exported(here / files[-1])
+    exported = open_model(here / files[-1])
     images = random_images(32, 5)
     assert relative_difference(plain_logits(here / "model.params", images), exported(images)) < 1e-4
     info = exported.info
@@ -79,7 +81,7 @@ def test_a_checkpoint_and_merged_parameters_are_exported_too(here, tmp_path):
     for params, output in zip((checkpoint, here / "merged.params"), outputs):
         assert export_model.main(["--params", str(params), "--format", "mxnet", "--output", str(output)]) == 0
     images = random_images(32)
-    one, two = (open_exported(output)(images) for output in outputs)
+    one, two = (open_model(output)(images) for output in outputs)
     np.testing.assert_array_equal(one, two)
 
 
@@ -94,7 +96,7 @@ def test_int8_of_a_checkpoint_reads_the_lists_of_its_run(here, tmp_path):
 def test_another_input_size_is_exported(here):
     flags = ["--params", str(here / "model.params"), "--format", "mxnet", "--input-size", "64", "--crop-ratio", "0.5"]
     assert export_model.main(flags) == 0
-    exported, images = open_exported(here / "model-symbol.json"), random_images(64)
+    exported, images = open_model(here / "model-symbol.json"), random_images(64)
     assert exported.info.preprocessing.input_size == 64 and exported.info.preprocessing.crop_ratio == 0.5
     assert relative_difference(plain_logits(here / "model.params", images), exported(images)) < 1e-4
 
@@ -104,7 +106,7 @@ def test_class_names_come_from_a_file(here, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     flags = ["--params", here / "model.params", "--format", "mxnet"]
     assert export_model.main([*map(str, flags), "--class-names", str(tmp_path / "names.txt")]) == 0
-    assert open_exported(here / "model-symbol.json").info.preprocessing.class_names == tuple(names)
+    assert open_model(here / "model-symbol.json").info.preprocessing.class_names == tuple(names)
     (tmp_path / "names.txt").write_text("one\ntwo\n", encoding="utf-8")
     fails(export_model.main, [*flags, "--class-names", tmp_path / "names.txt"], capsys, "2 names", "10 classes")
 
@@ -121,7 +123,7 @@ def test_quantize_reports_and_writes(here, runtime, capsys):
     assert result["accuracy"]["int8"]["num_images"] == result["accuracy"]["float32"]["num_images"] == 30
     assert set(result["milliseconds"]) == {"1", "32"} and result["bytes"]["int8"] > 0
     assert 0 < result["logits_rms_error"] < 0.5
-    exported, images = open_exported(result["files"][0]), random_images(32, 8)
+    exported, images = open_model(result["files"][0]), random_images(32, 8)
     assert exported.info.precision == "int8"
     assert rms_error(plain_logits(here / "model.params", images), exported(images)) < 0.5
 
@@ -189,3 +191,15 @@ def test_int8_of_the_digits_loses_at_most_half_a_point(trained_digits, runtime, 
     accuracies = json.loads(capsys.readouterr().out)["accuracy"]
     assert accuracies["float32"]["top1"] > 0.95
     assert accuracies["int8"]["top1"] > accuracies["float32"]["top1"] - 0.005
+
+
+def test_a_script_exports_what_the_program_does(here, tmp_path, capsys):
+    flags = ["--params", str(here / "model.params"), "--format", "mxnet", "--output", str(tmp_path / "program")]
+    assert export_model.main(flags) == 0
+    file = export.export_model(here / "model.params", "mxnet", tmp_path / "script")
+    assert file == tmp_path / "script-symbol.json"
+    images, models = random_images(32), [open_model(tmp_path / name) for name in ("script", "program")]
+    assert models[0].info == models[1].info
+    np.testing.assert_array_equal(*(model(images) for model in models))
+    with pytest.raises(InputError, match="unknown format 'tflite'; known: onnx, mxnet"):
+        export.export_model(here / "model.params", "tflite")

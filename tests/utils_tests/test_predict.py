@@ -16,8 +16,8 @@ from exported_files import INFO, NAMES, PREPROCESSING, exported, matrix, mxnet_p
 from image_files import loader, pack, png, random_images
 
 from spos.core.flags import run_program
-from spos.deploy.exported import open_exported
-from spos.deploy.prediction import find_images, predict, softmax
+from spos.deploy.exported import open_model, softmax
+from spos.deploy.prediction import find_images, predict
 from utils import predict as program
 
 KINDS = ("mxnet", "onnxruntime")
@@ -76,7 +76,7 @@ def test_probabilities_are_those_of_the_evaluation_bit_by_bit(tmp_path, rng):
     expected = np.concatenate([softmax(net(batch.images).asnumpy()) for batch in batches])
     for number, content in enumerate(contents):
         (tmp_path / f"{number}.png").write_bytes(content)
-    model = open_exported(write_block(tmp_path / "tiny", net)[0])
+    model = open_model(write_block(tmp_path / "tiny", net)[0])
     found = list(predict(model, find_images([str(tmp_path)]), top=TINY.num_classes, batch_size=3))
     assert len(found) == 7
     for row, prediction in zip(expected, found):
@@ -147,7 +147,7 @@ def test_undecodable_images_are_named_and_left_out(pictures, tmp_path, capsys):
 
 
 def test_what_surrounds_an_undecodable_image_keeps_its_prediction(pictures, tmp_path):
-    model = open_exported(exported("mxnet", tmp_path))
+    model = open_model(exported("mxnet", tmp_path))
     paths = find_images([str(pictures)])
     alone = list(predict(model, paths, batch_size=1))
     (pictures / "c" / "a.png").write_bytes(b"noise")

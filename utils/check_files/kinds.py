@@ -17,7 +17,7 @@ from spos.counting.symbol import count_nodes
 from spos.data.prepared import encode_png, is_complete, pack_images, write_prepared
 from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
-from spos.deploy.exported import GRAPH_CHECKSUM, PARAMS, SYMBOL, open_exported
+from spos.deploy.exported import GRAPH_CHECKSUM, PARAMS, SYMBOL, open_model
 from spos.deploy.formats import FORMAT_CLASSES
 from spos.deploy.model_info import ModelInfo
 from spos.deploy.subnet import DeployedSubnet
@@ -332,7 +332,7 @@ def _read_measurements(folder: Path) -> None:
 
 
 def _read_pair(folder: Path) -> None:
-    open_exported(folder / EXPORTED / f"tiny{SYMBOL}")
+    open_model(folder / EXPORTED / f"tiny{SYMBOL}")
 
 
 def _count_symbol(folder: Path) -> None:
@@ -340,7 +340,7 @@ def _count_symbol(folder: Path) -> None:
 
 
 def _read_onnx(folder: Path) -> None:
-    open_exported(folder / EXPORTED / "tiny.onnx")
+    open_model(folder / EXPORTED / "tiny.onnx")
 
 
 def _read_records(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Set
 from matplotlib.figure import Figure
 
 from spos.core.flags import OneLineParser
-from spos.core.processes import ROOT
+from spos.core.installation import ROOT
 from spos.core.tables import table
 from utils.plot.diagrams import SMALL, TITLE, WIDTH, Place, canvas, cut, draw_box, draw_line, write
 from utils.plot.style import BLUE, GREY, ORANGE, check_format, save

@@ -106,7 +106,7 @@ def _describe_search(run: ReportedRun, best: Row) -> str:
     rows, options = run.history, run.run.options
     low, high = best["top1_interval"]
     dropped, ties = len(run.searched.dropped), len(run.searched.ties)
-    count, mean = mean_of_random(rows)
+    count, mean = mean_of_random(rows, str(options.get("search_mode")))
     mode, evolution = str(options.get("search_mode")), options.get("evolution", "published")
     how = f"{mode} search" + (f" with the {evolution} operators" if mode in SEARCHES and SEARCHES[mode].evolves else "")
     how = how[:1].upper() + how[1:]
@@ -115,7 +115,7 @@ def _describe_search(run: ReportedRun, best: Row) -> str:
         + (f", {dropped} of them dropped early by racing" if dropped else "")
         + f". Best top-1 with the supernet's weights: {best['top1']:.2%} (95% interval {low:.2%} to {high:.2%}); "
         + (f"{ties} others tie with it: their intervals overlap. " if ties else "no other interval overlaps its own. ")
-        + (f"The {count} architectures drawn at random at first have {mean:.2%} on average." if count else "")
+        + (f"The {count} architectures drawn at random have {mean:.2%} on average." if count else "")
     )
 
 

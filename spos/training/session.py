@@ -1,0 +1,215 @@
+"""Sessions of training: a run from its flags to its parameters, and the same from a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from oneshot_nas_network import Supernet
+from spos.core.errors import Stopped
+from spos.core.flags import RunOptions, fill
+from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.data.loader import ImageLoader, make_loader
+from spos.data.order import Order
+from spos.data.pixels import remove_images
+from spos.data.registry import check_same_lists, open_data, with_lists
+from spos.engine.cluster import Cluster
+from spos.engine.compat import mx
+from spos.engine.devices import join_cluster, make_devices, versions
+from spos.engine.flags import TrainDeviceOptions
+from spos.engine.parameters import save_parameters
+from spos.runs.files import PathLike
+from spos.runs.journal import Journal
+from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
+from spos.space.architecture_file import ArchitectureRecord, load_architecture
+from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of
+from spos.space.space import SearchSpace
+from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
+from spos.training.flags import (
+    TeacherOptions,
+    TrainingFlags,
+    TrainOptions,
+    ZooOptions,
+    check_training_flags,
+    describe_sampling,
+)
+from spos.training.initial_values import check_files, files_digest, load_first_values, start
+from spos.training.log import EpochRow, RunLog
+from spos.training.network import make_network, space_and_architecture
+from spos.training.progress import Run
+
+DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
+
+
+def train_supernet(
+    data: DataOptions,
+    folder: PathLike,
+    space: Optional[SearchSpace] = None,
+    seed: int = 0,
+    num_gpus: int = 0,
+    **recipe: Any,
+) -> Path:
+    """Train a supernet, or go on with it: the same call continues a run that was stopped or killed, to the same bits.
+
+    Args:
+        data: the images, for example as `pack_arrays` gives them.
+        folder: of the run: its config, log, checkpoints, the lists of held-out images, and `model.params`.
+        space: one of `search_space()`; the published one by default. The number of classes is that of the images, and
+            so are input size and stride plan, unless it was made for their size.
+        recipe: flags of training by their names: num_epochs, lr, sampling, cs_warm_up, label_smoothing, ...
+    Returns: the file of the trained parameters.
+    Raises: InputError if images or recipe cannot be used, or if `folder` holds another run; Stopped after Ctrl-C or
+        SIGTERM, with a checkpoint.
+    """
+    size = open_data(data).input_size
+    options = options_of(space, size) if space else SpaceOptions()
+    return train(_flags(data, folder, seed, num_gpus, options, ArchitectureOptions(), model=SUPERNET, **recipe))
+
+
+def train_subnet(
+    data: DataOptions,
+    folder: PathLike,
+    architecture: PathLike,
+    seed: int = 0,
+    num_gpus: int = 0,
+    **recipe: Any,
+) -> Path:
+    """Train the network of one architecture from scratch, or go on with it.
+
+    Args:
+        architecture: a published name, or an architecture file such as the `best.json` of a search; it says the space.
+        data, folder, recipe: as for `train_supernet`; also init_params and init_from_supernet, to begin with weights.
+    Returns: the file of the trained parameters.
+    Raises: as `train_supernet`, and InputError if there is no such architecture.
+    """
+    space = load_architecture(architecture).space
+    size = open_data(data).input_size
+    options = SpaceOptions(strides=options_of(space, size).strides)
+    named = ArchitectureOptions(architecture=str(architecture))
+    return train(_flags(data, folder, seed, num_gpus, options, named, model=SUBNET, **recipe))
+
+
+def _flags(
+    data: DataOptions,
+    folder: PathLike,
+    seed: int,
+    num_gpus: int,
+    space: SpaceOptions,
+    named: ArchitectureOptions,
+    **train: Any,
+) -> TrainingFlags:
+    flags = TrainingFlags(
+        fill(RunOptions, save_dir=str(folder), seed=seed),
+        fill(TrainOptions, **train),
+        data,
+        space,
+        named,
+        fill(TrainDeviceOptions, num_gpus=num_gpus),
+        TeacherOptions(),
+        ZooOptions(),
+    )
+    check_training_flags(flags)
+    return flags
+
+
+def train(flags: TrainingFlags) -> Path:
+    """Train what the flags describe to its end, or go on with it. Returns the file of its parameters.
+
+    Raises: InputError if they cannot be met; Stopped after a signal, with a checkpoint.
+    """
+    check_files(flags.train)
+    save_dir = save_dir_of(flags)
+
+    data = open_data(flags.data)
+    ctx = make_devices(flags.device)
+    space, record = space_and_architecture(flags, data)
+    sampling = describe_sampling(flags.train, space) if space else ""
+    net = make_network(flags, data, space, record, ctx)
+    begins_with = load_first_values(net, flags.train)
+    objective = make_objective(flags, data, ctx)
+    cluster = join_cluster(flags.device)
+    config = describe(flags, data, space, record, cluster)
+    if cluster.is_chief:
+        open_run(save_dir, config, flags.run.resume)
+        if sampling:
+            print(sampling, flush=True)
+    cluster.barrier()
+    folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
+    data = with_lists(data, flags.data, folder / LISTS_FOLDER)
+    check_same_lists(data, cluster)
+
+    batches = open_batches(flags, data, net, len(ctx), cluster)
+    policy = sampling_policy(flags.train, net, batches.num_batches)
+    recipe = make_recipe(flags, objective, policy, batches.num_batches)
+    trainer = make_trainer(flags, net, recipe, ctx, cluster)
+    log = RunLog(Journal(folder / LOG_FILE, EpochRow), flags.train.logging_file if cluster.is_chief else "")
+    run = Run(
+        folder,
+        log.epoch,
+        make_validation(flags, data, trainer, policy, batches.num_batches, folder, log.best_top1),
+        flags.train.save_frequency,
+        flags.train.save_steps,
+        flags.train.keep_checkpoints,
+        flags.train.log_interval,
+    )
+    progress = start(trainer, run, flags.train, begins_with)
+    log.keep_epochs_before(progress.epoch)
+    if flags.train.tensorboard and cluster.is_chief:
+        log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
+    try:
+        if progress.epoch < recipe.num_epochs:
+            trainer.train(batches, run, progress)
+        if cluster.is_chief:
+            save_parameters(save_dir / MODEL_FILE, net)
+            remove_images(save_dir)
+            log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+    except Stopped:
+        cluster.finish()
+        raise
+    cluster.finish()
+    log.close()
+    return save_dir / MODEL_FILE
+
+
+def save_dir_of(flags: TrainingFlags) -> Path:
+    """The run directory."""
+    return Path(flags.run.save_dir or DEFAULT_SAVE_DIR.get(flags.train.model, f"runs/{flags.train.model}"))
+
+
+def describe(
+    flags: TrainingFlags,
+    data: DataSet,
+    space: Optional[SearchSpace],
+    record: Optional[ArchitectureRecord],
+    cluster: Cluster,
+) -> Dict[str, Any]:
+    """What `config.json` says of the run."""
+    return {
+        "program": "train_imagenet.py",
+        "options": flags.to_json(),
+        "space": space.to_json() if space else None,
+        "fingerprint": space.fingerprint if space else None,
+        "architecture": record.to_json() if record else None,
+        **files_digest(flags.train),
+        "data": data.name,
+        PREPROCESSING: data.preprocessing.to_json(),
+        "workers": cluster.num_workers if cluster.is_distributed else None,
+        "versions": versions(),
+    }
+
+
+def open_batches(
+    flags: TrainingFlags, data: DataSet, net: mx.gluon.Block, num_devices: int, cluster: Cluster
+) -> ImageLoader:
+    """Training images: a supernet's without the held-out ones, unless the flags say otherwise."""
+    split = flags.train.train_on or ("train" if isinstance(net, Supernet) else "train_full")
+    order = Order(
+        flags.run.seed,
+        every_epoch=True,
+        part=cluster.rank,
+        num_parts=cluster.num_workers,
+        drop_last=True,
+        reduced_scale=flags.train.reduced_dataset_scale,
+    )
+    return make_loader(data, split, flags.data, data.preparation(training=True), order, num_devices)

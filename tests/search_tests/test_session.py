@@ -1,0 +1,118 @@
+"""Sessions of searching: what a script starts is what the program starts, and what is refused."""
+
+import numpy as np
+import pytest
+from latency_tests.test_table import make_table
+
+import search_supernet as program
+from spos.core.errors import InputError
+from spos.data.arrays import pack_arrays
+from spos.data.flags import DataOptions
+from spos.runs.files import read_json, write_json
+from spos.runs.journal import read_rows
+from spos.sampling.limits import Limits
+from spos.search.session import limits_as_flags, search_supernet
+from spos.space.architecture_file import load_architecture
+from spos.space.cost import cost_table
+from spos.space.space import SearchSpace, architecture_of, search_space
+from spos.training.session import train_supernet
+
+SETTINGS = {"search_iters": 2, "population_size": 4, "retain_length": 2, "topk": 2}
+FLAGS = ["--search-iters", "2", "--population-size", "4", "--retain-length", "2", "--topk", "2", "--seed", "3"]
+FILES = ("history.jsonl", "best.json", "top-1.json", "top-2.json")
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory):
+    """A supernet trained for a few steps on noise, by a script."""
+    folder = tmp_path_factory.mktemp("supernet")
+    images = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3), dtype=np.uint8)
+    options = DataOptions(batch_size=16, holdout=24, update_bn_images=16, num_workers=1)
+    labels = np.arange(100) % 10
+    data = pack_arrays(folder / "data", images[:80], labels[:80], images[80:], labels[80:], options)
+    space = search_space("Small", use_se=True)
+    return train_supernet(data, folder / "run", space, num_epochs=1, lr=0.1, val_architectures=1)
+
+
+@pytest.fixture(scope="module")
+def limits(supernet):
+    """The lower half of what can be reached."""
+    smallest, largest = cost_table(space_of(supernet)).range()
+    return Limits((smallest.macs + largest.macs) / 2, (smallest.params + largest.params) / 2)
+
+
+def space_of(supernet):
+    return SearchSpace.from_json(read_json(supernet.parent / "config.json")["space"])
+
+
+def test_a_script_searches_as_the_program(supernet, limits, tmp_path):
+    found = search_supernet(supernet, tmp_path / "script", limits, seed=3, **SETTINGS)
+    data = read_json(supernet.parent / "config.json")["options"]
+    flags = [f"--{name.replace('_', '-')}={data[name]}" for name in ("dataset", "data_dir", "input_size", "crop_ratio")]
+    flags += [
+        f"--{name.replace('_', '-')}={data[name]}" for name in ("classes", "batch_size", "holdout", "num_workers")
+    ]
+    flags += [f"--update-bn-images={data['update_bn_images']}", "--supernet-params", str(supernet), "--score-max", "-1"]
+    flags += [f"--flop-max-m={limits.flops / 1e6}", f"--param-max-m={limits.params / 1e6}"]
+    assert program.main([*flags, *FLAGS, "--save-dir", str(tmp_path / "program")]) == 0
+    for name in FILES:
+        assert (tmp_path / "script" / name).read_bytes() == (tmp_path / "program" / name).read_bytes()
+    configs = [read_json(tmp_path / name / "config.json") for name in ("script", "program")]
+    for config in configs:
+        del config["options"]["save_dir"]
+    assert configs[0] == configs[1]
+    assert list(found.rows) == read_rows(tmp_path / "script" / "history.jsonl")
+    assert found.best == load_architecture(tmp_path / "script" / "best.json").architecture
+    assert found.best_score == max(row["top1"] for row in found.rows) and found.space == space_of(supernet)
+    assert all(row["flops"] <= limits.flops and row["params"] <= limits.params for row in found.rows)
+
+
+def test_the_same_call_goes_on(supernet, limits, tmp_path):
+    short = search_supernet(supernet, tmp_path, limits, **SETTINGS)
+    longer = search_supernet(supernet, tmp_path, limits, **{**SETTINGS, "search_iters": 3})
+    assert longer.rows[: len(short.rows)] == short.rows and len(longer.rows) > len(short.rows)
+
+
+def test_the_best_of_a_race_is_not_one_that_was_dropped(supernet, tmp_path):
+    settings = {**SETTINGS, "search_mode": "random", "racing": True, "search_iters": 3}
+    found = search_supernet(supernet, tmp_path, **settings)
+    assert not found.best_row.get("dropped", False)
+    assert found.best == architecture_of(read_json(tmp_path / "best.json"))
+
+
+def test_latency_is_limited_by_a_table(supernet, tmp_path):
+    space = space_of(supernet)
+    table = make_table(space)
+    write_json(tmp_path / "latency.json", table.to_json())
+    times = sorted(table.latency_ms(space.sample(np.random.default_rng(i))) for i in range(20))
+    limits = Limits(latency_ms=round(times[10], 3))
+    found = search_supernet(supernet, tmp_path / "run", limits, latency_table=tmp_path / "latency.json", **SETTINGS)
+    assert all(row["latency_ms"] <= limits.latency_ms for row in found.rows)
+
+
+def test_limits_are_flags():
+    options = limits_as_flags(Limits(flops=300e6, latency_ms=5), "table.json")
+    assert (options.flop_max_m, options.param_max_m, options.score_max) == (300.0, -1.0, -1.0)
+    assert (options.latency_max, options.latency_table) == (5.0, "table.json")
+    assert limits_as_flags(Limits()).flop_max_m == -1.0
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    (
+        ({"search_mode": "annealing"}, "search_mode is 'annealing'; it must be one of genetic"),
+        ({"iterations": 3}, "there is no iterations; known: .*search_iters"),
+        ({"limits": Limits(flops=1e3)}, "no architecture of this space has FLOPs <= 0.001 M"),
+        ({"retain_length": 4}, "--retain-length must be at least 2 and below --population-size 4"),
+    ),
+)
+def test_what_is_refused(settings, message, supernet, tmp_path):
+    with pytest.raises(InputError, match=message):
+        search_supernet(supernet, tmp_path / "run", **{**SETTINGS, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_supernet_outside_of_a_run_needs_data(supernet, tmp_path):
+    (tmp_path / "model.params").write_bytes(supernet.read_bytes())
+    with pytest.raises(InputError, match="does not lie in a run directory, which would say its images; give data"):
+        search_supernet(tmp_path / "model.params", tmp_path / "run", **SETTINGS)

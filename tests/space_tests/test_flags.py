@@ -1,0 +1,39 @@
+"""Flags of the space: the inverse of what they mean."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import TINY, VARIANTS
+
+from spos.core.errors import InputError
+from spos.space.flags import SpaceOptions, fit, options_of, space_of
+from spos.space.space import search_space
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_flags_of_a_space_mean_it(name):
+    space = VARIANTS[name]
+    options = options_of(space, space.input_size)
+    assert fit(space_of(options), options, space.input_size, space.num_classes) == space
+
+
+def test_narrow_choices_are_left_out_as_they_were():
+    assert options_of(search_space(min_channel_choice=2), 224).ignore_first_two_cs
+
+
+def test_a_space_for_another_size_leaves_the_stride_plan_to_the_images():
+    assert options_of(search_space(), 32) == SpaceOptions()
+    assert options_of(search_space(input_size=32, strides=(2, 2, 2, 2, 2)), 32).strides == "2, 2, 2, 2, 2"
+
+
+@pytest.mark.parametrize(
+    "space, message",
+    (
+        (TINY, "whose stages and warm_up_durations cannot be chosen"),
+        (search_space(min_channel_choice=1), "whose min_channel_choice cannot"),
+        (replace(search_space(), channel_scales=(1.0, 2.0)), "whose channel_scales cannot"),
+    ),
+)
+def test_a_space_that_no_flags_mean_is_refused(space, message):
+    with pytest.raises(InputError, match=message):
+        options_of(space, space.input_size)

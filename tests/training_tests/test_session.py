@@ -1,0 +1,104 @@
+"""Sessions of training: what a script starts is what the program starts, and what is refused."""
+
+import json
+
+import pytest
+from conftest import TINY, data_flags
+
+import train_imagenet
+from spos.core.errors import InputError
+from spos.core.flags import fill
+from spos.data.flags import DataOptions
+from spos.runs.files import read_json, write_json
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.space import search_space
+from spos.training.session import train_subnet, train_supernet
+
+SPACE = search_space("Small", use_se=True, last_conv_after_pooling=True)
+SPACE_FLAGS = ["--channels-layout", "Small", "--use-se", "--last-conv-after-pooling"]
+RECIPE = {"num_epochs": 1, "lr": 0.2, "val_architectures": 1, "reduced_dataset_scale": 2}
+RECIPE_FLAGS = ["--num-epochs", "1", "--lr", "0.2", "--val-architectures", "1", "--reduced-dataset-scale", "2"]
+RECIPE_FLAGS += ["--seed", "4"]
+
+
+@pytest.fixture
+def flags(work):
+    """Where the images are, as flags; strides are left to the images."""
+    flags = data_flags(work, **{"input-size": 16})
+    place = flags.index("--strides")
+    return flags[:place] + flags[place + 2 :]
+
+
+@pytest.fixture
+def data(flags):
+    """The same as options."""
+    return fill(DataOptions, **{name[2:].replace("-", "_"): value for name, value in zip(flags[::2], flags[1::2])})
+
+
+@pytest.fixture
+def best(tmp_path, rng):
+    """An architecture file of a space that was made for these images, with strides of its own."""
+    space = search_space("Small", use_se=True, input_size=16, num_classes=10, strides=(2, 1, 2, 2, 1))
+    write_json(tmp_path / "best.json", ArchitectureRecord(space, space.sample(rng), {}).to_json())
+    return tmp_path / "best.json"
+
+
+def log(folder):
+    """The rows of a log without speeds."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+
+
+def check_same_runs(script, program):
+    assert (script / "model.params").read_bytes() == (program / "model.params").read_bytes()
+    assert log(script) == log(program)
+    configs = [read_json(folder / "config.json") for folder in (script, program)]
+    for config in configs:
+        del config["options"]["save_dir"]
+    assert configs[0] == configs[1]
+
+
+def test_a_script_trains_the_supernet_of_the_program(data, flags, tmp_path):
+    file = train_supernet(data, tmp_path / "script", SPACE, seed=4, **RECIPE)
+    assert file == tmp_path / "script" / "model.params"
+    program = ["--model", "ShuffleNas", *SPACE_FLAGS, *flags, *RECIPE_FLAGS, "--save-dir", str(tmp_path / "program")]
+    assert train_imagenet.main(program) == 0
+    check_same_runs(tmp_path / "script", tmp_path / "program")
+
+
+def test_a_script_trains_the_subnet_of_the_program(data, flags, best, tmp_path):
+    train_subnet(data, tmp_path / "script", best, seed=4, **RECIPE)
+    program = ["--model", "ShuffleNas_fixArch", "--architecture", str(best), "--strides", "2, 1, 2, 2, 1", *flags]
+    assert train_imagenet.main([*program, *RECIPE_FLAGS, "--save-dir", str(tmp_path / "program")]) == 0
+    assert read_json(tmp_path / "script" / "config.json")["space"]["strides"] == [2, 1, 2, 2, 1]
+    check_same_runs(tmp_path / "script", tmp_path / "program")
+
+
+def test_what_has_ended_is_not_trained_again(data, tmp_path):
+    file = train_supernet(data, tmp_path / "run", SPACE, **RECIPE)
+    before = (file.read_bytes(), log(tmp_path / "run"))
+    assert train_supernet(data, tmp_path / "run", SPACE, **RECIPE) == file
+    assert (file.read_bytes(), log(tmp_path / "run")) == before
+    with pytest.raises(InputError, match="holds another run: --lr was 0.2, now it is 0.3"):
+        train_supernet(data, tmp_path / "run", SPACE, **{**RECIPE, "lr": 0.3})
+
+
+@pytest.mark.parametrize(
+    "space, recipe, message",
+    (
+        (TINY, {}, "this space is none of search_space()"),
+        (SPACE, {"epochs": 3}, "there is no epochs; known: .*num_epochs"),
+        (SPACE, {"num_epochs": 0}, "num_epochs is 0: must be at least 1"),
+        (SPACE, {"sampling": "greedy"}, "sampling is 'greedy'; it must be one of uniform, fair, sandwich"),
+        (SPACE, {"num_epochs": 2, "warmup_epochs": 2}, "--warmup-epochs 2 leaves nothing of --num-epochs 2"),
+    ),
+)
+def test_what_is_refused(space, recipe, message, data, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train_supernet(data, tmp_path / "run", space, **recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_architecture_is_refused(data, tmp_path):
+    with pytest.raises(InputError, match="no architecture 'oneshot-xl'"):
+        train_subnet(data, tmp_path / "run", "oneshot-xl")
