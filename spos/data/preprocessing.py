@@ -10,7 +10,8 @@ from typing_extensions import Annotated
 
 from spos.core.errors import InputError
 from spos.data.augmentation import Augmentation
-from spos.runs.schema import Text, check_shape
+from spos.runs.files import check_shape
+from spos.runs.schema import Text
 
 Triple = Tuple[float, float, float]
 

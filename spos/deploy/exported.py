@@ -21,8 +21,8 @@ from spos.deploy.model_info import ModelInfo
 from spos.deploy.onnx import OnnxSession
 from spos.deploy.parity import Logits
 from spos.engine.compat import mx
-from spos.engine.graph_file import VARIABLE, attributes_of, read_graph
-from spos.engine.parameters import INPUT, as_symbol, load_arrays, save_arrays
+from spos.engine.graph_file import VARIABLE, as_symbol, attributes_of, read_graph
+from spos.engine.parameters import INPUT, load_arrays, save_arrays
 from spos.engine.symbols import compile_symbol
 from spos.runs.files import PathLike, file_digest, write_atomic
 

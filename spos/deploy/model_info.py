@@ -11,7 +11,7 @@ from typing_extensions import Annotated, Literal
 
 from spos.core.errors import InputError
 from spos.data.preprocessing import Preprocessing
-from spos.runs.schema import check_shape, parse_json
+from spos.runs.files import check_shape, parse_json
 
 
 class InfoShape(Struct):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Dict, List, Mapping, Tuple, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
 
-from spos.core.errors import InputError
-from spos.runs.files import PathLike, read_json
-from spos.runs.schema import check_shape
+from spos.core.errors import InputError, engine_reason
+from spos.engine.compat import mx
+from spos.runs.files import PathLike, check_shape, read_json
 
 VARIABLE = "null"  # operator of an input
 MOST_NODES = 100_000
@@ -134,3 +135,19 @@ def _check_attribute(node: Mapping[str, Any], key: str, text: str, where: str) -
         wrong = wrong or values != [len(node["inputs"])]
     if wrong:
         raise InputError(f"{where}has {key} {text[:60]!r}")
+
+
+def load_symbol(path: PathLike) -> mx.sym.Symbol:
+    """Read a `NAME-symbol.json`.
+
+    Raises: InputError if it is missing or damaged, or names an operator that this MXNet does not have.
+    """
+    return as_symbol(read_graph(path), path)
+
+
+def as_symbol(graph: Mapping[str, Any], path: PathLike) -> mx.sym.Symbol:
+    """The symbol of a graph that has been checked. Raises: InputError as `load_symbol`."""
+    try:
+        return mx.sym.load_json(json.dumps(graph))
+    except mx.base.MXNetError as error:
+        raise InputError(f"{path} is damaged, or not of this MXNet: {engine_reason(error)}") from None

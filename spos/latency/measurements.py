@@ -29,10 +29,10 @@ from spos.core.seeds import derive_rng
 from spos.core.timing import Timing
 from spos.latency.fit import Agreement, fit_correction
 from spos.latency.table import LONGEST_MS, LatencyTable
-from spos.runs.files import read_json
+from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE
-from spos.runs.schema import Choices, Count, Text, check_shape
+from spos.runs.schema import Choices, Count, Text
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import path_sampler
 from spos.space.cost import cost_table

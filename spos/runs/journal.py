@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 
 from spos.core.errors import InputError, warn
-from spos.runs.files import PathLike, read_bytes, write_atomic
-from spos.runs.schema import check_shape, parse_json
+from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, write_atomic
 
 CHECK = "check"
 MOST_BYTES = 1 << 30  # of a journal
@@ -29,7 +28,9 @@ def read_rows(path: PathLike, schema: Any = Dict[str, Any], with_check: bool = F
     Rows from before there were check values have none, and stand in front of those that have one.
 
     Args:
-        schema: of a row.    with_check: whether its rows have check values.
+        schema: of a row.
+        with_check: its rows have check values, and one that has none is damaged or old. Else those that have one are
+            compared with it all the same.
     Raises: InputError if a line other than a last one that was cut short is damaged or of another shape.
     """
     path = Path(path)
@@ -47,9 +48,9 @@ def read_rows(path: PathLike, schema: Any = Dict[str, Any], with_check: bool = F
 def _parse(line: bytes, source: str, schema: Any, with_check: bool) -> Dict[str, Any]:
     try:
         row = parse_json(line, "the row", Dict[str, Any])
-        if with_check and CHECK in row:
+        found = _CHECKED.search(line)
+        if found or (with_check and CHECK in row):
             del row[CHECK]
-            found = _CHECKED.search(line)
             if found is None or int(found[1], 16) != zlib.crc32(line[: found.start()]):
                 raise InputError("it has changed since it was written")
         return check_shape(row, "the row", schema)

@@ -12,9 +12,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
 
 from spos.core.errors import InputError
-from spos.runs.files import PathLike, read_bytes, read_json, write_json
+from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, read_json, shortened, write_json
 from spos.runs.journal import read_rows
-from spos.runs.schema import Scored, Text, check_shape, parse_json, shortened
+from spos.runs.schema import Scored, Text
 
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 Group = TypeVar("Group")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from spos.core.errors import InputError
-from spos.runs.files import PathLike, read_json
-from spos.runs.schema import shortened
+from spos.runs.files import PathLike, read_json, shortened
 from spos.space.cost import count_architecture
 from spos.space.space import Architecture, SearchSpace
 

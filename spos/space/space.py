@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from typing_extensions import Annotated, Literal
 
 from spos.core.errors import InputError
-from spos.runs.schema import check_shape, shortened
+from spos.runs.files import check_shape, shortened
 
 
 @dataclass(frozen=True)

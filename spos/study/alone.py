@@ -24,10 +24,10 @@ from spos.core.installation import ROOT
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
-from spos.runs.files import write_json
+from spos.runs.files import check_shape, write_json
 from spos.runs.journal import Journal, read_rows
 from spos.runs.run import LOG_FILE, SUBNET
-from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text, check_shape
+from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, SearchSpace, architecture_of
 from spos.study.flags import AloneOptions

@@ -21,7 +21,7 @@ from spos.deploy.prediction import predict
 from spos.deploy.quantization import quantize
 from spos.deploy.subnet import as_function, merge_batch_norm
 from spos.engine.compat import mx, num_threads
-from spos.engine.parameters import load_symbol
+from spos.engine.graph_file import load_symbol
 
 KINDS = ("mxnet", "onnxruntime")
 TINY_INFO = ModelInfo(replace(PREPROCESSING, input_size=TINY.input_size, class_names=()), {})

@@ -22,7 +22,8 @@ from spos.deploy.formats import FORMAT_CLASSES
 from spos.deploy.model_info import ModelInfo
 from spos.deploy.subnet import DeployedSubnet
 from spos.engine.compat import mx
-from spos.engine.parameters import load_arrays, load_symbol, read_parameters, save_arrays
+from spos.engine.graph_file import load_symbol
+from spos.engine.parameters import load_arrays, read_parameters, save_arrays
 from spos.latency.measurements import (
     FIT,
     HELD_OUT,

@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser
-from spos.runs.files import read_json
+from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE, LOG_FILE, TRAINING, ConfigShape, options_as
-from spos.runs.schema import check_shape
 from spos.sampling.warm_up import SamplingPolicy
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions

@@ -6,7 +6,8 @@ import pytest
 from msgspec import Struct
 
 from spos.core.errors import InputError
-from spos.runs.schema import MOST_LEVELS, SHOWN, Scored, Text, check_shape, parse_json
+from spos.runs.files import MOST_LEVELS, SHOWN, check_shape, parse_json
+from spos.runs.schema import Scored, Text
 
 ROW = {"block_choices": [0, 1], "channel_choices": [3, 4], "top1": 0.5}
 
