@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 
 from spos.core.errors import InputError, warn
-from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, write_atomic
+from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, shortened, write_atomic
 
 CHECK = "check"
 MOST_BYTES = 1 << 30  # of a journal
@@ -78,7 +78,10 @@ def as_lines(rows: Iterable[Mapping[str, Any]], with_check: bool = False) -> byt
 
 
 def _as_line(row: Mapping[str, Any], with_check: bool) -> bytes:
-    text = json.dumps(row).encode()
+    try:
+        text = json.dumps(row, allow_nan=False).encode()
+    except ValueError:
+        raise InputError(f"a row has a number that is none, so it is not written: {shortened(row)}") from None
     if with_check:
         text = text[:-1]
         text += b', "%s": "%08x"}' % (CHECK.encode(), zlib.crc32(text))

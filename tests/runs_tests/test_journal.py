@@ -155,3 +155,12 @@ def test_a_journal_goes_on_after_it_was_kept_in_part_or_cleared(tmp_path):
 def test_a_journal_that_is_a_folder_is_one_line(tmp_path):
     with pytest.raises(InputError, match="is no file"):
         read_rows(tmp_path)
+
+
+@pytest.mark.parametrize("value", (float("nan"), float("inf"), -float("inf")))
+def test_a_number_that_is_none_is_not_written(tmp_path, value):
+    journal = checked(tmp_path / "history.jsonl")
+    content = journal.path.read_bytes()
+    with pytest.raises(InputError, match="a number that is none"):
+        journal.append({"epoch": 3, "loss": value})
+    assert journal.path.read_bytes() == content
