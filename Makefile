@@ -39,6 +39,7 @@ figures: setup ## draw the images of the documentation again
 	$(PYTHON) -m utils.plot warm-up --output images/warm_up.png
 	$(PYTHON) -m utils.plot distribution --use-se --last-conv-after-pooling --output images/distribution.png
 	$(PYTHON) -m utils.plot coverage --use-se --last-conv-after-pooling --output images/sampling_coverage.png
+	$(PYTHON) -m utils.plot rooms --output images/rooms.png
 	$(PYTHON) -m utils.plot latency logs/latency-float32 logs/latency-int8 --output images/latency.png
 	$(PYTHON) -m utils.plot animation logs/study-cifar10/search-0/history.jsonl --output images/search_supernet.gif
 	$(PYTHON) -m utils.study logs/study-cifar10

@@ -12,6 +12,9 @@ python calculate_flops.py --distribution 100000 --use-se
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from dataclasses import asdict, dataclass

@@ -19,6 +19,9 @@ Results lie in --save-dir:
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from typing import List, Optional
 

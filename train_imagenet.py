@@ -6,6 +6,9 @@ continues a run that was stopped.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from typing import List, Optional
 

@@ -13,6 +13,9 @@ ours     what a search does (spos/execution/scored.py)
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import dataclass
 from functools import partial

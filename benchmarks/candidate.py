@@ -28,6 +28,9 @@ memory   of the process while it scores candidates
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import resource
 import sys

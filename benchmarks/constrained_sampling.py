@@ -8,6 +8,9 @@ The ways take turns. Rejection is timed per try and divided by the share of feas
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 import time
 from dataclasses import dataclass

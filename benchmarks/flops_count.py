@@ -11,6 +11,9 @@ ours     the closed form (`spos.space.cost`) by the table of choices, made once 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 import time
 from dataclasses import asdict, dataclass

@@ -10,6 +10,9 @@ numbers: only the times are meant. Before, all float32 networks must give the sa
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass

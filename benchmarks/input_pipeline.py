@@ -9,6 +9,9 @@ same cores; a ratio is that of two runs side by side, so a busy machine slows bo
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import statistics
 import sys
 import tempfile

@@ -10,6 +10,9 @@ search    after candidates that together use every block and channel choice of e
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import ctypes
 import gc
 import json

@@ -14,6 +14,9 @@ workers     candidates an hour of a search with 1 and 2 processes, or Dask worke
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import os
 import subprocess

@@ -8,6 +8,9 @@ changes of all parameters and statistics.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from typing import List, Optional
 

@@ -10,6 +10,9 @@ thousand steps finds them.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import replace
 from typing import List, Optional

@@ -8,6 +8,9 @@ relative to the published widths just before and after (spos/core/timing.py).
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from dataclasses import asdict, dataclass, replace

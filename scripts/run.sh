@@ -12,11 +12,15 @@ if ! command -v "$python" >/dev/null 2>&1; then
     echo "error: $python is not there; run: sh scripts/setup.sh" >&2
     exit 2
 fi
+if [ $# -eq 0 ]; then
+    echo "error: nothing to run; give a program (train_imagenet.py, utils.report, ..) and its flags" >&2
+    exit 2
+fi
 program=$1
 shift
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH
 case $program in
 *.py) exec "$python" "$root/$program" "$@" ;;
 esac
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-export PYTHONPATH
 exec "$python" -m "$program" "$@"

@@ -67,6 +67,7 @@ UNTESTED = {
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",
         "names": "test_network.py compares them with the names of real networks",
+        "original": "test_convert_params.py reads files of the original project",
     },
     "study": {
         "flags": "three option groups; the programs' tests fill them",
@@ -79,10 +80,8 @@ UNTESTED = {
         "check_resume": "test_training_programs.py runs it on a real training",
         "check_search": "test_search_program.py runs it on a real search",
         "export_model": "test_export_programs.py runs it",
-        "im2rec": "MXNet's own program; test_pack_images.py runs it",
         "merge_bn": "test_export_programs.py runs it",
         "quantize": "test_export_programs.py runs it",
-        "search_cluster": "test_job.py and test_search_program.py search through it",
         "summarize": "test_programs.py runs it on a pipeline",
         "blocks": "test_readme_figures.py draws it",
         "diagrams": "drawn by blocks and supernet: test_readme_figures.py draws it",

@@ -11,6 +11,9 @@ where it was stopped.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from spos.core.tables import table
 from spos.engine.devices import make_devices
 from spos.engine.flags import DeviceOptions
 from spos.runs.journal import Journal, read_rows
+from spos.runs.lock import locked
 from spos.runs.run import BN_UPDATE_FILE, BnUpdateRow
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
@@ -49,11 +53,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     supernet = TrainedSupernet.of_run(args.supernet)
     architectures = chosen_architectures(args.like, args.architectures, supernet.space, args.seed)
-    effect = open_effect(supernet, pick(DeviceOptions, args))
-    counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
-    journal = Journal(args.supernet / BN_UPDATE_FILE, BnUpdateRow)
-    check_history(journal.rows, effect.job.identity, journal.path)
-    rows = measure(effect, architectures, counts, journal)
+    with locked(args.supernet):
+        effect = open_effect(supernet, pick(DeviceOptions, args))
+        counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
+        journal = Journal(args.supernet / BN_UPDATE_FILE, BnUpdateRow)
+        check_history(journal.rows, effect.job.identity, journal.path)
+        rows = measure(effect, architectures, counts, journal)
     print(table([*describe(rows, counts), ("written to", journal.path)]))
     return 0
 

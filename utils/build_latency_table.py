@@ -18,6 +18,9 @@ Stop it at any time: the same command goes on. The result is latency.json in --s
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +55,8 @@ from spos.latency.measurements import (
 from spos.latency.table import DTYPES, LatencyTable
 from spos.runs.files import write_json
 from spos.runs.journal import Journal
-from spos.runs.run import find_config, open_run
+from spos.runs.lock import entered
+from spos.runs.run import find_config
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.space import SearchSpace
 
@@ -102,16 +106,16 @@ def main(argv: Optional[List[str]] = None) -> int:
         "versions": versions(),
     }
     plan = Plan(space, options.copies, options.passes, networks)
-    save_dir = open_run(run.save_dir or DEFAULT_SAVE_DIR, config, run.resume)
-    measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE, MeasurementRow), run.seed)
-    result = measurements.table(
-        device=config["device"],
-        dtype=options.dtype,
-        batch_size=options.batch_size,
-        details={"clock": options.clock, "copies": options.copies},
-        versions={name: str(version) for name, version in config["versions"].items()},
-    )
-    write_json(save_dir / TABLE_FILE, result.to_json())
+    with entered(run.save_dir or DEFAULT_SAVE_DIR, config, run.resume) as save_dir:
+        measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE, MeasurementRow), run.seed)
+        result = measurements.table(
+            device=config["device"],
+            dtype=options.dtype,
+            batch_size=options.batch_size,
+            details={"clock": options.clock, "copies": options.copies},
+            versions={name: str(version) for name, version in config["versions"].items()},
+        )
+        write_json(save_dir / TABLE_FILE, result.to_json())
     print(summary(result, measurements, save_dir))
     return 0
 

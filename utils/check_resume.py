@@ -9,6 +9,9 @@ parameters, optimizer state, statistics of every device, and the log except its 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import os
 import signal

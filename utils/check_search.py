@@ -10,6 +10,9 @@ that every architecture stands in the history once.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import os
 import signal

@@ -22,6 +22,9 @@ searches of a pair have the seed and the fitness in common.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from dataclasses import asdict
@@ -58,11 +61,13 @@ def main(argv: Optional[List[str]] = None) -> int:
             f"{given[0]} says what can be visited; leave out {', '.join(given[1:]) or 'flags of space and limits'}"
         )
     settings = evolution_settings(evolution, args.evaluations)
-    if args.history:
-        make_task = recorded(args.history, args.evaluations)
+    seeds = range(args.seed, args.seed + args.seeds)
+    if args.supernet:
+        with by_supernet(args.supernet) as make_task:
+            results = compare(make_task, settings, args.evaluations, seeds)
     else:
-        make_task = by_supernet(args.supernet) if args.supernet else additive(space, limits)
-    results = compare(make_task, settings, args.evaluations, range(args.seed, args.seed + args.seeds))
+        make_task = recorded(args.history, args.evaluations) if args.history else additive(space, limits)
+        results = compare(make_task, settings, args.evaluations, seeds)
     if args.output:
         save(plot(results), args.output)
     if output.json:

@@ -9,6 +9,9 @@ conversion.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from typing import List, Optional
 

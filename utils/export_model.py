@@ -12,6 +12,9 @@ trained network before they take their names. INT8 is calibrated on the BatchNor
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import dataclass
 from typing import List, Optional

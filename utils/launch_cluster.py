@@ -6,9 +6,13 @@
 What follows `--` is arguments of train_imagenet.py, or a script or program with its arguments; `--kv-store dist_sync`
 is added if it names none. FILE has a host a line, with the number of workers there if it is not 1. Workers on other
 hosts are started by ssh, which must not ask for a password, in the same folder. Worker 0 writes the run directory.
+On this machine alone everything listens on its loopback; on several, whoever reaches a server can run code there.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
 
 import os
 import re
@@ -18,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
 from spos.core.processes import (
     END_SECONDS,
@@ -37,6 +41,10 @@ from spos.core.processes import (
 from spos.runs.files import read_text
 
 _HOST_LINE = re.compile(r"^(?!-)([!-~]{1,255})(?:\s+([0-9]{1,4}))?$")
+DOOR = (
+    "MXNet's scheduler, servers and workers listen on the network, and whoever reaches a server's port can run code "
+    "there: trusted networks only (docs/clusters.md)"
+)
 STOPPED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGINT))  # exit codes of a worker told to stop
 
 
@@ -59,6 +67,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise InputError("nothing to run: give the arguments of train_imagenet.py after --")
     hosts = find_hosts(options)
     tasks = plan(hosts, options, worker_command(rest), free_port(options.port), os.environ)
+    if not all(host.is_local for host in hosts):
+        warn(DOOR)
     return run(tasks, options.stop_seconds)
 
 
@@ -118,7 +128,7 @@ def plan(
         common["DMLC_NODE_HOST"] = "127.0.0.1"
     # Importing MXNet in these roles is what runs them, until the last worker is done.
     serve = (sys.executable, "-c", "import spos.engine.compat")
-    single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "1")}
+    single = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS") or "1"}
     tasks = [Task("scheduler", here, serve, {**common, **single, "DMLC_ROLE": "scheduler"})]
     for i in range(num_servers):
         tasks.append(Task(f"server {i}", hosts[i % len(hosts)], serve, {**common, **single, "DMLC_ROLE": "server"}))

@@ -8,6 +8,9 @@ Subnet(space, architecture, bn=False).load_parameters(...) reads the result, and
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,6 +9,9 @@ be decoded is named on standard error and left out; the exit code is 2 then, whe
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from dataclasses import dataclass

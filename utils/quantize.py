@@ -12,6 +12,9 @@ Runtime's own quantizer.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from dataclasses import dataclass

@@ -18,6 +18,9 @@ architectures. Results lie in --save-dir:
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from pathlib import Path
@@ -34,7 +37,7 @@ from spos.core.ranking import Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
 from spos.runs.files import write_json
-from spos.runs.run import open_run
+from spos.runs.lock import entered
 from spos.scoring.many import score_all
 from spos.scoring.trained import open_supernets
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
@@ -59,18 +62,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     supernets = open_supernets(args.supernet, options.batch_size)
     folder, space = Path(options.save_dir), supernets[0].space
     networks = plan(space, options)
-    open_run(
-        folder,
-        describe_run("utils.rank_correlation", options, recipe, space),
-        may_change=("num_architectures", "seeds"),
-    )
-    rows = train_all(networks, space, recipe, folder, options.jobs)
-    architectures = list(mean_top1(rows))
-    scores = score_all(supernets, architectures, folder, options.jobs)
-    ranked = rank(rows, scores)
-    correlations = correlate(ranked, FLOPS, derive_rng(options.seed, "bootstrap"))
-    record = as_json(ranked, correlations, rows)
-    write_json(folder / RESULT_FILE, record)
+    config = describe_run("utils.rank_correlation", options, recipe, space)
+    with entered(folder, config, may_change=("num_architectures", "seeds")):
+        rows = train_all(networks, space, recipe, folder, options.jobs)
+        architectures = list(mean_top1(rows))
+        scores = score_all(supernets, architectures, folder, options.jobs)
+        ranked = rank(rows, scores)
+        correlations = correlate(ranked, FLOPS, derive_rng(options.seed, "bootstrap"))
+        record = as_json(ranked, correlations, rows)
+        write_json(folder / RESULT_FILE, record)
     if args.output:
         save(plot(ranked, correlations, costs_of(rows)), args.output)
     print(json.dumps(record) if output.json else text(ranked, correlations, rows))

@@ -3,12 +3,17 @@
     python -m utils.search_cluster --workers 2 -- scripts/search_supernet.sh --dataset digits
 
 What follows `--` is arguments of search_supernet.py, or a script or program with its arguments; `--scheduler` is
-added. For several machines, start both kinds by hand, in this folder, which is at the same place on all of them:
-`env/bin/python -m distributed.cli.dask_scheduler` and, on each, `env/bin/python -m distributed.cli.dask_worker
-tcp://HOST:8786 --nthreads 1`. Trusted networks only: Dask runs what it is sent.
+added. All of it listens on this machine's loopback alone. Dask runs what it is sent, so other users of this machine are
+kept out by certificates only: --tls-ca-file, --tls-cert, --tls-key.
+
+For several machines, start scheduler and workers by hand, in this folder, which is at the same place on all of them,
+with certificates that the search gets too; docs/clusters.md has the commands.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
 
 import shutil
 import signal
@@ -32,8 +37,11 @@ from spos.core.processes import (
     send_stop,
     start_member,
 )
+from spos.core.tls import TlsOptions
 
 HERE = Host("localhost", 1)
+LOOPBACK = "127.0.0.1"
+HTTP = ("--dashboard-address", f"{LOOPBACK}:0", "--no-dashboard")  # Dask has an HTTP server without a dashboard too
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,15 @@ class ClusterOptions:
 class LocalCluster:
     """A scheduler and workers, which end with the `with` block, or when this process ends in any way."""
 
-    def __init__(self, num_workers: int) -> None:
-        self.address = f"tcp://127.0.0.1:{free_port()}"
+    def __init__(self, num_workers: int, tls: TlsOptions = TlsOptions()) -> None:  # noqa: B008  # frozen
+        self.address = f"{tls.protocol}://{LOOPBACK}:{free_port()}"
         self.workers: List[Member] = []
-        self._num_workers = num_workers
+        self._num_workers, self._tls = num_workers, tls
         self._folder = tempfile.mkdtemp(prefix="spos-dask-")
 
     def __enter__(self) -> LocalCluster:
         port = self.address.rpartition(":")[2]
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", port, "--dashboard-address", ":0")
+        self.scheduler = self._start("scheduler", "--protocol", self._tls.protocol, "--port", port)
         for _ in range(self._num_workers):
             self.add_worker()
         return self
@@ -65,7 +73,7 @@ class LocalCluster:
 
     def add_worker(self) -> None:
         """Start one more. No nanny: a dead worker stays dead, and others take its work."""
-        flags = ("--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", "--local-directory")
+        flags = ("--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--local-directory")
         self.workers.append(self._start("worker", self.address, *flags, self._folder))
 
     def kill_worker(self, index: int) -> None:
@@ -74,13 +82,16 @@ class LocalCluster:
 
     def _start(self, kind: str, *flags: str) -> Member:
         name = f"worker {len(self.workers)}" if kind == "worker" else kind
-        command = (sys.executable, "-m", f"distributed.cli.dask_{kind}", *flags)
+        where = ("--host", LOOPBACK, *HTTP, *self._tls.arguments)
+        command = (sys.executable, "-m", f"distributed.cli.dask_{kind}", *flags, *where)
         return start_member(Task(name, HERE, command, {"OMP_NUM_THREADS": "1", "DASK_LOGGING__DISTRIBUTED": "error"}))
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, rest = split_arguments(sys.argv[1:] if argv is None else argv)
-    options = pick(ClusterOptions, OneLineParser(__doc__, (ClusterOptions,)).parse_args(own))
+    args = OneLineParser(__doc__, (ClusterOptions, TlsOptions)).parse_args(own)
+    options, tls = pick(ClusterOptions, args), pick(TlsOptions, args)
+    tls.check()
     try:
         import distributed  # noqa: F401
     except ImportError as error:
@@ -88,8 +99,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     signals: List[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: signals.append(number))
-    with LocalCluster(options.workers) as cluster:
-        command = search_command(rest, cluster.address)
+    with LocalCluster(options.workers, tls) as cluster:
+        command = (*search_command(rest, cluster.address), *tls.arguments)
         search = start_member(Task("search", HERE, command, {"SPOS_PYTHON": sys.executable}))
         try:
             return watch(search, cluster, signals)

@@ -17,6 +17,9 @@ The same command goes on where it was stopped, also with other --jobs, more --se
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import json
 import sys
 from pathlib import Path
@@ -32,7 +35,7 @@ from spos.core.flags import (
 from spos.core.intervals import student_interval
 from spos.core.tables import as_text
 from spos.runs.files import write_json
-from spos.runs.run import open_run
+from spos.runs.lock import entered
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture
 from spos.study.alone import check_recipe, describe_run, train_all
@@ -66,11 +69,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     folder = Path(options.save_dir)
     config = describe_run("utils.searched_against_random", options, recipe, searched[0].space)
     config["architecture"] = [record.to_json() for record in searched]
-    open_run(folder, config, may_change=("num_random", "seeds"))
-    rows = train_all(networks, searched[0].space, recipe, folder, options.jobs)
-    comparisons = compare(rows)
-    record = as_json(rows, comparisons)
-    write_json(folder / RESULT_FILE, record)
+    with entered(folder, config, may_change=("num_random", "seeds")):
+        rows = train_all(networks, searched[0].space, recipe, folder, options.jobs)
+        comparisons = compare(rows)
+        record = as_json(rows, comparisons)
+        write_json(folder / RESULT_FILE, record)
     print(json.dumps(record) if output.json else text(rows, comparisons))
     return 0
 

@@ -5,6 +5,9 @@ python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/on
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple

@@ -1,6 +1,16 @@
 """The one exception that stands for bad input, and what the engine's exceptions say."""
 
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
 import sys
+from typing import Iterator, List, Optional
+
+from spos.core.terminal import printable
+
+TRACEBACK = "SPOS_TRACEBACK"  # environment variable; 1: errors of the engine are shown whole
 
 
 class InputError(ValueError):
@@ -18,7 +28,37 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def engine_reason(error: Exception) -> str:
+OUT_OF_MEMORY = re.compile(
+    r"failed to allocate|out of memory|bad_alloc|cannot allocate memory|insufficient memory|unable to allocate", re.I
+)
+MEMORY_ADVICE = (
+    "--low-memory, a smaller --batch-size, fewer workers (-j) or processes need less, and so does another folder where "
+    "this one lies in memory"
+)
+
+
+def explain(error: BaseException) -> Optional[str]:
+    """One line for an error of the engine or of a library that ran out of memory; None for any other."""
+    chain = causes(error)
+    for one in chain:
+        if isinstance(one, MemoryError) or OUT_OF_MEMORY.search(str(one)):
+            return f"there is not enough memory ({engine_reason(one)}). {MEMORY_ADVICE}"
+    engine = [one for one in chain if type(one).__name__ == "MXNetError"]  # this room does not import MXNet
+    if engine:
+        return f"MXNet cannot do this: {engine_reason(engine[0])} ({TRACEBACK}=1 shows where)"
+    return None
+
+
+def causes(error: Optional[BaseException]) -> List[BaseException]:
+    """An exception and what led to it."""
+    found: List[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def engine_reason(error: BaseException) -> str:
     """The sentence of an MXNet error, which stands below a stack trace or in front of it."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip() and "Stack trace" not in line]
     return lines[-1].replace("MXNetError: ", "") if lines else type(error).__name__
@@ -26,4 +66,27 @@ def engine_reason(error: Exception) -> str:
 
 def warn(text: str) -> None:
     """A line on standard error that does not stop the program."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    tell(f"warning: {printable(text)}")
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error, if anybody is there to read it."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+@functools.lru_cache(maxsize=None)
+def warn_once(text: str) -> None:
+    """The same, the first time that this process says it."""
+    warn(text)
+
+
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Add the name of a file to an OSError of the block that has none: a full disk names nothing by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise

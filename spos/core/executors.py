@@ -19,16 +19,18 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from functools import partial
 from multiprocessing import connection, resource_tracker
 from queue import SimpleQueue
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, causes
 from spos.core.installation import install_command
+from spos.core.tls import TlsOptions
 
 MAX_DEATHS = 3
 CONNECT_SECONDS = 10
 DEFAULT_PORT = 8786  # Dask's
 FIRST_WORKER_SECONDS = 30  # a worker needs a few to start
 CLOSE_SECONDS = 5
+WORKER = ("-m", "distributed.cli.dask_worker")
 _JOIN_SECONDS = 0.05
 _LISTEN_SECONDS = 0.1  # between two tries to reach a scheduler
 
@@ -41,16 +43,22 @@ def device_index() -> int:
 
 
 @contextlib.contextmanager
-def open_executor(num_processes: int, num_threads: str, scheduler: str = "") -> Iterator[Executor]:
+def open_executor(
+    num_processes: int,
+    num_threads: str,
+    scheduler: str = "",
+    tls: TlsOptions = TlsOptions(),  # noqa: B008  # frozen
+) -> Iterator[Executor]:
     """The executor for so many local processes, or for a Dask scheduler; what it started ends with the block.
 
     Args:
         num_threads: OMP_NUM_THREADS of each local process.
+        tls: certificates of the scheduler's cluster, if it has any.
     Raises: InputError if the scheduler cannot be reached or has no workers.
     """
     executor: Executor = EmbeddedExecutor()
     if scheduler:
-        executor = DaskExecutor(scheduler)
+        executor = DaskExecutor(scheduler, tls)
     elif num_processes > 1:
         executor = ProcessesExecutor(num_processes, num_threads)
     try:
@@ -163,7 +171,7 @@ class DaskExecutor(Executor):
     Raises: InputError if `distributed` is not installed, nobody answers at the address, or there are no workers.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: TlsOptions = TlsOptions()) -> None:  # noqa: B008  # frozen
         try:
             from distributed import Client
             from distributed.comm.addressing import parse_address, parse_host_port
@@ -176,7 +184,9 @@ class DaskExecutor(Executor):
             # First without Dask, whose clients that reached nobody print tracebacks when the program ends.
             host = parse_host_port(parse_address(address)[1], DEFAULT_PORT)
             wait_for_listener(host, CONNECT_SECONDS)
-            self._client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            if tls.is_given:
+                tls.greet(host, CONNECT_SECONDS)
+            self._client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=tls.security())
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: no such protocol
             raise InputError(f"--scheduler {address} cannot be reached: {str(error) or 'no answer'}") from None
         try:
@@ -185,7 +195,7 @@ class DaskExecutor(Executor):
             self._client.close(timeout=CLOSE_SECONDS)
             raise InputError(
                 f"--scheduler {address} has no workers after {FIRST_WORKER_SECONDS} s ({type(error).__name__}); start "
-                f"some in this folder: {sys.executable} -m distributed.cli.dask_worker {address} --nthreads 1"
+                f"some in this folder: {' '.join([sys.executable, *WORKER, address, '--nthreads 1', *tls.arguments])}"
             ) from None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
@@ -207,7 +217,7 @@ class DaskExecutor(Executor):
             return InputError(f"the Dask scheduler {self._address} was lost; the same command goes on with another one")
         if type(error).__name__ == "KilledWorker":
             return BrokenExecutor("too many Dask workers died at it")
-        missing = [cause for cause in _causes(error) if isinstance(cause, ModuleNotFoundError)]
+        missing = [cause for cause in causes(error) if isinstance(cause, ModuleNotFoundError)]
         if missing:
             return InputError(
                 f"the Dask scheduler or a worker cannot import this project ({missing[0]}): start both in its folder"
@@ -233,12 +243,3 @@ def wait_for_listener(host: Tuple[str, int], seconds: float) -> None:
             if time.monotonic() > end:
                 raise
         time.sleep(_LISTEN_SECONDS)
-
-
-def _causes(error: Optional[BaseException]) -> List[BaseException]:
-    """An exception and what led to it."""
-    found: List[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found

@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
-from spos.core.errors import InputError, Stopped
+from spos.core.errors import TRACEBACK, InputError, Stopped, explain, tell
+from spos.core.terminal import escape_missing_letters, printable
 
 Group = TypeVar("Group")
 
@@ -73,6 +76,21 @@ def number(text: str) -> float:
     return value
 
 
+def _float(text: str) -> float:
+    return number(text)
+
+
+_float.__name__ = "float"  # what the parser calls it
+
+
+def not_negative_number(text: str) -> float:
+    """A finite number of at least 0."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
+    return value
+
+
 def truth(text: str) -> bool:
     """True or False, as a word."""
     words = {"true": True, "false": False}
@@ -108,7 +126,7 @@ class OneLineParser(argparse.ArgumentParser):
         return found, rest
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {printable(message)}\n")
 
 
 def with_hyphens(argv: Sequence[str]) -> List[str]:
@@ -142,7 +160,8 @@ def _add_flag(section: Any, item: Any) -> None:
         return
     if item.default not in ("", None):
         meta["help"] += " [%(default)s]"
-    section.add_argument(*names, dest=item.name, type=kind or type(item.default), default=item.default, **meta)
+    kind = kind or (_float if isinstance(item.default, float) else type(item.default))
+    section.add_argument(*names, dest=item.name, type=kind, default=item.default, **meta)
 
 
 def pick(group: Type[Group], args: argparse.Namespace) -> Group:
@@ -193,10 +212,15 @@ def split_arguments(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
 
 
 def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
-    """Run a program's `main`; bad input and a failing disk become one line on standard error and exit code 2."""
+    """Run a program's `main`; bad input, a failing disk and a lack of memory become one line on standard error and exit
+    code 2."""
+    if signal.getsignal(SIGINT) is not signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(SIGINT, signal.default_int_handler)  # until now it ended a program that was still loading
+    escape_missing_letters()
     try:
         code = main(argv)
-        sys.stdout.flush()  # here, where a broken pipe or a full disk can be told
+        if sys.stdout is not None:  # closed
+            sys.stdout.flush()  # here, where a broken pipe or a full disk can be told
         return code
     except InputError as error:
         message = str(error)
@@ -206,9 +230,14 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
     except OSError as error:
         message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     except (KeyboardInterrupt, Stopped) as stop:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        tell("\nstopped; run the same command again to go on")
         return 128 + getattr(stop, "signum", SIGINT)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    except Exception as error:
+        told = explain(error)
+        if told is None or os.environ.get(TRACEBACK) == "1":
+            raise
+        message = told
+    tell(f"error: {printable(' '.join(message.split()))}")
     return 2
 
 

@@ -14,4 +14,4 @@ def progress_bar(items: Optional[Iterable] = None, shown: bool = True, leave: bo
     Args:
         leave: let it stand when it is full.    settings: of tqdm, such as `total`, `desc` and `unit`.
     """
-    return tqdm(items, disable=not (shown and sys.stderr.isatty()), leave=leave, **settings)
+    return tqdm(items, disable=not (shown and sys.stderr is not None and sys.stderr.isatty()), leave=leave, **settings)

@@ -18,6 +18,7 @@ from spos.core.intervals import CONFIDENCE, Interval
 Numbers = Union[Sequence[float], np.ndarray]
 
 NUM_RESAMPLES = 2000
+FEWEST = 3  # architectures that an order can be told of
 TOP_COUNTS = (1, 3, 5)  # of the predicted best, of which the truly best is taken
 
 
@@ -36,8 +37,8 @@ class Ranked:
     strata: np.ndarray
 
     def __post_init__(self) -> None:
-        if len(self.truth) < 3:
-            raise InputError(f"a rank correlation needs at least 3 architectures, not {len(self.truth)}")
+        if len(self.truth) < FEWEST:
+            raise InputError(f"a rank correlation needs at least {FEWEST} architectures, not {len(self.truth)}")
 
 
 @dataclass(frozen=True)

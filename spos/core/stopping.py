@@ -1,16 +1,19 @@
-"""Ctrl-C and SIGTERM as a request: a program ends where nothing is lost."""
+"""Ctrl-C, SIGTERM and a terminal that goes away as a request: a program ends where nothing is lost."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, Dict, Iterator, Optional
 
 from spos.core.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_SECONDS = 0.01
 
 
 class StopRequest:
@@ -30,7 +33,9 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            heard = [number for number in SIGNALS if not (under_nohup and number == signal.SIGHUP)]
+            self._handlers = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,13 +43,17 @@ class StopRequest:
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _handle(self, signum: int, _frame: object) -> None:
+    def _handle(self, signum: int, frame: Optional[FrameType]) -> None:
         again = self.signum is not None
+        if (again or self._at_once) and _is_in_destructor(frame):
+            threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signum)).start()
+            return
         self.signum = signum
         if again or self._at_once:
             raise Stopped(signum)
         if self.answer:
-            print(f"\n{self.answer}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # the terminal is gone
+                print(f"\n{self.answer}", file=sys.stderr, flush=True)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -56,3 +65,12 @@ class StopRequest:
             yield
         finally:
             self._at_once = False
+
+
+def _is_in_destructor(frame: Optional[FrameType]) -> bool:
+    """Whether an exception raised here would be lost: Python prints those of `__del__` and goes on."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False

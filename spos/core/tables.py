@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from spos.core.errors import InputError
+from spos.core.terminal import printable
 
 NOTE_WIDTH = 120  # of lines of text below a table
 NO_VALUE = "-"
@@ -37,11 +38,11 @@ class Column:
         return (self.title or self.name) + (f" ({self.unit})" if self.unit else "")
 
     def text(self, value: Any) -> str:
-        """A value for eyes. Texts stay as they are, None is a dash."""
+        """A value for eyes. Texts stay as they are, but for what would act on a terminal; None is a dash."""
         if value is None:
             return NO_VALUE
         if isinstance(value, str):
-            return value
+            return printable(value)
         return format(value if self.scale == 1 else value / self.scale, self.spec)
 
 
@@ -99,7 +100,7 @@ def as_text(table: Table) -> str:
     cells = table.cells()[0 if table.header else 1 :]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     right = [table.is_number(i) for i in range(len(table.columns))]
-    lines = [table.title] if table.title else []
+    lines = [printable(table.title)] if table.title else []
     for row in cells:
         padded = (cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(row, widths, right))
         lines.append("  ".join(padded).rstrip())
@@ -111,7 +112,7 @@ def as_markdown(table: Table) -> str:
     header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in table.cells()]
     rule = ["---:" if table.is_number(i) else ":---" for i in range(len(table.columns))]
     body = "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
-    return "\n\n".join([*([f"**{table.title}**"] if table.title else []), body, *table.notes])
+    return "\n\n".join([*([f"**{printable(table.title)}**"] if table.title else []), body, *table.notes])
 
 
 def as_csv(table: Table) -> str:
@@ -120,7 +121,7 @@ def as_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in table.columns])
     writer.writerows(table.all_rows)
-    return text.getvalue().rstrip("\n")
+    return "\n".join(map(printable, text.getvalue().rstrip("\n").split("\n")))  # line ends in values stay
 
 
 FORMATS: Dict[str, Callable[[Table], str]] = {"text": as_text, "markdown": as_markdown, "csv": as_csv}

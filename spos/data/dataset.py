@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Mapping, Sequence, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.data.augmentation import Augmentation, augmentation_for
@@ -47,6 +47,10 @@ class DataSet:
     def preprocessing(self) -> Preprocessing:
         """What inference has to know of these images."""
         return Preprocessing(self.input_size, self.crop_ratio, self.mean, self.std, self.class_names)
+
+    def contents(self) -> Dict[str, str]:
+        """Checksums of the images that the held-out lists are drawn from, and of the test images, by name."""
+        return {name: self.splits[name].contents() for name in ("train_full", "test")}
 
     def preparation(self, training: bool = False, as_pixels: bool = False) -> Preparation:
         """What a loader does to these images: augmented for training, else the centre."""

@@ -6,7 +6,7 @@ undecodable image ends the process (SIGFPE) where it resizes, and it seeds by th
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -20,7 +20,28 @@ from spos.data.augmentation import (
     padded_window,
     random_window,
 )
+from spos.data.exif import UPRIGHT, turned
+from spos.data.header import NOT_A_PICTURE, Header, check_claim, read_plain_header
+from spos.data.image_list import UnreadableImage
 from spos.data.preprocessing import Preparation
+
+
+def read_header(content: bytes) -> Header:
+    """What an encoded image says of itself; a `JpegHeader` of a JPEG.
+
+    Raises: UnreadableImage if it is no picture, or claims more pixels than are decoded.
+    """
+    return check_claim(jpeg.read_header(content) or read_plain_header(content))
+
+
+def decode_upright(content: bytes) -> np.ndarray:
+    """A whole image as people see it, (H, W, 3) uint8 BGR. Raises: UnreadableImage."""
+    header = read_header(content)
+    image = jpeg.decode(content, header, header.height) if isinstance(header, jpeg.JpegHeader) else None
+    image = jpeg.decode_any(content) if image is None else image
+    if image is None:
+        raise UnreadableImage(NOT_A_PICTURE)
+    return turned(image, header.orientation)
 
 
 class Scratch:
@@ -43,28 +64,24 @@ class ImageDecoder:
         self._crop_ratio = preparation.crop_ratio
         self._scale, self._shift = normalisation(preparation.mean, preparation.std)
 
-    def decode(self, content: bytes, draws: Sequence[float], out: np.ndarray, scratch: Scratch) -> bool:
+    def decode(self, content: bytes, draws: Sequence[float], out: np.ndarray, scratch: Scratch) -> None:
         """Write the image to `out` (3, S, S), RGB: as it is if that is uint8, as (x - mean) / std if it is float32.
-
-        Returns False if it is undecodable.
 
         Args:
             draws: NUM_DRAWS uniform numbers; everything random about the image is a function of them.
+        Raises: UnreadableImage.
         """
         augmentation = self._augmentation
         if augmentation is not None and augmentation.area is None:
             pixels = self._padded(content, augmentation.pad, draws, scratch)
         else:
             pixels = self._cut(content, draws, scratch)
-        if pixels is None:
-            return False
         if augmentation is not None and is_mirrored(augmentation, draws):
             pixels = cv2.flip(pixels, 1, dst=scratch.other)
         if augmentation is not None and augmentation.changes_colors:
             mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
             pixels = cv2.transform(pixels, color_matrix(augmentation, mean, draws), dst=scratch.pixels)
         self._write(pixels, out, scratch)
-        return True
 
     def prepare(self, image: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
         """Do to pixels (H, W, 3), uint8 RGB, what `decode` does to an encoded image without augmentation."""
@@ -80,19 +97,20 @@ class ImageDecoder:
             out *= self._scale
             out -= self._shift
 
-    def _cut(self, content: bytes, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
+    def _cut(self, content: bytes, draws: Sequence[float], scratch: Scratch) -> np.ndarray:
         """The random or the central part, resized."""
-        header = jpeg.read_header(content)
-        if header is not None:
-            window = self._window(header.height, header.width, draws)
+        header = read_header(content)
+        if isinstance(header, jpeg.JpegHeader):
+            height, width = header.shown
+            window = self._window(height, width, draws)
             factor = max(f for f in jpeg.FACTORS if f == 1 or f * self.size <= min(window.width, window.height))
-            bottom, width = window.y + window.height, -(-header.width // factor)
-            image = jpeg.decode(content, header, bottom, factor)
-            if image is not None and image.shape[0] >= bottom // factor and image.shape[1] == width:
-                return self._resize(image, _divide(window, factor), scratch)
-        image = jpeg.decode_any(content)
-        if image is None:
-            return None
+            bottom = window.y + window.height
+            image = jpeg.decode(content, header, bottom if header.orientation == UPRIGHT else header.height, factor)
+            if image is not None:
+                image = turned(image, header.orientation)
+                if image.shape[0] >= bottom // factor and image.shape[1] == -(-width // factor):
+                    return self._resize(image, _divide(window, factor), scratch)
+        image = decode_upright(content)
         height, width = image.shape[:2]
         return self._resize(image, self._window(height, width, draws), scratch)
 
@@ -107,13 +125,9 @@ class ImageDecoder:
             return np.ascontiguousarray(part)
         return cv2.resize(part, (self.size, self.size), scratch.pixels, interpolation=_filter(part.shape, self.size))
 
-    def _padded(self, content: bytes, pad: int, draws: Sequence[float], scratch: Scratch) -> Optional[np.ndarray]:
+    def _padded(self, content: bytes, pad: int, draws: Sequence[float], scratch: Scratch) -> np.ndarray:
         """The whole image, its shorter side resized to the input size, padded with black and cut."""
-        header = jpeg.read_header(content)
-        image = jpeg.decode(content, header, header.height) if header else None
-        image = jpeg.decode_any(content) if image is None else image
-        if image is None:
-            return None
+        image = decode_upright(content)
         height, width = _with_shorter_side(image.shape, self.size)
         window = padded_window(height, width, self.size, pad, draws)
         if (height, width) != image.shape[:2]:

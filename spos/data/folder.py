@@ -6,6 +6,7 @@ A list (`.lst`) has the form of MXNet's im2rec: index<TAB>label<TAB>path, the pa
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.core.seeds import random_order
-from spos.data.image_list import ImageList, check_sizes, draw_lists
-from spos.runs.files import write_once
+from spos.data.image_list import Drawn, ImageList, UnreadableImage, check_sizes, checksum_of, draw_covering_lists
+from spos.data.walk import IMAGE_SUFFIXES, Walk, is_no_class
+from spos.runs.files import PathLike, write_once
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+MAX_BYTES = 2**30  # of one image file
+_NAMED = 5  # classes in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +59,18 @@ class ImageFolder:
         """Checksum of the list, number of images."""
         return [zlib.crc32(self.to_bytes()), len(self)]
 
+    def contents(self) -> str:
+        return checksum_of(self, self.to_bytes())
+
     def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
         """Writes `directory/<name>.lst`."""
         check_sizes(sizes, len(self), self.root)
-        drawn = draw_lists(len(self), sizes, seed)
+
+        def is_recorded(drawn: Drawn) -> bool:
+            lists = {Path(directory) / f"{name}.lst": self.take(drawn[name]) for name in sizes}
+            return all(path.is_file() and path.read_bytes() == images.to_bytes() for path, images in lists.items())
+
+        drawn = draw_covering_lists(sizes, seed, self.labels, self.root, is_recorded)
         return {name: self.take(positions).record(directory, name) for name, positions in drawn.items()}
 
     def record(self, directory: str, name: str) -> ImageFolder:
@@ -93,20 +104,37 @@ class FolderSource:
         pass
 
     def read(self, position: int) -> Tuple[np.ndarray, bytes]:
-        """A file that is gone or cannot be read counts as an empty image."""
-        label = self._images.labels[position : position + 1].astype(np.float32)
+        """Raises: UnreadableImage if the file is gone, or cannot be read."""
+        return self._images.labels[position : position + 1].astype(np.float32), read_file(self.name(position))
+
+
+def read_file(path: str) -> bytes:
+    """The content of an image file. Raises: UnreadableImage, which says why: not every such file is damaged."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait
+    except OSError as error:
+        where = f" (a link to {os.readlink(path)})" if os.path.islink(path) else ""
+        raise UnreadableImage(f"cannot be read: {error.strerror}{where}") from None
+    with open(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage("cannot be read: it is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImage(f"is not decoded: it has {status.st_size} bytes, more than {MAX_BYTES}")
         try:
-            with open(self.name(position), "rb", buffering=0) as file:
-                return label, file.read()
-        except OSError:
-            return label, b""
+            return file.readall()
+        except OSError as error:
+            raise UnreadableImage(f"cannot be read: {error.strerror}") from None
 
 
 def class_folders(folder: str) -> List[str]:
-    """Sorted names of the sub-folders, each of which is a class, empty ones included. Raises: InputError if none."""
+    """Sorted names of the sub-folders, each of which is a class, empty ones included.
+
+    Folders that systems make (`lost+found` and the like) are none.    Raises: InputError if there are no others.
+    """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not is_no_class(entry.name))
     except OSError as error:
         raise InputError(f"{folder}: cannot read this folder ({error.strerror})") from None
     if not names:
@@ -127,15 +155,26 @@ def list_folder(folder: str, classes: Sequence[str]) -> ImageFolder:
     unknown = [name for name in found if name not in label_of]
     if unknown:
         raise InputError(f"{folder}/{unknown[0]}: {_and_others(unknown)} not among the {len(classes)} classes")
-    labels: List[int] = []
-    paths: List[str] = []
-    for name in sorted(found, key=label_of.__getitem__):
-        images = image_names(os.path.join(folder, name))
-        labels += [label_of[name]] * len(images)
-        paths += [f"{name}/{image}" for image in images]
+    names = sorted(found, key=label_of.__getitem__)
+    walk = Walk(folder)
+    images = walk.find(names)
+    for entry in sorted(os.listdir(folder)):
+        if entry not in images:
+            walk.leave_out("beside the class folders", folder, entry)
+    walk.report()
+    paths = [f"{name}/{image}" for name in names for image in images[name]]
     if not paths:
         raise InputError(f"{folder}: the class folders hold no image; expected files named {' '.join(IMAGE_SUFFIXES)}")
-    return ImageFolder(folder, np.arange(len(paths)), np.array(labels, dtype=np.int64), tuple(paths))
+    empty = [name for name in names if not images[name]]
+    if empty:
+        warn_once(f"{folder}: no image of {_list_classes(empty)}, which stay classes. Take them out if they are none")
+    labels = np.repeat([label_of[name] for name in names], [len(images[name]) for name in names])
+    return ImageFolder(folder, np.arange(len(paths)), labels.astype(np.int64), tuple(paths))
+
+
+def _list_classes(names: Sequence[str]) -> str:
+    others = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+    return f"{len(names)} class folder(s): {', '.join(names[:_NAMED])}{others}"
 
 
 def _and_others(names: Sequence[str]) -> str:
@@ -143,13 +182,18 @@ def _and_others(names: Sequence[str]) -> str:
 
 
 def image_names(folder: str) -> List[str]:
-    """Sorted paths of all images below a folder, relative to it; Tiny ImageNet has a level in between."""
-    names = []
-    for here, subfolders, files in os.walk(folder, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        prefix = os.path.relpath(here, folder).replace(os.sep, "/") + "/" if here != folder else ""
-        names += [prefix + name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
-    return sorted(names)
+    """Sorted paths of all images below a folder, relative to it. Pictures and links that are left out are said."""
+    walk = Walk(folder)
+    names = walk.find([""])[""]
+    walk.report(files_too=False)
+    return names
+
+
+def check_outside(output: PathLike, folder: str) -> None:
+    """Raise InputError if results would lie in a folder whose sub-folders are classes."""
+    inner, outer = os.path.realpath(output), os.path.realpath(folder)
+    if os.path.commonpath((inner, outer)) == outer:
+        raise InputError(f"{output} lies in {folder}, whose sub-folders are the classes. Give a folder outside of it")
 
 
 def open_folders(train: str, val: str, classes: Sequence[str] = ()) -> Tuple[ImageFolder, ImageFolder, Tuple[str, ...]]:
@@ -168,6 +212,9 @@ def open_folders(train: str, val: str, classes: Sequence[str] = ()) -> Tuple[Ima
                 f"{val}/{extra[0]}: {train} has no such class, so nothing could learn it. Name the folders alike, or "
                 "take it out"
             )
+    missing = sorted(set(class_folders(train)) - set(class_folders(val)))
+    if missing:
+        warn_once(f"{val}: no image of {_list_classes(missing)}, so nothing says how well they are told apart")
     return list_folder(train, names), list_folder(val, names), names
 
 

@@ -5,13 +5,23 @@ A list opens as a source, which stands for the time of a loader; a source opens 
 
 from __future__ import annotations
 
+import hashlib
 from types import TracebackType
-from typing import Dict, List, Mapping, Optional, Protocol, Tuple, Type
+from typing import Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Type
 
 import numpy as np
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.core.seeds import random_order
+
+MAX_LABELS = 200_000  # that are looked at one by one, a few microseconds each
+_SAMPLED_IMAGES = 200  # of which a checksum covers the content
+_NAMED = 5  # labels in a message
+Drawn = Mapping[str, np.ndarray]  # positions by the name of the list
+
+
+class UnreadableImage(Exception):
+    """Why an image cannot be used: the rest of a sentence that begins with its name."""
 
 
 class ImageReader(Protocol):
@@ -24,7 +34,7 @@ class ImageReader(Protocol):
     ) -> None: ...
 
     def read(self, position: int) -> Tuple[np.ndarray, bytes]:
-        """The labels (float32, shape (L,), normally L = 1) and the encoded image."""
+        """The labels (float32, shape (L,), normally L = 1) and the encoded image. Raises: UnreadableImage."""
 
 
 class ImageSource(Protocol):
@@ -52,11 +62,18 @@ class ImageList(Protocol):
     def digest(self) -> List[int]:
         """Numbers that differ between machines whose files do."""
 
+    def contents(self) -> str:
+        """A checksum of what the images are: of the list, of labels and of a sample of encoded images.
+
+        Unlike `digest` it sees other labels and other pictures behind an equal list. It says nothing of paths.
+        """
+
     def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
         """Draw disjoint lists of `sizes` images, e.g. {"bn": 20000, "search_val": 50000}; the rest is "train".
 
         Each is recorded in `directory`, in the order of the files; the same list, sizes and seed give the same bytes
         everywhere. Lists that are already there are the record of a run: they are kept if equal and never replaced.
+        A class that chance leaves out of a list gets an image of it where there are enough, else it is said.
 
         Raises: InputError if no training image is left, or the directory holds lists drawn otherwise.
         """
@@ -73,6 +90,68 @@ def draw_lists(num_images: int, sizes: Mapping[str, int], seed: int) -> Dict[str
     order = random_order(num_images, seed)
     ends = np.cumsum(list(sizes.values()))
     return dict(zip([*sizes, "train"], np.split(order, ends)))
+
+
+def cover_classes(drawn: Drawn, labels: np.ndarray) -> Dict[str, np.ndarray]:
+    """The drawn lists, with an image of every class in each where the data allow; all as drawn if none is missing.
+
+    An image of a missing class changes places with one of the most frequent class of the list. "train" keeps at
+    least one image of every class, and no list changes its size.
+    """
+    covered = {name: positions.copy() for name, positions in drawn.items()}
+    train = covered["train"]
+    for name, positions in covered.items():
+        if name == "train":
+            continue
+        for label in missing_classes(positions, labels):
+            candidates = np.flatnonzero(labels[train] == label)
+            found, counts = np.unique(labels[positions], return_counts=True)
+            if len(candidates) < 2 or counts.max() < 2:
+                continue
+            place = np.flatnonzero(labels[positions] == found[counts.argmax()])[-1]
+            positions[place], train[candidates[0]] = train[candidates[0]], positions[place]
+    return covered
+
+
+def missing_classes(positions: np.ndarray, labels: np.ndarray) -> List[int]:
+    """The labels that occur, but not at these positions."""
+    return np.setdiff1d(labels, labels[positions]).tolist()
+
+
+def draw_covering_lists(
+    sizes: Mapping[str, int], seed: int, labels: np.ndarray, where: str, is_recorded: Callable[[Drawn], bool]
+) -> Drawn:
+    """Disjoint lists in which no class is missing, if that can be; what cannot be covered is said.
+
+    Args:
+        is_recorded: whether these lists are those of a run, which keeps them as they are.
+    """
+    drawn: Drawn = draw_lists(len(labels), sizes, seed)
+    if not is_recorded(drawn):
+        drawn = cover_classes(drawn, labels)
+    for name in sizes:
+        missing = missing_classes(drawn[name], labels)
+        if missing:
+            some = ", ".join(map(str, missing[:_NAMED])) + (" .." if len(missing) > _NAMED else "")
+            warn_once(
+                f"{where}: the held-out list '{name}' has no image of {len(missing)} of {len(np.unique(labels))} "
+                f"classes (label {some})"
+            )
+    return drawn
+
+
+def checksum_of(images: ImageList, rows: bytes) -> str:
+    """Checksum of `rows`, which stand for the list and its labels, and of a sample of the images."""
+    digest = hashlib.sha256(rows)
+    source = images.open()
+    with source.reader() as reader:
+        for position in np.unique(np.linspace(0, len(source) - 1, _SAMPLED_IMAGES).astype(int)).tolist():
+            try:
+                labels, content = reader.read(position)
+            except UnreadableImage:
+                labels, content = np.zeros(0, np.float32), b""
+            digest.update(labels.tobytes() + len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
 
 
 def check_sizes(sizes: Mapping[str, int], num_images: int, source: str) -> None:

@@ -14,6 +14,10 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from spos.core.errors import InputError
+from spos.data.exif import UPRIGHT, orientation_of
+from spos.data.header import Header
+
 _START, _END_OF_IMAGE, _START_OF_SCAN, _RESTART_INTERVAL = b"\xff\xd8", b"\xff\xd9", 0xDA, 0xDD
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..15; the others define tables
 _SEQUENTIAL = (0xC0, 0xC1)
@@ -21,6 +25,7 @@ _STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _FRAME_HEIGHT_AT = 5  # bytes from the frame's marker: marker 2, length 2, precision 1
 _LARGEST_MCU = 16  # rows of a coding unit with chroma at half height
 _PADDING = bytes(64)
+_APP1, _EXIF = 0xE1, b"Exif\0\0"
 
 FACTORS = {
     1: cv2.IMREAD_COLOR,
@@ -31,27 +36,27 @@ FACTORS = {
 
 
 @dataclass(frozen=True)
-class JpegHeader:
-    """Size in pixels, and where things stand in the file.
+class JpegHeader(Header):
+    """Size in pixels, orientation, and where things stand in the file.
 
     in_one_pass: the rows follow each other from top to bottom, without restart markers, so that the end can be left
         out.
     """
 
-    height: int
-    width: int
-    frame_at: int
-    scan_at: int
-    in_one_pass: bool
+    frame_at: int = 0
+    scan_at: int = 0
+    in_one_pass: bool = False
 
 
 def read_header(content: bytes) -> Optional[JpegHeader]:
     """The header of a JPEG file, or None if this is none, or is damaged before its pixels."""
     if content[:2] != _START:
         return None
-    position, frame, restarts = 2, None, False
+    position, frame, restarts, strays, orientation = 2, None, False, False, None
     try:
-        while content[position] == 0xFF:
+        while True:
+            if content[position] != 0xFF:  # libjpeg looks for the next marker, too
+                strays, position = True, content.index(0xFF, position)
             marker = content[position + 1]
             if marker == 0xFF or marker in _STANDALONE:  # fill byte
                 position += 1 if marker == 0xFF else 2
@@ -62,15 +67,16 @@ def read_header(content: bytes) -> Optional[JpegHeader]:
                 frame = (height, width, position, marker in _SEQUENTIAL, num_components)
             elif marker == _RESTART_INTERVAL:
                 restarts = content[position + 4 : position + 6] != b"\0\0"
+            elif marker == _APP1 and orientation is None and content[position + 4 : position + 10] == _EXIF:
+                orientation = orientation_of(content[position + 10 : position + 2 + length])
             elif marker == _START_OF_SCAN:
                 if frame is None or not frame[0] or not frame[1]:
                     return None
                 height, width, frame_at, sequential, num_components = frame
-                whole = sequential and not restarts and content[position + 4] == num_components
-                return JpegHeader(height, width, frame_at, position, whole)
+                whole = sequential and not (restarts or strays) and content[position + 4] == num_components
+                return JpegHeader(height, width, orientation or UPRIGHT, frame_at, position, whole)
             position += 2 + length
-        return None
-    except (IndexError, struct.error):  # cut short
+    except (IndexError, ValueError, struct.error):  # cut short
         return None
 
 
@@ -92,10 +98,15 @@ def decode(content: bytes, header: JpegHeader, num_rows: int, factor: int = 1) -
 
 
 def decode_any(content: bytes, mode: int = cv2.IMREAD_COLOR) -> Optional[np.ndarray]:
-    """Whatever OpenCV decodes, as (H, W, 3) uint8 BGR, EXIF rotation ignored; None if it does not."""
+    """Whatever OpenCV decodes, as (H, W, 3) uint8 BGR, EXIF rotation ignored; None if it does not.
+
+    Raises: InputError if memory is short, which is no fault of the image.
+    """
     if not content:
         return None
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise InputError("there is not enough memory to decode an image; fewer --num-workers take less") from None
         return None

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Deque, Generator, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Deque, Generator, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from spos.data.augmentation import NUM_DRAWS
 from spos.data.dataset import DataSet
 from spos.data.decoder import ImageDecoder, Scratch
 from spos.data.flags import MAX_BAD_IMAGES, DataOptions
-from spos.data.image_list import ImageList, ImageReader
+from spos.data.image_list import ImageList, ImageReader, UnreadableImage
 from spos.data.order import Order
 from spos.data.preprocessing import Preparation
 from spos.engine.compat import mx
@@ -40,6 +40,15 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _Bad:
+    """An image that cannot be used: its place in the batch, its position in the list, and why."""
+
+    place: int
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class _Plan:
     """What one batch is made of: positions in the list, and the seed of its augmentation."""
 
@@ -50,8 +59,8 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A batch in work. Tasks fill `pixels` (the memory of `images`), `labels` and `positions`, and return what is
-    undecodable: (place in the batch, position in the list)."""
+    """A batch in work. Tasks fill `pixels` (the memory of `images`), `labels` and `positions`, and return what
+    cannot be used."""
 
     images: mx.nd.NDArray
     pixels: np.ndarray
@@ -66,7 +75,7 @@ class ImageLoader:
     Images that cannot be decoded are left out, so that a count of images stays true; a batch of which nothing is left
     is left out itself. With augmentation the next image of the list takes the place of each, so that all batches have
     one size. Each is named in one warning, and `bad_images` lists them. What OpenCV decodes is accepted: a JPEG cut in
-    the middle is (the rest grey), EXIF rotation is ignored.
+    the middle is (the rest grey). Images are turned as their EXIF orientation says.
 
     Args:
         num_workers: decoding threads.
@@ -157,15 +166,19 @@ class ImageLoader:
             pending.tasks.append(pool.submit(self._decode, reader, pending, draws, part))
         return pending
 
-    def _decode(self, reader: ImageReader, pending: _Pending, draws: Sequence, part: range) -> List[Tuple[int, int]]:
+    def _decode(self, reader: ImageReader, pending: _Pending, draws: Sequence, part: range) -> List[_Bad]:
         """Fill these images of a batch. Returns which were undecodable."""
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch(self._decoder.size)
-        bad: List[Tuple[int, int]] = []
+        bad: List[_Bad] = []
         for i in part:
             position, num_tries = int(pending.positions[i]), 0
-            while not self._decode_one(reader, pending, draws[i], i, position):
-                bad.append((i, position))
+            while True:
+                try:
+                    self._decode_one(reader, pending, draws[i], i, position)
+                    break
+                except UnreadableImage as error:
+                    bad.append(_Bad(i, position, str(error)))
                 num_tries += 1
                 if not self._replaces or num_tries > self._max_bad_images:
                     break
@@ -177,37 +190,38 @@ class ImageLoader:
 
     def _decode_one(
         self, reader: ImageReader, pending: _Pending, draws: Sequence[float], place: int, position: int
-    ) -> bool:
+    ) -> None:
         labels, content = reader.read(position)
         pending.labels[place] = self._checked_label(position, labels)
-        return self._decoder.decode(content, draws, pending.pixels[place], self._local.scratch)
+        self._decoder.decode(content, draws, pending.pixels[place], self._local.scratch)
 
     def _finish(self, pending: _Pending) -> Iterator[Batch]:
         """Yield the batch; without augmentation without what is undecodable, or nothing."""
         bad = [one for task in pending.tasks for one in task.result()]
         if bad:
-            self._report([position for _, position in bad])
+            self._report(bad)
         if not bad or self._replaces:
             yield Batch(pending.images, mx.nd.array(pending.labels), pending.positions)
             return
-        keep = np.setdiff1d(np.arange(len(pending.labels)), [place for place, _ in bad])
+        keep = np.setdiff1d(np.arange(len(pending.labels)), [one.place for one in bad])
         if keep.size:
             images = mx.nd.array(pending.pixels[keep], dtype=self._dtype)
             yield Batch(images, mx.nd.array(pending.labels[keep]), pending.positions[keep])
 
-    def _report(self, positions: Sequence[int]) -> None:
-        for position in positions:
-            if position in self._bad_positions:
+    def _report(self, bad: Sequence[_Bad]) -> None:
+        for one in bad:
+            if one.position in self._bad_positions:
                 continue
-            self._bad_positions.add(position)
-            self.bad_images.append(self._source.name(position))
+            self._bad_positions.add(one.position)
+            self.bad_images.append(self._source.name(one.position))
             done = "another image takes its place" if self._replaces else "it is left out"
-            warn(f"{self.bad_images[-1]} cannot be decoded: it is not a picture, or damaged; {done}")
+            warn(f"{self.bad_images[-1]} {one.reason}; {done}")
         if len(self.bad_images) > self._max_bad_images:
             names = "; ".join(self.bad_images[:_NAMED_IN_AN_ERROR])
             raise InputError(
                 f"{len(self.bad_images)} images cannot be decoded, more than --max-bad-images {self._max_bad_images}; "
-                f"the first: {names}. Repair the files or take them out (of the list or folder), or allow more"
+                f"the first: {names} (it {bad[0].reason}). Repair the files or take them out (of the list or folder), "
+                "or allow more"
             )
 
     def _checked_label(self, position: int, labels: np.ndarray) -> float:

@@ -6,10 +6,12 @@ processes of a machine share.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
-import shutil
+import os
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn
 from spos.core.progress import progress_bar
 from spos.data.dataset import LISTS_SEED, DataSet
 from spos.data.decoder import normalisation
@@ -26,11 +28,13 @@ from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.engine.compat import mx
-from spos.runs.files import replacing, write_atomic
+from spos.runs.files import file_digest, replacing, write_atomic
 from spos.runs.run import PIXELS_FOLDER
 
 DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised; labels (N,)) for every device
 MEMORY_SHARE = 0.5  # of the memory that is available
+_BLOCK = 1 << 20
+_WITHOUT_RESERVATION = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 class Pixels:
@@ -73,9 +77,9 @@ def load_pixels(loader: ImageLoader, folder: Path, name: str, shared: bool = Fal
 
     Args:
         folder, name: where they are kept when they take more than MEMORY_SHARE of the available memory, or when
-            they are `shared` with other processes. A file with this name is taken for the same images, so the name
-            has to say which they are.
-    Raises: InputError if no image can be decoded, or as the loader does.
+            they are `shared` with other processes. A whole file with this name is taken for the same images, so the
+            name has to say which they are.
+    Raises: InputError if no image can be decoded, if the disk has no room for them, or as the loader does.
     """
     look = loader.preparation
     shape = (loader.num_images, 3, look.size, look.size)
@@ -84,16 +88,76 @@ def load_pixels(loader: ImageLoader, folder: Path, name: str, shared: bool = Fal
         labels = _decode(loader, images, name)
         return Pixels(images[: len(labels)], labels, look.mean, look.std)
     file, labels_file = folder / f"{name}.npy", folder / f"{name}.labels.npy"
-    if not labels_file.is_file():
-        with replacing(file) as temporary:
-            mapped = np.lib.format.open_memmap(str(temporary), "w+", np.uint8, shape)
-            labels = _decode(loader, mapped, name)
-            mapped.flush()
-        content = io.BytesIO()
-        np.save(content, labels)
-        write_atomic(labels_file, content.getvalue())  # last: it says that the other one is complete
+    if not _is_whole(file, labels_file):
+        remove_leftovers(file)
+        try:
+            _write(loader, file, labels_file, name, shape)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: the decoded images of the list '{name}' need {np.prod(shape) / 1e6:.0f} MB, which cannot "
+                f"be written ({error.strerror}). Free space there, make it a link to a folder on another disk, or let "
+                "one process keep them in memory (one device)"
+            ) from None
     labels = np.load(labels_file, allow_pickle=False)
     return Pixels(np.load(file, mmap_mode="r", allow_pickle=False)[: len(labels)], labels, look.mean, look.std)
+
+
+def _write(loader: ImageLoader, file: Path, labels_file: Path, name: str, shape: Tuple[int, ...]) -> None:
+    """Decode into the files, and last write their checksums, which say that both are complete."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary, open(temporary, "r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # nobody takes it for a leftover
+        np.lib.format.write_array_header_1_0(
+            held, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        )
+        held.flush()
+        start = held.tell()
+        _reserve(held.fileno(), start + int(np.prod(shape)))
+        mapped = np.memmap(temporary, np.uint8, "r+", start, shape)
+        labels = _decode(loader, mapped, name)
+        mapped.flush()
+    content = io.BytesIO()
+    np.save(content, labels)
+    write_atomic(labels_file, content.getvalue())
+    sums = {part.name: file_digest(part) for part in (file, labels_file)}
+    write_atomic(_sums_of(file), json.dumps(sums, indent=2) + "\n")
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the space of a file, for writing to a mapped page that finds none ends the process (SIGBUS)."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in _WITHOUT_RESERVATION:
+            raise
+        for start in range(os.fstat(descriptor).st_size, size, _BLOCK):
+            os.pwrite(descriptor, bytes(min(_BLOCK, size - start)), start)
+
+
+def _sums_of(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _is_whole(file: Path, labels_file: Path) -> bool:
+    """Whether both files are there with the content they were written with."""
+    try:
+        sums = json.loads(_sums_of(file).read_bytes())
+        if sums == {part.name: file_digest(part) for part in (file, labels_file)}:
+            return True
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        pass
+    warn(f"{file} is damaged; its images are decoded again")
+    return False
+
+
+def remove_leftovers(file: Path) -> None:
+    """Remove what processes that were killed left of a file, but nothing that one is still writing."""
+    for leftover in file.parent.glob(f".{file.name}.*"):
+        with suppress(OSError), open(leftover, "r+b") as held:  # another one may have removed it
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def _decode(loader: ImageLoader, images: np.ndarray, name: str) -> np.ndarray:
@@ -130,7 +194,7 @@ def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, s
         folder: for those that take too much memory, or that other processes of this machine use too (`shared`).
     """
     loader = make_loader(data, split, options, data.preparation(as_pixels=True), Order(LISTS_SEED))
-    look = json.dumps([data.splits[split].digest(), data.input_size, data.crop_ratio, cv2.__version__])
+    look = json.dumps([data.splits[split].digest(), data.input_size, data.crop_ratio, cv2.__version__, "upright"])
     name = f"{split}-{hashlib.sha256(look.encode()).hexdigest()[:16]}"
     return load_pixels(loader, folder / PIXELS_FOLDER, name, shared)
 
@@ -151,6 +215,18 @@ def load_first_images(data: DataSet, split: str, options: DataOptions, num_image
 
 
 def remove_images(folder: Path) -> None:
-    """Remove what `load_images` kept in a run that has ended; gigabytes for ImageNet."""
-    if (folder / PIXELS_FOLDER).is_dir():
-        shutil.rmtree(folder / PIXELS_FOLDER)
+    """Remove what `load_images` kept in a run that has ended; gigabytes for ImageNet.
+
+    `pixels` may be a link to a folder on another disk: what is kept there is removed, the link and other files stay.
+    """
+    pixels = folder / PIXELS_FOLDER
+    if not pixels.is_dir():
+        return
+    for file in pixels.glob("*-*.*"):
+        if file.name.startswith("."):
+            remove_leftovers(file.with_name(file.name[1:].rpartition(".")[0]))
+        elif file.suffix in (".npy", ".json"):
+            file.unlink()
+    if not pixels.is_symlink():
+        with suppress(OSError):  # something else lies in it
+            pixels.rmdir()

@@ -20,17 +20,25 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Union
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.data.image_list import ImageList, check_sizes, draw_lists
+from spos.data.image_list import (
+    MAX_LABELS,
+    Drawn,
+    ImageList,
+    check_sizes,
+    checksum_of,
+    draw_covering_lists,
+    draw_lists,
+)
 from spos.runs.files import write_once
 
 Positions = Union[Sequence[int], np.ndarray]
 
-_MAGIC = 0xCED7230A
-_WORD = struct.Struct("<II")  # magic, then 3 bits of part flag and 29 bits of length
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)  # a record is split wherever its bytes happen to contain the magic number
+MAGIC = 0xCED7230A
+WORD = struct.Struct("<II")  # magic, then 3 bits of part flag and 29 bits of length
+WHOLE, FIRST, MIDDLE, LAST = range(4)  # a record is split wherever its bytes happen to contain the magic number
 _Flags = Tuple[int, ...]
-_NEXT_PARTS: Mapping[int, _Flags] = {_WHOLE: (), _FIRST: (_MIDDLE, _LAST), _MIDDLE: (_MIDDLE, _LAST), _LAST: ()}
-_IMAGE_HEADER = struct.Struct("<IfQQ")  # number of extra labels, label, image id, second id
+_NEXT_PARTS: Mapping[int, _Flags] = {WHOLE: (), FIRST: (MIDDLE, LAST), MIDDLE: (MIDDLE, LAST), LAST: ()}
+IMAGE_HEADER = struct.Struct("<IfQQ")  # number of extra labels, label, image id, second id
 _RECORD_START = struct.Struct("<IIIfQQ")  # both
 
 
@@ -52,12 +60,29 @@ class RecordFile:
         """Checksum of the index, bytes of the record file."""
         return [zlib.crc32(Path(self.idx).read_bytes()), os.path.getsize(self.rec)]
 
+    def contents(self) -> str:
+        """Of all labels, or of a sample if there are too many."""
+        source = self.open()
+        chosen = np.unique(np.linspace(0, len(source) - 1, MAX_LABELS).astype(int))
+        with RecordReader(self.rec) as reader:
+            labels = [reader.read_label(offset).tobytes() for offset in source.index.offsets[chosen].tolist()]
+        return checksum_of(self, Path(self.idx).read_bytes() + b"".join(labels))
+
     def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
-        """Writes `directory/<name>.idx`."""
+        """Writes `directory/<name>.idx`. Whether a class is missing is not looked at above MAX_LABELS images."""
         index = read_index(self.idx)
         check_sizes(sizes, len(index), self.idx)
-        drawn = {name: index.take(positions) for name, positions in draw_lists(len(index), sizes, seed).items()}
-        return {name: self._write(lines.to_bytes(), directory, name) for name, lines in drawn.items()}
+
+        def is_recorded(drawn: Drawn) -> bool:
+            lists = {Path(directory) / f"{name}.idx": index.take(drawn[name]) for name in sizes}
+            return all(path.is_file() and path.read_bytes() == lines.to_bytes() for path, lines in lists.items())
+
+        if len(index) > MAX_LABELS:
+            drawn: Drawn = draw_lists(len(index), sizes, seed)
+        else:
+            drawn = draw_covering_lists(sizes, seed, find_labels(self), self.rec, is_recorded)
+        lines = {name: index.take(positions) for name, positions in drawn.items()}
+        return {name: self._write(lines[name].to_bytes(), directory, name) for name in lines}
 
     def record(self, directory: str, name: str) -> RecordFile:
         """Copies the index to `directory/<name>.idx`."""
@@ -170,7 +195,7 @@ class RecordReader:
             if self.size == 0:
                 raise InputError(f"{path}: this .rec file is empty. Was the writing of it interrupted?")
             head = self._file.read(4)
-            if head != struct.pack("<I", _MAGIC):
+            if head != struct.pack("<I", MAGIC):
                 raise InputError(f"{path}: not a RecordIO file (starts with {head!r}, not the RecordIO magic number)")
         except BaseException:
             self._file.close()
@@ -193,17 +218,17 @@ class RecordReader:
         """
         parts: List[bytes] = []
         position = offset
-        expected: _Flags = (_WHOLE, _FIRST)
+        expected: _Flags = (WHOLE, FIRST)
         while expected:
-            header = self._pread(_WORD.size, position, offset)
-            magic, word = _WORD.unpack(header)
+            header = self._pread(WORD.size, position, offset)
+            magic, word = WORD.unpack(header)
             flag, length = word >> 29, word & (2**29 - 1)
-            if magic != _MAGIC or flag not in expected:
+            if magic != MAGIC or flag not in expected:
                 raise InputError(
                     f"{self.path}: no record at byte {offset}. The .rec is damaged, or its .idx belongs to another file"
                 )
-            parts += [header, self._pread((length + 3) // 4 * 4, position + _WORD.size, offset)]
-            position, expected = position + len(parts[-1]) + _WORD.size, _NEXT_PARTS[flag]
+            parts += [header, self._pread((length + 3) // 4 * 4, position + WORD.size, offset)]
+            position, expected = position + len(parts[-1]) + WORD.size, _NEXT_PARTS[flag]
         return b"".join(parts)
 
     def read_image(self, offset: int) -> Tuple[np.ndarray, bytes]:
@@ -211,16 +236,16 @@ class RecordReader:
 
         Raises: InputError if no whole record is there.
         """
-        magic, word = _WORD.unpack(self._pread(_WORD.size, offset, offset))
-        if magic != _MAGIC or word >> 29 != _WHOLE:
+        magic, word = WORD.unpack(self._pread(WORD.size, offset, offset))
+        if magic != MAGIC or word >> 29 != WHOLE:
             return unpack_record(self.read(offset))
-        return _unpack_payload(self._pread(word & (2**29 - 1), offset + _WORD.size, offset))
+        return _unpack_payload(self._pread(word & (2**29 - 1), offset + WORD.size, offset))
 
     def read_label(self, offset: int) -> np.ndarray:
         """Return the labels of the record at `offset` without reading its image."""
-        size = _WORD.size + _IMAGE_HEADER.size
+        size = WORD.size + IMAGE_HEADER.size
         magic, word, num_labels, label, _, _ = _RECORD_START.unpack(self._pread(size, offset, offset))
-        if magic != _MAGIC or word >> 29 != _WHOLE or num_labels:
+        if magic != MAGIC or word >> 29 != WHOLE or num_labels:
             return self.read_image(offset)[0]
         return np.array([label], np.float32)
 
@@ -236,19 +261,19 @@ class RecordReader:
 
 def unpack_record(record: bytes) -> Tuple[np.ndarray, bytes]:
     """Split a raw record into its labels (float32, shape (L,), normally L = 1) and the encoded image."""
-    pieces, position, magic = [], 0, struct.pack("<I", _MAGIC)
+    pieces, position, magic = [], 0, struct.pack("<I", MAGIC)
     while position < len(record):
-        length = _WORD.unpack_from(record, position)[1] & (2**29 - 1)
-        pieces.append(record[position + _WORD.size : position + _WORD.size + length])
-        position += _WORD.size + (length + 3) // 4 * 4
+        length = WORD.unpack_from(record, position)[1] & (2**29 - 1)
+        pieces.append(record[position + WORD.size : position + WORD.size + length])
+        position += WORD.size + (length + 3) // 4 * 4
     return _unpack_payload(magic.join(pieces))
 
 
 def _unpack_payload(payload: bytes) -> Tuple[np.ndarray, bytes]:
-    if len(payload) < _IMAGE_HEADER.size:
+    if len(payload) < IMAGE_HEADER.size:
         return np.zeros(0, np.float32), b""
-    num_labels, label, _, _ = _IMAGE_HEADER.unpack_from(payload)
-    content = payload[_IMAGE_HEADER.size :]
+    num_labels, label, _, _ = IMAGE_HEADER.unpack_from(payload)
+    content = payload[IMAGE_HEADER.size :]
     if num_labels == 0:
         return np.array([label], np.float32), content
     if 4 * num_labels > len(content):
@@ -302,7 +327,11 @@ def find_labels(file: RecordFile) -> np.ndarray:
     with RecordReader(file.rec) as reader:
         for position, offset in enumerate(source.index.offsets.tolist()):
             found = reader.read_label(offset)
-            labels[position] = found[0] if len(found) == 1 else np.nan
+            if len(found) != 1:
+                raise InputError(
+                    f"{source.name(position)} has {len(found)} labels, expected one whole number from 0 for each image"
+                )
+            labels[position] = found[0]
     wrong = np.flatnonzero(~((labels >= 0) & (labels < 2**31) & (labels == np.floor(labels))))
     if wrong.size:
         raise InputError(

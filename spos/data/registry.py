@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.data.augmentation import LARGE_IMAGE
 from spos.data.cifar import IMAGE_SIZE, NUM_CLASSES, describe_cifar, prepare_cifar
 from spos.data.dataset import (
@@ -22,7 +22,7 @@ from spos.data.dataset import (
 )
 from spos.data.digits import prepare_digits
 from spos.data.flags import DataOptions
-from spos.data.folder import class_folders
+from spos.data.folder import ImageFolder, check_outside, class_folders
 from spos.data.image_list import check_sizes
 from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
@@ -225,7 +225,24 @@ def open_data(options: DataOptions) -> DataSet:
     if "train" not in data.splits:
         train = data.splits["train_full"]
         check_sizes(held_out_sizes(data, options), len(train), train.where)
+    if data.num_classes == 1:
+        warn_once(
+            f"{data.name} has one class only, so every answer is right and nothing can be learned. Do the folders lie "
+            "one level deeper, or higher?"
+        )
+    if options.batch_size == 1:
+        warn_once(
+            "--batch-size 1: BatchNorm sees one image at a time, and where its map is 1x1 the variance of one value, "
+            "which is 0. Use larger batches"
+        )
     return data
+
+
+def check_output(data: DataSet, output: Path) -> None:
+    """Raise InputError if results would lie among the class folders that are read."""
+    for images in data.splits.values():
+        if isinstance(images, ImageFolder):
+            check_outside(output, images.root)
 
 
 def held_out_sizes(data: DataSet, options: DataOptions) -> Dict[str, int]:
@@ -245,7 +262,8 @@ def with_lists(data: DataSet, options: DataOptions, directory: Path) -> DataSet:
 
 def check_same_lists(data: DataSet, cluster: Cluster) -> None:
     """Raise InputError on a worker whose image files are not those of worker 0."""
-    own = {name: images.digest() for name, images in sorted(data.splits.items())}
+    own: Dict[str, Any] = {name: images.digest() for name, images in sorted(data.splits.items())}
+    own.update({f"{name} (its content)": checksum for name, checksum in data.contents().items()})
     for name, content in cluster.share_json(own).items():
         if own.get(name) != content:
             raise InputError(

@@ -10,9 +10,10 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.tables import Column, Table
-from spos.data.folder import IMAGE_SUFFIXES, ImageFolder, image_names
+from spos.data.folder import ImageFolder, image_names
 from spos.data.loader import ImageLoader
 from spos.data.order import Order
+from spos.data.walk import IMAGE_SUFFIXES
 from spos.deploy.exported import ExportedModel, softmax
 
 COLUMNS = (Column("image"), Column("rank"), Column("class"), Column("label"), Column("probability", spec=".2%"))

@@ -12,13 +12,15 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 import types
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, MutableMapping, Optional, Sequence
 
+from spos.core.errors import warn
 from spos.core.installation import IN_CHECKOUT, install_command
 from spos.engine.gpu import (
     gpu_problem,
@@ -42,6 +44,8 @@ __all__ = [
 
 OLDEST_PYTHON = (3, 8)
 NEWEST_PYTHON = (3, 12)
+OMP_NUM_THREADS = "OMP_NUM_THREADS"
+_THREADS = re.compile(r"[1-9][0-9]{0,5}$")
 ADVICE = f"run `{install_command()}`, then use {'env/bin/python' if IN_CHECKOUT else 'this Python again'}"
 
 # MXNet copies arrays of more elements than this with OpenMP threads, and small batches after one such copy took 3 times
@@ -127,7 +131,25 @@ def _read(path: str) -> str:
     return Path(path).read_text().strip()
 
 
-THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS")  # before `set_variables`, which fills it in
+def check_threads(environ: MutableMapping[str, str]) -> None:
+    """Make OMP_NUM_THREADS a whole number, or take it out: OpenMP takes more than that, and MXNet ends the process.
+
+    Of several, one for each level of nesting, the first counts.
+    """
+    text = environ.get(OMP_NUM_THREADS)
+    if text is None or _THREADS.match(text):
+        return
+    first = text.partition(",")[0].strip()
+    if _THREADS.match(first):
+        environ[OMP_NUM_THREADS] = first
+        return
+    del environ[OMP_NUM_THREADS]
+    if text.strip():  # empty is as unset
+        warn(f"OMP_NUM_THREADS is {text!r}, which is no number of threads; it is left out, so all cores compute")
+
+
+check_threads(os.environ)
+THREADS_OF_USER = os.environ.get(OMP_NUM_THREADS)  # before `set_variables`, which fills it in
 
 
 def threads_of_each(num_processes: int) -> str:
@@ -137,7 +159,7 @@ def threads_of_each(num_processes: int) -> str:
 
 def num_threads() -> int:
     """How many threads MXNet computes with."""
-    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])
+    return int(os.environ[OMP_NUM_THREADS])
 
 
 def set_variables(environ: Any) -> None:
@@ -146,11 +168,12 @@ def set_variables(environ: Any) -> None:
     Without OMP_NUM_THREADS, MXNet is as slow as with one thread. With MXNET_SAFE_ACCUMULATION, sums over float16 (in
     BatchNorm, softmax, norms) are of float32.
     """
-    if "OMP_NUM_THREADS" not in environ:
-        environ["OMP_NUM_THREADS"] = str(physical_cores())
+    if OMP_NUM_THREADS not in environ:
+        environ[OMP_NUM_THREADS] = str(physical_cores())
     environ.setdefault("MXNET_CPU_PARALLEL_SIZE", str(CPU_PARALLEL_SIZE))
     environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")
     environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line of log for every executor
+    environ.setdefault("JOBLIB_MULTIPROCESSING", "0")  # or scikit-learn leaves a semaphore behind when it is killed
 
 
 def keep_freed_memory() -> None:

@@ -42,6 +42,7 @@ MEASUREMENTS_FILE = "measurements.jsonl"
 TABLE_FILE = "latency.json"
 PROGRAM = "utils.build_latency_table"
 FIT, HELD_OUT = "fit", "held_out"
+FIXED_CALLS = 2  # the stem; head and classifier
 NETWORKS_AT_ONCE = 5  # timed in turns with each other
 MS_PER_SECOND = 1e3
 
@@ -141,6 +142,12 @@ class Plan:
             for first in range(0, len(networks), NETWORKS_AT_ONCE):
                 yield "networks", (part, first)
 
+    def num_calls(self, kind: str, key: Key) -> int:
+        """Calls of a group: stem and the rest; the searchable widths of a block; some networks."""
+        if kind == "networks":
+            return len(self.at_once(*key))
+        return FIXED_CALLS if kind == "fixed" else len(self.space.searchable_channel_choices)
+
     def at_once(self, part: str, first: int) -> Sequence[Architecture]:
         return self.networks[part][first : first + NETWORKS_AT_ONCE]
 
@@ -180,6 +187,10 @@ class Measurements:
         missing = [place for place in plan.rows() if place not in by_place]
         if missing:
             raise InputError(f"the measurement is not finished: {len(missing)} groups are missing; run it again")
+        for number, kind, key in plan.rows():
+            count, expected = len(by_place[number, kind, key]["timings"]), plan.num_calls(kind, key)
+            if count != expected:
+                raise InputError(f"pass {number} over {kind} {list(key)} timed {count} calls, expected {expected}")
         return cls(plan, by_place)
 
     @cached_property

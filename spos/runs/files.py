@@ -7,6 +7,8 @@ allowed, unless the struct forbids them. What is read stays plain dicts, lists, 
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import json
 import math
@@ -20,9 +22,11 @@ from typing import Any, Iterator, Match, Union
 
 import msgspec
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, naming, warn_once
 
 PathLike = Union[str, Path]
+PARTIAL = ".partial"  # how temporary names end
+_CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}  # do this at all
 MOST_BYTES = 1 << 24  # of a text
 MOST_LEVELS = 32  # of lists and objects in each other
 MOST_DIGITS = 100  # of an integer; a schema says less where it matters
@@ -54,14 +58,15 @@ def replacing(path: PathLike) -> Iterator[Path]:
     """A temporary name beside `path` to write to: flushed to disk and renamed, or removed if anything fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=str(path.parent))
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        _sync(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            _sync(temporary)
+            _set_permissions(temporary)
+            os.replace(temporary, path)
     except BaseException:
         if temporary.exists():
             temporary.unlink()
@@ -96,12 +101,47 @@ def sync_directory(path: PathLike) -> None:
     _sync(path)
 
 
+def remove_partial(directory: PathLike) -> None:
+    """Remove temporary files that programs left in a directory, and one level below, when they were killed.
+
+    Nobody else may be writing there.
+    """
+    for pattern in (f".*{PARTIAL}", f"*/.*{PARTIAL}"):
+        for path in Path(directory).glob(pattern):
+            path.unlink()
+
+
 def _sync(path: PathLike) -> None:
-    descriptor = os.open(str(path), os.O_RDONLY)
+    """Have the disk keep what is written. Some file systems cannot be asked to, of folders above all: then a power cut
+    may cost the last results, and a kill does not."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(str(path), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        what = "folders" if Path(path).is_dir() else "files"
+        warn_once(f"this file system does not flush {what} on demand ({error.strerror}); a power cut may cost results")
+
+
+def _set_permissions(path: Path) -> None:
+    """Those of any new file, by the umask."""
+    try:
+        os.chmod(path, 0o666 & ~_umask())
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        warn_once(f"this file system does not change permissions ({error.strerror}); new files keep what they get")
+
+
+@functools.lru_cache(maxsize=None)
+def _umask() -> int:
+    umask = os.umask(0o077)  # it can be read in no other way
+    os.umask(umask)
+    return umask
 
 
 def to_text(record: Any) -> str:
@@ -124,7 +164,7 @@ def read_bytes(path: PathLike, most: int = MOST_BYTES) -> bytes:
     if not os.path.exists(path):
         raise InputError(f"{path} does not exist")
     if not os.path.isfile(path):  # reading a pipe would wait for ever
-        raise InputError(f"{path} is no file")
+        raise InputError(f"{path} is no regular file")
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

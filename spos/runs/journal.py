@@ -6,14 +6,16 @@ changed on disk or by hand is noticed. Rows in memory do not have it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 
-from spos.core.errors import InputError, warn
+from spos.core.errors import InputError, naming, warn
 from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, shortened, write_atomic
 
 CHECK = "check"
@@ -112,6 +114,8 @@ class Journal:
 
     def __init__(self, path: PathLike, schema: Any = Dict[str, Any], with_check: bool = False) -> None:
         self.path = Path(path)
+        if self.path.is_symlink():
+            raise InputError(f"{path} is a link, which is not followed: put the file itself there")
         self._with_check = with_check
         self.rows: List[Dict[str, Any]] = read_rows(path, schema, with_check)
         content = read_bytes(path, MOST_BYTES) if self.path.exists() else b""
@@ -125,7 +129,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._has_folder = True
         self.check_place()
-        with open(self.path, "ab") as file:
+        with naming(self.path), open(self.path, "ab", opener=_open_regular) as file:
             file.write(_as_line(row, self._with_check))
             file.flush()
             os.fsync(file.fileno())
@@ -134,6 +138,8 @@ class Journal:
 
     def check_place(self) -> None:
         """Raise InputError if the path does not name the file any more that this journal has read and written."""
+        if self.path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path))
         found = self._found()
         if found == self._place and self.path.parent.is_dir():
             return
@@ -162,3 +168,12 @@ class Journal:
             return _Place.of(os.stat(str(self.path)))
         except FileNotFoundError:
             return None
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Neither a link to somewhere else nor a pipe, whatever has come there since. Raises: OSError, InputError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path} is no regular file")
+    return descriptor

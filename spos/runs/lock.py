@@ -13,16 +13,18 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Set
+from typing import Any, Dict, Iterator, Mapping, Sequence, Set
 
 from spos.core.errors import InputError, warn
-from spos.runs.files import PathLike
+from spos.runs.files import PathLike, remove_partial
+from spos.runs.run import LOCK_FILE, open_run
 
-LOCK_FILE = ".lock"
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _HELD_BY_OTHERS = {errno.EACCES, errno.EAGAIN}
 _MOST_BYTES = 4096  # of what a holder says about itself
+_POLL_SECONDS = 0.2
 
 _held: Set[Path] = set()  # by this process: a record lock does not keep its own process out
 
@@ -31,12 +33,13 @@ _held: Set[Path] = set()  # by this process: a record lock does not keep its own
 def locked(directory: PathLike) -> Iterator[None]:
     """Keep other programs out of a directory, which is made if it is not there, within this block.
 
+    Temporary files of programs that were killed in it are removed, and a directory that was made for nothing is too.
     On a file system without locks the block runs all the same, after a warning.
 
     Raises: InputError that names the host and the process of whoever holds the lock.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    is_new = not directory.exists()
     path = directory.resolve() / LOCK_FILE
     if path in _held:
         raise InputError(f"{directory} is in use by this very process")
@@ -45,6 +48,7 @@ def locked(directory: PathLike) -> Iterator[None]:
     try:
         if descriptor is not None:
             _say_who(descriptor)
+            remove_partial(directory)
         yield
     finally:
         _held.discard(path)
@@ -52,12 +56,47 @@ def locked(directory: PathLike) -> Iterator[None]:
             with contextlib.suppress(FileNotFoundError):  # removed with its directory
                 path.unlink()  # while it is held: nobody can have locked this file meanwhile
             os.close(descriptor)
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds something, or is gone
+                directory.rmdir()
+
+
+@contextlib.contextmanager
+def entered(
+    directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
+) -> Iterator[Path]:
+    """As `open_run`, and no other program can enter the directory within this block."""
+    with locked(directory):
+        yield open_run(directory, config, must_resume, may_change)
+
+
+def wait_until_free(directory: PathLike, seconds: float) -> None:
+    """Wait for whoever holds the lock of a directory, if it is there at all, but not longer. Says so if it takes time.
+
+    Raises: InputError that names who holds it still.
+    """
+    end, said = time.monotonic() + seconds, False
+    while (Path(directory) / LOCK_FILE).exists():
+        try:
+            with locked(directory):
+                return
+        except InputError as error:
+            if time.monotonic() > end:
+                raise
+            if not said:
+                warn(f"{error}; waiting for it")
+                said = True
+        time.sleep(_POLL_SECONDS)
 
 
 def _acquire(path: Path, directory: Path) -> Any:
     """The descriptor that holds the lock; None where the file system has no locks."""
     while True:
-        descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # who made the directory has just ended and removed it
+            continue
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(path, descriptor):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from argparse import ArgumentTypeError
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, read_json, shortened, write_json
 from spos.runs.journal import read_rows
 from spos.runs.schema import Scored, Text
@@ -27,6 +29,7 @@ BN_UPDATE_FILE = "bn_update.jsonl"  # what `utils.bn_update_effect` measures
 
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"  # there as long as a program is in a directory
 LOG_FILE = "log.jsonl"
 HISTORY_FILE = "history.jsonl"
 ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
@@ -35,6 +38,8 @@ MODEL_FILE = "model.params"
 BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if there were several
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
+LOG_SUFFIXES = (".log", ".out", ".err")  # of what a shell writes
+CONTENTS = "contents"  # key of `config.json`: checksums of the images; older runs have none
 PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
 
 
@@ -55,6 +60,9 @@ NOT_PART_OF_A_RUN = (
     "json",
 )
 
+
+# Flags that say where the images are: a run may go on with others if the images are the same.
+DATA_PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
 
 # What flags name but files hold, by its key in `config.json`.
 INPUTS_OF_A_RUN = {
@@ -102,13 +110,19 @@ def open_run(
     Args:
         config: `options` (flags by name) and whatever else describes the run; plain JSON values.
         must_resume: the user asked to continue, so the run has to be there.
-        may_change: flags with which this run may go on at another value; the config is then written anew.
+        may_change: flags with which this run may go on at another value; the config is then written anew, as it is
+            when the images have moved.
     Raises: InputError if the directory holds another run, or nothing that could be resumed.
     """
     path = Path(directory) / CONFIG_FILE
     config = json.loads(json.dumps(config))
     old = check_run(directory, config, must_resume, may_change)
-    if old is None or any(old["options"].get(name) != config["options"].get(name) for name in may_change):
+    changed = (*may_change, *DATA_PATHS) if CONTENTS in config else may_change
+    if (
+        old is None
+        or old.get(CONTENTS) != config.get(CONTENTS)
+        or any(old["options"].get(name) != config["options"].get(name) for name in changed)
+    ):
         write_json(path, config)
     return Path(directory)
 
@@ -125,14 +139,28 @@ def check_run(
         return check_shape(old, path, OptionsShape)
     if must_resume:
         raise InputError(f"--resume: there is no run in {directory}")
-    if directory.is_dir() and not all(_is_left_by_a_start(entry.name) for entry in directory.iterdir()):
+    if directory.is_dir() and not all(_may_be_there(entry) for entry in directory.iterdir()):
         raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
     return None
 
 
-def _is_left_by_a_start(name: str) -> bool:
-    """Whether a run that was killed before its config was written may have left this."""
-    return name == LISTS_FOLDER or name.startswith(f".{CONFIG_FILE}.")
+def _may_be_there(entry: Path) -> bool:
+    """Whether a new run may find this: what one that was killed before its config was written has left, logs that a
+    shell writes, and what a new disk holds."""
+    if entry.name in (LISTS_FOLDER, LOCK_FILE, "lost+found") or entry.name.startswith(f".{CONFIG_FILE}."):
+        return True
+    return entry.is_file() and (entry.suffix in LOG_SUFFIXES or _is_written_by_us(entry))
+
+
+def _is_written_by_us(entry: Path) -> bool:
+    """Whether standard output or error goes to this file."""
+    found = entry.stat()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            own = os.fstat(descriptor)
+            if (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino):
+                return True
+    return False
 
 
 def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Sequence[str]) -> None:
@@ -144,6 +172,8 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
     free = (*NOT_PART_OF_A_RUN, *may_change)
+    if CONTENTS in old and old[CONTENTS] == new.get(CONTENTS):
+        free = (*free, *DATA_PATHS)
     differing = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
     names = [n for n in differing if n in before or now[n]]  # one that is newer than the run, and not set, is none
     if names:
@@ -155,6 +185,13 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     for key, what in INPUTS_OF_A_RUN.items():
         if key in new and old.get(key) != new.get(key):
             raise InputError(f"{directory} holds another run: {what} has changed since. Give another --save-dir")
+    if CONTENTS in new and CONTENTS not in old:
+        warn_once(f"{directory}: the run does not say which images it began with, so those of now are recorded")
+    elif CONTENTS in new and old[CONTENTS] != new[CONTENTS]:
+        raise InputError(
+            f"{directory} holds another run: its images have changed since (their labels, names or content). Give "
+            "another --save-dir, or the images that it began with"
+        )
 
 
 def run_folder(file: PathLike) -> Optional[Path]:
@@ -206,7 +243,7 @@ def _may_have(item: Field, value: Any) -> bool:
     """Whether a value is one that a flag's type and choices allow."""
     kind, choices, default = item.metadata.get("type"), item.metadata.get("choices"), item.default
     if value is None:
-        return default is None or kind is not None  # a type may give None, for no limit
+        return default is None
     if choices is not None:
         return value in choices
     if default is None:

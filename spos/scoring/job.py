@@ -24,13 +24,13 @@ from spos.data.registry import open_data, with_lists
 from spos.engine.compat import mx
 from spos.engine.gpu import avoid_autotuning
 from spos.runs.files import file_digest
+from spos.runs.run import DATA_PATHS
 from spos.scoring.accuracy import Accuracy
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
 from spos.scoring.racing import Race
 from spos.scoring.supernet import load_supernet
 from spos.space.space import Architecture, SearchSpace
 
-PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")  # of DataOptions
 SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
 
 
@@ -41,6 +41,7 @@ class ScoringJob:
     Args:
         lists: folder of the held-out lists.
         images: the digests of the lists that update BatchNorm and that score, by name.
+        contents: checksums of labels and of a sample of the images, which are no part of the identity.
         on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
         run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
     """
@@ -52,6 +53,7 @@ class ScoringJob:
     lists: str
     search_on: str
     images: Tuple[Tuple[str, Tuple[int, ...]], ...]
+    contents: Tuple[Tuple[str, str], ...]
     on_gpu: bool
     dtype: str
     run: str
@@ -70,7 +72,8 @@ class ScoringJob:
 
 def absolute_paths(options: DataOptions) -> DataOptions:
     """The same files, wherever a process works."""
-    paths: Dict[str, Any] = {name: os.path.abspath(getattr(options, name)) for name in PATHS if getattr(options, name)}
+    given = [name for name in DATA_PATHS if getattr(options, name)]
+    paths: Dict[str, Any] = {name: os.path.abspath(getattr(options, name)) for name in given}
     return replace(options, **paths)
 
 
@@ -99,7 +102,8 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
     ctx = (mx.gpu(device_index()) if job.on_gpu else mx.cpu(),)
     net = load_supernet(job.supernet_params, job.space, ctx)
     data = with_lists(open_data(job.data), job.data, Path(job.lists))
-    for (name, expected), (_, found) in zip(job.images, summarize_lists(data, job.search_on)):
+    own = (*summarize_lists(data, job.search_on), *data.contents().items())
+    for (name, expected), (_, found) in zip((*job.images, *job.contents), own):
         if expected != found:
             raise InputError(
                 f"{here} has other images in its list '{name}' of {data.name} than the search: copy the images to all "

@@ -130,6 +130,7 @@ class TrainedSupernet:
             os.path.abspath(self.lists),
             search_on,
             summarize_lists(images, search_on),
+            tuple(images.contents().items()),
             devices.num_gpus > 0,
             devices.dtype,
             os.path.abspath(folder),

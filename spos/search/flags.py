@@ -290,7 +290,7 @@ class SearchOptions(EvolutionOptions):
         "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
     )
     search_target: str = flag("acc", "what is maximised", choices=TARGETS)
-    score_acc_ratio: float = flag(1.0, "weight of the combined score in --search-target balanced_flop_acc", type=float)
+    score_acc_ratio: float = flag(1.0, "weight of the combined score in --search-target balanced_flop_acc", type=number)
     search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     topk: int = flag(3, "architectures to report", type=positive)

@@ -13,14 +13,26 @@ from spos.core.errors import InputError
 from spos.core.executors import open_executor
 from spos.core.flags import RunOptions, as_json, fill, pick
 from spos.core.stopping import StopRequest
+from spos.core.tls import TlsOptions
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
+from spos.data.registry import check_output
 from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import PathLike, file_digest, write_atomic
 from spos.runs.journal import Journal
-from spos.runs.run import ARRIVED_FILE, HISTORY_FILE, LOG_FILE, check_run, open_run, open_run_directory, run_folder
+from spos.runs.lock import locked
+from spos.runs.run import (
+    ARRIVED_FILE,
+    CONTENTS,
+    HISTORY_FILE,
+    LOG_FILE,
+    check_run,
+    open_run,
+    open_run_directory,
+    run_folder,
+)
 from spos.sampling.limits import Limits
 from spos.scoring.job import ScoringJob, load_job_images, score
 from spos.scoring.racing import Racing
@@ -53,7 +65,7 @@ from spos.search.searcher import Searcher
 from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace, architecture_of
 
-GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions)
+GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions, TlsOptions)
 DEFAULT_SAVE_DIR = "runs/search"
 
 
@@ -67,6 +79,7 @@ class SearchFlags:
     data: DataOptions
     space: SpaceOptions
     device: DeviceOptions
+    tls: TlsOptions = TlsOptions()  # no part of the run: who may score, not what
 
     @classmethod
     def of(cls, args: Namespace) -> SearchFlags:
@@ -77,6 +90,7 @@ class SearchFlags:
             pick(DataOptions, args),
             pick(SpaceOptions, args),
             pick(DeviceOptions, args),
+            pick(TlsOptions, args),
         )
 
     @property
@@ -151,34 +165,42 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
     Raises: InputError if they cannot be met; Stopped after a signal.
     """
     check_search_flags(flags.search)
+    if flags.search.scheduler:
+        flags.tls.check(flags.search.scheduler)
+    elif flags.tls.is_given:
+        raise InputError(f"{flags.tls.arguments[0]} is for --scheduler")
     save_dir = flags.save_dir
-    supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
-    num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
-    domain = make_domain(supernet.space, flags.search, flags.limits)
-    domain.check()
-    supernet.check()  # before anything is written
+    with locked(save_dir):
+        supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
+        check_output(supernet.dataset, save_dir)
+        num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
+        domain = make_domain(supernet.space, flags.search, flags.limits)
+        domain.check()
+        supernet.check()  # before anything is written
 
-    config = describe_search(flags, supernet)
-    may_change = flags_that_may_change(flags.search)
-    check_not_shortened(check_run(save_dir, config, flags.run.resume, may_change), flags.search)
-    shared = num_processes > 1 or bool(flags.search.scheduler)
-    job = supernet.job(save_dir, flags.search.search_on, flags.device, shared)
-    supernet.warn_of_lists(flags.search.search_on)
-    history = open_history(save_dir / HISTORY_FILE)
-    check_history(history.rows, job.identity, history.path)
-    seeds = read_seeds(save_dir, job, flags.search)
-    search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
+        config = describe_search(flags, supernet)
+        may_change = flags_that_may_change(flags.search)
+        check_not_shortened(check_run(save_dir, config, flags.run.resume, may_change), flags.search)
+        shared = num_processes > 1 or bool(flags.search.scheduler)
+        job = supernet.job(save_dir, flags.search.search_on, flags.device, shared)
+        supernet.warn_of_lists(flags.search.search_on)
+        history = open_history(save_dir / HISTORY_FILE)
+        check_history(history.rows, job.identity, history.path)
+        seeds = read_seeds(save_dir, job, flags.search)
+        search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
 
-    open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
-    if seeds:
-        write_atomic(save_dir / SEED_FILE, seed_lines(seeds))
-    if shared:
-        load_job_images(job)  # decoded once, before any worker needs them
-    num_threads = threads_of_each(num_processes)
-    with StopRequest("") as stop, open_executor(num_processes, num_threads, flags.search.scheduler) as executor:
-        rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search).run(search)
-    remove_images(save_dir)
-    write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
+        open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
+        if seeds:
+            write_atomic(save_dir / SEED_FILE, seed_lines(seeds))
+        if shared:
+            load_job_images(job)  # decoded once, before any worker needs them
+        num_threads = threads_of_each(num_processes)
+        with StopRequest("") as stop, open_executor(
+            num_processes, num_threads, flags.search.scheduler, flags.tls
+        ) as executor:
+            rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search).run(search)
+        write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
+        remove_images(save_dir)
     return supernet.space, rows
 
 
@@ -186,12 +208,13 @@ def describe_search(flags: SearchFlags, supernet: TrainedSupernet) -> Dict[str, 
     """What `config.json` says; the images that score are added when they are known."""
     return {
         "program": "search_supernet.py",
-        "options": as_json(*(getattr(flags, name) for name in vars(flags))),
+        "options": as_json(*(getattr(flags, name) for name in vars(flags) if name != "tls")),
         "space": supernet.space.to_json(),
         "fingerprint": supernet.space.fingerprint,
         "supernet_sha256": file_digest(supernet.params),
         **latency_digest(flags.limits.latency_table),
         "data": supernet.dataset.name,
+        CONTENTS: supernet.dataset.contents(),
         "versions": versions(),
     }
 

@@ -26,6 +26,7 @@ from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
 from spos.runs.files import check_shape, write_json
 from spos.runs.journal import Journal, read_rows
+from spos.runs.lock import wait_until_free
 from spos.runs.run import LOG_FILE, SUBNET
 from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text
 from spos.space.architecture_file import ArchitectureRecord
@@ -36,6 +37,7 @@ ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
 OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
 POLL_SECONDS = 0.2
+END_SECONDS = 600.0  # that a training of a ranking that was killed gets to end: it may be validating
 FREE_FLAGS = ("save_dir", "jobs", "batch_size")  # with which a run may go on at another value
 
 
@@ -121,6 +123,9 @@ def train_all(
     done = len(networks) - len(waiting)
     bar = progress_bar(total=len(networks), initial=done, desc="networks", unit="net")
     with StopRequest() as stop, bar:
+        with stop.at_once():
+            for network in waiting:  # trainings of a program that was killed may still be writing their checkpoints
+                wait_until_free(folder / NETWORKS_FOLDER / network.name, END_SECONDS)
         try:
             while waiting or running:
                 while waiting and len(running) < num_jobs:

@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from spos.core.ranking import TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
+from spos.core.errors import InputError
+from spos.core.ranking import FEWEST, TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table
 from spos.space.cost import cost_table
@@ -23,6 +24,8 @@ GAIN = (("tau", f"over {FLOPS}"), ("low", "from"), ("high", "to"))
 
 def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:
     """The networks to be trained: all architectures with the first seed, then with the next."""
+    if options.num_architectures < FEWEST:
+        raise InputError(f"--num-architectures {options.num_architectures}: a rank correlation needs at least {FEWEST}")
     rng, table = derive_rng(options.seed, "strata"), cost_table(space)
     architectures, strata = draw_stratified(
         lambda count: [space.sample(rng) for _ in range(count)],

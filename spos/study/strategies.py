@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from spos.core.intervals import Interval, student_interval
 from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.runs.journal import read_rows
+from spos.runs.lock import locked
+from spos.runs.run import open_run_directory
 from spos.search.breeder import SearchDomain
 from spos.search.evolution import GeneticSettings, Search, drive, genetic_search, random_search, spos_search
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
@@ -80,12 +83,15 @@ def read_table(path: Path) -> List[Dict[str, Any]]:
     return rows
 
 
-def by_supernet(run: Path) -> Callable[[int], Task]:
-    """The same supernet for every seed."""
+@contextlib.contextmanager
+def by_supernet(run: Path) -> Iterator[Callable[[int], Task]]:
+    """The same supernet for every seed. No other program can enter the run of its search within this block."""
     from spos.study.supernet_oracle import open_search  # MXNet takes seconds to load
 
-    domain, oracle = open_search(run)
-    return lambda seed: Task(domain, oracle, None)
+    open_run_directory(run)  # before a lock would make it
+    with locked(run):
+        domain, oracle = open_search(run)
+        yield lambda seed: Task(domain, oracle, None)
 
 
 def searches(settings: GeneticSettings) -> Dict[str, Callable[[SearchDomain, np.random.Generator], Search]]:

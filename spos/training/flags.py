@@ -14,6 +14,7 @@ from spos.core.flags import (
     flag,
     fraction,
     not_negative,
+    not_negative_number,
     pick,
     positive,
     positive_number,
@@ -54,12 +55,12 @@ class TrainOptions(TrainConstraintOptions):
     num_epochs: int = flag(120, "epochs", type=positive)
     lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
     momentum: float = flag(0.9, "momentum of NAG", type=fraction)
-    wd: float = flag(3e-5, "weight decay", type=float)
+    wd: float = flag(3e-5, "weight decay", type=not_negative_number)
     lr_mode: str = flag("cosine", "decay of the learning rate", choices=LR_MODES)
     lr_decay: float = flag(0.1, "factor of --lr-mode step", type=fraction)
     lr_decay_epoch: str = flag("40,60", "epochs at which --lr-mode step decays")
     lr_decay_period: int = flag(0, "decay every so many epochs instead (--lr-mode step)", type=not_negative)
-    warmup_lr: float = flag(0.0, "learning rate at the start of the warm-up", type=float)
+    warmup_lr: float = flag(0.0, "learning rate at the start of the warm-up", type=not_negative_number)
     warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
     label_smoothing: bool = flag(False, "smooth labels by 0.1")
     no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")

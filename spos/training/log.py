@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, naming, warn
 from spos.core.installation import install_command
 from spos.core.progress import progress_bar
 from spos.runs.files import PathLike, check_output
@@ -32,6 +34,20 @@ class EpochRow(Struct):
     undecodable_images: Union[List[str], UnsetType] = UNSET
 
 
+SHORTEST_SECONDS = 1e-9  # that go by, for clocks that stand still
+
+
+def check_logging_file(path: str) -> None:
+    """Raise InputError if no lines can be added to the file, before an epoch is trained. Makes its folder."""
+    if not Path(path).exists() or Path(path).is_dir():
+        check_output(path)
+        return
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+    except OSError as error:
+        raise InputError(f"--logging-file {path} cannot be written ({error.strerror})") from None
+
+
 class RunLog:
     """Writes rows to a journal (for machines) and lines to the terminal and an optional text file (for eyes).
 
@@ -40,7 +56,7 @@ class RunLog:
 
     def __init__(self, journal: Journal, logging_file: str = "") -> None:
         if logging_file:
-            check_output(logging_file)
+            check_logging_file(logging_file)
         self.journal = journal
         self.logging_file = logging_file
         self._events: Any = None
@@ -49,11 +65,11 @@ class RunLog:
         """Show one line."""
         print(text, flush=True)
         if self.logging_file:
-            with open(self.logging_file, "a", encoding="utf-8") as file:
+            with naming(self.logging_file), open(self.logging_file, "a", encoding="utf-8") as file:
                 file.write(text + "\n")
 
     def epoch(self, row: Dict[str, Any]) -> None:
-        """Record and show a finished epoch."""
+        """Record and show a finished epoch. Raises: OSError if that cannot be done; the row may be on disk then."""
         self.journal.append(row)
         self.line(describe_epoch(row))
         if self._events:
@@ -67,8 +83,10 @@ class RunLog:
         return max((row["val_top1"] for row in self.journal.rows if "val_top1" in row), default=-1.0)
 
     def keep_epochs_before(self, epoch: int) -> None:
-        """Forget epochs that will be done again."""
+        """Forget epochs that will be done again, and say so if the last one that was done is not there."""
         self.journal.keep(lambda row: row["epoch"] < epoch)
+        if self.journal.rows and self.journal.rows[-1]["epoch"] < epoch - 1:
+            warn(f"{self.journal.path} lacks the last epoch that was trained: it could not be written then")
 
     def write_tensorboard(self, directory: PathLike, first_epoch: int) -> None:
         """From now on write epochs as TensorBoard events too; those of `first_epoch` and later are superseded.
@@ -99,7 +117,7 @@ class EpochDisplay:
         self, epoch: int, num_epochs: int, first_step: int, num_steps: int, log_interval: int, shown: bool
     ) -> None:
         self._epoch, self._num_steps, self._log_interval, self._shown = epoch, num_steps, log_interval, shown
-        self._num_images, self._start = 0, time.time()
+        self._num_images, self._start = 0, time.monotonic()
         self._bar = progress_bar(total=num_steps, initial=first_step, unit="batch", shown=shown, dynamic_ncols=True)
         self._bar.set_description(f"epoch {epoch + 1}/{num_epochs}")
 
@@ -112,7 +130,7 @@ class EpochDisplay:
     @property
     def images_per_second(self) -> float:
         """Since this began, of all workers together."""
-        return self._num_images / (time.time() - self._start)
+        return self._num_images / max(time.monotonic() - self._start, SHORTEST_SECONDS)
 
     def update(self, done: int, num_images: int, loss: Optional[float]) -> None:
         """Tell that `done` steps of the epoch are done, the last of them on `num_images` images.

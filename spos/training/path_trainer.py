@@ -165,9 +165,8 @@ class PathTrainer(mx.gluon.Trainer):
         for key in arrays:
             if key.rpartition(":")[0] not in indices:
                 raise InputError(f"optimizer state of unknown parameter {key}: is it of another network?")
-        for name, index in indices.items():
-            if not any(f"{name}:{part}" in arrays for part in (0, 1)):
-                continue
+        for name in dict.fromkeys(key.rpartition(":")[0] for key in arrays):  # as `states` gives them again
+            index = indices[name]
             for device, updater in enumerate(self._updaters):
                 weight = self._params[index].list_data()[device]
                 state = self._optimizer.create_state_multi_precision(index, weight)

@@ -35,12 +35,13 @@ def make_schedule(
 
     if (num_epochs - warmup_epochs) * steps_per_epoch == 1:
         mode = "constant"  # a single step has nothing to decay, and GluonCV would divide by zero
+    warm_up = "constant" if warmup_epochs * steps_per_epoch == 1 else "linear"  # a single step is the first of a rise
     if warmup_epochs >= num_epochs:
         raise ValueError(f"a warm-up of {warmup_epochs} epochs leaves nothing of {num_epochs}")
     return LRSequential(
         [
             LRScheduler(
-                "linear", base_lr=warmup_lr, target_lr=lr, nepochs=warmup_epochs, iters_per_epoch=steps_per_epoch
+                warm_up, base_lr=warmup_lr, target_lr=lr, nepochs=warmup_epochs, iters_per_epoch=steps_per_epoch
             ),
             LRScheduler(
                 mode,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 from oneshot_nas_network import Supernet
 from spos.core.errors import Stopped
@@ -13,7 +14,7 @@ from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.data.pixels import remove_images
-from spos.data.registry import check_same_lists, open_data, with_lists
+from spos.data.registry import check_output, check_same_lists, open_data, with_lists
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
@@ -21,7 +22,8 @@ from spos.engine.flags import TrainDeviceOptions
 from spos.engine.parameters import save_parameters
 from spos.runs.files import PathLike
 from spos.runs.journal import Journal
-from spos.runs.run import LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET, open_run
+from spos.runs.lock import entered, locked
+from spos.runs.run import CONTENTS, LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of
 from spos.space.space import SearchSpace
@@ -122,6 +124,7 @@ def train(flags: TrainingFlags) -> Path:
     save_dir = save_dir_of(flags)
 
     data = open_data(flags.data)
+    check_output(data, save_dir)
     ctx = make_devices(flags.device)
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""
@@ -130,46 +133,56 @@ def train(flags: TrainingFlags) -> Path:
     objective = make_objective(flags, data, ctx)
     cluster = join_cluster(flags.device)
     config = describe(flags, data, space, record, cluster)
-    if cluster.is_chief:
-        open_run(save_dir, config, flags.run.resume)
-        if sampling:
+    with enter_run(save_dir, config, flags.run.resume, cluster) as folder:
+        if sampling and cluster.is_chief:
             print(sampling, flush=True)
-    cluster.barrier()
-    folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
-    data = with_lists(data, flags.data, folder / LISTS_FOLDER)
-    check_same_lists(data, cluster)
+        data = with_lists(data, flags.data, folder / LISTS_FOLDER)
+        check_same_lists(data, cluster)
 
-    batches = open_batches(flags, data, net, len(ctx), cluster)
-    policy = sampling_policy(flags.train, net, batches.num_batches)
-    recipe = make_recipe(flags, objective, policy, batches.num_batches)
-    trainer = make_trainer(flags, net, recipe, ctx, cluster)
-    log = RunLog(Journal(folder / LOG_FILE, EpochRow), flags.train.logging_file if cluster.is_chief else "")
-    run = Run(
-        folder,
-        log.epoch,
-        make_validation(flags, data, trainer, policy, batches.num_batches, folder, log.best_top1),
-        flags.train.save_frequency,
-        flags.train.save_steps,
-        flags.train.keep_checkpoints,
-        flags.train.log_interval,
-    )
-    progress = start(trainer, run, flags.train, begins_with)
-    log.keep_epochs_before(progress.epoch)
-    if flags.train.tensorboard and cluster.is_chief:
-        log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
-    try:
-        if progress.epoch < recipe.num_epochs:
-            trainer.train(batches, run, progress)
-        if cluster.is_chief:
-            save_parameters(save_dir / MODEL_FILE, net)
-            remove_images(save_dir)
-            log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
-    except Stopped:
+        batches = open_batches(flags, data, net, len(ctx), cluster)
+        policy = sampling_policy(flags.train, net, batches.num_batches)
+        recipe = make_recipe(flags, objective, policy, batches.num_batches)
+        trainer = make_trainer(flags, net, recipe, ctx, cluster)
+        log = RunLog(Journal(folder / LOG_FILE, EpochRow), flags.train.logging_file if cluster.is_chief else "")
+        run = Run(
+            folder,
+            log.epoch,
+            make_validation(flags, data, trainer, policy, batches.num_batches, folder, log.best_top1),
+            flags.train.save_frequency,
+            flags.train.save_steps,
+            flags.train.keep_checkpoints,
+            flags.train.log_interval,
+        )
+        progress = start(trainer, run, flags.train, begins_with)
+        log.keep_epochs_before(progress.epoch)
+        if flags.train.tensorboard and cluster.is_chief:
+            log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
+        try:
+            if progress.epoch < recipe.num_epochs:
+                trainer.train(batches, run, progress)
+            if cluster.is_chief:
+                save_parameters(save_dir / MODEL_FILE, net)
+                remove_images(save_dir)
+                log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+        except Stopped:
+            cluster.finish()
+            raise
         cluster.finish()
-        raise
-    cluster.finish()
-    log.close()
+        log.close()
     return save_dir / MODEL_FILE
+
+
+@contextlib.contextmanager
+def enter_run(save_dir: Path, config: Mapping[str, Any], must_resume: bool, cluster: Cluster) -> Iterator[Path]:
+    """The folder of this worker, which no other program can enter within this block: the chief's is the run."""
+    with contextlib.ExitStack() as locks:
+        if cluster.is_chief:
+            locks.enter_context(entered(save_dir, config, must_resume))
+        cluster.barrier()
+        folder = save_dir if cluster.is_chief else save_dir / f"worker-{cluster.rank}"
+        if not cluster.is_chief:
+            locks.enter_context(locked(folder))
+        yield folder
 
 
 def save_dir_of(flags: TrainingFlags) -> Path:
@@ -193,6 +206,7 @@ def describe(
         "architecture": record.to_json() if record else None,
         **files_digest(flags.train),
         "data": data.name,
+        CONTENTS: data.contents(),
         PREPROCESSING: data.preprocessing.to_json(),
         "workers": cluster.num_workers if cluster.is_distributed else None,
         "versions": versions(),

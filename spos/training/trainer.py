@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 from spos.core.errors import InputError, Stopped
 from spos.core.seeds import derive_rng, derive_seed
@@ -92,8 +92,9 @@ class Trainer:
     def train(self, batches: Batches, run: Run, start: Optional[Progress] = None) -> None:
         """Train from where `start` stands to the end, with a checkpoint as often as asked.
 
-        Raises: Stopped after a signal, when a checkpoint is written. InputError if the loss is not finite; then
-            nothing is written, and the message names the last checkpoint.
+        Raises: Stopped after a signal, when a checkpoint is written; OSError if the log cannot be written or shown (a
+            full disk, a reader who is gone), likewise. InputError if the loss is not finite; then nothing is written,
+            and the message names the last checkpoint.
         """
         progress, num_epochs = start or Progress(), self.recipe.num_epochs
         with run.stop:
@@ -109,12 +110,16 @@ class Trainer:
                 self.settle()
                 if batches.bad_images:
                     row["undecodable_images"] = list(batches.bad_images)
+                failure: Optional[OSError] = None
                 if self.cluster.is_chief:
                     row.update(self._validate(run, Progress(epoch, batches.num_batches, progress.meter)))
-                    run.log(row)
+                    failure = failure_of(run.log, row)
                 progress = Progress(epoch + 1)
-                if (epoch + 1) % run.save_frequency == 0 or epoch + 1 == num_epochs:
+                is_due = (epoch + 1) % run.save_frequency == 0 or epoch + 1 == num_epochs
+                if is_due or (failure and not self.cluster.is_distributed):  # the workers of a cluster save together
                     self.save(run, progress)
+                if failure:
+                    raise failure
 
     def epoch(self, batches: Batches, run: Run, progress: Progress) -> Row:
         """The rest of one pass over the training images, from `progress` on, whose meter goes on counting.
@@ -129,9 +134,12 @@ class Trainer:
                 self._set_learning_rate(epoch * num_batches + step)
                 meter.add(self.step(images, labels, epoch, step))
                 done = step + 1
-                display.update(done, images.shape[0] * self.cluster.num_workers, meter.mean_loss)
-                if self.cluster.agree(run.stop.signum is not None):
+                num_images = images.shape[0] * self.cluster.num_workers
+                failure = failure_of(display.update, done, num_images, meter.mean_loss)
+                if self.cluster.agree(run.stop.signum is not None or failure is not None):
                     self.save(run, Progress(epoch, done, meter))
+                    if failure:
+                        raise failure
                     raise Stopped(run.stop.signum or SIGTERM)  # another worker's
                 if run.save_steps and done % run.save_steps == 0 and done < num_batches:
                     self.save(run, Progress(epoch, done, meter))
@@ -235,6 +243,15 @@ class Trainer:
         except Stopped:
             self.save(run, progress)
             raise
+
+
+def failure_of(show: Callable[..., object], *arguments: Any) -> Optional[OSError]:
+    """What kept a log from being written or shown, if anything did: what was trained is kept first."""
+    try:
+        show(*arguments)
+    except OSError as error:
+        return error
+    return None
 
 
 def union(selections: Sequence[Selection]) -> Selection:

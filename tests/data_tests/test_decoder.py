@@ -24,7 +24,7 @@ def decode(content, size=224, augmentation=None, draws=None):
     out = np.empty((3, size, size), np.float32)
     decoder = ImageDecoder(Preparation(size, ZERO, ONE, 0.875, augmentation))
     draws = np.full(NUM_DRAWS, 0.5).tolist() if draws is None else draws
-    assert decoder.decode(content, draws, out, Scratch(size))
+    decoder.decode(content, draws, out, Scratch(size))  # raises if it cannot
     return out
 
 

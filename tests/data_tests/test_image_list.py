@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import make_folders, subset
+from image_files import make_folders, pack, png, random_images, subset
 
 from spos.core.errors import InputError
 from spos.data.folder import list_folder
-from spos.data.image_list import check_sizes, draw_lists
+from spos.data.image_list import check_sizes, draw_covering_lists, draw_lists
+from spos.data.recordio import RecordFile
 
 NUM = 50
 
@@ -94,3 +95,68 @@ def test_drawn_lists_are_disjoint_and_complete():
     drawn = draw_lists(100, {"bn": 7, "search_val": 20}, seed=1)
     assert {name: len(positions) for name, positions in drawn.items()} == {"bn": 7, "search_val": 20, "train": 73}
     assert sorted(np.concatenate(list(drawn.values()))) == list(range(100))
+
+
+LABELS = np.repeat([0, 1, 2, 3], [90, 3, 5, 2])
+
+
+def test_every_class_is_in_the_lists_where_the_data_allow(capsys):
+    for seed in range(20):
+        sizes = {"bn": 4, "search_val": 9}
+        drawn = draw_lists(100, sizes, seed)
+        lists = draw_covering_lists(sizes, seed, LABELS, f"seed {seed}", lambda _: False)
+        assert sorted(np.concatenate(list(lists.values()))) == list(range(100))
+        assert {name: len(positions) for name, positions in lists.items()} == {**sizes, "train": 87}
+        assert set(LABELS[lists["train"]]) >= set(LABELS[drawn["train"]])
+        err = capsys.readouterr().err
+        for name in sizes:
+            found = set(LABELS[lists[name]])
+            left = sorted({0, 1, 2, 3} - found)
+            assert (f"'{name}' has no image of {len(left)} of 4 classes" in err) == bool(left)
+            assert all((LABELS[lists["train"]] == label).sum() <= 1 for label in left)  # none to spare
+            if set(LABELS[drawn[name]]) == {0, 1, 2, 3}:
+                np.testing.assert_array_equal(lists[name], drawn[name])  # nothing was missing: as it was drawn
+
+
+def test_lists_that_cover_all_classes_are_those_of_chance():
+    labels = np.arange(100) % 3
+    for seed in range(10):
+        for name, positions in draw_lists(100, {"bn": 30}, seed).items():
+            np.testing.assert_array_equal(
+                positions, draw_covering_lists({"bn": 30}, seed, labels, "here", lambda _: False)[name]
+            )
+
+
+def test_lists_of_a_run_stay_and_what_they_lack_is_said(tmp_path, capsys):
+    make_folders(tmp_path, "train", {"a": 40, "b": 3})
+    images = list_folder(str(tmp_path / "train"), ["a", "b"])
+    seed = next(s for s in range(99) if 1 not in images.labels[draw_lists(43, {"bn": 4}, s)["bn"]])
+    old = {name: images.take(positions) for name, positions in draw_lists(43, {"bn": 4}, seed).items()}
+    fresh = images.hold_out({"bn": 4}, str(tmp_path / "new"), seed)
+    assert set(fresh["bn"].labels) == {0, 1} and capsys.readouterr().err == ""
+    for name, part in old.items():
+        part.record(str(tmp_path / "old"), name)
+    kept = images.hold_out({"bn": 4}, str(tmp_path / "old"), seed)
+    assert kept["bn"].paths == old["bn"].paths
+    assert "the held-out list 'bn' has no image of 1 of 2 classes (label 1)" in capsys.readouterr().err
+
+
+def test_contents_tell_other_labels_and_other_pictures(tmp_path):
+    pictures = [png(image) for image in random_images(12)]
+    for name, labels in (("a", [0] * 12), ("b", [0] * 12), ("c", [0] * 11 + [1])):
+        (tmp_path / name).mkdir()
+        pack(tmp_path / name, pictures, labels)
+    (tmp_path / "d").mkdir()
+    pack(tmp_path / "d", [*pictures[:5], png(255 - random_images(12)[5]), *pictures[6:]], [0] * 12)
+    files = {name: RecordFile(str(tmp_path / name / "a.rec"), str(tmp_path / name / "a.idx")) for name in "abcd"}
+    contents = {name: file.contents() for name, file in files.items()}
+    assert contents["a"] == contents["b"] and len(set(contents.values())) == 3
+    assert files["a"].digest() == files["c"].digest()  # what the older checksum sees
+
+
+def test_contents_of_folders_do_not_depend_on_where_they_lie(tmp_path):
+    for name in ("one", "two", "three"):
+        make_folders(tmp_path, name, {"a": 3, "b": 4})
+    (tmp_path / "three" / "b" / "002.png").write_bytes((tmp_path / "one" / "a" / "000.png").read_bytes())
+    one, two, three = (list_folder(str(tmp_path / name), ["a", "b"]).contents() for name in ("one", "two", "three"))
+    assert one == two != three

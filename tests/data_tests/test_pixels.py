@@ -1,5 +1,10 @@
 """Decoded images that are kept: what the loader gives, in memory and in files."""
 
+import errno
+import fcntl
+import os
+import resource
+
 import numpy as np
 import pytest
 from image_files import loader, pack, png, random_images
@@ -9,8 +14,9 @@ from spos.data import pixels
 from spos.data.dataset import IMAGENET_MEAN, IMAGENET_STD, make_dataset
 from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader
-from spos.data.pixels import available_memory, load_first_images, load_images, load_pixels
+from spos.data.pixels import available_memory, load_first_images, load_images, load_pixels, remove_images
 from spos.engine.compat import mx
+from spos.runs.run import PIXELS_FOLDER
 
 TWO = [mx.cpu(0), mx.cpu(1)]
 
@@ -108,3 +114,70 @@ def test_the_first_images_are_those_of_all(noise_file, tmp_path):
         some, own = flat(first.batches(8, TWO[:1]))
         np.testing.assert_array_equal(some, images[:count])
         np.testing.assert_array_equal(own, labels[:count])
+
+
+@pytest.mark.parametrize("part", ("some.npy", "some.labels.npy", "some.json"))
+@pytest.mark.parametrize("change", ("byte", "cut", "nonsense"))
+def test_what_was_damaged_is_decoded_again(noise_file, tmp_path, capfd, part, change):
+    first = flat(make(noise_file, tmp_path, shared=True).batches(8, TWO[:1]))
+    content = bytearray((tmp_path / part).read_bytes())
+    content[len(content) // 2] ^= 1
+    changed = {"byte": content, "cut": content[: len(content) // 2], "nonsense": b"[" * 3000}[change]
+    (tmp_path / part).write_bytes(changed)
+    for a, b in zip(first, flat(make(noise_file, tmp_path, shared=True).batches(8, TWO[:1]))):
+        np.testing.assert_array_equal(a, b)
+    assert "some.npy is damaged; its images are decoded again" in capfd.readouterr().err
+
+
+def test_space_is_taken_before_anything_is_decoded(noise_file, tmp_path, monkeypatch):
+    """A limit on the size of files is met where a full disk would be; without it a write to a page ends the process."""
+
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(pixels, "_decode", never)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(InputError, match="of the list 'some' need 0 MB, which cannot be written .File too large"):
+            make(noise_file, tmp_path, shared=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.glob("*some*")) == []
+
+
+def test_space_is_taken_also_where_the_file_system_cannot_reserve_it(noise_file, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    make(noise_file, tmp_path, shared=True)
+    assert (tmp_path / "some.npy").stat().st_blocks * 512 >= 50 * 3 * 32 * 32
+
+
+def test_leftovers_of_a_kill_are_removed_but_not_what_is_being_written(noise_file, tmp_path):
+    (tmp_path / ".some.npy.dead").write_bytes(b"x" * 1000)
+    (tmp_path / ".some.npy.alive").write_bytes(b"x" * 1000)
+    with open(tmp_path / ".some.npy.alive", "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        make(noise_file, tmp_path, shared=True)
+        assert sorted(path.name for path in tmp_path.glob(".some*")) == [".some.npy.alive"]
+
+
+@pytest.mark.parametrize("linked", (False, True))
+def test_kept_images_are_removed_also_behind_a_link(noise_file, tmp_path, linked):
+    folder, elsewhere = tmp_path / "run", tmp_path / "disk"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "notes.txt").write_text("not ours")
+    if linked:
+        (folder / PIXELS_FOLDER).symlink_to(elsewhere)
+    options = DataOptions(batch_size=8, num_workers=1)
+    load_images(make_dataset("noise", noise_file, noise_file, 50, 32, 1.0), "test", options, folder, shared=True)
+    kept = list((folder / PIXELS_FOLDER).glob("test-*"))
+    assert len(kept) == 3
+    (kept[0].parent / f".{kept[0].name}.dead").write_bytes(b"x")
+    remove_images(folder)
+    assert os.listdir(elsewhere) == ["notes.txt"] and (folder / PIXELS_FOLDER).is_symlink() == linked
+    assert linked or not (folder / PIXELS_FOLDER).exists()
+    remove_images(folder)

@@ -1,12 +1,16 @@
 """Files: written whole or not at all, read with a clear refusal of what does not fit."""
 
+import errno
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.runs.files import (
     check_output,
     file_digest,
@@ -91,6 +95,56 @@ def test_until_the_block_ends_the_old_file_is_there(tmp_path):
         assert temporary.parent == tmp_path and (tmp_path / "file").read_text() == "old"
     assert (tmp_path / "file").read_text() == "new"
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("number", (errno.EINVAL, errno.ENOTSUP, errno.EACCES))
+@pytest.mark.parametrize("step, words", (("fsync", "does not flush files"), ("chmod", "does not change permissions")))
+def test_a_file_system_that_can_do_less_gets_one_warning(step, words, number, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, step, refuse)
+    warn_once.cache_clear()
+    for text in ("first", "second"):
+        write_atomic(tmp_path / "file", text)
+        assert (tmp_path / "file").read_text() == text
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(words in line for line in lines) == 1 and all(line.startswith("warning: ") for line in lines)
+
+
+def test_a_folder_that_cannot_be_flushed_does_not_stop_a_run(tmp_path, monkeypatch, capsys):
+    flush = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    warn_once.cache_clear()
+    write_atomic(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text"
+    assert "does not flush folders on demand (Function not implemented)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", (errno.EIO, errno.ENOSPC, errno.EDQUOT))
+def test_a_disk_that_fails_is_no_file_system_that_can_do_less(number, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError) as error:
+        write_atomic(tmp_path / "file", "text")
+    assert error.value.filename == str(tmp_path / "file")  # which the system does not say
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask, mode", ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)))
+def test_permissions_are_those_of_any_new_file(umask, mode, tmp_path):
+    code = "import os, sys\nfrom spos.runs.files import write_atomic\nos.umask(int(sys.argv[1]))\n"
+    code += "write_atomic(sys.argv[2], 'text')"
+    subprocess.run([sys.executable, "-c", code, str(umask), str(tmp_path / "file")], check=True, cwd=ROOT)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
 
 
 def test_a_file_is_written_once(tmp_path):

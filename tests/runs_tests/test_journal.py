@@ -1,4 +1,6 @@
-"""Journals: rows that are on disk, and lines that a kill or a disk damaged."""
+"""Journals: rows that are on disk, lines that a kill or a disk damaged, and what is no file."""
+
+import os
 
 import pytest
 
@@ -153,7 +155,7 @@ def test_a_journal_goes_on_after_it_was_kept_in_part_or_cleared(tmp_path):
 
 
 def test_a_journal_that_is_a_folder_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is no regular file"):
         read_rows(tmp_path)
 
 
@@ -164,3 +166,29 @@ def test_a_number_that_is_none_is_not_written(tmp_path, value):
     with pytest.raises(InputError, match="a number that is none"):
         journal.append({"epoch": 3, "loss": value})
     assert journal.path.read_bytes() == content
+
+
+def test_a_journal_does_not_follow_a_link(tmp_path):
+    """Nor one that comes while it is open."""
+    mine = tmp_path / "mine"
+    mine.write_text('{"epoch": 0}\n')
+    (tmp_path / "log.jsonl").symlink_to(mine)
+    with pytest.raises(InputError, match="log.jsonl is a link"):
+        Journal(tmp_path / "log.jsonl")
+    journal = Journal(tmp_path / "arrived.jsonl")
+    (tmp_path / "arrived.jsonl").symlink_to(mine)
+    with pytest.raises(OSError):
+        journal.append({"epoch": 1})
+    assert mine.read_text() == '{"epoch": 0}\n'
+
+
+@pytest.mark.parametrize("make", (os.mkfifo, os.mkdir))
+def test_what_is_no_file_is_refused_and_does_not_hang(make, tmp_path):
+    make(tmp_path / "arrived.jsonl")
+    for read in (Journal, read_rows):
+        with pytest.raises(InputError, match="arrived.jsonl is no regular file"):
+            read(tmp_path / "arrived.jsonl")
+    journal = Journal(tmp_path / "log.jsonl")
+    make(tmp_path / "log.jsonl")
+    with pytest.raises((InputError, OSError)):
+        journal.append({"epoch": 1})

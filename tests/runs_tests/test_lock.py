@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from spos.core.errors import InputError
+from spos.runs.files import PARTIAL
 from spos.runs.lock import LOCK_FILE, locked
 
 HOLD = """
@@ -82,6 +83,24 @@ def test_nothing_is_left_behind(tmp_path):
     with pytest.raises(ZeroDivisionError), locked(tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_was_made_for_nothing_is_removed(tmp_path):
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / LOCK_FILE).is_file()
+    assert not (tmp_path / "run").exists()
+    with locked(tmp_path / "run"):
+        (tmp_path / "run" / "result").write_text("1")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
+
+
+def test_what_a_killed_program_had_begun_to_write_is_removed(tmp_path):
+    (tmp_path / "lists").mkdir()
+    for name in (f".best.json.x1y2{PARTIAL}", f"lists/.a.idx.x1y2{PARTIAL}", "lists/kept.partial", ".hidden"):
+        (tmp_path / name).write_text("half")
+    with locked(tmp_path):
+        left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == [".hidden", LOCK_FILE, "kept.partial"]
 
 
 def test_one_process_cannot_enter_twice(tmp_path):

@@ -1,8 +1,11 @@
 """Run directories, and architecture files: read with a clear refusal of what does not fit."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from spos.core.errors import InputError
 from spos.core.flags import RunOptions, run_program
@@ -160,6 +163,17 @@ def test_another_run_is_refused_by_name(config, message, tmp_path):
     assert read_json(tmp_path / "run" / CONFIG_FILE) == CONFIG
 
 
+def test_logs_that_a_shell_writes_may_be_there(tmp_path):
+    """By their name, or because this process writes them."""
+    (tmp_path / "run" / "lost+found").mkdir(parents=True)
+    (tmp_path / "run" / "slurm-17.out").write_text("")
+    code = "import sys\nfrom spos.runs.run import open_run\n"
+    code += "open_run(sys.argv[1], {'program': 'a', 'options': {}, 'space': None})"
+    with open(tmp_path / "run" / "what I see", "w") as output:
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=ROOT, stderr=output)
+    assert (tmp_path / "run" / CONFIG_FILE).is_file()
+
+
 def test_a_foreign_directory_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(InputError, match="is not empty and holds no run"):
@@ -269,3 +283,33 @@ def test_a_flag_that_may_change_is_written_anew(tmp_path):
     other = changed(batch_size=32)
     open_run(tmp_path / "run", other, may_change=("batch_size",))
     assert read_json(tmp_path / "run" / CONFIG_FILE) == other
+
+
+def config_on(contents, **options):
+    images = {"contents": contents} if contents else {}
+    return {"program": "p.py", "options": {"lr": 1, "data_dir": "disk1", **options}, "space": {}, **images}
+
+
+def test_a_run_goes_on_when_its_images_have_moved(tmp_path):
+    open_run(tmp_path / "run", config_on({"test": "abc"}))
+    moved = config_on({"test": "abc"}, data_dir="/mnt/disk2", rec_train="/mnt/disk2/train.rec")
+    open_run(tmp_path / "run", moved)
+    assert read_json(tmp_path / "run" / CONFIG_FILE) == moved
+
+
+@pytest.mark.parametrize("data_dir, message", (("disk1", "its images have changed since"), ("disk2", "--data-dir was")))
+def test_a_run_on_other_images_is_refused(tmp_path, data_dir, message):
+    open_run(tmp_path / "run", config_on({"test": "abc"}))
+    with pytest.raises(InputError, match=message):
+        open_run(tmp_path / "run", config_on({"test": "abd"}, data_dir=data_dir))
+    assert read_json(tmp_path / "run" / CONFIG_FILE)["contents"] == {"test": "abc"}
+
+
+def test_an_older_run_goes_on_and_says_once_that_it_does_not_know_its_images(tmp_path, capsys):
+    open_run(tmp_path / "run", config_on(None))
+    with pytest.raises(InputError, match="--data-dir was disk1, now it is disk2"):
+        open_run(tmp_path / "run", config_on({"test": "abc"}, data_dir="disk2"))
+    for _ in range(3):
+        open_run(tmp_path / "run", config_on({"test": "abc"}))
+    assert capsys.readouterr().err.count("does not say which images it began with") == 1
+    assert read_json(tmp_path / "run" / CONFIG_FILE)["contents"] == {"test": "abc"}

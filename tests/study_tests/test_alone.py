@@ -13,6 +13,7 @@ from conftest import ROOT, TINY
 
 from spos.core.errors import InputError
 from spos.runs.journal import read_rows
+from spos.runs.lock import locked
 from spos.study import alone
 from spos.study.alone import ALONE_FILE, Network, check_recipe, mean_top1, train_all
 
@@ -96,6 +97,31 @@ def test_trainings_end_with_the_program_that_started_them(trainer, signum):
     process.send_signal(signum)
     assert process.wait(30) != 0
     wait_until(lambda: not children_of(trainer))
+
+
+def test_a_training_of_a_killed_ranking_that_still_ends_is_waited_for(trainer, capsys):
+    """And only then is the network trained on."""
+    networks = make_networks(2)
+    run = trainer / "out" / "networks" / networks[1].name
+    code = (
+        "import sys, time, pathlib\nfrom spos.runs.lock import locked\nrun = pathlib.Path(sys.argv[1])\n"
+        "with locked(run):\n    print('ending', flush=True)\n    time.sleep(1.5)\n    (run / 'ended').write_text('')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(run)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ending\n"
+    assert len(train_all(networks, TINY, [], trainer / "out", 2)) == 2
+    assert process.wait(10) == 0
+    assert (run / "ended").stat().st_mtime <= (run / "starts").stat().st_mtime
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {run} is in use by") and line.endswith("waiting for it")
+
+
+def test_a_network_that_somebody_else_trains_is_not_waited_for_without_end(trainer, monkeypatch):
+    networks = make_networks(1)
+    monkeypatch.setattr(alone, "END_SECONDS", 0.3)
+    with locked(trainer / "out" / "networks" / networks[0].name), pytest.raises(InputError, match="is in use by"):
+        train_all(networks, TINY, [], trainer / "out", 1)
+    assert not read_rows(trainer / "out" / ALONE_FILE)
 
 
 def wait_until(condition, seconds=60):

@@ -1,11 +1,13 @@
 """The log of a run: a row and a line per epoch, lines inside an epoch as often as asked."""
 
 import json
+import os
 
 import pytest
 
+from spos.core.errors import InputError
 from spos.runs.journal import Journal
-from spos.training.log import EpochDisplay, RunLog, describe_epoch
+from spos.training.log import EpochDisplay, RunLog, check_logging_file, describe_epoch
 
 ROW = {"epoch": 4, "loss": 1.25, "top1": 0.5, "top5": 0.75, "lr": 0.1, "images_per_second": 321.4}
 LINE = "epoch   5  loss 1.250  train top-1 50.00% top-5 75.00%  lr 0.1  321 img/s"
@@ -58,8 +60,42 @@ def test_workers_but_the_chief_show_nothing(capsys):
 
 def test_speed_counts_the_images_since_the_epoch_was_begun(monkeypatch):
     now = iter([100.0, 104.0])
-    monkeypatch.setattr("spos.training.log.time.time", lambda: next(now))
+    monkeypatch.setattr("spos.training.log.time.monotonic", lambda: next(now))
     with EpochDisplay(0, 1, 0, 2, 50, shown=False) as display:
         display.update(1, 30, None)
         display.update(2, 50, 1.0)
         assert display.images_per_second == 20.0
+
+
+def test_a_clock_that_stands_still_is_no_error(monkeypatch):
+    monkeypatch.setattr("spos.training.log.time.monotonic", lambda: 100.0)
+    with EpochDisplay(0, 1, 0, 2, 50, shown=False) as display:
+        display.update(1, 30, 1.0)
+        assert display.images_per_second > 0
+
+
+@pytest.mark.parametrize("name, words", (("", "is a folder"), ("file/log.txt", "be written"), ("pipe", "such d")))
+def test_a_text_log_that_cannot_be_written_is_refused_at_the_start(name, words, tmp_path):
+    """A pipe that nobody reads would wait."""
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=words):
+        check_logging_file(str(tmp_path / name))
+
+
+def test_a_text_log_that_can_be_written_is_left_as_it_is(tmp_path):
+    check_logging_file(str(tmp_path / "new" / "log.txt"))
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "log.txt").write_text("before")
+    for path in (tmp_path / "log.txt", "/dev/null"):
+        check_logging_file(str(path))
+    assert (tmp_path / "log.txt").read_text() == "before"
+
+
+def test_a_last_epoch_that_could_not_be_written_is_told(tmp_path, capsys):
+    log = RunLog(Journal(tmp_path / "log.jsonl"))
+    log.epoch({**ROW, "epoch": 0})
+    log.keep_epochs_before(1)
+    assert not capsys.readouterr().err
+    log.keep_epochs_before(2)
+    assert "lacks the last epoch that was trained" in capsys.readouterr().err

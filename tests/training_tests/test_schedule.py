@@ -30,3 +30,9 @@ def test_every_mode_begins_at_the_rate_after_warm_up_and_never_rises(mode):
     rates = [schedule(step) for step in range(8, 24)]
     assert rates[0] == 0.5 and rates == sorted(rates, reverse=True)
     assert (len(set(rates)) == 1) == (mode == "constant")
+
+
+@pytest.mark.parametrize("mode", LR_MODES)
+def test_a_warm_up_of_one_step_is_the_first_of_a_rise(mode):
+    schedule = make_schedule(mode, 0.4, 3, 1, warmup_lr=0.1, warmup_epochs=1, decay_epochs=(2,))
+    assert [schedule(0), schedule(1)] == [pytest.approx(0.1), pytest.approx(0.4)]

@@ -28,7 +28,7 @@ from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays
 from spos.space.space import Architecture
 from spos.training.checkpoint import newest_checkpoint
-from spos.training.log import describe_epoch
+from spos.training.log import EpochDisplay, describe_epoch
 from spos.training.progress import Progress, Run
 
 
@@ -293,6 +293,7 @@ def test_a_run_stopped_inside_an_epoch_ends_with_the_same_bits(tmp_path, ctx, st
     for file in ("model_file", "states_file"):
         one, other = (load_arrays(getattr(end, file)) for end in ends)
         assert all(np.array_equal(one[name].asnumpy(), other[name].asnumpy()) for name in one), file
+        assert list(one) == list(other), file  # in the order in which paths first touched them
     metrics = ("epoch", "loss", "top1", "top5", "lr")
     assert [[row[key] for key in metrics] for row in rows] == [[row[key] for key in metrics] for row in whole_rows]
 
@@ -310,6 +311,37 @@ def test_a_stop_during_validation_loses_no_step(tmp_path):
     again = make_trainer(num_epochs=2)
     again.train(ListLoader(), Run(tmp_path, log=rows.append), again.resume(reached))
     assert [row["epoch"] for row in rows] == [0, 1] and rows[0]["loss"] > 0
+
+
+@pytest.mark.parametrize("error", (BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")))
+@pytest.mark.parametrize("frequency", (1, 10))
+def test_a_log_that_cannot_be_written_costs_no_epoch(tmp_path, error, frequency):
+    """Also where no checkpoint was due; and the run goes on to the bits of an undisturbed one."""
+
+    def fail(row):
+        raise error
+
+    whole, trainer = make_trainer(num_epochs=3), make_trainer(num_epochs=3)
+    whole.train(ListLoader(), Run(tmp_path / "whole"))
+    with pytest.raises(type(error)):
+        trainer.train(ListLoader(), Run(tmp_path / "run", log=fail, save_frequency=frequency))
+    reached = newest_checkpoint(tmp_path / "run")
+    assert (reached.epoch, reached.step) == (1, 0)
+    again = make_trainer(num_epochs=3)
+    again.train(ListLoader(), Run(tmp_path / "run"), again.resume(reached))
+    for name, value in values(whole.net).items():
+        np.testing.assert_array_equal(values(again.net)[name], value, err_msg=name)
+
+
+def test_a_reader_that_goes_away_inside_an_epoch_costs_no_step(tmp_path, monkeypatch):
+    def fail(*_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(EpochDisplay, "update", fail)
+    with pytest.raises(BrokenPipeError):
+        make_trainer(num_epochs=2).train(ListLoader(), Run(tmp_path))
+    reached = newest_checkpoint(tmp_path)
+    assert (reached.epoch, reached.step) == (0, 1)
 
 
 def test_signals_belong_to_others_again_after_training(tmp_path):

@@ -140,4 +140,5 @@ def test_other_hosts_are_reached_by_ssh(tmp_path):
     for number in range(2):
         assert f"worker {number}: {tmp_path} {number} worker None ['a b', '--kv-store', 'dist_sync']" in done.stdout
     assert "worker 1: no disk" in done.stderr
+    assert "warning: MXNet's scheduler, servers and workers listen on the network" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: worker 1 on there ended with exit code 1")

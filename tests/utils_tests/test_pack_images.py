@@ -1,16 +1,21 @@
 """Packing raw folders into record files, as the scripts do it."""
 
+import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from data_tests.test_exif import photo, quarters
 from image_files import loader, png, random_images, read_pass
 
 from spos.core.errors import InputError
-from spos.data.prepared import pack_images as pack_bytes
-from spos.data.recordio import Index, RecordFile
+from spos.data.folder import list_folder
+from spos.data.recordio import RecordFile
 from spos.data.registry import imagenet_synsets
 from utils import pack_images
 
@@ -67,20 +72,12 @@ def test_folder_without_parts_is_split_by_the_script(tmp_path):
     assert {image.tobytes() for image in pixels} <= originals
 
 
-def pack_all_but_the_first(prefix, root, flags, num_workers):
-    """What im2rec leaves after a file it could not read."""
-    keys = [int(line.split("\t")[0]) for line in prefix.with_suffix(".lst").read_text().splitlines()[1:]]
-    record, index = pack_bytes([png(image) for image in random_images(len(keys))], [0] * len(keys))
-    prefix.with_suffix(".rec").write_bytes(record)
-    prefix.with_suffix(".idx").write_bytes(Index(np.array(keys), index.offsets).to_bytes())
-
-
-def test_too_many_bad_files_leave_nothing_behind(tmp_path, monkeypatch):
-    fill(tmp_path / "raw" / "a", 20)
-    monkeypatch.setattr(pack_images, "run_im2rec", pack_all_but_the_first)
+def test_too_many_bad_files_leave_nothing_behind(tmp_path):
+    fill(tmp_path / "raw" / "a", 17, bad=1)
+    fill(tmp_path / "raw" / "b", 2)
     with pytest.raises(InputError, match="1 of 18 images could not be packed, more than --max-bad-images 0"):
         pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--max-bad-images", "0"])
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".packing"]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -106,3 +103,122 @@ def test_a_name_that_no_list_can_hold_is_refused(tmp_path):
     (tmp_path / "raw" / "a" / "x\ty.png").write_bytes(b"")
     with pytest.raises(InputError, match="tabs"):
         pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out")])
+
+
+def start(source, target, resize=2000, **options):
+    """The program in a process of its own, on enough work to be met at it."""
+    arguments = [str(source), str(target), "--resize", str(resize), "-j", "2"]
+    command = [sys.executable, "-m", "utils.pack_images", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children(process):
+    return [line for line in os.listdir("/proc") if line.isdigit() and parent(line) == process.pid]
+
+
+def parent(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:  # it has just ended
+        return 0
+
+
+@pytest.fixture
+def many(tmp_path):
+    for name in ("a", "b"):
+        fill(tmp_path / "raw" / name, 300)
+    return tmp_path / "raw"
+
+
+@pytest.mark.parametrize("signum", (signal.SIGTERM, signal.SIGINT))
+def test_a_stopped_packing_ends_with_one_line_and_leaves_nothing(many, tmp_path, signum):
+    process = start(many, tmp_path / "out")
+    wait_for(tmp_path / "out" / ".packing" / "train.rec", process)
+    assert children(process) == []  # threads do the work
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signum and err.strip().count("\n") == 0 and "stopped" in err
+    assert not (tmp_path / "out").exists() and "packed" not in out
+
+
+def test_a_packing_that_was_killed_is_started_anew(many, tmp_path):
+    process = start(many, tmp_path / "out")
+    wait_for(tmp_path / "out" / ".packing" / "train.rec", process)
+    process.kill()
+    process.communicate(timeout=30)
+    assert pack_images.main([str(many), str(tmp_path / "out"), "--resize", "8"]) == 0
+    assert len(packed(tmp_path / "out", "train")) == 540
+    assert ".packing" not in os.listdir(tmp_path / "out")
+
+
+def test_a_second_packing_into_one_place_is_refused_and_the_first_whole(many, tmp_path, capsys):
+    process = start(many, tmp_path / "out", resize=500)
+    wait_for(tmp_path / "out" / ".packing" / "train.rec", process)
+    with pytest.raises(InputError, match=f"out is in use by pack_images.py .process {process.pid} on "):
+        pack_images.main([str(many), str(tmp_path / "out")])
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert len(packed(tmp_path / "out", "train")) == 540 and len(packed(tmp_path / "out", "val")) == 60
+
+
+def test_a_disk_that_fills_up_is_one_line(many, tmp_path):
+    """A limit on the size of files is met where a full disk would be."""
+    process = start(
+        many, tmp_path / "out", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and err.startswith("error: ") and err.count("\n") == 1
+    assert "nothing was packed, for it cannot be written (File too large)" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_among_the_pictures_are_refused(tmp_path):
+    fill(tmp_path / "raw" / "a", 12)
+    with pytest.raises(InputError, match="whose sub-folders are the classes"):
+        pack_images.main([str(tmp_path / "raw"), str(tmp_path / "raw" / "packed" / "first")])
+    assert os.listdir(tmp_path / "raw") == ["a"]
+
+
+def test_names_of_any_bytes_are_packed(tmp_path):
+    fill(tmp_path / "raw" / "a", 10)
+    name = os.fsdecode(b"na\xefve \x1b[31m")
+    fill(tmp_path / "raw" / name, 10)
+    os.rename(tmp_path / "raw" / "a" / "0.png", os.fsencode(tmp_path / "raw" / "a") + b"/ \xff .png")
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0"]) == 0
+    assert (tmp_path / "out" / "classes.txt").read_bytes() == b"a\n" + os.fsencode(name) + b"\n"
+    assert len(packed(tmp_path / "out", "train")) == 18
+
+
+@pytest.mark.parametrize("resize", (0, 40))
+def test_files_that_are_no_pictures_are_named_with_the_reason(tmp_path, capsys, resize):
+    fill(tmp_path / "raw" / "a", 10)
+    (tmp_path / "notes.txt").write_text("secret")
+    (tmp_path / "raw" / "a" / "linked.png").symlink_to(tmp_path / "notes.txt")
+    (tmp_path / "raw" / "a" / "dead.png").symlink_to("/nowhere/at/all.png")
+    arguments = [str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", str(resize), "--val-fraction", "0.3"]
+    assert pack_images.main(arguments) == 0
+    err = capsys.readouterr().err
+    assert "linked.png could not be packed, so it is left out: it cannot be decoded: it is not a picture" in err
+    assert "dead.png could not be packed, so it is left out: it cannot be read: No such file" in err
+    assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "out").glob("*.rec"))
+
+
+@pytest.mark.parametrize("flags", (["--resize", "0"], ["--resize", "48"]))
+def test_photos_are_upright_in_records_as_in_folders(tmp_path, flags):
+    for split in ("train", "val"):
+        (tmp_path / "raw" / split / "a").mkdir(parents=True)
+        for orientation in range(1, 9):
+            content = photo(orientation, "PNG" if orientation % 2 else "JPEG", 96, 96)
+            (tmp_path / "raw" / split / "a" / f"{orientation}.jpg").write_bytes(content)
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), *flags]) == 0
+    raw, _ = read_pass(loader(list_folder(str(tmp_path / "raw" / "val"), ["a"]), num_classes=1))
+    records, _ = read_pass(loader(packed(tmp_path / "out", "val"), num_classes=1))
+    assert np.abs(raw - records).mean() < (4 if "48" in flags else 1e-9)
+    assert len({tuple(quarters(pixels)) for pixels in raw}) == 8

@@ -81,6 +81,7 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
     (
         (["--supernet", "nowhere"], ["nowhere is no folder"]),
         (["--num-architectures", "7"], ["shared out evenly"]),
+        (["--num-architectures", "2", "--strata", "1"], ["--num-architectures 2", "at least 3"]),
         (["--output", "figure.txt"], ["must end in"]),
     ),
 )

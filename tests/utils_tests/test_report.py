@@ -1,5 +1,7 @@
 """The page about a pipeline: what it says of whole, half-finished and damaged runs."""
 
+import base64
+import hashlib
 import json
 import re
 
@@ -190,6 +192,67 @@ def test_names_and_flags_are_escaped(tmp_path, make_page):
     assert "<i>&" not in page and "&lt;/script&gt;&lt;i&gt;&amp;" in page
     assert "x</script>y" not in page
     assert "</script>" not in json_in_html({"name": "</script>"})
+
+
+HOSTILE = "<img src=x onerror=document.title='run'>"
+
+
+@pytest.mark.parametrize(
+    "key, value, what",
+    (
+        ("num_images", HOSTILE, "a whole number"),
+        ("iteration", HOSTILE, "a whole number"),
+        ("top1", None, "a number"),
+        ("top1", True, "a number"),
+        ("top1", float("nan"), "a number"),
+        ("flops", 1.5, "a whole number"),
+        ("evaluation", -1, "a whole number"),
+        ("top1_interval", [0.1, HOSTILE], "two numbers"),
+        ("top1_interval", [0.1], "two numbers"),
+        ("latency_ms", [1], "a number"),
+        ("block_choices", "0 1 2", "a list of whole numbers"),
+    ),
+)
+def test_a_history_with_other_types_is_named_and_not_shown(key, value, what, tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search")
+    rows = rows_of(folder)
+    rows[3][key] = value
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = make_page(folder)
+    assert f"history.jsonl cannot be shown: line 4: {key} must be {what}, not " in page
+    assert "<img" not in page
+
+
+def test_choices_outside_the_space_are_named(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search")
+    rows = rows_of(folder)
+    rows[2]["block_choices"][5] = 99
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "history.jsonl cannot be shown: line 3: " in make_page(folder)
+
+
+def test_hover_texts_are_plain_text(pipeline, make_page):
+    """The page makes lines of them and escapes what would be a mark."""
+    points = search_plot_of(make_page(*pipeline))["data"][2]
+    assert all("<" not in facts and "\n" in facts for facts, *_ in points["customdata"])
+    assert points["hovertemplate"] == "%{text}<extra></extra>"
+
+
+def test_only_the_scripts_of_the_page_may_run(pipeline, tmp_path):
+    """By their digests, over what a browser takes for each script: no inline handler, and no other script."""
+    output = tmp_path / "page.html"
+    assert run_program(report.main, [*map(str, pipeline), "--output", str(output)]) == 0
+    text = output.read_text("utf-8")
+    content = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    rules = dict(rule.strip().split(" ", 1) for rule in content.split(";"))
+    assert rules["default-src"] == "'none'" and "unsafe" not in rules["script-src"]
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.S)
+    assert len(scripts) == 3
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
+    assert not re.search(r"\son[a-z]+=", re.sub(r"<script.*?</script>", "", text, flags=re.S))
+    own = scripts[-1]
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", own)
 
 
 def test_the_bn_update_is_plotted_where_it_was_measured(tmp_path, make_page):

@@ -92,3 +92,27 @@ def test_the_axis_and_the_colours_can_be_changed(browser, page):
     assert browser.execute_script(ink) != before
     assert browser.execute_script(title) == "params (M)"
     assert browser.get_log("browser") == []
+
+
+def test_what_files_say_is_text_and_no_handler_runs(browser, page, tmp_path):
+    """Marks in facts are shown as they are, in the panel and beside the pointer; an injected handler is refused."""
+    open_page(browser, page, 1280)
+    hostile = "<img src=x onerror=window.ran=1><b>no mark</b>"
+    browser.execute_script(
+        "const plot = plots.find((one) => one.chosen); inspect(plot, [arguments[0], [0], [1], [0]]);", hostile
+    )
+    panel = browser.find_element(By.CSS_SELECTOR, ".inspector .facts")
+    assert panel.text == hostile and not panel.find_elements(By.CSS_SELECTOR, "img")
+    assert browser.execute_script("return label(arguments[0])", hostile) == (
+        "<b>&lt;img src=x onerror=window.ran=1&gt;&lt;b&gt;no mark&lt;/b&gt;</b>"
+    )
+    browser.execute_script(
+        "const box = document.createElement('div'); box.innerHTML = arguments[0]; document.body.append(box);"
+        "const script = document.createElement('script'); script.textContent = 'window.ran = 2';"
+        "document.body.append(script);",
+        hostile,
+    )
+    refused = WebDriverWait(browser, 60).until(
+        lambda _: [one["message"] for one in browser.get_log("browser") if "Content Security Policy" in one["message"]]
+    )
+    assert refused and browser.execute_script("return window.ran === undefined")

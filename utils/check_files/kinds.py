@@ -197,8 +197,7 @@ def _write_measurements(folder: Path, rng: np.random.Generator) -> None:
     plan = Plan(SPACE, 2, 1, networks)
     journal = Journal(folder / MEASUREMENTS_FILE)
     for number, kind, key in plan.rows():
-        sizes = {"fixed": 2, "blocks": len(SPACE.searchable_channel_choices)}
-        count = len(plan.at_once(*key)) if kind == "networks" else sizes[kind]
+        count = plan.num_calls(kind, key)
         timings = [Timing(float(rng.uniform(0.5, 2)), 0.01, 10, 0) for _ in range(count)]
         journal.append(as_row(number, kind, key, timings, 0.004))
     table = Measurements.of(plan, journal.rows).table(device="made up")

@@ -18,6 +18,9 @@ Each has its own --help. The figure is PNG, SVG or PDF by the name of --output; 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from pathlib import Path
 from typing import List, Optional

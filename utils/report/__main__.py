@@ -8,6 +8,9 @@ file needs nothing else and no network, so it can be sent to others.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple

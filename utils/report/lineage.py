@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any, List, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
@@ -72,7 +73,7 @@ def steps(space: SearchSpace, ancestry: Ancestry, line: Sequence[int]) -> str:
         parent = row if before is None else ancestry.rows[before]
         bred = "a fresh sample" if before is None else f"of {' and '.join(map(str, parents))}"
         facts = f"evaluation {number}, iteration {row['iteration']}, top-1 {row['top1']:.2%}, {bred}"
-        drawn.append(f"<div><span>{facts}</span>{_strip(space, row, parent)}</div>")
+        drawn.append(f"<div><span>{escape(facts)}</span>{_strip(space, row, parent)}</div>")
     note = text(
         "Colour: kind of block; height: width; framed: other than in the fitter parent, one line above.", "muted"
     )

@@ -6,6 +6,17 @@ const plots = Array.from(document.querySelectorAll(".plot"), (div) => ({
   div, ...JSON.parse(document.getElementById(div.id + "-data").textContent),
 }));
 
+// What a run's files say is text. Plotly reads marks of HTML in labels, so these are escaped for it.
+function label(facts) {
+  const escaped = facts.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/"/g, "&quot;");
+  const [first, ...others] = escaped.split("\n");
+  return ["<b>" + first + "</b>", ...others].join("<br>");
+}
+
+for (const { data } of plots) {
+  for (const trace of data) if (trace.customdata) trace.text = trace.customdata.map(([facts]) => label(facts));
+}
+
 // Plotly knows no variables of CSS, so colours named by them are looked up.
 function coloured(value, styles) {
   if (typeof value === "string" && value.startsWith("var(")) return styles.getPropertyValue(value.slice(4, -1)).trim();
@@ -34,7 +45,11 @@ function inspect(plot, chosen) {
   const panel = document.getElementById(plot.div.id + "-inspector");
   if (!panel || !chosen) return;
   const [facts, blocks, heights, firsts] = chosen;
-  panel.querySelector(".facts").innerHTML = facts;
+  panel.querySelector(".facts").replaceChildren(...facts.split("\n").map((text, i) => {
+    const line = document.createElement(i ? "div" : "b");
+    line.textContent = text;
+    return line;
+  }));
   panel.querySelector(".strip").replaceChildren(...blocks.map((block, i) => {
     const bar = document.createElement("i");
     bar.className = "kind-" + block + (firsts.includes(i) && i ? " first" : "");

@@ -88,16 +88,16 @@ def _curve(run: Run, key: str, name: str, colour: str, spec: str) -> go.Scatter:
 
 
 def describe(space: SearchSpace, row: Row) -> str:
-    """The architecture of a row and all that was found of it, in lines."""
+    """The architecture of a row and all that was found of it, in lines of plain text."""
     low, high = row["top1_interval"]
     latency = f" · {row['latency_ms']:.2f} ms" if "latency_ms" in row else ""
     of = f" of {row['num_images']} images" if "num_images" in row else ""
-    dropped = f"<br>dropped early: scored on {row.get('num_images')} images only" if row.get("dropped") else ""
+    dropped = f"\ndropped early: scored on {row.get('num_images')} images only" if row.get("dropped") else ""
     return (
-        f"<b>top-1 {row['top1']:.2%}</b> (95% interval {low:.2%} to {high:.2%}{of})<br>"
-        f"{row['flops'] / 1e6:.3f}M FLOPs · {row['params'] / 1e6:.3f}M params{latency}<br>"
-        f"evaluation {row['evaluation']} · iteration {row['iteration']}<br>"
-        f"blocks {_by_stage(space, row['block_choices'])}<br>"
+        f"top-1 {row['top1']:.2%} (95% interval {low:.2%} to {high:.2%}{of})\n"
+        f"{row['flops'] / 1e6:.3f}M FLOPs · {row['params'] / 1e6:.3f}M params{latency}\n"
+        f"evaluation {row['evaluation']} · iteration {row['iteration']}\n"
+        f"blocks {_by_stage(space, row['block_choices'])}\n"
         f"channels {_by_stage(space, row['channel_choices'])}{dropped}"
     )
 
@@ -158,7 +158,7 @@ def _points(space: SearchSpace, rows: Sequence[Row], name: str, marker: Mapping[
     return go.Scatter(
         y=[row["top1"] for row in rows],
         customdata=[inspected(space, row) for row in rows],
-        hovertemplate="%{customdata[0]}<extra></extra>",
+        hovertemplate="%{text}<extra></extra>",  # made by the page, which escapes it
         hoverlabel={"align": "left"},
         name=name,
         mode="markers",

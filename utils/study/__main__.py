@@ -9,6 +9,9 @@ stays as it is. `--check` writes nothing and fails if the document has other tab
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import re
 import sys
 from pathlib import Path
