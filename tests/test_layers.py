@@ -67,7 +67,6 @@ UNTESTED = {
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",
         "names": "test_network.py compares them with the names of real networks",
-        "original": "test_convert_params.py reads files of the original project",
     },
     "study": {
         "flags": "three option groups; the programs' tests fill them",

@@ -11,7 +11,6 @@ from typing_extensions import Annotated
 from spos.core.errors import InputError
 from spos.data.augmentation import Augmentation
 from spos.runs.files import check_shape
-from spos.runs.schema import Text
 
 Triple = Tuple[float, float, float]
 
@@ -51,7 +50,7 @@ class PreprocessingShape(Struct):
     crop_ratio: Annotated[float, Meta(gt=0, le=1)]
     mean: Channels
     std: PositiveChannels
-    class_names: Annotated[List[Text], Meta(max_length=1_000_000)]
+    class_names: Annotated[List[Annotated[str, Meta(max_length=10_000)]], Meta(max_length=1_000_000)]
 
 
 @dataclass(frozen=True)
