@@ -13,7 +13,7 @@ FIRST = "import sys\nimport spos.core.startup\n"
 PROGRAMS = [
     path.relative_to(ROOT)
     for folder in (ROOT, ROOT / "utils", ROOT / "benchmarks")
-    for path in folder.glob("*.py")
+    for path in (*folder.glob("*.py"), *folder.glob("*/__main__.py"))
     if "run_program(main" in path.read_text("utf-8")
 ]
 
@@ -26,11 +26,14 @@ def run(code, closed="", **environ):
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_it_is_the_first_thing_of_every_program(program):
-    """Before any import but that of `__future__`."""
+    """Before any import but that of `__future__`, and what a program that is called by its file needs to find it."""
     lines = (ROOT / program).read_text("utf-8").splitlines()
     imports = [line.strip() for line in lines if line.strip().startswith(("import ", "from "))]
+    first = next(i for i, line in enumerate(imports) if line.startswith("import spos.core.startup"))
+    is_called_by_file = any("if not __package__" in line for line in lines)
+    to_find_it = {"import sys", "from pathlib import Path"} if is_called_by_file else set()
     assert imports[0] == "from __future__ import annotations"
-    assert imports[1].startswith("import spos.core.startup")
+    assert {line for line in imports[1:first] if not line.startswith("from typing ")} <= to_find_it
     before = lines[lines.index(next(line for line in lines if "import spos.core.startup" in line)) - 1]
     assert before == 'if __name__ == "__main__":'  # others may import the module
 
