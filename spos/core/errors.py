@@ -45,12 +45,16 @@ def explain(error: BaseException) -> Optional[str]:
     """One line for an error of the engine or of a library that ran out of memory; None for any other."""
     chain = causes(error)
     for one in chain:
-        if isinstance(one, MemoryError) or OUT_OF_MEMORY.search(str(one)):
+        if is_out_of_memory(one):
             return f"there is not enough memory ({engine_reason(one)}). {MEMORY_ADVICE}"
     engine = [one for one in chain if type(one).__name__ == "MXNetError"]  # this room does not import MXNet
     if engine:
         return f"MXNet cannot do this: {engine_reason(engine[0])} ({TRACEBACK}=1 shows where)"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def causes(error: Optional[BaseException]) -> List[BaseException]:
