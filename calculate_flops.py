@@ -145,7 +145,7 @@ def figures(space: SearchSpace, cost: Cost) -> Dict[str, Any]:
 
 def count_file(options: CountOptions) -> ExportedSubject:
     from spos.counting.symbol import count_nodes
-    from spos.engine.parameters import load_symbol
+    from spos.engine.graph_file import load_symbol
 
     size = options.input_size or SearchSpace.input_size
     nodes = count_nodes(load_symbol(options.symbol), (1, 3, size, size))

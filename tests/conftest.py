@@ -1,6 +1,5 @@
 """What several test modules share: the optional `../shared` folder, space variants, and random weights."""
 
-import json
 import os
 import shutil
 import zlib
@@ -15,6 +14,7 @@ from spos.core.flags import run_program
 from spos.data.digits import prepare_digits
 from spos.data.recordio import read_index
 from spos.engine.compat import mx
+from spos.runs.journal import as_lines
 from spos.space.space import Stage, search_space
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,7 +190,7 @@ def make_search(tmp_path):
         for i, change in changes:
             rows[i] = {key: value for key, value in {**rows[i], **change}.items() if value is not None}
         (tmp_path / name).mkdir()
-        (tmp_path / name / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / name / "history.jsonl").write_bytes(as_lines(rows, with_check=True))
         return tmp_path / name
 
     return make

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 from search_tests.test_evolution import make_fitness, run
 
+from spos.runs.journal import as_lines
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import search_space
@@ -19,7 +20,7 @@ def write_run(folder, config, **journals):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"versions": {"mxnet": "1.9.1"}, "data": "digits", **config}))
     for name, rows in journals.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{name}.jsonl").write_bytes(as_lines(rows, with_check=name == "history"))
     return folder
 
 
@@ -62,8 +63,8 @@ def make_search_run(folder, ended=True, latency=False, drop=0, **changes):
                 "fitness": top1,
                 "top1": top1,
                 "top1_interval": [top1 - 0.02, top1 + 0.02],
-                "top1_hits": round(100 * top1),
-                "num_images": 100,
+                "top1_hits": round(1000 * top1),
+                "num_images": 1000,
                 **({"dropped": True} if number >= len(numbered) - drop else {}),
             }
         )

@@ -22,7 +22,7 @@ from utils.plot.rooms import (
 
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
-    "engine": "batch_norm cluster compat depthwise devices parameters slicing symbols",
+    "engine": "batch_norm cluster compat depthwise devices graph_file parameters slicing symbols",
     "data": "arrays cifar digits loader pixels prepared registry",
     "execution": "graphs parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
@@ -57,6 +57,9 @@ UNTESTED = {
     "latency": {
         "flags": "a table without rules: counting_tests and search_tests parse it",
     },
+    "runs": {
+        "schema": "types alone: test_json.py checks values by them",
+    },
     "scoring": {
         "many": "needs runs of supernets: utils_tests/test_rank_correlation.py",
     },
@@ -69,6 +72,9 @@ UNTESTED = {
         "supernet_oracle": "test_search_program.py compares searches by a real supernet",
     },
     "utils": {
+        "kinds": "test_check_files.py reads one of each kind, sound and damaged",
+        "mutations": "test_check_files.py damages files by it",
+        "reading": "test_check_files.py reads by it",
         "check_resume": "test_training_programs.py runs it on a real training",
         "check_search": "test_search_program.py runs it on a real search",
         "export_model": "test_export_programs.py runs it",

@@ -28,13 +28,13 @@ from spos.engine.devices import make_devices
 from spos.engine.flags import DeviceOptions
 from spos.runs.journal import Journal, read_rows
 from spos.runs.lock import locked
-from spos.runs.run import BN_UPDATE_FILE
+from spos.runs.run import BN_UPDATE_FILE, BnUpdateRow
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
 from spos.scoring.job import ScoringJob
 from spos.scoring.supernet import load_supernet
 from spos.scoring.trained import TrainedSupernet
-from spos.search.history import check_history
+from spos.search.history import HistoryRow, check_history
 from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
 
 COUNTS = (0, 16, 64, 256, 1000)
@@ -56,7 +56,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     with locked(args.supernet):
         effect = open_effect(supernet, pick(DeviceOptions, args))
         counts = chosen_counts(args.counts, effect.evaluator.bn_images.num_images)
-        journal = Journal(args.supernet / BN_UPDATE_FILE)
+        journal = Journal(args.supernet / BN_UPDATE_FILE, BnUpdateRow)
         check_history(journal.rows, effect.job.identity, journal.path)
         rows = measure(effect, architectures, counts, journal)
     print(table([*describe(rows, counts), ("written to", journal.path)]))
@@ -108,7 +108,7 @@ def chosen_architectures(like: Optional[Path], count: int, space: SearchSpace, s
     if like is None:
         rng = derive_rng(seed, "bn update effect")
         return [space.sample(rng) for _ in range(count)]
-    rows = read_rows(like)
+    rows = read_rows(like, HistoryRow, with_check=True)
     if not rows or not all({"block_choices", "channel_choices"} <= set(row) for row in rows):
         raise InputError(f"--like {like} holds no rows with block_choices and channel_choices")
     return [space.validate(one, str(like)) for one in dict.fromkeys(map(architecture_of, rows))]

@@ -45,6 +45,7 @@ from spos.latency.measurements import (
     PROGRAM,
     TABLE_FILE,
     Key,
+    MeasurementRow,
     Measurements,
     Plan,
     as_row,
@@ -106,7 +107,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     }
     plan = Plan(space, options.copies, options.passes, networks)
     with entered(run.save_dir or DEFAULT_SAVE_DIR, config, run.resume) as save_dir:
-        measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE), run.seed)
+        measurements = measure(plan, options, Journal(save_dir / MEASUREMENTS_FILE, MeasurementRow), run.seed)
         result = measurements.table(
             device=config["device"],
             dtype=options.dtype,

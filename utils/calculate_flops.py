@@ -21,7 +21,8 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, run_program
 from spos.core.tables import table
 from spos.counting.symbol import count_symbol
-from spos.engine.parameters import INPUT, load_symbol
+from spos.engine.graph_file import load_symbol
+from spos.engine.parameters import INPUT
 from spos.space.space import parse_choices
 
 SYMBOL = "./symbols/ShuffleNas_fixArch-symbol.json"

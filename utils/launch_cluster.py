@@ -20,7 +20,6 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError, warn
@@ -39,8 +38,9 @@ from spos.core.processes import (
     start_member,
     wait_for,
 )
+from spos.runs.files import read_text
 
-_HOST_LINE = re.compile(r"^(?!-)(\S+)(?:\s+(\d+))?$")
+_HOST_LINE = re.compile(r"^(?!-)([!-~]{1,255})(?:\s+([0-9]{1,4}))?$")
 DOOR = (
     "MXNet's scheduler, servers and workers listen on the network, and whoever reaches a server's port can run code "
     "there: trusted networks only (docs/clusters.md)"
@@ -79,11 +79,13 @@ def find_hosts(options: LaunchOptions) -> List[Host]:
     if not options.hosts:
         return [Host("localhost", options.workers)]
     hosts = []
-    for number, line in enumerate(Path(options.hosts).read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(options.hosts).splitlines(), 1):
         text = line.partition("#")[0].strip()
         match = _HOST_LINE.match(text)
         if text and not match:
-            raise InputError(f"{options.hosts} line {number}: expected a host and a number of workers, not '{text}'")
+            raise InputError(
+                f"{options.hosts} line {number}: expected a host and a number of workers, not '{text[:80]}'"
+            )
         if match:
             hosts.append(Host(match[1], int(match[2] or 1)))
     if not hosts or not all(host.num_workers for host in hosts):

@@ -15,12 +15,14 @@ from typing import Any, Dict, List, Optional, Tuple
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, run_program
 from spos.core.tables import table
-from spos.runs.files import read_json
 from spos.runs.journal import read_rows
-from spos.runs.run import BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
-from spos.search.history import best_rows, mean_of_random
+from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
+from spos.search.flags import SearchOptions
+from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
 from spos.space.architecture_file import load_architecture
 from spos.space.space import format_choices
+from spos.training.flags import TrainOptions
+from spos.training.log import EpochRow
 
 Rows = List[Tuple[str, str]]
 
@@ -53,10 +55,12 @@ def supernet_rows(folder: Path) -> Rows:
 
 def search_rows(folder: Path) -> Rows:
     """The best architecture beside the random ones."""
-    history = read_rows(folder / HISTORY_FILE)
+    history = read_search_rows(folder / HISTORY_FILE, NeededRow)
+    if not any(map(is_complete, history)):
+        raise InputError(f"the search in {folder} has scored nothing on all images so far")
     record = load_architecture(folder / BEST_FILE)
     best = best_rows(history, 1)[0]
-    count, mean = mean_of_random(history, read_json(folder / CONFIG_FILE)["options"]["search_mode"])
+    count, mean = mean_of_random(history, open_run_directory(folder).flags(SearchOptions).search_mode)
     low, high = best["top1_interval"]
     return [
         ("best architecture, blocks", format_choices(record.architecture.block_choices)),
@@ -79,8 +83,9 @@ def subnet_rows(folder: Path) -> Rows:
 
 def last_validated(folder: Path) -> Dict[str, Any]:
     """The last row of a training log that has a validation. Raises InputError if the run is not finished."""
-    config, rows = read_json(folder / CONFIG_FILE), read_rows(folder / LOG_FILE)
-    if not rows or rows[-1]["epoch"] + 1 < config["options"]["num_epochs"]:
+    run, rows = open_run_directory(folder), read_rows(folder / LOG_FILE, EpochRow)
+    num_epochs = run.flags(TrainOptions).num_epochs
+    if not rows or rows[-1]["epoch"] + 1 < num_epochs or "val_top1" not in rows[-1]:
         raise InputError(f"the run in {folder} is not finished")
     return rows[-1]
 

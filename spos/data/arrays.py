@@ -52,7 +52,7 @@ def pack_arrays(
             record, index = pack_images(map(encode_png, part.rgb()), part.labels.tolist())
             contents.update({f"{name}.rec": record, f"{name}.idx": index.to_bytes()})
         write_prepared(where, NAME, contents, {"num_classes": num_classes, DIGEST: digest})
-    elif read_json(where / f"{NAME}.json")[DIGEST] != digest:
+    elif read_json(where / f"{NAME}.json").get(DIGEST) != digest:
         raise InputError(f"{folder} holds other images; give another folder")
     return replace(
         options,

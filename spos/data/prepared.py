@@ -13,7 +13,7 @@ import numpy as np
 
 from spos.data.recordio import Index, read_index
 from spos.engine.compat import mx
-from spos.runs.files import write_atomic
+from spos.runs.files import read_json, write_atomic
 
 _SCHEMA = 1
 
@@ -30,7 +30,7 @@ def write_prepared(folder: Path, name: str, files: Mapping[str, bytes], descript
 def is_complete(folder: Path, name: str, file_names: Iterable[str]) -> bool:
     """Whether these files are there with the content they were written with."""
     try:
-        description = json.loads(_description(folder, name).read_text(encoding="ascii"))
+        description = read_json(_description(folder, name))
         if description["schema"] != _SCHEMA or set(description["sha256"]) != set(file_names):
             return False
         return all(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from msgspec import Meta, Struct
+from typing_extensions import Annotated
 
 from spos.core.errors import InputError
 from spos.data.augmentation import Augmentation
+from spos.runs.files import check_shape
 
 Triple = Tuple[float, float, float]
 
@@ -35,6 +39,20 @@ class Preparation:
             raise ValueError(f"expected size >= 1 and 0 < crop_ratio <= 1, got {self.size} and {self.crop_ratio}")
 
 
+Channels = Annotated[List[Annotated[float, Meta(ge=0, le=1e4)]], Meta(min_length=3, max_length=3)]
+PositiveChannels = Annotated[List[Annotated[float, Meta(ge=1e-3, le=1e4)]], Meta(min_length=3, max_length=3)]
+
+
+class PreprocessingShape(Struct):
+    """What files say of the preparation of images."""
+
+    input_size: Annotated[int, Meta(ge=1, le=4096)]
+    crop_ratio: Annotated[float, Meta(gt=0, le=1)]
+    mean: Channels
+    std: PositiveChannels
+    class_names: Annotated[List[Annotated[str, Meta(max_length=10_000)]], Meta(max_length=1_000_000)]
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """From an image file to what the network reads, and from its classes to their names.
@@ -56,11 +74,11 @@ class Preprocessing:
     def from_json(cls, record: Mapping[str, Any], source: str) -> Preprocessing:
         """Raises: InputError that names `source` if a value is missing or of another kind."""
         try:
-            names = tuple(str(name) for name in record["class_names"])
-            mean, std = (_triple(record[key]) for key in ("mean", "std"))
-            return cls(int(record["input_size"]), float(record["crop_ratio"]), mean, std, names)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{source} does not say how images are prepared ({error!r})") from None
+            check_shape(record, "they", PreprocessingShape)
+        except InputError as error:
+            raise InputError(f"{source} does not say how images are prepared ({error})") from None
+        mean, std = (_triple(record[key]) for key in ("mean", "std"))
+        return cls(record["input_size"], float(record["crop_ratio"]), mean, std, tuple(record["class_names"]))
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)

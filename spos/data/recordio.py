@@ -278,6 +278,8 @@ def _unpack_payload(payload: bytes) -> Tuple[np.ndarray, bytes]:
     content = payload[IMAGE_HEADER.size :]
     if num_labels == 0:
         return np.array([label], np.float32), content
+    if 4 * num_labels > len(content):
+        return np.zeros(0, np.float32), b""
     return np.frombuffer(content[: 4 * num_labels], np.float32), content[4 * num_labels :]
 
 
@@ -332,7 +334,7 @@ def find_labels(file: RecordFile) -> np.ndarray:
                     f"{source.name(position)} has {len(found)} labels, expected one whole number from 0 for each image"
                 )
             labels[position] = found[0]
-    wrong = np.flatnonzero(~((labels >= 0) & (labels == np.floor(labels))))
+    wrong = np.flatnonzero(~((labels >= 0) & (labels < 2**31) & (labels == np.floor(labels))))
     if wrong.size:
         raise InputError(
             f"{source.name(wrong[0])} has label {labels[wrong[0]]:g}, expected one whole number from 0 for each image"

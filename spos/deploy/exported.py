@@ -6,10 +6,12 @@ graph's input, `__class_names__` and so on; in an ONNX file they are metadata pr
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -19,13 +21,14 @@ from spos.deploy.model_info import ModelInfo
 from spos.deploy.onnx import OnnxSession
 from spos.deploy.parity import Logits
 from spos.engine.compat import mx
-from spos.engine.parameters import INPUT, load_arrays, load_symbol, save_arrays
+from spos.engine.graph_file import VARIABLE, as_symbol, attributes_of, read_graph
+from spos.engine.parameters import INPUT, load_arrays, save_arrays
 from spos.engine.symbols import compile_symbol
 from spos.runs.files import PathLike, file_digest, write_atomic
 
 ONNX, SYMBOL, PARAMS = ".onnx", "-symbol.json", "-0000.params"  # ends of file names
 FILES = f"NAME{ONNX}, or NAME{SYMBOL} beside NAME{PARAMS}"
-CHECKSUM = "params_sha256"
+CHECKSUM, GRAPH_CHECKSUM = "params_sha256", "graph_sha256"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def write_mxnet(
     prefix: PathLike, symbol: mx.sym.Symbol, arrays: Mapping[str, Any], info: ModelInfo
 ) -> Tuple[Path, Path]:
-    """Write `prefix-0000.params`, then `prefix-symbol.json` with the metadata and the checksum of the first.
+    """Write `prefix-0000.params`, then `prefix-symbol.json` with the metadata and the checksums of both.
 
     So a pair of which only one half was replaced, by a kill or by hand, is refused when it is opened.
 
@@ -103,8 +106,9 @@ def write_mxnet(
     save_arrays(params_file, {f"{'aux' if name in statistics else 'arg'}:{name}": arrays[name] for name in names})
     metadata = {**info.to_strings(), CHECKSUM: file_digest(params_file)}
     graph = json.loads(symbol.tojson())
-    (data,) = (node for node in graph["nodes"] if node["op"] == "null" and node["name"] == INPUT)
+    data = _input_of(graph, symbol_file)
     data["attrs"] = {**data.get("attrs", {}), **{f"__{name}__": text for name, text in metadata.items()}}
+    data["attrs"][f"__{GRAPH_CHECKSUM}__"] = graph_digest(graph)
     write_atomic(symbol_file, json.dumps(graph, indent=2) + "\n")
     return files
 
@@ -113,6 +117,23 @@ def compiled(symbol: mx.sym.Symbol, arrays: Mapping[str, Any]) -> Logits:
     """A graph from NumPy to NumPy, compiled, on the CPU."""
     graph = compile_symbol(symbol, arrays)
     return lambda images: graph(mx.nd.array(images)).asnumpy()
+
+
+def _input_of(graph: Mapping[str, Any], path: Path) -> Dict[str, Any]:
+    """The node of a graph's input. Raises: InputError if it has none, or several."""
+    found = [node for node in graph["nodes"] if node["op"] == VARIABLE and node["name"] == INPUT]
+    if len(found) != 1:
+        raise InputError(f"{path} has {len(found)} inputs named {INPUT}, expected one")
+    return found[0]
+
+
+def graph_digest(graph: Mapping[str, Any]) -> str:
+    """SHA-256 of a graph with all its metadata, but without this digest; in hex."""
+    key = f"__{GRAPH_CHECKSUM}__"
+    bare = copy.deepcopy(graph)
+    for node in bare["nodes"]:
+        node.get("attrs", {}).pop(key, None)
+    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
 
 
 def open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
@@ -160,13 +181,22 @@ def find_exported(path: PathLike) -> Path:
 
 def _open_mxnet(path: Path) -> Tuple[ModelInfo, str, Logits]:
     params_file = Path(str(path)[: -len(SYMBOL)] + PARAMS)
-    symbol = load_symbol(path)
-    strings = {name.strip("_"): text for name, text in symbol.attr_dict().get(INPUT, {}).items()}
+    graph = read_graph(path)
+    strings = {name.strip("_"): text for name, text in attributes_of(_input_of(graph, path)).items()}
     info = ModelInfo.from_strings(strings, str(path))
+    if strings.get(GRAPH_CHECKSUM, graph_digest(graph)) != graph_digest(graph):  # the first versions wrote none
+        raise InputError(f"{path} has changed since it was written: export it anew")
     if strings.get(CHECKSUM) != file_digest(params_file):
         raise InputError(f"{params_file} is damaged, or not what was written with {path.name}: export both anew")
     arrays = load_arrays(params_file)
-    return info, "mxnet", compiled(symbol, arrays)
+    symbol = as_symbol(graph, path)
+    missing = sorted(set(symbol.list_inputs()) - {INPUT} - set(arrays))
+    if missing:
+        raise InputError(f"{params_file} lacks {missing[0]}, which {path.name} reads: export both anew")
+    try:
+        return info, "mxnet", compiled(symbol, arrays)
+    except mx.base.MXNetError as error:
+        raise InputError(f"{path} does not run: {engine_reason(error)}") from None
 
 
 def _open_onnx(path: Path, threads: Optional[int]) -> Tuple[ModelInfo, str, Logits]:

@@ -6,8 +6,20 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Mapping
 
+from msgspec import Meta, Struct
+from typing_extensions import Annotated, Literal
+
 from spos.core.errors import InputError
 from spos.data.preprocessing import Preprocessing
+from spos.runs.files import check_shape, parse_json
+
+
+class InfoShape(Struct):
+    """What the metadata say beside the preprocessing."""
+
+    architecture: Dict[str, Any]
+    precision: Literal["float32", "int8"]
+    pad_to: Annotated[int, Meta(ge=1, le=1024)]
 
 
 @dataclass(frozen=True)
@@ -34,9 +46,10 @@ class ModelInfo:
     def from_strings(cls, strings: Mapping[str, str], source: str) -> ModelInfo:
         """The inverse of `to_strings`. Raises: InputError, naming `source`, if this project did not write it."""
         try:
-            record = {name: json.loads(strings[name]) for name in METADATA}
-        except (KeyError, ValueError) as error:
-            raise InputError(f"{source} has no metadata of this project ({error!r}): export it anew") from None
+            record = {name: parse_json(strings[name], name) for name in METADATA}
+            check_shape(record, "it", InfoShape)
+        except (KeyError, InputError) as error:
+            raise InputError(f"{source} has no metadata of this project ({error}): export it anew") from None
         preprocessing = Preprocessing.from_json(record, source)
         return cls(preprocessing, record["architecture"], record["precision"], record["pad_to"])
 

@@ -14,8 +14,8 @@ from spos.data.preprocessing import Preprocessing
 from spos.data.registry import imagenet_preprocessing, open_data, with_lists
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.subnet import DeployedSubnet, read_subnet
-from spos.runs.files import read_json
-from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, run_folder
+from spos.runs.files import read_json, read_text
+from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, options_as, run_folder
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, trained_architecture
 
@@ -37,13 +37,11 @@ class TrainedSubnet:
 
     def data_options(self, given: DataOptions) -> DataOptions:
         """Where the images are: flags that are given now, then those of the run."""
-        of_run = self.config.get("options", {})
+        of_run = vars(options_as(DataOptions, self.config.get("options", {}), f"the run of {self.path}"))
         now, default = vars(given), vars(DataOptions())
         return DataOptions(
             **{
-                item.name: of_run.get(item.name, now[item.name])
-                if now[item.name] == default[item.name]
-                else now[item.name]
+                item.name: of_run[item.name] if now[item.name] == default[item.name] else now[item.name]
                 for item in fields(DataOptions)
             }
         )
@@ -87,8 +85,8 @@ class TrainedSubnet:
 
     def _read_names(self, path: str) -> Tuple[str, ...]:
         try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_text(path).splitlines()
+        except (OSError, InputError) as error:
             raise InputError(f"--class-names {path} cannot be read: {error}") from None
         names = tuple(line.strip() for line in lines if line.strip())
         if len(names) != self.subnet.space.num_classes:

@@ -18,18 +18,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
+from msgspec import Meta, Struct
+from typing_extensions import Annotated, Literal
 
 from spos.core.errors import InputError
 from spos.core.seeds import derive_rng
 from spos.core.timing import Timing
 from spos.latency.fit import Agreement, fit_correction
-from spos.latency.table import LatencyTable
-from spos.runs.files import read_json
+from spos.latency.table import LONGEST_MS, LatencyTable
+from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE
+from spos.runs.schema import Choices, Count, Text
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import path_sampler
 from spos.space.cost import cost_table
@@ -39,10 +42,48 @@ MEASUREMENTS_FILE = "measurements.jsonl"
 TABLE_FILE = "latency.json"
 PROGRAM = "utils.build_latency_table"
 FIT, HELD_OUT = "fit", "held_out"
+FIXED_CALLS = 2  # the stem; head and classifier
 NETWORKS_AT_ONCE = 5  # timed in turns with each other
 MS_PER_SECOND = 1e3
 
 Key = Tuple[Any, ...]
+Pair = Annotated[List[Choices], Meta(min_length=2, max_length=2)]  # block choices, channel choices
+
+
+class TimingShape(Struct, forbid_unknown_fields=True):
+    ratio: Annotated[float, Meta(gt=0, le=1e9)]
+    error: Annotated[float, Meta(ge=0, le=1e9)]
+    rounds: Annotated[int, Meta(ge=1, le=10**9)]
+    outliers: Annotated[int, Meta(ge=0, le=10**9)]
+
+
+class MeasurementRow(Struct, rename={"number": "pass"}):
+    """A row of `measurements.jsonl`."""
+
+    number: Count
+    kind: Literal["fixed", "blocks", "networks"]
+    key: Annotated[List[Union[Count, Text]], Meta(max_length=2)]
+    timings: Annotated[List[TimingShape], Meta(min_length=1, max_length=1000)]
+    reference_ms: Annotated[float, Meta(gt=0, le=LONGEST_MS)]
+
+
+class PlanOptions(Struct):
+    copies: Annotated[int, Meta(ge=1, le=1000)]
+    passes: Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Drawn(Struct, forbid_unknown_fields=True):
+    fit: Annotated[List[Pair], Meta(min_length=1, max_length=10_000)]
+    held_out: Annotated[List[Pair], Meta(min_length=1, max_length=10_000)]
+
+
+class BuilderConfig(Struct):
+    """What the `config.json` of the builder says at least."""
+
+    program: Text
+    options: PlanOptions
+    space: Dict[str, Any]
+    networks: Drawn
 
 
 def alike(space: SearchSpace) -> Dict[ChoiceBlockGeometry, List[int]]:
@@ -101,6 +142,12 @@ class Plan:
             for first in range(0, len(networks), NETWORKS_AT_ONCE):
                 yield "networks", (part, first)
 
+    def num_calls(self, kind: str, key: Key) -> int:
+        """Calls of a group: stem and the rest; the searchable widths of a block; some networks."""
+        if kind == "networks":
+            return len(self.at_once(*key))
+        return FIXED_CALLS if kind == "fixed" else len(self.space.searchable_channel_choices)
+
     def at_once(self, part: str, first: int) -> Sequence[Architecture]:
         return self.networks[part][first : first + NETWORKS_AT_ONCE]
 
@@ -140,6 +187,10 @@ class Measurements:
         missing = [place for place in plan.rows() if place not in by_place]
         if missing:
             raise InputError(f"the measurement is not finished: {len(missing)} groups are missing; run it again")
+        for number, kind, key in plan.rows():
+            count, expected = len(by_place[number, kind, key]["timings"]), plan.num_calls(kind, key)
+            if count != expected:
+                raise InputError(f"pass {number} over {kind} {list(key)} timed {count} calls, expected {expected}")
         return cls(plan, by_place)
 
     @cached_property
@@ -229,13 +280,18 @@ def read_measurements(folder: Path) -> Tuple[LatencyTable, Measurements]:
 
     Raises: InputError if the folder holds no such run, or an unfinished one.
     """
-    config = read_json(folder / CONFIG_FILE)
+    source = folder / CONFIG_FILE
+    config = read_json(source)
     if not isinstance(config, dict) or config.get("program") != PROGRAM:
         raise InputError(f"{folder} is not a run of {PROGRAM}")
-    space = SearchSpace.from_json(config["space"], CONFIG_FILE)
-    networks = {part: [Architecture(*choices) for choices in drawn] for part, drawn in config["networks"].items()}
+    check_shape(config, source, BuilderConfig)
+    space = SearchSpace.from_json(config["space"], str(source))
+    networks = {
+        part: [space.validate(Architecture(*choices), str(source)) for choices in drawn]
+        for part, drawn in config["networks"].items()
+    }
     measurements = Measurements.of(
         Plan(space, config["options"]["copies"], config["options"]["passes"], networks),
-        read_rows(folder / MEASUREMENTS_FILE),
+        read_rows(folder / MEASUREMENTS_FILE, MeasurementRow),
     )
     return LatencyTable.read(folder / TABLE_FILE), measurements

@@ -1,4 +1,9 @@
-"""Files that are written whole or not at all, digests, and readable JSON. Nothing is pickled."""
+"""Files that are written whole or not at all, digests, and JSON. Nothing is pickled.
+
+JSON is read strictly: of bounded length, depth and numbers, and of the shape that a schema says. A schema is a type: a
+`msgspec.Struct` whose fields are the keys, beside the noun whose file it describes. Keys that it does not name are
+allowed, unless the struct forbids them. What is read stays plain dicts, lists, numbers and text.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -15,11 +21,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, Match, Union
 
+import msgspec
+
 from spos.core.errors import InputError, naming, warn_once
 
 PathLike = Union[str, Path]
 PARTIAL = ".partial"  # how temporary names end
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}  # do this at all
+MOST_BYTES = 1 << 24  # of a text
+MOST_LEVELS = 32  # of lists and objects in each other
+MOST_DIGITS = 100  # of an integer; a schema says less where it matters
+SHOWN = 300  # characters of what is wrong, in a message
+
+_HALF = re.compile("\\\\ud[89ab]|\\\\udc[0-7]|[\\ud800-\\udc7f]")  # not U+DC80 to U+DCFF: bytes of file names
 _STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
 
 
@@ -153,11 +167,107 @@ def write_json(path: PathLike, record: Any) -> None:
     write_atomic(path, to_text(record) + "\n")
 
 
-def read_json(path: PathLike) -> Any:
-    """Raises InputError if the file is missing or is not JSON."""
+def read_bytes(path: PathLike, most: int = MOST_BYTES) -> bytes:
+    """The content of a file. Raises InputError if it is missing, no file, or larger than `most` bytes."""
+    if not os.path.exists(path):
+        raise InputError(f"{path} does not exist")
+    if not os.path.isfile(path):  # reading a pipe would wait for ever
+        raise InputError(f"{path} is no regular file")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(f"{path} has more than the {most >> 20} MB that such a file may have")
+    return content
+
+
+def read_text(path: PathLike) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark. Raises InputError as `read_bytes`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is not a JSON file: {error}") from None
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: {error}") from None
+
+
+def read_json(path: PathLike, schema: Any = Any) -> Any:
+    """A JSON file, as plain values. Raises InputError if it is missing, or as `parse_json`."""
+    return parse_json(read_bytes(path), path, schema)
+
+
+def parse_json(content: Union[str, bytes], source: object, schema: Any = Any) -> Any:
+    """The value of a JSON text, in UTF-8 with or without a byte order mark.
+
+    Args:
+        source: where it stands, for errors.
+    Raises: InputError if it is no JSON, too long or nested too deeply, has a number that is none or too large, or has
+            another shape.
+    """
+    if len(content) > MOST_BYTES:
+        raise InputError(f"{source} has more than {MOST_BYTES >> 20} MB of JSON")
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        _check_depth(text)
+        value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        if "\\ud" in text.lower() and _HALF.search(str(value)):
+            raise ValueError("a text has half a character, which nothing can print")
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{source} is not a JSON file: {shortened(error)}") from None
+    except ValueError as error:  # of this and the functions below
+        raise InputError(f"{source}: {shortened(error)}") from None
+    return check_shape(value, source, schema)
+
+
+def check_shape(value: Any, source: object, schema: Any) -> Any:
+    """Return plain JSON that has the shape of a schema. Raises: InputError that says where it has not."""
+    try:
+        try:
+            msgspec.convert(value, schema)
+        except UnicodeEncodeError:  # names of files may have bytes that are no text
+            msgspec.convert(_printable(value), schema)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InputError(f"{source}: {shortened(error)}") from None
+    return value
+
+
+def _printable(value: Any) -> Any:
+    """Plain JSON with a question mark for every byte that is no text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
+
+
+def shortened(error: object) -> str:
+    """What an error says, in one line of bounded length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+def _check_depth(text: str) -> None:
+    """Raise ValueError if brackets outside of texts are nested too deeply, before a parser recurses into them."""
+    if text.count("[") + text.count("{") <= MOST_LEVELS:
+        return
+    depth = 0
+    for number, part in enumerate(text.replace("\\\\", "").replace('\\"', "").split('"')):
+        if number % 2 or not ("[" in part or "{" in part or "]" in part or "}" in part):
+            continue  # a text, or nothing that opens or closes
+        for character in part:
+            if character in "[{":
+                depth += 1
+                if depth > MOST_LEVELS:
+                    raise ValueError(f"lists and objects in each other, more than {MOST_LEVELS} levels deep")
+            elif character in "]}":
+                depth -= 1
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text) if text != "-Infinity" else -math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, fields
+from argparse import ArgumentTypeError
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from typing_extensions import Annotated
 
 from spos.core.errors import InputError, warn_once
-from spos.runs.files import PathLike, read_json, write_json
+from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, read_json, shortened, write_json
 from spos.runs.journal import read_rows
+from spos.runs.schema import Scored, Text
 
 SUPERNET, SUBNET = "ShuffleNas", "ShuffleNas_fixArch"  # values of --model; others name a network of GluonCV's zoo
 Group = TypeVar("Group")
@@ -84,6 +89,29 @@ INPUTS_OF_A_RUN = {
 }
 
 
+class OptionsShape(Struct):
+    """What every `config.json` says."""
+
+    program: Text
+    options: Dict[Text, Union[bool, int, float, Text, None]]
+
+
+class ConfigShape(OptionsShape):
+    """What the `config.json` of a run of training or searching says."""
+
+    space: Union[Dict[str, Any], None, UnsetType] = UNSET
+    architecture: Union[Dict[str, Any], None, UnsetType] = UNSET
+    preprocessing: Union[Dict[str, Any], None, UnsetType] = UNSET
+    versions: Union[Dict[str, Optional[Text]], None, UnsetType] = UNSET
+    data: Union[Text, UnsetType] = UNSET
+
+
+class BnUpdateRow(Scored, kw_only=True):
+    """A row of `bn_update.jsonl`."""
+
+    num_bn_images: Annotated[int, Meta(ge=0, le=2**53)]
+
+
 def open_run(
     directory: PathLike, config: Mapping[str, Any], must_resume: bool = False, may_change: Sequence[str] = ()
 ) -> Path:
@@ -118,7 +146,7 @@ def check_run(
     if path.is_file():
         old = read_json(path)
         _check_same_run(directory, old, json.loads(json.dumps(config)), may_change)
-        return old
+        return check_shape(old, path, OptionsShape)
     if must_resume:
         raise InputError(f"--resume: there is no run in {directory}")
     if directory.is_dir() and not all(_may_be_there(entry) for entry in directory.iterdir()):
@@ -161,7 +189,7 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     if names:
         name = names[0]
         raise InputError(
-            f"{directory} holds another run: --{name.replace('_', '-')} was {before.get(name)}, now it is "
+            f"{directory} holds another run: --{name.replace('_', '-')} was {shortened(before.get(name))}, now it is "
             f"{now.get(name)}. Give another --save-dir, or the same flags to go on with it"
         )
     for key, what in INPUTS_OF_A_RUN.items():
@@ -192,13 +220,67 @@ def _is_same(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def run_folder(file: PathLike) -> Optional[Path]:
     """The run that a parameter file lies in, directly or in one of its checkpoints, or None."""
     folder = Path(file).resolve().parent
-    return next((run for run in (folder, folder.parent.parent) if (run / CONFIG_FILE).is_file()), None)
+    return next((run for run in (folder, folder.parent.parent) if _config_in(run) is not None), None)
 
 
 def find_config(file: PathLike) -> Optional[Dict[str, Any]]:
     """The `config.json` beside a file of a run, or None if the file does not lie in a run directory."""
-    path = Path(file).resolve().parent / CONFIG_FILE
-    return read_json(path) if path.is_file() else None
+    return _config_in(Path(file).resolve().parent)
+
+
+def _config_in(folder: Path) -> Optional[Dict[str, Any]]:
+    """The config of a run, or None: many programs have a `config.json`, and theirs is none of ours.
+
+    Raises: InputError if it is of a training, but damaged.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return None
+    content = read_bytes(path)
+    try:
+        config = parse_json(content, path)
+    except InputError:
+        if TRAINING.encode() in content:
+            raise
+        return None
+    if not isinstance(config, dict) or not isinstance(config.get("program"), str):
+        return None
+    if config["program"] != TRAINING and not {"options", "space"} <= set(config):
+        return None
+    return check_shape(config, path, ConfigShape)
+
+
+def options_as(group: Type[Group], options: Mapping[str, Any], source: PathLike) -> Group:
+    """A group of flags as a run recorded it; flags that are newer than the run have their defaults.
+
+    Raises: InputError if a value is none that the flag could have been given.
+    """
+    known = [item for item in fields(group) if item.name in options]  # type: ignore[arg-type]  # a dataclass
+    for item in known:
+        if not _may_have(item, options[item.name]):
+            raise InputError(f"{source}: {item.name} cannot be {shortened(repr(options[item.name]))}")
+    return group(**{item.name: options[item.name] for item in known})
+
+
+def _may_have(item: Field, value: Any) -> bool:
+    """Whether a value is one that a flag's type and choices allow."""
+    kind, choices, default = item.metadata.get("type"), item.metadata.get("choices"), item.default
+    if value is None:
+        return default is None
+    if choices is not None:
+        return value in choices
+    if default is None:
+        return isinstance(value, (str, int, float))
+    if isinstance(default, (bool, str)) or isinstance(value, (bool, str)):
+        alike = type(value) is type(default)
+    else:
+        alike = isinstance(value, type(default)) or isinstance(default, float)
+    try:
+        if alike and kind is not None:
+            kind(str(value))
+    except (ValueError, TypeError, ArgumentTypeError):
+        return False
+    return alike
 
 
 @dataclass(frozen=True)
@@ -218,14 +300,13 @@ class RunDirectory:
         """Flags by name."""
         return self.config["options"]
 
-    def rows(self, file_name: str) -> Rows:
+    def rows(self, file_name: str, schema: Any = Dict[str, Any], with_check: bool = False) -> Rows:
         """The rows of one of its journals; none if it is not there yet. Raises InputError if a line is damaged."""
-        return read_rows(self.path / file_name)
+        return read_rows(self.path / file_name, schema, with_check)
 
     def flags(self, group: Type[Group]) -> Group:
         """A group of flags as the run recorded it; flags that are newer than the run have their defaults."""
-        known = {item.name for item in fields(group)} & set(self.options)  # type: ignore[arg-type]  # a dataclass
-        return group(**{name: self.options[name] for name in known})
+        return options_as(group, self.options, self.path / CONFIG_FILE)
 
 
 def open_run_directory(path: PathLike) -> RunDirectory:
@@ -239,6 +320,7 @@ def open_run_directory(path: PathLike) -> RunDirectory:
     options = config.get("options") if isinstance(config, dict) else None
     if not isinstance(options, dict) or config.get("program") not in (TRAINING, SEARCHING):
         raise InputError(f"{path / CONFIG_FILE} is not of a run of {TRAINING} or {SEARCHING}")
+    check_shape(config, path / CONFIG_FILE, ConfigShape)
     if config["program"] == SEARCHING:
         return RunDirectory(path, SEARCH_RUN, config)
     kinds = {SUPERNET: SUPERNET_RUN, SUBNET: SUBNET_RUN}

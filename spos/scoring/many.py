@@ -12,11 +12,20 @@ from spos.core.progress import progress_bar
 from spos.data.pixels import remove_images
 from spos.engine.compat import threads_of_each
 from spos.runs.journal import Journal
+from spos.runs.schema import Scored, Text
 from spos.scoring.job import load_job_images, score
 from spos.scoring.trained import TrainedSupernet
 from spos.space.space import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "supernets.jsonl"
+
+
+class ScoreRow(Scored, kw_only=True):
+    """A row of `supernets.jsonl`."""
+
+    name: Text
+    supernet: Text
+    images: Text
 
 
 def score_all(
@@ -27,7 +36,7 @@ def score_all(
     Args:
         folder: rows are appended to `supernets.jsonl` in it.    num_jobs: processes.
     """
-    journal = Journal(folder / SCORES_FILE)
+    journal = Journal(folder / SCORES_FILE, ScoreRow)
     jobs = {supernet.name: supernet.job(folder, shared=num_jobs > 1) for supernet in supernets}
     known = {(row["supernet"], row["images"], architecture_of(row)): row for row in journal.rows}
 

@@ -33,10 +33,10 @@ def supernet_space(
     asked = make_space(options, data)
     if trained is None:
         return asked
-    model = trained["options"]["model"]
+    model = trained["options"].get("model")
     if model != SUPERNET:
         raise InputError(f"{supernet_params} was trained by --model {model}; a search needs a supernet ({SUPERNET})")
-    space = SearchSpace.from_json(trained["space"], source=supernet_params)
+    space = SearchSpace.from_json(trained.get("space"), source=supernet_params)
     own = "leave the flag out to use the supernet's own"
     for field, flag in FLAG_OF_FIELD.items():
         given = getattr(options, flag) != getattr(SpaceOptions(), flag)

@@ -15,7 +15,7 @@ from spos.runs.run import RunDirectory
 from spos.search.breeder import Lineage
 from spos.search.evolution import drive
 from spos.search.flags import ConstraintOptions, SearchOptions, initial_architectures, make_domain, make_search
-from spos.search.history import SEED_FILE, Row, fitness_of, is_complete
+from spos.search.history import SEED_FILE, HistoryRow, Row, fitness_of, is_complete
 from spos.space.flags import space_of_run
 from spos.space.space import Architecture, architecture_of
 
@@ -57,7 +57,7 @@ def replay(run: RunDirectory, rows: Sequence[Row]) -> Ancestry:
     if space is None:
         raise InputError(f"{run.path} is no run of a search: its config.json tells no space")
     domain = make_domain(space, options, run.flags(ConstraintOptions))
-    seeds = [row for row in run.rows(SEED_FILE) if is_complete(row)]
+    seeds = [row for row in run.rows(SEED_FILE, HistoryRow, True) if is_complete(row)]
     lineage: Lineage = {}
     search = make_search(domain, options, run.options["seed"], initial_architectures(seeds, domain, options), lineage)
     numbers = {architecture_of(row): number for number, row in enumerate(rows)}

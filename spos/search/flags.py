@@ -12,6 +12,7 @@ from spos.core.flags import confidence, flag, fraction, number, positive, truth
 from spos.core.seeds import derive_rng
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.table import LatencyTable
+from spos.runs.run import options_as
 from spos.sampling.limits import Constraints, limit_or_none
 from spos.search.breeder import Lineage
 from spos.search.domain import Domain
@@ -216,7 +217,7 @@ def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions
     Args:
         old: `config.json` of the run that is to go on; None for a new one.
     """
-    before = old["options"]["search_iters"] if old else 0
+    before = options_as(SearchOptions, old["options"], "the run that is there").search_iters if old else 0
     if options.search_iters < before:
         raise InputError(
             f"--search-iters {options.search_iters}: this search was begun with {before} and can only be made longer; "

@@ -19,11 +19,12 @@ from spos.latency.table import LatencyTable
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
 from spos.runs.run import BEST_FILE, CONFIG_FILE, HISTORY_FILE
+from spos.runs.schema import Choices, Count
 from spos.sampling.limits import Limits
 from spos.search.domain import Domain
 from spos.search.evolution import drive
 from spos.search.flags import SEARCHES, SearchOptions, make_search
-from spos.search.history import Row, best_rows
+from spos.search.history import HistoryRow, Row, best_rows, check_costs, open_history
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import TimedCost
 from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of
@@ -128,7 +129,8 @@ def search_architectures(
             ITERATIONS: iterations,
         },
     )
-    journal = Journal(Path(folder) / HISTORY_FILE)
+    journal = open_history(Path(folder) / HISTORY_FILE, FunctionRow)
+    check_costs(journal.rows, space, journal.path)
     drive(search, _Scorer(domain, score, journal))
     if not journal.rows:
         raise InputError("the search found no architecture to score")
@@ -162,7 +164,20 @@ def enter_search(folder: Path, arguments: Mapping[str, Any]) -> None:
 
 def _may_be_longer(old: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
     """Whether a search may go on with these iterations; with stages, their number says where the second begins."""
-    return not SEARCHES[arguments["mode"]].has_stages and arguments[ITERATIONS] > old[ITERATIONS]
+    before = old.get(ITERATIONS)
+    return not SEARCHES[arguments["mode"]].has_stages and type(before) is int and arguments[ITERATIONS] > before
+
+
+class FunctionRow(HistoryRow, kw_only=True):
+    """A row of the history of such a search."""
+
+    evaluation: Count
+    iteration: Count
+    block_choices: Choices
+    channel_choices: Choices
+    flops: Count
+    params: Count
+    fitness: float
 
 
 @dataclass

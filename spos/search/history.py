@@ -12,6 +12,7 @@ A row is one evaluation, in the order of the search; the file holds no times, so
     dropped                           true: it lost its race after num_images, and its accuracy is of those alone
     from_history                      true: the score was taken over from --seed-history
     fingerprint, supernet, images     search space, weights (SHA-256) and images that the score holds for
+    check                             CRC-32 of the rest of the line; in the file only
 
 docs/history.md says more.
 """
@@ -22,24 +23,29 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
+from msgspec import UNSET, Meta, Struct, UnsetType
+from typing_extensions import Annotated
 
 from spos.core.errors import InputError
-from spos.runs.files import PathLike
-from spos.runs.journal import read_rows
-from spos.runs.run import HISTORY_FILE
+from spos.runs.files import PathLike, read_json
+from spos.runs.journal import Journal, as_lines, read_rows
+from spos.runs.run import CONFIG_FILE, HISTORY_FILE, SEARCHING
+from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, Text
 from spos.search.breeder import contains
 from spos.search.domain import Domain
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.space import Architecture, architecture_of
+from spos.space.cost import cost_table
+from spos.space.space import Architecture, SearchSpace, architecture_of
 
 X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
     "flops": ("flops", "FLOPs (M)", 1e6),
     "params": ("params", "params (M)", 1e6),
     "latency": ("latency_ms", "latency (ms)", 1.0),
 }
+SCORES = ("top1", "top5", "top1_interval", "top1_hits", "num_images")  # of a row, as `Accuracy.to_json` has them
 NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "fitness", "flops", "params")
 
 Row = Dict[str, Any]
@@ -49,6 +55,159 @@ IDENTITY = {  # by key of a row, what differs
     "supernet": "with another supernet",
     "images": "on other images",
 }
+
+
+TOLERANCE = 1e-9  # of shares and ratios that are computed again
+REMEDY = "remove it and all lines after it to go on"
+
+
+class HistoryRow(Struct):
+    """What a row may say; which keys have to be there is up to the reader."""
+
+    evaluation: Union[Count, UnsetType] = UNSET
+    iteration: Union[Count, UnsetType] = UNSET
+    block_choices: Union[Choices, UnsetType] = UNSET
+    channel_choices: Union[Choices, UnsetType] = UNSET
+    flops: Union[Count, UnsetType] = UNSET
+    params: Union[Count, UnsetType] = UNSET
+    flop_ratio: Union[NotNegative, UnsetType] = UNSET
+    param_ratio: Union[NotNegative, UnsetType] = UNSET
+    score: Union[NotNegative, UnsetType] = UNSET
+    latency_ms: Union[NotNegative, UnsetType] = UNSET
+    fitness: Union[float, UnsetType] = UNSET
+    top1: Union[Share, UnsetType] = UNSET
+    top5: Union[Share, UnsetType] = UNSET
+    top1_interval: Union[Annotated[List[Share], Meta(min_length=2, max_length=2)], UnsetType] = UNSET
+    top1_hits: Union[Count, UnsetType] = UNSET
+    num_images: Union[Positive, UnsetType] = UNSET
+    dropped: Union[bool, UnsetType] = UNSET
+    from_history: Union[bool, UnsetType] = UNSET
+    fingerprint: Union[Text, UnsetType] = UNSET
+    supernet: Union[Text, UnsetType] = UNSET
+    images: Union[Text, UnsetType] = UNSET
+
+
+class NeededRow(HistoryRow, kw_only=True):
+    """What a search itself writes, and reads to go on."""
+
+    evaluation: Count
+    iteration: Count
+    block_choices: Choices
+    channel_choices: Choices
+    flops: Count
+    params: Count
+    fitness: float
+    top1: Share
+    top1_hits: Count
+    num_images: Positive
+
+
+class ArrivedRow(HistoryRow, kw_only=True):
+    """A score that waits for its turn."""
+
+    block_choices: Choices
+    channel_choices: Choices
+    top1: Share
+    top1_hits: Count
+    num_images: Positive
+
+
+def open_history(path: PathLike, schema: Any = NeededRow) -> Journal:
+    """The history of a search that is to go on. Raises InputError if it is damaged, or breaks a rule of histories."""
+    journal = Journal(path, schema, with_check=True)
+    check_rules(journal.rows, path)
+    return journal
+
+
+def read_search_rows(path: PathLike, schema: Any = HistoryRow) -> List[Row]:
+    """The rows of a history that a search may be writing; none if it is not there.
+
+    Raises: InputError if it is damaged, or breaks a rule of histories. Costs are compared with those of the choices
+        if the space stands in the `config.json` beside it.
+    """
+    rows = read_rows(path, schema, with_check=True)
+    check_rules(rows, path)
+    if rows:
+        space = _space_beside(Path(path))
+        if space is not None:
+            check_costs(rows, space, path)
+    return rows
+
+
+def seed_lines(rows: Sequence[Row]) -> bytes:
+    """The content of `seed_history.jsonl`."""
+    return as_lines(rows, with_check=True)
+
+
+def _space_beside(path: Path) -> Optional[SearchSpace]:
+    config_file = path.parent / CONFIG_FILE
+    config = read_json(config_file) if config_file.is_file() else None
+    if not isinstance(config, dict) or config.get("program") != SEARCHING or not config.get("space"):
+        return None
+    return SearchSpace.from_json(config["space"], str(config_file))
+
+
+def check_costs(rows: Sequence[Row], space: SearchSpace, source: PathLike) -> None:
+    """Raise InputError if a row states other FLOPs or params than its choices give."""
+    table = cost_table(space)
+    for number, row in enumerate(rows, 1):
+        if "block_choices" not in row or "channel_choices" not in row:
+            continue
+        cost = table.cost(space.validate(architecture_of(row), f"{source} line {number}"))
+        if (row.get("flops", cost.macs), row.get("params", cost.params)) != cost:
+            raise InputError(
+                f"{source} line {number} states {row.get('flops')} FLOPs and {row.get('params')} params, its choices "
+                f"give {cost.macs} and {cost.params}; {REMEDY}"
+            )
+
+
+def check_rules(rows: Sequence[Row], source: PathLike, numbered: bool = True) -> None:
+    """Raise InputError if rows break what docs/history.md promises of a history.
+
+    Args:
+        numbered: `evaluation` is the number of the line; else, in a part of a history, it only rises.
+    """
+    seen: Set[Architecture] = set()
+    num_images: Dict[Any, int] = {}
+    before: Row = {}
+    for number, row in enumerate(rows, 1):
+        wrong = _broken_rule(row, before, number - 1 if numbered else None)
+        if not wrong and "block_choices" in row and "channel_choices" in row:
+            architecture = architecture_of(row)
+            wrong = "holds an architecture that stands above" if architecture in seen else ""
+            seen.add(architecture)
+        if not wrong and is_complete(row) and "num_images" in row:
+            count = num_images.setdefault(row.get("images"), row["num_images"])
+            if count != row["num_images"]:
+                wrong = f"was scored on {row['num_images']} images, those above on {count}"
+        if wrong:
+            raise InputError(f"{source} line {number} {wrong}; {REMEDY}")
+        before = row
+
+
+def _broken_rule(row: Row, before: Row, number: Optional[int]) -> str:
+    """What is wrong with a row below another one; empty if nothing is."""
+    own, last = row.get("evaluation"), before.get("evaluation")
+    if own is not None and number is not None and own != number:
+        return f"is evaluation {own}, not {number}"
+    if None not in (own, last) and own <= last:  # type: ignore[operator]  # neither is None
+        return f"is evaluation {own}, below evaluation {last}"
+    iteration = row.get("iteration", 0)
+    if iteration < before.get("iteration", 0):
+        return f"is of iteration {iteration}, below iteration {before['iteration']}"
+    top1 = row.get("top1")
+    if top1 is None:
+        return ""
+    if "top1_hits" in row and "num_images" in row:
+        hits, count = row["top1_hits"], row["num_images"]
+        if hits > count or abs(top1 - hits / count) > TOLERANCE:
+            return f"has a top1 of {top1}, {hits} hits among {count} images"
+    if row.get("top5", 1.0) < top1 - TOLERANCE:
+        return f"has a top5 of {row['top5']}, below its top1 of {top1}"
+    low, high = row.get("top1_interval", (0, 1))
+    if not low - TOLERANCE <= top1 <= high + TOLERANCE:
+        return f"has a top1 of {top1} outside of its interval, {low} to {high}"
+    return ""
 
 
 def is_complete(row: Mapping[str, Any]) -> bool:
@@ -78,9 +237,10 @@ def read_history(file_or_run: str) -> List[Row]:
     path = path / HISTORY_FILE if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"--seed-history {path} does not exist")
-    rows = read_rows(path)
-    if not rows or not all({"block_choices", "channel_choices", "top1_hits"} <= set(row) for row in rows):
+    rows = read_rows(path, HistoryRow, with_check=True)
+    if not rows or not all({"block_choices", "channel_choices", *SCORES} <= set(row) for row in rows):
         raise InputError(f"--seed-history {path} is no history of a search, or an empty one")
+    check_rules(rows, path, numbered=False)
     return rows
 
 
@@ -117,7 +277,7 @@ def best_record(
     domain: Domain, row: Row, origin: Mapping[str, Any], name: Optional[str] = None, ties: int = 0
 ) -> ArchitectureRecord:
     """An architecture file's content for a row: the searched accuracy, where it came from, its number of ties."""
-    accuracy = {key: row[key] for key in ("top1", "top5", "top1_interval", "top1_hits", "num_images")}
+    accuracy = {key: row[key] for key in SCORES}
     more = {
         **({"latency_ms": row["latency_ms"]} if "latency_ms" in row else {}),
         "name": name or "searched",
@@ -208,7 +368,7 @@ def load_history(path: Path) -> History:
     file = path / HISTORY_FILE if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{file} does not exist; give a run directory of search_supernet.py or its {HISTORY_FILE}")
-    history = History(file.resolve().parent.name, read_rows(file))
+    history = History(file.resolve().parent.name, read_search_rows(file))
     for number, row in enumerate(history.rows, 1):
         missing = [key for key in NEEDED if key not in row]
         if missing:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from msgspec import Struct
 
 from spos.core.tables import table
 from spos.runs.files import write_json
 from spos.runs.journal import Journal
 from spos.runs.run import BEST_FILE
+from spos.runs.schema import Count, NotNegative, Share
 from spos.search.domain import Domain
 from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
 from spos.search.searcher import Progress
 from spos.space.space import format_choices
+
+
+class SearchLogRow(Struct):
+    """A row of `log.jsonl`."""
+
+    iteration: Count
+    seconds: NotNegative
+    evaluations: Count
+    candidates_per_hour: NotNegative
+    dropped: Count
+    best_top1: Optional[Share]
 
 
 class SearchLog:

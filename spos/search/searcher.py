@@ -24,14 +24,13 @@ from spos.runs.journal import Journal
 from spos.scoring.racing import Race, Racing
 from spos.search.domain import Domain
 from spos.search.evolution import Search, drive
-from spos.search.history import Row, fitness_of, is_complete
+from spos.search.history import REMEDY, SCORES, TOLERANCE, Row, fitness_of, is_complete
 from spos.space.space import Architecture, architecture_of, choices_of, format_choices
 
 TARGETS = ("acc", "balanced_flop_acc")  # that a search may maximise
 # In a race, candidate j has to beat what is known when all up to j - WINDOW have been scored. A constant, so that the
 # history does not depend on the number of workers; more workers than this are never busy at once while racing.
 WINDOW = 8
-ACCURACY_KEYS = ("top1", "top5", "top1_interval", "top1_hits", "num_images")  # of a row, from `Accuracy.to_json`
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ class Searcher:
     """One search over a domain.
 
     Args:
-        score: accuracy of an architecture, with `to_json()` that has ACCURACY_KEYS; of fewer images than the race has
+        score: accuracy of an architecture, with `to_json()` that has SCORES; of fewer images than the race has
             if it was lost. Sent to the executor, so a module's function or a `partial` of one.
         history: rows already there are used instead of evaluating again.
         arrived: scores that wait for their turn in the history.
         executor: runs `score`; `max_in_flight` of it limits what is handed out at a time.
         identity: what every row says about where it is from.
         racing: how to drop candidates early; None: score everything on all images.
-        prior: scores of an older search (ACCURACY_KEYS), taken over when the strategy asks for the architecture.
+        prior: scores of an older search (SCORES), taken over when the strategy asks for the architecture.
         stop: a signal ends the search where it waits, never while it records.
         report: called after each iteration.
     """
@@ -99,6 +98,7 @@ class Searcher:
 
     def run(self, search: Search) -> List[Row]:
         """Drive a strategy to its end. Returns all rows of the history."""
+        self.check_history()
         self._known = {architecture_of(row): row for row in self.history.rows}
         self._early = {architecture_of(row): _scores_in(row) for row in self.arrived.rows}
         self._complete: List[Row] = []  # what was visited so far and scored on all images
@@ -106,7 +106,20 @@ class Searcher:
         drive(search, self._fitness_of)
         if not self.history.rows:
             raise InputError("the search found no architecture to score")
+        self.history.check_place()
         return self.history.rows
+
+    def check_history(self) -> None:
+        """Raise InputError if a row that is there has other numbers than this search would have written."""
+        for row in self.history.rows:
+            own = self.domain.cost_fields(self.domain.space.validate(architecture_of(row), str(self.history.path)))
+            own["fitness"] = self.target.fitness(row["top1"], own["score"])
+            for key, value in own.items():
+                if abs(row.get(key, value) - value) > TOLERANCE * max(1.0, abs(value)):
+                    raise InputError(
+                        f"{self.history.path} line {row['evaluation'] + 1} has {key} {row[key]}, this search gives it "
+                        f"{value}; {REMEDY}"
+                    )
 
     def _fitness_of(self, architectures: List[Architecture]) -> List[float]:
         """Fitness of the next generation, as the strategy is sent it: what was dropped is worse than anything."""
@@ -226,4 +239,4 @@ def _scores_in(row: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _taken_over(scores: Mapping[str, Any]) -> Dict[str, Any]:
-    return {**{key: scores[key] for key in ACCURACY_KEYS}, "from_history": True}
+    return {**{key: scores[key] for key in SCORES}, "from_history": True}

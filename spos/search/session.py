@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -51,8 +50,17 @@ from spos.search.flags import (
     target_of,
 )
 from spos.search.function import Found
-from spos.search.history import SEED_FILE, Row, check_history, is_complete, read_history
-from spos.search.report import SearchLog, write_results
+from spos.search.history import (
+    SEED_FILE,
+    ArrivedRow,
+    Row,
+    check_history,
+    is_complete,
+    open_history,
+    read_history,
+    seed_lines,
+)
+from spos.search.report import SearchLog, SearchLogRow, write_results
 from spos.search.searcher import Searcher
 from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace, architecture_of
@@ -176,14 +184,14 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         shared = num_processes > 1 or bool(flags.search.scheduler)
         job = supernet.job(save_dir, flags.search.search_on, flags.device, shared)
         supernet.warn_of_lists(flags.search.search_on)
-        history = Journal(save_dir / HISTORY_FILE)
+        history = open_history(save_dir / HISTORY_FILE)
         check_history(history.rows, job.identity, history.path)
         seeds = read_seeds(save_dir, job, flags.search)
         search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
 
         open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
         if seeds:
-            write_atomic(save_dir / SEED_FILE, "".join(json.dumps(row) + "\n" for row in seeds))
+            write_atomic(save_dir / SEED_FILE, seed_lines(seeds))
         if shared:
             load_job_images(job)  # decoded once, before any worker needs them
         num_threads = threads_of_each(num_processes)
@@ -227,13 +235,13 @@ def make_searcher(
         target_of(options),
         partial(score, job),
         history,
-        Journal(save_dir / ARRIVED_FILE),
+        Journal(save_dir / ARRIVED_FILE, ArrivedRow, with_check=True),
         executor,
         job.identity,
         Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
         {architecture_of(row): row for row in seeds},
         stop,
-        SearchLog(Journal(save_dir / LOG_FILE)),
+        SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow)),
     )
 
 

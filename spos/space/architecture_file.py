@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from spos.core.errors import InputError
-from spos.runs.files import PathLike, read_json
+from spos.runs.files import PathLike, read_json, shortened
 from spos.space.cost import count_architecture
 from spos.space.space import Architecture, SearchSpace
 
@@ -72,10 +72,12 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
     if missing:
         raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")
     if record["schema"] != SCHEMA:
-        raise InputError(f"{source} has schema {record['schema']}, this version reads {SCHEMA}")
+        raise InputError(f"{source} has schema {shortened(record['schema'])}, this version reads {SCHEMA}")
     space = SearchSpace.from_json(record["space"], source=source)
     if space.fingerprint != record["fingerprint"]:
-        raise InputError(f"{source}: fingerprint {record['fingerprint']} does not fit its space ({space.fingerprint})")
+        raise InputError(
+            f"{source}: fingerprint {shortened(record['fingerprint'])} does not fit its space ({space.fingerprint})"
+        )
     for key in ("block_choices", "channel_choices"):
         if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
             raise InputError(f"{source}: {key} must be a list of integers")
@@ -83,7 +85,7 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
     cost = count_architecture(space, space.validate(architecture, source=source))
     if (record["flops"], record["params"]) != tuple(cost):
         raise InputError(
-            f"{source} states {record['flops']} FLOPs and {record['params']} params, its choices give "
-            f"{cost.macs} and {cost.params}"
+            f"{source} states {shortened(record['flops'])} FLOPs and {shortened(record['params'])} params, its choices "
+            f"give {cost.macs} and {cost.params}"
         )
     return ArchitectureRecord(space, architecture, {key: value for key, value in record.items() if key not in own})

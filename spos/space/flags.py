@@ -72,8 +72,7 @@ def trained_architecture(params: str, space: SpaceOptions) -> ArchitectureRecord
     Raises: InputError also if the file lies in no run of a subnet.
     """
     run = run_folder(params)
-    config = read_json(run / CONFIG_FILE) if run else None
-    described = config.get("architecture") if isinstance(config, dict) else None
+    described = read_json(run / CONFIG_FILE).get("architecture") if run else None
     if not described:
         raise InputError(f"{params} does not lie in the run of a subnet, which would say its --architecture; give it")
     source = f"the run of {params}"

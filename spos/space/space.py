@@ -13,8 +13,11 @@ from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from msgspec import Meta, Struct
+from typing_extensions import Annotated, Literal
 
 from spos.core.errors import InputError
+from spos.runs.files import check_shape, shortened
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ BLOCK_KINDS = (
 CHANNEL_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 FIRST_SE_STAGE = 2  # zero-based: stages 3 and 4 of the paper's numbering
 FIRST_HARD_SWISH_STAGE = 1
+MOST_CHOICE_BLOCKS = 100  # in a file
 STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -314,33 +318,75 @@ class SearchSpace:
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: str = "") -> SearchSpace:
+    def from_json(cls, values: Any, source: str = "") -> SearchSpace:
         """Raises InputError if a field is missing, unknown or malformed."""
         where = f" ({source})" if source else ""
         names = {f.name for f in fields(cls)}
         if not isinstance(values, Mapping) or set(values) != names:
-            wrong = sorted(names ^ set(values)) if isinstance(values, Mapping) else values
-            raise InputError(f"search space is not described by the expected fields{where}; differing: {wrong}")
-        for name, example in search_space().to_json().items():
-            if not _is_alike(values[name], example):
-                raise InputError(f"search space is malformed{where}: {name} is {values[name]!r}")
+            wrong = sorted(map(str, names ^ set(values))) if isinstance(values, Mapping) else values
+            raise InputError(
+                f"search space is not described by the expected fields{where}; differing: {shortened(wrong)}"
+            )
+        check_shape(values, f"search space is malformed{where}", SpaceShape)
         own: Dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         own["stages"] = tuple(Stage(**stage) for stage in values["stages"])
         own["blocks"] = tuple(BlockKind(**kind) for kind in values["blocks"])
-        return cls(**own)
+        try:
+            space = cls(**own)
+            _check_widths(space)
+        except InputError as error:
+            raise InputError(f"search space is malformed{where}: {error}") from None
+        return space
 
 
-def _is_alike(value: Any, example: Any) -> bool:
-    """Whether two pieces of plain JSON are built the same way from the same types; lists may differ in length."""
-    if isinstance(example, list):
-        return isinstance(value, list) and all(_is_alike(item, example[0]) for item in value)
-    if isinstance(example, dict):
-        return (
-            isinstance(value, dict)
-            and set(value) == set(example)
-            and all(_is_alike(value[key], example[key]) for key in example)
-        )
-    return type(value) is type(example) or (type(example) is float and type(value) is int)
+def _check_widths(space: SearchSpace) -> None:
+    """Raise InputError if a layer of some architecture would have no channels, or choices do not mean one thing."""
+    scales, names = space.channel_scales, [kind.attribute for kind in space.blocks]
+    if any(low >= high for low, high in zip(scales, scales[1:])):
+        raise InputError(f"channel_scales must rise, not be {list(scales)}")
+    if len(set(names)) < len(names):
+        raise InputError(f"two blocks have one attribute: {', '.join(names)}")
+    if space.num_choice_blocks > MOST_CHOICE_BLOCKS:
+        raise InputError(f"{space.num_choice_blocks} choice blocks; the most are {MOST_CHOICE_BLOCKS}")
+    before = space.stem_channels
+    for stage in space.stages:
+        if stage.out_channels <= before or (stage.num_blocks > 1 and stage.out_channels % 2):
+            raise InputError(f"out_channels {stage.out_channels} must be even, and more than the {before} before it")
+        if int(stage.out_channels // 2 * scales[0]) < 1:
+            raise InputError(f"a middle width of no channels: {scales[0]} of {stage.out_channels // 2}")
+        before = stage.out_channels
+
+
+class StageShape(Struct, forbid_unknown_fields=True):
+    num_blocks: Annotated[int, Meta(ge=1, le=100)]
+    out_channels: Annotated[int, Meta(ge=2, le=16384)]
+    se: bool
+    hard_swish: bool
+
+
+class BlockKindShape(Struct, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    attribute: Annotated[str, Meta(pattern="^block_[A-Za-z0-9_]{1,90}$")]
+    family: Literal["shuffle", "xception"]
+    kernel_size: Literal[1, 3, 5, 7, 9, 11, 13, 15]
+
+
+class SpaceShape(Struct, forbid_unknown_fields=True):
+    """What files say of a search space."""
+
+    layout: Annotated[str, Meta(min_length=1, max_length=100)]
+    stages: Annotated[List[StageShape], Meta(min_length=1, max_length=16)]
+    warm_up_durations: Annotated[List[Annotated[int, Meta(ge=0, le=10**4)]], Meta(max_length=32)]
+    stem_channels: Annotated[int, Meta(ge=1, le=16384)]
+    blocks: Annotated[List[BlockKindShape], Meta(min_length=1, max_length=16)]
+    channel_scales: Annotated[List[Annotated[float, Meta(gt=0, le=16)]], Meta(min_length=1, max_length=32)]
+    width_multiple: Annotated[int, Meta(ge=1, le=1024)]
+    use_se: bool
+    last_conv_after_pooling: bool
+    min_channel_choice: Annotated[int, Meta(ge=0, le=31)]
+    strides: Annotated[List[Literal[1, 2]], Meta(min_length=2, max_length=17)]
+    input_size: Annotated[int, Meta(ge=1, le=8192)]
+    num_classes: Annotated[int, Meta(ge=1, le=10**6)]
 
 
 def search_space(layout: str = "OneShot", **changes: Any) -> SearchSpace:

@@ -14,7 +14,9 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Union
+
+from msgspec import UNSET, Struct, UnsetType
 
 from spos.core.agent import end_with_parent
 from spos.core.errors import InputError
@@ -22,10 +24,11 @@ from spos.core.installation import ROOT
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
-from spos.runs.files import write_json
+from spos.runs.files import check_shape, write_json
 from spos.runs.journal import Journal, read_rows
 from spos.runs.lock import wait_until_free
 from spos.runs.run import LOG_FILE, SUBNET
+from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space import Architecture, SearchSpace, architecture_of
 from spos.study.flags import AloneOptions
@@ -36,6 +39,28 @@ OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices"
 POLL_SECONDS = 0.2
 END_SECONDS = 600.0  # that a training of a ranking that was killed gets to end: it may be validating
 FREE_FLAGS = ("save_dir", "jobs", "batch_size")  # with which a run may go on at another value
+
+
+class ValidatedRow(Struct):
+    """What the last row of the log of a subnet's training has to say."""
+
+    loss: float
+    val_top1: Share
+    val_top5: Share
+    val_images: Positive
+
+
+class AloneRow(Scored, kw_only=True):
+    """A row of `alone.jsonl`."""
+
+    seed: Count
+    flops: Count
+    params: Count
+    num_images: Positive
+    train_loss: float
+    seconds: NotNegative
+    stratum: Union[Count, UnsetType] = UNSET
+    group: Union[Text, UnsetType] = UNSET
 
 
 @dataclass(frozen=True)
@@ -91,7 +116,7 @@ def train_all(
         space: of the architectures.    recipe: flags of `train_imagenet.py`.
     Raises: InputError if a training fails, with its last line; the others are stopped and go on the next time.
     """
-    journal = Journal(folder / ALONE_FILE)
+    journal = Journal(folder / ALONE_FILE, AloneRow)
     known = {(architecture_of(row), row["seed"]) for row in journal.rows}
     waiting = deque(network for network in networks if (network.architecture, network.seed) not in known)
     running: List[_Training] = []
@@ -164,7 +189,7 @@ class _Training:
             lines = self._output.read_text(errors="replace").strip().splitlines()
             last = lines[-1] if lines else f"it ended with code {self._process.returncode}"
             raise InputError(f"training {self.network.name} failed: {last} ({self._output})")
-        end = read_rows(self.run / LOG_FILE)[-1]
+        end = check_shape(read_rows(self.run / LOG_FILE)[-1], self.run / LOG_FILE, ValidatedRow)
         return {
             **{key: self.record[key] for key in ("block_choices", "channel_choices", "flops", "params")},
             **self.network.about,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from spos.runs.run import open_run_directory
 from spos.search.breeder import SearchDomain
 from spos.search.evolution import GeneticSettings, Search, drive, genetic_search, random_search, spos_search
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
+from spos.search.history import HistoryRow, check_rules
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.space import Architecture
 from spos.study.oracles import AdditiveOracle, RecordedDomain
@@ -65,13 +66,21 @@ def recorded(history: Path, num_evaluations: int) -> Callable[[int], Task]:
     """The same table for every seed."""
     if not history.is_file():
         raise InputError(f"--history {history} does not exist")
-    domain = RecordedDomain.from_rows(read_rows(history), str(history))
+    domain = RecordedDomain.from_rows(read_table(history), str(history))
     if len(domain.scores) <= num_evaluations:
         raise InputError(
             f"--evaluations {num_evaluations} would score all {len(domain.scores)} architectures of {history}"
         )
     task = Task(domain, domain, max(domain.scores.values()))
     return lambda seed: task
+
+
+def read_table(path: Path) -> List[Dict[str, Any]]:
+    """The rows of a history, or of another file of architectures with their scores."""
+    rows = read_rows(path, HistoryRow, with_check=True)
+    if all("evaluation" in row for row in rows):
+        check_rules(rows, path)
+    return rows
 
 
 @contextlib.contextmanager

@@ -7,13 +7,14 @@ from typing import Dict, Tuple
 
 from spos.core.errors import InputError
 from spos.data.flags import DataOptions
-from spos.runs.journal import Journal, read_rows
+from spos.runs.journal import Journal
 from spos.runs.run import HISTORY_FILE, SEARCH_RUN, open_run_directory
+from spos.runs.schema import Scored
 from spos.scoring.job import ScoringJob, score
 from spos.scoring.trained import TrainedSupernet
 from spos.search.domain import Domain
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
-from spos.search.history import check_history, is_complete
+from spos.search.history import NeededRow, check_history, is_complete, read_search_rows
 from spos.space.flags import SpaceOptions, space_of_run
 from spos.space.space import Architecture, architecture_of, choices_of
 
@@ -25,8 +26,8 @@ class SupernetOracle:
 
     def __init__(self, job: ScoringJob, run: Path) -> None:
         self._job = job
-        self._scores = Journal(run / SCORES_FILE)
-        rows = [*read_rows(run / HISTORY_FILE), *self._scores.rows]
+        self._scores = Journal(run / SCORES_FILE, Scored)
+        rows = [*read_search_rows(run / HISTORY_FILE, NeededRow), *self._scores.rows]
         check_history(rows, job.identity, run)
         self._known: Dict[Architecture, float] = {architecture_of(row): row["top1"] for row in rows if is_complete(row)}
 

@@ -7,13 +7,17 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from typing_extensions import Annotated
 
 from spos.core.errors import InputError
 from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, load_arrays, not_finite, parameters_of, save_arrays
 from spos.runs.files import PathLike, read_json, sync_directory, write_json
 from spos.runs.run import MODEL_FILE
+from spos.runs.schema import Count
 
 STATES_FILE = "optimizer.states"
 STATISTICS_FILE = "device_statistics.params"
@@ -21,6 +25,21 @@ STATE_FILE = "state.json"
 CHECKPOINTS = "checkpoints"
 
 _CHECKPOINT_FOLDER = re.compile(r"^epoch-(\d+)(?:-step-(\d+))?$")
+
+
+class MeterShape(Struct, forbid_unknown_fields=True):
+    loss: float = 0.0
+    top1_hits: Count = 0
+    top5_hits: Count = 0
+    num_images: Count = 0
+
+
+class StateShape(Struct):
+    """What `state.json` says."""
+
+    epoch: Annotated[int, Meta(ge=0, le=10**9)]
+    step: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    meter: Union[MeterShape, UnsetType] = UNSET
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,7 @@ def newest_checkpoint(run: PathLike) -> Optional[Checkpoint]:
     folders = _folders(run)
     if not folders:
         return None
-    state = read_json(folders[-1] / STATE_FILE)
+    state = read_json(folders[-1] / STATE_FILE, StateShape)
     return Checkpoint(folders[-1], state["epoch"], state.get("step", 0), state)
 
 

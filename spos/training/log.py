@@ -5,13 +5,34 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Union
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from typing_extensions import Annotated
 
 from spos.core.errors import InputError, naming, warn
 from spos.core.installation import install_command
 from spos.core.progress import progress_bar
 from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
+from spos.runs.schema import Count, NotNegative, Positive, Share
+
+
+class EpochRow(Struct):
+    """A row of `log.jsonl`: an epoch, and what its validation gave if there was one."""
+
+    epoch: Count
+    loss: float
+    top1: Share
+    top5: Union[Share, UnsetType] = UNSET
+    lr: Union[NotNegative, UnsetType] = UNSET
+    images_per_second: Union[NotNegative, UnsetType] = UNSET
+    val_top1: Union[Share, UnsetType] = UNSET
+    val_top5: Union[Share, UnsetType] = UNSET
+    val_images: Union[Positive, UnsetType] = UNSET
+    val_top1_each: Union[Annotated[List[Share], Meta(max_length=100_000)], UnsetType] = UNSET
+    undecodable_images: Union[List[str], UnsetType] = UNSET
+
 
 SHORTEST_SECONDS = 1e-9  # that go by, for clocks that stand still
 

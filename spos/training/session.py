@@ -37,7 +37,7 @@ from spos.training.flags import (
     describe_sampling,
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
-from spos.training.log import RunLog
+from spos.training.log import EpochRow, RunLog
 from spos.training.network import make_network, space_and_architecture
 from spos.training.progress import Run
 
@@ -143,7 +143,7 @@ def train(flags: TrainingFlags) -> Path:
         policy = sampling_policy(flags.train, net, batches.num_batches)
         recipe = make_recipe(flags, objective, policy, batches.num_batches)
         trainer = make_trainer(flags, net, recipe, ctx, cluster)
-        log = RunLog(Journal(folder / LOG_FILE), flags.train.logging_file if cluster.is_chief else "")
+        log = RunLog(Journal(folder / LOG_FILE, EpochRow), flags.train.logging_file if cluster.is_chief else "")
         run = Run(
             folder,
             log.epoch,

@@ -14,7 +14,7 @@ FIRST = "import sys\nimport spos.core.startup\n"
 PROGRAMS = [
     path.relative_to(ROOT)
     for folder in (ROOT, ROOT / "utils", ROOT / "benchmarks")
-    for path in folder.glob("*.py")
+    for path in (*folder.glob("*.py"), *folder.glob("*/__main__.py"))
     if "run_program(main" in path.read_text("utf-8")
 ]
 

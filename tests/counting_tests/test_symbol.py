@@ -9,7 +9,7 @@ from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
 from spos.counting.symbol import count_nodes, count_symbol
 from spos.engine.compat import mx
-from spos.engine.parameters import load_symbol
+from spos.engine.graph_file import load_symbol
 from spos.space.cost import (
     count_architecture,
 )

@@ -21,7 +21,7 @@ from spos.deploy.prediction import predict
 from spos.deploy.quantization import quantize
 from spos.deploy.subnet import as_function, merge_batch_norm
 from spos.engine.compat import mx, num_threads
-from spos.engine.parameters import load_symbol
+from spos.engine.graph_file import load_symbol
 
 KINDS = ("mxnet", "onnxruntime")
 TINY_INFO = ModelInfo(replace(PREPROCESSING, input_size=TINY.input_size, class_names=()), {})
@@ -69,7 +69,7 @@ def test_metadata_do_not_disturb_the_graph(tmp_path, rng):
     """No name means something to MXNet: `__dtype__` would be the type of the input."""
     net = tiny_network(rng)
     symbol = load_symbol(write_block(tmp_path / "tiny", net)[0])
-    assert set(symbol.attr_dict()["data"]) == {f"__{name}__" for name in (*METADATA, "params_sha256")}
+    assert set(symbol.attr_dict()["data"]) == {f"__{name}__" for name in (*METADATA, "params_sha256", "graph_sha256")}
     assert symbol.infer_type(data="float32")[1] == [np.float32]
     assert symbol.simple_bind(mx.cpu(), data=(1, 3, 16, 16)).outputs[0].shape == (1, TINY.num_classes)
     costs = [[node.cost for node in count_nodes(graph, (1, 3, 16, 16))] for graph in (symbol, net(mx.sym.var("data")))]

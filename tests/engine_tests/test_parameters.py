@@ -1,6 +1,7 @@
 """Parameter files: what is read back, and what is refused before anything is loaded."""
 
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from spos.engine.compat import mx
 from spos.engine.parameters import (
     load_arrays,
     load_parameters,
-    load_symbol,
     parameters_of,
     save_arrays,
     save_parameters,
@@ -85,11 +85,72 @@ def test_the_file_of_another_network_is_refused_and_changes_nothing(rng, tmp_pat
         np.testing.assert_array_equal(value.asnumpy(), before[name])
 
 
+WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
+# Where the words of a file with one array (3, 4) named `weight` lie, in bytes, and their form.
+PLACES = {
+    "magic": (0, "<Q"),
+    "count": (16, "<Q"),
+    "array magic": (24, "<I"),
+    "storage": (28, "<i"),
+    "dimensions": (32, "<i"),
+    "first": (36, "<q"),
+    "second": (44, "<q"),
+    "device": (52, "<i"),
+    "place": (56, "<i"),
+    "type": (60, "<i"),
+    "names": (112, "<Q"),
+    "length": (120, "<Q"),
+}
+
+
 @pytest.mark.parametrize(
-    "text, words",
-    (("[1]", "it has no list of nodes"), ('{"nodes": [{"op": "nonsense"}]}', "is damaged, or not of this")),
+    "place, value, words",
+    (
+        ("magic", 0x113, "begins with 0x113"),
+        ("count", 2**62, "says that it holds"),
+        ("count", 2, "damaged"),
+        ("array magic", 0xFFFFFFFF, "dimensions"),
+        ("storage", -1, "storage type -1"),
+        ("storage", 2, "storage type 2"),
+        ("dimensions", -1, "has -1 dimensions"),
+        ("dimensions", 0, "has 0 dimensions"),
+        ("dimensions", 2**31 - 1, "has 2147483647 dimensions"),
+        ("first", -3, "has shape"),
+        ("first", 0, "has shape"),
+        ("first", 2**62, "has shape"),
+        ("second", 5, "damaged"),
+        ("device", 77, "lies on device"),
+        ("place", -1, "lies on device"),
+        ("type", 9, "has type 9"),
+        ("type", 1, "damaged"),
+        ("names", 7, "names 7 of its 1 arrays"),
+        ("length", 2**63, "a name has"),
+        ("length", 5, "1 bytes follow its end"),
+    ),
 )
-def test_what_is_no_symbol_is_refused(text, words, tmp_path):
-    (tmp_path / "net-symbol.json").write_text(text)
+def test_headers_are_refused_before_mxnet_reads_them(place, value, words, tmp_path, monkeypatch):
+    path = tmp_path / "net.params"
+    save_arrays(path, {"weight": mx.nd.array(WEIGHT)})
+    content = bytearray(path.read_bytes())
+    np.testing.assert_array_equal(load_arrays(path)["weight"].asnumpy(), WEIGHT)
+    offset, form = PLACES[place]
+    struct.pack_into(form, content, offset, value)
+    path.write_bytes(content)
+    monkeypatch.setattr(mx.nd, "load", None)
     with pytest.raises(InputError, match=words):
-        load_symbol(tmp_path / "net-symbol.json")
+        load_arrays(path)
+
+
+@pytest.mark.parametrize("name", (b"weigh\xff", b"weigh\n"))
+def test_names_that_are_no_text_are_refused(name, tmp_path):
+    path = tmp_path / "net.params"
+    save_arrays(path, {"weight": mx.nd.array(WEIGHT)})
+    path.write_bytes(path.read_bytes().replace(b"weight", name))
+    with pytest.raises(InputError, match="a name "):
+        load_arrays(path)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64", "float16", "uint8", "int32", "int8", "int64"))
+def test_arrays_of_every_type_are_read(dtype, tmp_path):
+    save_arrays(tmp_path / "net.params", {"a": mx.nd.ones((2, 3), dtype=dtype), "b": mx.nd.zeros((1,), dtype=dtype)})
+    assert [array.dtype for array in load_arrays(tmp_path / "net.params").values()] == [np.dtype(dtype)] * 2

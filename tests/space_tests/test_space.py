@@ -223,3 +223,56 @@ def test_geometry_follows_stages_and_strides():
     ]
     assert [block.use_se for block in space.choice_blocks] == [False] * 8 + [True] * 12
     assert [block.act for block in space.choice_blocks] == ["relu"] * 4 + ["hard_swish"] * 16
+
+
+def changed_space(name, value):
+    """The published space as files say it, with one place changed: `stages.0.num_blocks`."""
+    values = search_space().to_json()
+    place: object = values
+    *path, last = [int(key) if key.isdigit() else key for key in name.split(".")]
+    for key in path:
+        place = place[key]  # type: ignore[index]
+    place[last] = value  # type: ignore[index]
+    return values
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    (
+        ("stages", []),
+        ("stages.0.num_blocks", 0),
+        ("stages.0.num_blocks", 97),
+        ("stages.1.num_blocks", 10**6),
+        ("stages.0.out_channels", 0),
+        ("stages.2.out_channels", -640),
+        ("stages.1.out_channels", 63),
+        ("stages.3.out_channels", 641),
+        ("stages.3.out_channels", 10**12),
+        ("stem_channels", 64),
+        ("stem_channels", -1),
+        ("blocks", []),
+        ("blocks.1.family", "mobile"),
+        ("blocks.2.kernel_size", 0),
+        ("blocks.2.kernel_size", -3),
+        ("blocks.2.kernel_size", 6),
+        ("blocks.2.kernel_size", 1001),
+        ("blocks.3.attribute", "block_sn_3x3"),
+        ("blocks.3.attribute", "forward"),
+        ("blocks.3.attribute", "block_\ud800"),
+        ("channel_scales", []),
+        ("channel_scales.0", 0.0),
+        ("channel_scales.0", -0.2),
+        ("channel_scales.0", 0.001),
+        ("channel_scales.9", 1e30),
+        ("channel_scales.9", 1.0),
+        ("channel_scales.4", float("nan")),
+        ("warm_up_durations.3", -1),
+        ("width_multiple", 10**9),
+        ("input_size", 10**6),
+        ("num_classes", 10**9),
+        ("strides", [2]),
+    ),
+)
+def test_spaces_of_files_that_are_no_network_are_refused(name, value):
+    with pytest.raises(InputError, match="search space is malformed"):
+        SearchSpace.from_json(changed_space(name, value), "best.json")

@@ -52,6 +52,6 @@ def test_an_animation_begins_when_something_is_scored(make_search):
 
 
 def test_a_search_of_equal_scores_is_animated(make_search):
-    changes = [(i, {"top1": 0.0, "flops": 5}) for i in range(12)]
+    changes = [(i, {"top1": 0.0, "top1_interval": [0.0, 0.02], "flops": 5}) for i in range(12)]
     (moment, *_) = animation.moments_of(load_history(make_search("search", changes)))
     assert animation.draw_frame(moment, "flops").size == (animation.WIDTH, animation.HEIGHT)

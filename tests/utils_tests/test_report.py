@@ -66,7 +66,7 @@ def test_a_whole_pipeline_has_every_part_in_any_order(pipeline, make_page):
     )
     assert "25.00%, the mean of sampled architectures (20.0%, 30.0%), each after a BatchNorm update" in page
     assert "so what follows is what happened" in page
-    assert "the supernet&#x27;s weights on 100 images, and 25.00% on 360 test images" in page
+    assert "the supernet&#x27;s weights on 1000 images, and 25.00% on 360 test images" in page
     assert "20.81 to 29.72" in page  # Wilson's interval of 90 hits among 360
     assert "<td>published</td>" in page.replace(' class=""', "") and "MobileNetV3-Large" in page
     assert "bn_update_effect --supernet" in page

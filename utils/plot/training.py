@@ -11,11 +11,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser
-from spos.runs.files import read_json
+from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
-from spos.runs.run import CONFIG_FILE, LOG_FILE
+from spos.runs.run import CONFIG_FILE, LOG_FILE, TRAINING, ConfigShape, options_as
 from spos.sampling.warm_up import SamplingPolicy
 from spos.space.space import SearchSpace
+from spos.training.flags import TrainOptions
+from spos.training.log import EpochRow
 from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
 
@@ -56,9 +58,10 @@ class Run:
 def load_run(folder: Path) -> Run:
     """Raises InputError if the folder is no run of train_imagenet.py, or none of its epochs is finished."""
     config = read_json(folder / CONFIG_FILE)
-    if not isinstance(config, dict) or config.get("program") != "train_imagenet.py":
-        raise InputError(f"{folder} is not a run of train_imagenet.py")
-    rows = read_rows(folder / LOG_FILE)
+    if not isinstance(config, dict) or config.get("program") != TRAINING:
+        raise InputError(f"{folder} is not a run of {TRAINING}")
+    check_shape(config, folder / CONFIG_FILE, ConfigShape)
+    rows = read_rows(folder / LOG_FILE, EpochRow)
     if not rows:
         raise InputError(f"no epoch of the run in {folder} is finished")
     return Run(folder.name, rows, phases(config, len(rows)))
@@ -66,12 +69,12 @@ def load_run(folder: Path) -> Run:
 
 def phases(config: Mapping[str, Any], num_epochs: int) -> List[Tuple[str, int, int]]:
     """What the flags say of the warm-ups, as far as the run has come."""
-    options = config["options"]
-    found = [(LR_WARM_UP, 0, options.get("warmup_epochs", 0))]
+    options = options_as(TrainOptions, config["options"], CONFIG_FILE)
+    found = [(LR_WARM_UP, 0, options.warmup_epochs)]
     is_supernet = config.get("space") is not None and config.get("architecture") is None
-    if is_supernet and not options.get("use_all_channels"):
+    if is_supernet and not options.use_all_channels:
         space = SearchSpace.from_json(config["space"], CONFIG_FILE)
-        policy = SamplingPolicy(space, options.get("epoch_start_cs", -1), options.get("cs_warm_up", False))
+        policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up)
         start, end = max(policy.epoch_start_cs, 0), max(policy.epoch_start_cs, 0)
         while policy.lowest_channel_choice(end) > space.min_channel_choice:
             end += 1

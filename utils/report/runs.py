@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
+from spos.runs.journal import read_rows
 from spos.runs.run import (
     BEST_FILE,
     BN_UPDATE_FILE,
@@ -16,15 +18,17 @@ from spos.runs.run import (
     LOG_FILE,
     SEARCH_RUN,
     SUBNET_RUN,
+    BnUpdateRow,
     Rows,
     RunDirectory,
     open_run_directory,
 )
 from spos.search.ancestry import Ancestry, replay
-from spos.search.history import NEEDED, History, Row, is_complete
+from spos.search.history import NEEDED, History, Row, is_complete, read_search_rows
 from spos.space.architecture_file import ArchitectureRecord, parse_architecture
 from spos.space.flags import space_of_run
 from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.training.log import EpochRow
 from utils.plot.training import Run, phases
 
 OF_A_ROW = (*NEEDED, "block_choices", "channel_choices")
@@ -152,20 +156,20 @@ def _load(run: RunDirectory, name: str) -> ReportedRun:
     except InputError as error:
         loaded.remarks["space"] = str(error)
     if run.kind == SEARCH_RUN:
-        loaded.history = _rows(loaded, HISTORY_FILE, OF_A_ROW)
+        loaded.history = _rows(loaded, HISTORY_FILE, read_search_rows, OF_A_ROW)
         if loaded.history and not any(map(is_complete, loaded.history)):
             loaded.remarks[HISTORY_FILE] = "No candidate has been scored on all images so far."
             loaded.history = []
     else:
-        loaded.log = _rows(loaded, LOG_FILE, OF_AN_EPOCH)
-    loaded.bn_updates = _rows(loaded, BN_UPDATE_FILE, OF_AN_UPDATE)
+        loaded.log = _rows(loaded, LOG_FILE, partial(read_rows, schema=EpochRow), OF_AN_EPOCH)
+    loaded.bn_updates = _rows(loaded, BN_UPDATE_FILE, partial(read_rows, schema=BnUpdateRow), OF_AN_UPDATE)
     return loaded
 
 
-def _rows(loaded: ReportedRun, file_name: str, needed: Sequence[str]) -> Rows:
+def _rows(loaded: ReportedRun, file_name: str, read: Callable[[Path], Rows], needed: Sequence[str]) -> Rows:
     """The rows of a journal; a remark instead of an error where it is damaged."""
     try:
-        rows = loaded.run.rows(file_name)
+        rows = read(loaded.run.path / file_name)
     except InputError as error:
         loaded.remarks[file_name] = f"{error}."
         return []

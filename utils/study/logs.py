@@ -14,11 +14,14 @@ from spos.core.ranking import Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.runs.files import read_json
 from spos.runs.journal import read_rows
-from spos.runs.run import BEST_FILE, BN_UPDATE_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE
-from spos.scoring.many import SCORES_FILE
+from spos.runs.run import BEST_FILE, BN_UPDATE_FILE, CONFIG_FILE, HISTORY_FILE, LOG_FILE, BnUpdateRow, ConfigShape
+from spos.scoring.many import SCORES_FILE, ScoreRow
+from spos.search.history import NeededRow, read_search_rows
+from spos.search.report import SearchLogRow
 from spos.space.space import Architecture, SearchSpace, architecture_of
-from spos.study.alone import ALONE_FILE, first_rows
+from spos.study.alone import ALONE_FILE, AloneRow, first_rows
 from spos.study.rank import FLOPS, rank
+from spos.training.log import EpochRow
 from spos.training.strategies import NUM_RANDOM_WIDTHS
 
 Row = Mapping[str, Any]
@@ -122,31 +125,33 @@ class Study:
 def load_study(folder: Path) -> Study:
     """Raises: InputError if the folder holds nothing of a study, or a part of one that is damaged."""
     supernets = [_load_supernet(run) for run in sorted((folder / SUPERNETS).glob("*")) if run.is_dir()]
-    alone = read_rows(folder / RANKING / ALONE_FILE)
+    alone = read_rows(folder / RANKING / ALONE_FILE, AloneRow)
     if not supernets or not alone:
         raise InputError(f"{folder} holds no logs of a study: {SUPERNETS}/ or {RANKING}/{ALONE_FILE} is missing")
     strategies = folder / STRATEGIES_FILE
     return Study(
         supernets,
         alone,
-        _scores(read_rows(folder / RANKING / SCORES_FILE), alone),
-        read_rows(folder / BN_UPDATE_FILE),
+        _scores(read_rows(folder / RANKING / SCORES_FILE, ScoreRow), alone),
+        read_rows(folder / BN_UPDATE_FILE, BnUpdateRow),
         read_json(strategies) if strategies.is_file() else None,
         [_load_search(run) for run in sorted(folder.glob(SEARCH)) if run.is_dir()],
-        read_rows(folder / SEARCHED / ALONE_FILE),
+        read_rows(folder / SEARCHED / ALONE_FILE, AloneRow),
     )
 
 
 def _load_supernet(run: Path) -> SupernetLog:
-    config = read_json(run / CONFIG_FILE)
+    config = read_json(run / CONFIG_FILE, ConfigShape)
     space = SearchSpace.from_json(config["space"], str(run))
-    return SupernetLog(run.name, config["options"], space, read_rows(run / LOG_FILE))
+    return SupernetLog(run.name, config["options"], space, read_rows(run / LOG_FILE, EpochRow))
 
 
 def _load_search(run: Path) -> SearchLog:
-    config, log = read_json(run / CONFIG_FILE), read_rows(run / LOG_FILE)
+    config, log = read_json(run / CONFIG_FILE, ConfigShape), read_rows(run / LOG_FILE, SearchLogRow)
     hours = sum(row["seconds"] for row in log) / SECONDS_OF_AN_HOUR
-    return SearchLog(run.name, config["options"], read_rows(run / HISTORY_FILE), read_json(run / BEST_FILE), hours)
+    return SearchLog(
+        run.name, config["options"], read_search_rows(run / HISTORY_FILE, NeededRow), read_json(run / BEST_FILE), hours
+    )
 
 
 def _scores(rows: List[Dict[str, Any]], alone: List[Dict[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:

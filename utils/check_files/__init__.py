@@ -1,0 +1,1 @@
+"""A fuzz test of every reader of files."""
