@@ -63,7 +63,7 @@ def finished(work, supernet):
 
 
 def rows_of(save_dir, file="history.jsonl"):
-    return [json.loads(line) for line in (save_dir / file).read_text().splitlines()]
+    return read_rows(save_dir / file)
 
 
 def copy_of(finished, tmp_path):
