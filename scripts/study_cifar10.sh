@@ -19,12 +19,20 @@ for file in train.rec val.rec; do
     [ -e "$images/$file" ] || { echo "error: $images/$file does not exist; see the head of $0" >&2; exit 2; }
 done
 
-data="--dataset cifar10 --rec-train $images/train.rec --rec-val $images/val.rec --strides 2,1,2,2,2 -j 1"
+data="IMAGES --strides 2,1,2,2,2 -j 1"
 lists="--holdout 2500 --update-bn-images 2000"
 recipe="--batch-size 64 --lr 0.2 --lr-mode cosine --wd 3e-5 --label-smoothing --no-wd --log-interval 1000"
 alone="$data $recipe --num-epochs 8 --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 4"
 
+# run PROGRAM FLAGS...: with those of the images in the place of the word IMAGES, for a path may hold blanks.
 run() {
+    for word; do
+        shift
+        case $word in
+        IMAGES) set -- "$@" --dataset cifar10 --rec-train "$images/train.rec" --rec-val "$images/val.rec" ;;
+        *) set -- "$@" "$word" ;;
+        esac
+    done
     sh "$here/run.sh" "$@"
 }
 

@@ -30,12 +30,15 @@ EXCEPTIONS = {
     "python example.py": "the examples of docs/deployment.md itself, which test_deployed_example.py runs",
     "python -m benchmarks.torch_worker": "needs PyTorch in an environment of its own",
     "env/bin/python -m venv": "Python's own, in .ci/run",
+    "openssl ": "makes certificates; test_tls.py makes them likewise",
 }
 # Programs without flags: others start them, or they only say what to run.
 NO_FLAGS = ("benchmarks.torch_worker", "oneshot_nas_blocks", "oneshot_nas_network", "utils.cluster_agent")
 # Flags that no program of this repository has.
 FOREIGN_FLAGS = {
     "--nthreads": "of Dask's worker",
+    "--protocol": "of Dask's scheduler",
+    "--dashboard-address": "of both",
 }
 # A program that the reader shall fill in.
 ANY_PROGRAM = re.compile(r"(?:env/bin/)?python -m \w+\.[A-Z]+\b")

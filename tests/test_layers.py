@@ -62,7 +62,6 @@ UNTESTED = {
     },
     "scoring": {
         "many": "needs runs of supernets: utils_tests/test_rank_correlation.py",
-        "supernet": "by trained: test_trained.py, and program_tests/test_programs.py",
     },
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",

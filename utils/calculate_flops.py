@@ -14,6 +14,9 @@ from typing import Any, List, Optional, Sequence, Tuple
 if not __package__:  # called as `python utils/calculate_flops.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, run_program
 from spos.core.tables import table

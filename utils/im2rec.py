@@ -9,6 +9,9 @@ when one of them ends, and a list that names files outside of the folder is refu
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import importlib.util
 import os
 import sys

@@ -5,6 +5,9 @@ python -m utils.options --output logs/train_search_options.md
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import argparse
 import sys
 from importlib import import_module

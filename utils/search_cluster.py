@@ -15,12 +15,15 @@ from __future__ import annotations
 if __name__ == "__main__":
     import spos.core.startup  # noqa: F401  # first
 
+import contextlib
+import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
@@ -38,8 +41,10 @@ from spos.core.processes import (
     start_member,
 )
 from spos.core.tls import TlsOptions
+from spos.runs.lock import locked
 
 HERE = Host("localhost", 1)
+FOLDER_PREFIX = "spos-dask-"  # of what workers keep, in the folder for temporary files
 LOOPBACK = "127.0.0.1"
 HTTP = ("--dashboard-address", f"{LOOPBACK}:0", "--no-dashboard")  # Dask has an HTTP server without a dashboard too
 
@@ -58,9 +63,12 @@ class LocalCluster:
         self.address = f"{tls.protocol}://{LOOPBACK}:{free_port()}"
         self.workers: List[Member] = []
         self._num_workers, self._tls = num_workers, tls
-        self._folder = tempfile.mkdtemp(prefix="spos-dask-")
+        self._lock = contextlib.ExitStack()
+        self._folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
 
     def __enter__(self) -> LocalCluster:
+        remove_folders_of_the_killed()
+        self._lock.enter_context(locked(self._folder))
         port = self.address.rpartition(":")[2]
         self.scheduler = self._start("scheduler", "--protocol", self._tls.protocol, "--port", port)
         for _ in range(self._num_workers):
@@ -70,6 +78,7 @@ class LocalCluster:
     def __exit__(self, *_: object) -> None:
         kill([*self.workers, self.scheduler])
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
     def add_worker(self) -> None:
         """Start one more. No nanny: a dead worker stays dead, and others take its work."""
@@ -85,6 +94,15 @@ class LocalCluster:
         where = ("--host", LOOPBACK, *HTTP, *self._tls.arguments)
         command = (sys.executable, "-m", f"distributed.cli.dask_{kind}", *flags, *where)
         return start_member(Task(name, HERE, command, {"OMP_NUM_THREADS": "1", "DASK_LOGGING__DISTRIBUTED": "error"}))
+
+
+def remove_folders_of_the_killed() -> None:
+    """Remove what clusters of this user have left whose launcher was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError, InputError):  # another one removes it too, or is in it
+            if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
+                with locked(folder):
+                    shutil.rmtree(folder)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -1,4 +1,7 @@
-"""The one exception that stands for bad input, and what the engine's exceptions say."""
+"""The one exception that stands for bad input, what the engine's exceptions say, and how lines of text are shown.
+
+Names of files and classes may hold any bytes, and a terminal may know few letters.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import contextlib
 import functools
 import re
 import sys
-from typing import Iterator, List, Optional
-
-from spos.core.terminal import printable
+from typing import Iterator, List, Match, Optional
 
 TRACEBACK = "SPOS_TRACEBACK"  # environment variable; 1: errors of the engine are shown whole
+
+# Control characters, line and paragraph separators, changes of the writing direction, bytes that are no UTF-8.
+_STRANGE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
@@ -41,12 +45,16 @@ def explain(error: BaseException) -> Optional[str]:
     """One line for an error of the engine or of a library that ran out of memory; None for any other."""
     chain = causes(error)
     for one in chain:
-        if isinstance(one, MemoryError) or OUT_OF_MEMORY.search(str(one)):
+        if is_out_of_memory(one):
             return f"there is not enough memory ({engine_reason(one)}). {MEMORY_ADVICE}"
     engine = [one for one in chain if type(one).__name__ == "MXNetError"]  # this room does not import MXNet
     if engine:
         return f"MXNet cannot do this: {engine_reason(engine[0])} ({TRACEBACK}=1 shows where)"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def causes(error: Optional[BaseException]) -> List[BaseException]:
@@ -90,3 +98,21 @@ def naming(path: object) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def printable(text: str) -> str:
+    """One line in which nothing acts on a terminal: what would is escaped as Python writes it, bytes as `\\xe9`."""
+    return _STRANGE.sub(_escape, text)
+
+
+def _escape(match: Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(match[0])[1:-1]
+
+
+def escape_missing_letters() -> None:
+    """From now on standard output escapes what its encoding has no letters for, as standard error always does."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")

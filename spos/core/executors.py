@@ -21,7 +21,7 @@ from multiprocessing import connection, resource_tracker
 from queue import SimpleQueue
 from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
-from spos.core.errors import InputError, causes
+from spos.core.errors import InputError, causes, naming
 from spos.core.installation import install_command
 from spos.core.tls import TlsOptions
 
@@ -149,7 +149,8 @@ class ProcessesExecutor(Executor):
 
     def _start(self, device: int) -> ProcessPoolExecutor:
         spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_enter_process, initargs=(device,))
+        with naming("/dev/shm"):  # where semaphores lie
+            pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_enter_process, initargs=(device,))
         self._process_ids[device] = pool.submit(os.getpid).result()
         return pool
 

@@ -7,6 +7,8 @@ defaults. The groups themselves stand in the `flags.py` of their room, or beside
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import os
 import re
 import signal
@@ -17,8 +19,17 @@ from pathlib import Path
 from signal import SIGINT, SIGPIPE
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
-from spos.core.errors import TRACEBACK, InputError, Stopped, explain, tell
-from spos.core.terminal import escape_missing_letters, printable
+from spos.core.errors import (
+    TRACEBACK,
+    InputError,
+    Stopped,
+    causes,
+    escape_missing_letters,
+    explain,
+    is_out_of_memory,
+    printable,
+    tell,
+)
 
 Group = TypeVar("Group")
 
@@ -214,9 +225,9 @@ def split_arguments(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
 def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[str]] = None) -> int:
     """Run a program's `main`; bad input, a failing disk and a lack of memory become one line on standard error and exit
     code 2."""
+    escape_missing_letters()
     if signal.getsignal(SIGINT) is not signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(SIGINT, signal.default_int_handler)  # until now it ended a program that was still loading
-    escape_missing_letters()
     try:
         code = main(argv)
         if sys.stdout is not None:  # closed
@@ -237,8 +248,18 @@ def run_program(main: Callable[[Optional[List[str]]], int], argv: Optional[List[
         if told is None or os.environ.get(TRACEBACK) == "1":
             raise
         message = told
+        if any(map(is_out_of_memory, causes(error))):
+            atexit.register(_leave_at_once, 2)
     tell(f"error: {printable(' '.join(message.split()))}")
     return 2
+
+
+def _leave_at_once(code: int) -> None:
+    """End the process without MXNet's own end, in which it crashes when it has run out of memory."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # broken, closed
+            stream.flush()
+    os._exit(code)
 
 
 def changed_flags(options: Any, names: Any = None) -> List[str]:

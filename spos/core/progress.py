@@ -7,6 +7,8 @@ from typing import Any, Iterable, Optional
 
 from tqdm import tqdm
 
+tqdm.monitor_interval = 0  # tqdm starts its monitor's thread under `except Exception`, which would swallow a Stopped
+
 
 def progress_bar(items: Optional[Iterable] = None, shown: bool = True, leave: bool = False, **settings: Any) -> tqdm:
     """A bar over `items`, or one that the caller moves on; it shows only where standard error is a terminal.

@@ -8,8 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
-from spos.core.errors import InputError
-from spos.core.terminal import printable
+from spos.core.errors import InputError, printable
 
 NOTE_WIDTH = 120  # of lines of text below a table
 NO_VALUE = "-"

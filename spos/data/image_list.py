@@ -15,6 +15,7 @@ from spos.core.errors import InputError, warn_once
 from spos.core.seeds import random_order
 
 MAX_LABELS = 200_000  # that are looked at one by one, a few microseconds each
+SAMPLED_LABELS = 2_000  # of more: on a disk that turns each takes some milliseconds
 _SAMPLED_IMAGES = 200  # of which a checksum covers the content
 _NAMED = 5  # labels in a message
 Drawn = Mapping[str, np.ndarray]  # positions by the name of the list

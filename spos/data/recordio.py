@@ -22,6 +22,7 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.data.image_list import (
     MAX_LABELS,
+    SAMPLED_LABELS,
     Drawn,
     ImageList,
     check_sizes,
@@ -63,7 +64,8 @@ class RecordFile:
     def contents(self) -> str:
         """Of all labels, or of a sample if there are too many."""
         source = self.open()
-        chosen = np.unique(np.linspace(0, len(source) - 1, MAX_LABELS).astype(int))
+        num_labels = len(source) if len(source) <= MAX_LABELS else SAMPLED_LABELS
+        chosen = np.linspace(0, len(source) - 1, num_labels).astype(int)
         with RecordReader(self.rec) as reader:
             labels = [reader.read_label(offset).tobytes() for offset in source.index.offsets[chosen].tolist()]
         return checksum_of(self, Path(self.idx).read_bytes() + b"".join(labels))

@@ -22,11 +22,12 @@ from spos.data.dataset import (
 )
 from spos.data.digits import prepare_digits
 from spos.data.flags import DataOptions
-from spos.data.folder import ImageFolder, check_outside, class_folders
+from spos.data.folder import check_outside, class_folders
 from spos.data.image_list import check_sizes
 from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
 from spos.engine.compat import import_gluoncv
+from spos.runs.files import PathLike
 
 if TYPE_CHECKING:
     from spos.engine.cluster import Cluster
@@ -238,11 +239,12 @@ def open_data(options: DataOptions) -> DataSet:
     return data
 
 
-def check_output(data: DataSet, output: Path) -> None:
-    """Raise InputError if results would lie among the class folders that are read."""
-    for images in data.splits.values():
-        if isinstance(images, ImageFolder):
-            check_outside(output, images.root)
+def check_output(options: DataOptions, output: PathLike) -> None:
+    """Raise InputError if results would lie among class folders that are read; before anything is written or opened."""
+    folders = {"imagenet": ("imagenet", ""), "folder": ("",)}.get(options.dataset, ())
+    for part in (Path(options.data_dir) / folder / split for folder in folders for split in ("train", "val")):
+        if part.is_dir():
+            check_outside(output, str(part))
 
 
 def held_out_sizes(data: DataSet, options: DataOptions) -> Dict[str, int]:

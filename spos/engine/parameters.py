@@ -6,7 +6,9 @@ import os
 import re
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Mapping, Sequence, Tuple
+from typing import Any, BinaryIO, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
 
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
@@ -108,6 +110,11 @@ def set_parameters(net: mx.gluon.Block, arrays: Mapping[str, Any], ctx: Sequence
             parameter._load_init(value, list(ctx))  # as Gluon's own load_parameters does
         else:
             parameter.set_data(value)
+
+
+def not_finite(arrays: Mapping[str, Any]) -> List[str]:
+    """Names of arrays that hold NaN or infinite values."""
+    return [name for name, array in arrays.items() if not np.isfinite(array.asnumpy()).all()]
 
 
 def read_parameters(path: PathLike, net: mx.gluon.Block) -> Dict[str, Any]:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 from contextlib import contextmanager
 from functools import partial
@@ -111,20 +112,27 @@ def remove_partial(directory: PathLike) -> None:
             path.unlink()
 
 
-def _sync(path: PathLike) -> None:
-    """Have the disk keep what is written. Some file systems cannot be asked to, of folders above all: then a power cut
-    may cost the last results, and a kill does not."""
+def flush(descriptor: int) -> None:
+    """Have the disk keep what is written to an open file or folder. Some file systems cannot be asked to, of folders
+    above all: then a power cut may cost the last results, and a kill does not."""
     try:
-        descriptor = os.open(str(path), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
-        what = "folders" if Path(path).is_dir() else "files"
+        what = "folders" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "files"
         warn_once(f"this file system does not flush {what} on demand ({error.strerror}); a power cut may cost results")
+
+
+def _sync(path: PathLike) -> None:
+    try:
+        descriptor = os.open(str(path), os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to, not read
+        return
+    try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _set_permissions(path: Path) -> None:

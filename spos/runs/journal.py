@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 
 from spos.core.errors import InputError, naming, warn
-from spos.runs.files import PathLike, check_shape, parse_json, read_bytes, shortened, write_atomic
+from spos.runs.files import PathLike, check_shape, flush, parse_json, read_bytes, shortened, write_atomic
 
 CHECK = "check"
 MOST_BYTES = 1 << 30  # of a journal
@@ -132,7 +132,7 @@ class Journal:
         with naming(self.path), open(self.path, "ab", opener=_open_regular) as file:
             file.write(_as_line(row, self._with_check))
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
             self._place = _Place.of(os.fstat(file.fileno()))
         self.rows.append(dict(row))
 

@@ -38,8 +38,8 @@ MODEL_FILE = "model.params"
 BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if there were several
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted
-LOG_SUFFIXES = (".log", ".out", ".err")  # of what a shell writes
 CONTENTS = "contents"  # key of `config.json`: checksums of the images; older runs have none
+LOG_SUFFIXES = (".log", ".out", ".err")  # of what a shell writes
 PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to know of the images
 
 
@@ -63,6 +63,16 @@ NOT_PART_OF_A_RUN = (
 
 # Flags that say where the images are: a run may go on with others if the images are the same.
 DATA_PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
+# Flags that name a file whose content is compared, by its key in `config.json`, and those whose place is. How a name is
+# spelled does not matter.
+FILES_OF_A_RUN = {
+    "supernet_params": "supernet_sha256",
+    "latency_table": "latency_table_sha256",
+    "init_params": "init_params_sha256",
+    "init_from_supernet": "init_from_supernet_sha256",
+    "architecture": "architecture",
+}
+PLACES_OF_A_RUN = (*DATA_PATHS, "resume_params", "resume_states", "teacher_params", "seed_history")
 
 # What flags name but files hold, by its key in `config.json`.
 INPUTS_OF_A_RUN = {
@@ -174,7 +184,7 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     free = (*NOT_PART_OF_A_RUN, *may_change)
     if CONTENTS in old and old[CONTENTS] == new.get(CONTENTS):
         free = (*free, *DATA_PATHS)
-    differing = [n for n in {**before, **now} if n not in free and before.get(n) != now.get(n)]
+    differing = [n for n in {**before, **now} if n not in free and not _is_same(n, old, new)]
     names = [n for n in differing if n in before or now[n]]  # one that is newer than the run, and not set, is none
     if names:
         name = names[0]
@@ -192,6 +202,19 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
             f"{directory} holds another run: its images have changed since (their labels, names or content). Give "
             "another --save-dir, or the images that it began with"
         )
+
+
+def _is_same(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a flag is what it was, as far as it says where a file is, and not what is in it."""
+    before, now = old.get("options", {}).get(name), new["options"].get(name)
+    if before == now:
+        return True
+    if not (before and now and isinstance(before, str) and isinstance(now, str)):
+        return False
+    key = FILES_OF_A_RUN.get(name)
+    if key and old.get(key) and new.get(key):
+        return True  # contents are compared below
+    return name in PLACES_OF_A_RUN and Path(before).resolve() == Path(now).resolve()
 
 
 def run_folder(file: PathLike) -> Optional[Path]:

@@ -9,7 +9,7 @@ from spos.core.errors import InputError
 from spos.data.dataset import DataSet
 from spos.data.space import make_space
 from spos.engine.compat import mx
-from spos.engine.parameters import load_parameters, read_parameters
+from spos.engine.parameters import not_finite, read_parameters, set_parameters
 from spos.runs.run import SUPERNET
 from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
@@ -50,13 +50,24 @@ def supernet_space(
 
 
 def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context]) -> Supernet:
-    """Without gradients. Raises: InputError if the file is no supernet of this space."""
+    """Without gradients. Raises: as `check_supernet`."""
     net = Supernet(space)
     net.collect_params().setattr("grad_req", "null")
-    load_parameters(supernet_params, net, ctx)
+    set_parameters(net, _read(supernet_params, net), ctx)
     return net
 
 
 def check_supernet(supernet_params: str, space: SearchSpace) -> None:
-    """Raises: InputError if the file is no supernet of this space."""
-    read_parameters(supernet_params, Supernet(space))
+    """Raises: InputError if the file is no supernet of this space, or of one whose training diverged."""
+    _read(supernet_params, Supernet(space))
+
+
+def _read(supernet_params: str, net: Supernet) -> Dict[str, Any]:
+    arrays = read_parameters(supernet_params, net)
+    broken = not_finite(arrays)
+    if broken:
+        raise InputError(
+            f"{supernet_params}: {len(broken)} of {len(arrays)} parameters are NaN or infinite, the first is "
+            f"{broken[0]}; its training diverged. Train it again with a lower --lr or a longer warm-up"
+        )
+    return arrays

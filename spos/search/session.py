@@ -170,9 +170,9 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
     elif flags.tls.is_given:
         raise InputError(f"{flags.tls.arguments[0]} is for --scheduler")
     save_dir = flags.save_dir
+    check_output(flags.data, save_dir)
     with locked(save_dir):
         supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
-        check_output(supernet.dataset, save_dir)
         num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
         domain = make_domain(supernet.space, flags.search, flags.limits)
         domain.check()

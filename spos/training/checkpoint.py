@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Union
 
-import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
 
 from spos.core.errors import InputError
 from spos.engine.compat import mx
-from spos.engine.parameters import STATISTICS, load_arrays, parameters_of, save_arrays
+from spos.engine.parameters import STATISTICS, load_arrays, not_finite, parameters_of, save_arrays
 from spos.runs.files import PathLike, read_json, sync_directory, write_json
 from spos.runs.run import MODEL_FILE
 from spos.runs.schema import Count
@@ -109,7 +108,7 @@ def save_checkpoint(
 
 
 def _check_finite(parameters: Mapping[str, Any]) -> None:
-    broken = [name for name, array in parameters.items() if not np.isfinite(array.asnumpy()).all()]
+    broken = not_finite(parameters)
     if broken:
         raise InputError(
             f"{broken[0]} and {len(broken) - 1} more parameters are not finite; no checkpoint is written. "

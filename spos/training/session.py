@@ -122,9 +122,9 @@ def train(flags: TrainingFlags) -> Path:
     """
     check_files(flags.train)
     save_dir = save_dir_of(flags)
+    check_output(flags.data, save_dir)
 
     data = open_data(flags.data)
-    check_output(data, save_dir)
     ctx = make_devices(flags.device)
     space, record = space_and_architecture(flags, data)
     sampling = describe_sampling(flags.train, space) if space else ""

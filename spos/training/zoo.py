@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, engine_reason, is_out_of_memory
 from spos.engine.compat import import_gluoncv, mx
 from spos.engine.parameters import load_parameters
 from spos.training.flags import ZooOptions
@@ -62,6 +62,11 @@ def load_teacher(
     name: str, params: str, num_classes: int, input_size: int, ctx: tuple, dtype: str
 ) -> mx.gluon.HybridBlock:
     """A trained zoo network, with the parameters of a file or GluonCV's own, ready to be asked on all devices."""
+    if not params and num_classes != PRETRAINED_CLASSES:
+        raise InputError(
+            f"--teacher {name}: GluonCV's weights have {PRETRAINED_CLASSES} classes, the data has {num_classes}; give "
+            "--teacher-params of one that was trained on it"
+        )
     net = zoo_model(name, num_classes, ZooOptions(use_pretrained=not params))
     if params:
         net.initialize(ctx=list(ctx))
@@ -82,8 +87,11 @@ def complete_shapes(net: mx.gluon.Block, input_size: int, ctx: tuple) -> None:
     try:
         outputs = [net(mx.nd.zeros((1, 3, input_size, input_size), ctx=device)) for device in ctx]
         mx.nd.waitall()
-    except mx.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"the network does not take images of {input_size} px (--input-size): {reason}") from None
+    except (mx.MXNetError, ValueError) as error:  # ValueError: Gluon, where a shape cannot be inferred
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"the network does not take images of {input_size} px (--input-size): {engine_reason(error)}"
+        ) from None
     if not all(isinstance(output, mx.nd.NDArray) and output.ndim == 2 for output in outputs):
         raise InputError("the network gives more than one output and cannot be trained by this program")

@@ -3,7 +3,8 @@
 import argparse
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from signal import SIGINT, SIGPIPE, SIGTERM
 
@@ -145,6 +146,13 @@ def test_what_stands_behind_two_dashes_is_for_another_program(argv, own, others)
     assert split_arguments(argv) == (own, others)
 
 
+MODULES_WITH_FLAGS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (*ROOT.glob("spos/*/*.py"), *ROOT.glob("utils/*.py"))
+    if "= flag(" in path.read_text("utf-8")
+]
+
+
 def raising(error):
     def main(argv):
         raise error
@@ -170,6 +178,44 @@ def test_a_program_that_cannot_go_on_says_so_in_one_line(error, code, text, caps
 
 def test_a_program_that_ends_well_gives_its_own_code():
     assert run_program(lambda argv: len(argv), ["a", "b", "c"]) == 3
+
+
+class MXNetError(RuntimeError):
+    """Of the name that counts."""
+
+
+def caused_by(error):
+    try:
+        try:
+            raise error
+        except Exception as cause:
+            raise ValueError("Deferred initialization failed") from cause
+    except ValueError as outer:
+        return outer
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    (
+        (MemoryError(), "there is not enough memory"),
+        (MXNetError("Traceback\n cuda.h:12: cudaMalloc retry failed: out of memory"), "there is not enough memory"),
+        (caused_by(RuntimeError("std::bad_alloc")), "a smaller --batch-size"),
+        (
+            MXNetError("Stack trace\n  File x.cc\nMXNetError: kernel exceeds input"),
+            "kernel exceeds input",
+        ),
+    ),
+)
+def test_errors_of_the_engine_are_one_line(error, words, capsys, monkeypatch):
+    left = []
+    monkeypatch.setattr("atexit.register", lambda *arguments: left.append(arguments))
+    assert run_program(raising(error)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and words in line
+    assert len(left) == ("memory" in line)  # MXNet's own end would crash
+    monkeypatch.setenv("SPOS_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        run_program(raising(error))
 
 
 def test_errors_of_the_program_itself_are_not_hidden():
@@ -242,3 +288,23 @@ def test_other_words_are_neither_true_nor_false(capsys):
     with pytest.raises(SystemExit):
         parse_with_files("--shuffle-train", "no")
     assert "--shuffle-train: must be True or False, not no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ("nan", "inf", "-inf", "1e999"))
+def test_no_flag_of_any_program_takes_a_number_that_is_none(value, capsys):
+    """Those with a type of their own, and those that have the type of their default."""
+    groups = {
+        group
+        for module in map(import_module, MODULES_WITH_FLAGS)
+        for group in vars(module).values()
+        if is_dataclass(group) and isinstance(group, type) and group.__module__ == module.__name__
+    }
+    checked = set()
+    for group in groups:
+        for item in fields(group):
+            if isinstance(item.default, float) or item.metadata.get("type") is number:
+                with pytest.raises(SystemExit):
+                    OneLineParser("", (group,)).parse_args([f"--{item.name.replace('_', '-')}={value}"])
+                assert "argument" in capsys.readouterr().err
+                checked.add(item.name)
+    assert {"wd", "warmup_lr", "score_acc_ratio", "flop_max", "temperature", "tolerance", "error"} <= checked

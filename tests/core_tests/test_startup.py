@@ -9,11 +9,12 @@ import time
 import pytest
 from conftest import ROOT
 
+LATER = ("spos", "oneshot_nas", "benchmarks", "utils", "numpy", "cv2", "matplotlib", "plotly", "mxnet")
 FIRST = "import sys\nimport spos.core.startup\n"
 PROGRAMS = [
     path.relative_to(ROOT)
     for folder in (ROOT, ROOT / "utils", ROOT / "benchmarks")
-    for path in folder.glob("*.py")
+    for path in (*folder.glob("*.py"), *folder.glob("*/__main__.py"))
     if "run_program(main" in path.read_text("utf-8")
 ]
 
@@ -26,11 +27,11 @@ def run(code, closed="", **environ):
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_it_is_the_first_thing_of_every_program(program):
-    """Before any import but that of `__future__`."""
+    """Before any import but those of Python itself."""
     lines = (ROOT / program).read_text("utf-8").splitlines()
     imports = [line.strip() for line in lines if line.strip().startswith(("import ", "from "))]
-    assert imports[0] == "from __future__ import annotations"
-    assert imports[1].startswith("import spos.core.startup")
+    own = [line for line in imports if line.split()[1].startswith(LATER)]
+    assert own[0].startswith("import spos.core.startup")
     before = lines[lines.index(next(line for line in lines if "import spos.core.startup" in line)) - 1]
     assert before == 'if __name__ == "__main__":'  # others may import the module
 
@@ -103,3 +104,27 @@ def test_ctrl_c_that_is_ignored_stays_so():
         "def main(argv):\n    os.kill(os.getpid(), signal.SIGINT)\n    return 7\nsys.exit(run_program(main))"
     )
     assert run(code).returncode == 7
+
+
+def test_run_sh_without_a_program_is_one_line():
+    environ = {**os.environ, "SPOS_PYTHON": sys.executable}
+    done = subprocess.run(["sh", str(ROOT / "scripts" / "run.sh")], env=environ, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: nothing to run") and done.stderr.count("\n") == 1
+
+
+def test_the_study_takes_a_path_with_blanks(tmp_path):
+    """A stand-in for Python tells what it is given."""
+    images = tmp_path / "my pictures" / "cifar 10"
+    images.mkdir(parents=True)
+    for name in ("train.rec", "val.rec"):
+        (images / name).write_text("")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+    command = ["sh", str(ROOT / "scripts" / "study_cifar10.sh"), str(images), "search", "0"]
+    done = subprocess.run(
+        command, env={**os.environ, "SPOS_PYTHON": str(python)}, cwd=tmp_path, capture_output=True, text=True
+    )
+    words = done.stdout.splitlines()
+    assert words[words.index("--rec-train") + 1] == str(images / "train.rec"), done.stderr
+    assert words[words.index("--dataset") + 1] == "cifar10" and words[words.index("--strides") + 1] == "2,1,2,2,2"

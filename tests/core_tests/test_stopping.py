@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -19,6 +20,52 @@ def test_the_first_signal_is_noted_and_the_second_ends(signum, capsys):
             os.kill(os.getpid(), signum)
             signal.sigtimedwait([], 1)
     assert "after this batch" in capsys.readouterr().err
+
+
+def test_a_terminal_that_goes_away_is_a_request(capsys):
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.signum == signal.SIGHUP
+    assert "after this batch" in capsys.readouterr().err
+
+
+def test_under_nohup_a_terminal_may_go_away():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signum is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Doomed:
+    """An object in whose destructor a signal comes."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.sigtimedwait([], 0.05)
+
+
+@pytest.mark.filterwarnings("error")  # of exceptions that Python cannot raise
+def test_a_second_signal_in_a_destructor_is_not_lost():
+    with StopRequest("") as stop, pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGINT)
+        doomed = Doomed()
+        del doomed
+        assert stop.signum == signal.SIGINT  # nothing was raised there
+        time.sleep(5)  # and comes now
+
+
+def test_a_terminal_that_is_gone_does_not_take_the_answer(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("builtins.print", fail)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signum == signal.SIGTERM
 
 
 def test_at_once_ends_where_the_signal_arrives():

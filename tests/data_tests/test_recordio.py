@@ -12,6 +12,7 @@ import pytest
 from image_files import pack, subset
 
 from spos.core.errors import InputError
+from spos.data import recordio
 from spos.data.recordio import (
     Index,
     RecordFile,
@@ -168,3 +169,17 @@ def test_labels_that_are_no_classes_are_refused(label, said, tmp_path):
     file = pack(tmp_path, [b"x", b"y"], labels=[0, label])
     with pytest.raises(InputError, match=f"image with key 10 .* has {said}, expected one whole number"):
         find_labels(file)
+
+
+def test_large_files_are_looked_at_in_samples(tmp_path, noise_file, monkeypatch):
+    whole = noise_file.contents()
+    monkeypatch.setattr(recordio, "MAX_LABELS", 20)
+    monkeypatch.setattr(recordio, "SAMPLED_LABELS", 5)
+    read = []
+    read_label = recordio.RecordReader.read_label
+    monkeypatch.setattr(
+        recordio.RecordReader, "read_label", lambda reader, offset: read.append(offset) or read_label(reader, offset)
+    )
+    assert noise_file.contents() == noise_file.contents() != whole and len(read) == 10
+    noise_file.hold_out({"bn": 6}, str(tmp_path / "lists"), seed=1)  # no label is read for it
+    assert len(read) == 10

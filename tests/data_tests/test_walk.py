@@ -5,11 +5,12 @@ import os
 import pytest
 from image_files import make_folders, png, random_images
 
+import train_imagenet
 from spos.core import errors
 from spos.core.errors import InputError
 from spos.data.flags import DataOptions
 from spos.data.folder import check_outside, image_names, list_folder, open_folders
-from spos.data.registry import open_data
+from spos.data.registry import check_output, open_data
 from spos.data.walk import Walk
 
 PNG = png(random_images(1)[0])
@@ -167,6 +168,16 @@ def test_results_among_the_classes_are_refused(flowers, tmp_path):
 
 def options(folder, **changes):
     return DataOptions(dataset="folder", data_dir=str(folder), input_size=32, **changes)
+
+
+def test_a_run_among_the_classes_is_refused_before_anything_is_written(flowers, tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / part).symlink_to(flowers)
+    check_output(options(tmp_path), tmp_path / "run")
+    for inside in (tmp_path / "train" / "run", flowers / "run"):
+        with pytest.raises(InputError, match="whose sub-folders are the classes"):
+            train_imagenet.main(["--dataset", "folder", "--data-dir", str(tmp_path), "--save-dir", str(inside)])
+    assert sorted(os.listdir(flowers)) == ["aster", "lily"]
 
 
 def test_one_class_and_batches_of_one_image_are_said(tmp_path, capsys):

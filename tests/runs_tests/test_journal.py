@@ -1,10 +1,11 @@
 """Journals: rows that are on disk, lines that a kill or a disk damaged, and what is no file."""
 
+import errno
 import os
 
 import pytest
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, warn_once
 from spos.runs.journal import Journal, read_rows
 
 
@@ -166,6 +167,19 @@ def test_a_number_that_is_none_is_not_written(tmp_path, value):
     with pytest.raises(InputError, match="a number that is none"):
         journal.append({"epoch": 3, "loss": value})
     assert journal.path.read_bytes() == content
+
+
+def test_a_file_system_that_does_not_flush_costs_no_row(tmp_path, monkeypatch, capsys):
+    def refuse(_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    warn_once.cache_clear()
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.append({"epoch": 0})
+    journal.append({"epoch": 1})
+    assert read_rows(journal.path) == journal.rows == [{"epoch": 0}, {"epoch": 1}]
+    assert capsys.readouterr().err.count("does not flush files on demand") == 1
 
 
 def test_a_journal_does_not_follow_a_link(tmp_path):

@@ -175,6 +175,36 @@ def test_logs_that_a_shell_writes_may_be_there(tmp_path):
     assert (tmp_path / "run" / CONFIG_FILE).is_file()
 
 
+@pytest.mark.parametrize(
+    "name, key, now, same",
+    (
+        ("latency_table", "latency_table_sha256", "moved/latency.json", True),  # its content decides
+        ("init_params", "init_params_sha256", "", False),
+        ("rec_train", "", "data/../data/train.rec", True),
+        ("rec_train", "", "other/train.rec", False),
+        ("teacher_params", "", "./data//train.rec", True),
+        ("recipe", "", "./data/train.rec", False),  # no path
+    ),
+)
+def test_how_a_file_is_spelled_does_not_make_another_run(name, key, now, same, tmp_path):
+    digest = {key: "0" * 64} if key else {}
+    config = {**CONFIG, **digest, "options": {**CONFIG["options"], name: "data/train.rec"}}
+    changed = {**config, "options": {**config["options"], name: now}}
+    open_run(tmp_path / "run", config)
+    if same:
+        open_run(tmp_path / "run", changed)
+        return
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} was data/train.rec"):
+        open_run(tmp_path / "run", changed)
+
+
+def test_another_content_is_another_run_whatever_its_name(tmp_path):
+    config = {**CONFIG, "supernet_sha256": "0" * 64}
+    open_run(tmp_path / "run", config)
+    with pytest.raises(InputError, match="the content of --supernet-params has changed"):
+        open_run(tmp_path / "run", {**config, "supernet_sha256": "1" * 64})
+
+
 def test_a_foreign_directory_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(InputError, match="is not empty and holds no run"):

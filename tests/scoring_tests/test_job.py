@@ -99,6 +99,9 @@ def test_a_worker_with_other_files_refuses(job, processes, tmp_path, rng):
     other = replace(job, images=(job.images[0], (job.images[1][0], (1, 2))))
     with pytest.raises(InputError, match="other images in its list 'search_val'"):
         processes.submit(score, other, architecture).result()
+    other = replace(job, contents=(job.contents[0], ("test", "0" * 64)))
+    with pytest.raises(InputError, match="other images in its list 'test'"):
+        processes.submit(score, other, architecture).result()
 
 
 def test_scores_are_for_one_space_one_supernet_and_these_images(job):

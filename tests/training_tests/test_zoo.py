@@ -68,6 +68,21 @@ def test_an_image_too_small_for_the_network_is_refused():
         complete_shapes(net, 8, CPU)
 
 
+@pytest.mark.parametrize("name, size", (("inceptionv3", 48), ("alexnet", 24)))
+def test_images_that_are_too_small_for_a_network_are_one_line(name, size):
+    """MXNet's own error, or Gluon's where a shape is inferred."""
+    net = zoo_model(name, 5)
+    net.initialize()
+    with pytest.raises(InputError, match=f"does not take images of {size} px .--input-size.: [^\n]*$"):
+        complete_shapes(net, size, CPU)
+
+
+def test_a_teacher_that_does_not_fit_is_told_by_its_own_flag():
+    with pytest.raises(InputError, match="^--teacher mobilenetv2_0.25: .*give --teacher-params") as error:
+        load_teacher("mobilenetv2_0.25", "", 7, 32, CPU, "float32")
+    assert "--use-pretrained" not in str(error.value)
+
+
 def test_a_teacher_is_read_from_its_file_and_never_trained(tmp_path):
     net = zoo_model("cifar_resnet20_v1", 5)
     net.initialize()

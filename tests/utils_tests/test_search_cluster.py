@@ -9,6 +9,9 @@ import time
 import pytest
 from conftest import ROOT
 
+from spos.runs.lock import locked
+from utils.search_cluster import remove_folders_of_the_killed
+
 psutil = pytest.importorskip("psutil")
 LOOPBACK = ("127.0.0.1", "::1")
 WAITING = "import time\ntime.sleep(60)\n"
@@ -73,3 +76,14 @@ def test_a_local_training_cluster_listens_on_loopback_alone(start, tmp_path):
     )
     addresses = wait_for_listeners(start("train_cluster.sh", "--workers", 2, "--servers", 1, "--", script), 4)
     assert {address.ip for address in addresses} <= set(LOOPBACK), addresses
+
+
+def test_folders_of_clusters_that_were_killed_are_removed(tmp_path, monkeypatch):
+    """And those of clusters that run are not."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    for name in ("spos-dask-dead", "spos-dask-alive", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text("")
+    with locked(tmp_path / "spos-dask-alive"):
+        remove_folders_of_the_killed()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "spos-dask-alive"]

@@ -10,6 +10,9 @@ failure; then the exit code is 1. Inputs follow from --seed: the same seed gives
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
 import multiprocessing
 import shutil
 import sys
