@@ -24,7 +24,7 @@ from spos.engine.compat import mx
 from spos.engine.graph_file import VARIABLE, as_symbol, attributes_of, read_graph
 from spos.engine.parameters import INPUT, load_arrays, save_arrays
 from spos.engine.symbols import compile_symbol
-from spos.runs.files import PathLike, file_digest, write_atomic
+from spos.runs.files import PathLike, file_digest, shortened, write_atomic
 
 ONNX, SYMBOL, PARAMS = ".onnx", "-symbol.json", "-0000.params"  # ends of file names
 FILES = f"NAME{ONNX}, or NAME{SYMBOL} beside NAME{PARAMS}"
@@ -152,7 +152,7 @@ def open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
     try:
         shape = function(np.zeros((1, 3, *[info.preprocessing.input_size] * 2), np.float32)).shape
     except Exception as error:  # ONNX Runtime's have no common base
-        raise InputError(f"{path} does not run: {engine_reason(error)}") from None
+        raise InputError(f"{path} does not run: {shortened(engine_reason(error))}") from None
     num_names = len(info.preprocessing.class_names)
     if len(shape) != 2 or num_names not in (0, shape[1]):
         raise InputError(f"{path} names {num_names} classes, but gives logits of shape {shape}: export it anew")
@@ -196,7 +196,7 @@ def _open_mxnet(path: Path) -> Tuple[ModelInfo, str, Logits]:
     try:
         return info, "mxnet", compiled(symbol, arrays)
     except mx.base.MXNetError as error:
-        raise InputError(f"{path} does not run: {engine_reason(error)}") from None
+        raise InputError(f"{path} does not run: {shortened(engine_reason(error))}") from None
 
 
 def _open_onnx(path: Path, threads: Optional[int]) -> Tuple[ModelInfo, str, Logits]:

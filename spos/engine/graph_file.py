@@ -11,7 +11,7 @@ from typing_extensions import Annotated
 
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
-from spos.runs.files import PathLike, check_shape, read_json
+from spos.runs.files import PathLike, check_shape, read_json, shortened
 
 VARIABLE = "null"  # operator of an input
 MOST_NODES = 100_000
@@ -150,4 +150,4 @@ def as_symbol(graph: Mapping[str, Any], path: PathLike) -> mx.sym.Symbol:
     try:
         return mx.sym.load_json(json.dumps(graph))
     except mx.base.MXNetError as error:
-        raise InputError(f"{path} is damaged, or not of this MXNet: {engine_reason(error)}") from None
+        raise InputError(f"{path} is damaged, or not of this MXNet: {shortened(engine_reason(error))}") from None

@@ -29,7 +29,7 @@ from functools import cached_property
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
-from spos.runs.files import PathLike, read_json
+from spos.runs.files import PathLike, read_json, shortened
 from spos.space.architecture_file import SCHEMA
 from spos.space.cost import NANOSECONDS_PER_MS
 from spos.space.space import Architecture, SearchSpace
@@ -88,7 +88,7 @@ class LatencyTable:
         try:
             return cls.from_json(values)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {shortened(error)}") from None
 
     @classmethod
     def from_json(cls, values: Any) -> LatencyTable:

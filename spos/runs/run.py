@@ -92,8 +92,8 @@ INPUTS_OF_A_RUN = {
 class OptionsShape(Struct):
     """What every `config.json` says."""
 
-    program: Text
     options: Dict[Text, Union[bool, int, float, Text, None]]
+    program: Union[Text, UnsetType] = UNSET
 
 
 class ConfigShape(OptionsShape):
@@ -243,11 +243,10 @@ def _config_in(folder: Path) -> Optional[Dict[str, Any]]:
         if TRAINING.encode() in content:
             raise
         return None
-    if not isinstance(config, dict) or not isinstance(config.get("program"), str):
+    if not isinstance(config, dict):
         return None
-    if config["program"] != TRAINING and not {"options", "space"} <= set(config):
-        return None
-    return check_shape(config, path, ConfigShape)
+    is_ours = config.get("program") == TRAINING or {"options", "space"} <= set(config)
+    return check_shape(config, path, ConfigShape) if is_ours else None
 
 
 def options_as(group: Type[Group], options: Mapping[str, Any], source: PathLike) -> Group:

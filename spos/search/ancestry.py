@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
+from spos.core.flags import RunOptions
 from spos.runs.run import RunDirectory
 from spos.search.breeder import Lineage
 from spos.search.evolution import drive
@@ -56,10 +57,14 @@ def replay(run: RunDirectory, rows: Sequence[Row]) -> Ancestry:
     options, space = run.flags(SearchOptions), space_of_run(run)
     if space is None:
         raise InputError(f"{run.path} is no run of a search: its config.json tells no space")
+    if "seed" not in run.options:
+        raise InputError(f"config.json of {run.path} tells no 'seed'")
     domain = make_domain(space, options, run.flags(ConstraintOptions))
     seeds = [row for row in run.rows(SEED_FILE, HistoryRow, True) if is_complete(row)]
     lineage: Lineage = {}
-    search = make_search(domain, options, run.options["seed"], initial_architectures(seeds, domain, options), lineage)
+    search = make_search(
+        domain, options, run.flags(RunOptions).seed, initial_architectures(seeds, domain, options), lineage
+    )
     numbers = {architecture_of(row): number for number, row in enumerate(rows)}
     asked: List[Architecture] = []
 

@@ -235,3 +235,49 @@ def test_nothing_is_written_where_nothing_can_be(tmp_path):
     with pytest.raises(OSError):
         mxnet_pair(tmp_path / "file" / "tiny")
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("where", ("attribute of an operator", "metadata"))
+def test_a_symbol_that_changed_is_refused_before_it_is_read(where, tmp_path):
+    symbol_file, _ = mxnet_pair(tmp_path / "tiny")
+    graph = json.loads(symbol_file.read_text())
+    data, dense = graph["nodes"][0], graph["nodes"][-1]
+    if where == "metadata":
+        data["attrs"]["__crop_ratio__"] = "0.5"
+    else:
+        dense["attrs"]["no_bias"] = "true" if dense["attrs"]["no_bias"] != "true" else "1"
+    symbol_file.write_text(json.dumps(graph))
+    with pytest.raises(InputError, match="has changed since it was written: export it anew"):
+        open_model(symbol_file)
+
+
+def test_a_pair_from_before_graphs_had_a_checksum_is_opened(tmp_path):
+    symbol_file, _ = mxnet_pair(tmp_path / "tiny")
+    graph = json.loads(symbol_file.read_text())
+    del graph["nodes"][0]["attrs"]["__graph_sha256__"]
+    symbol_file.write_text(json.dumps(graph))
+    assert open_model(symbol_file).num_classes == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    (
+        ("input_size", "1000000000"),
+        ("input_size", "16.0"),
+        ("mean", "[1, 2]"),
+        ("std", "[0, 1, 1]"),
+        ("crop_ratio", "1e999"),
+        ("class_names", "[" * 5000),
+        ("pad_to", "7" * 5000),
+        ("precision", '"float99"'),
+        ("architecture", "[]"),
+    ),
+)
+def test_metadata_out_of_range_are_refused(name, text, tmp_path):
+    symbol_file, _ = mxnet_pair(tmp_path / "tiny")
+    graph = json.loads(symbol_file.read_text())
+    del graph["nodes"][0]["attrs"]["__graph_sha256__"]
+    graph["nodes"][0]["attrs"][f"__{name}__"] = text
+    symbol_file.write_text(json.dumps(graph))
+    with pytest.raises(InputError, match="tiny-symbol.json"):
+        open_model(symbol_file)

@@ -18,6 +18,7 @@ from spos.core.flags import run_program
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, save_arrays
 from spos.runs.files import read_json, write_json
+from spos.runs.journal import as_lines, read_rows
 from spos.runs.run import SUPERNET
 from spos.space.space import search_space
 from utils import compare_search
@@ -62,7 +63,7 @@ def finished(work, supernet):
 
 
 def rows_of(save_dir, file="history.jsonl"):
-    return [json.loads(line) for line in (save_dir / file).read_text().splitlines()]
+    return read_rows(save_dir / file)
 
 
 def copy_of(finished, tmp_path):
@@ -140,8 +141,8 @@ def test_a_search_is_seeded_from_an_old_one(finished, arguments, tmp_path, capsy
 )
 def test_a_history_of_something_else_is_refused(finished, arguments, tmp_path, capsys, key, words):
     save_dir = copy_of(finished, tmp_path)
-    rows = [{**row, key: "0123"} for row in rows_of(save_dir)]
-    (save_dir / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{**row, key: "0123"} for row in read_rows(save_dir / "history.jsonl")]
+    (save_dir / "history.jsonl").write_bytes(as_lines(rows, with_check=True))
     fails(search_supernet.main, arguments(save_dir), capsys, "history.jsonl", words)
     fails(search_supernet.main, arguments(tmp_path / "new", "--seed-history", save_dir), capsys, words)
     assert not (tmp_path / "new").exists()

@@ -1,12 +1,13 @@
 """JSON from files: what is no JSON, too deep, too large or of another shape is one line, at once."""
 
+import os
 import time
 
 import pytest
 from msgspec import Struct
 
 from spos.core.errors import InputError
-from spos.runs.files import MOST_LEVELS, SHOWN, check_shape, parse_json
+from spos.runs.files import MOST_LEVELS, SHOWN, check_shape, parse_json, read_json, read_text
 from spos.runs.schema import Scored, Text
 
 ROW = {"block_choices": [0, 1], "channel_choices": [3, 4], "top1": 0.5}
@@ -96,3 +97,18 @@ def test_whole_characters_and_bytes_of_file_names_are_read(escape, text):
         name: Text
 
     assert parse_json(f'{{"name": "{escape}"}}', "some.json", Named) == {"name": text}
+
+
+def test_files_begin_with_a_byte_order_mark_or_not(tmp_path):
+    for mark in (b"", b"\xef\xbb\xbf"):
+        (tmp_path / "a.txt").write_bytes(mark + "größer\r\n".encode())
+        (tmp_path / "a.json").write_bytes(mark + b'{"a": [1]}')
+        assert read_text(tmp_path / "a.txt").splitlines() == ["größer"]
+        assert read_json(tmp_path / "a.json") == {"a": [1]}
+
+
+@pytest.mark.parametrize("make", (lambda path: path.mkdir(), os.mkfifo, lambda path: path.write_bytes(b"\xff\xfe")))
+def test_what_is_no_text_file_is_refused(make, tmp_path):
+    make(tmp_path / "a.txt")
+    with pytest.raises(InputError, match="a.txt is no"):
+        read_text(tmp_path / "a.txt")

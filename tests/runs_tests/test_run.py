@@ -1,6 +1,7 @@
 """Run directories, and architecture files: read with a clear refusal of what does not fit."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -343,3 +344,72 @@ def test_an_older_run_goes_on_and_says_once_that_it_does_not_know_its_images(tmp
         open_run(tmp_path / "run", config_on({"test": "abc"}))
     assert capsys.readouterr().err.count("does not say which images it began with") == 1
     assert read_json(tmp_path / "run" / CONFIG_FILE)["contents"] == {"test": "abc"}
+
+
+FOREIGN = {
+    "a package": '{"name": "app", "version": "1.0", "options": {"port": 80}}',
+    "a model": '{"architectures": ["Bert"], "model_type": "bert", "options": {}}',
+    "another program": '{"program": "webpack", "entry": "a.js"}',
+    "a list": '[{"program": "train_imagenet.py"}]',
+    "a number": "5",
+    "text": '"train"',
+    "no JSON": "// settings\n{port: 80}\n",
+    "no text": "\x00\x01",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_the_config_of_another_program_is_none_of_a_run(content, tmp_path):
+    for folder in (tmp_path, tmp_path / "checkpoints" / "v2"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (tmp_path / CONFIG_FILE).write_text(content)
+        assert run_folder(folder / "model.params") is None
+    if content != FOREIGN["a list"]:
+        assert find_config(tmp_path / "model.params") is None
+        with pytest.raises(InputError):
+            open_run_directory(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    (
+        {"options": []},
+        {"options": {"lr": [0.1]}},
+        {"options": {"lr": {"a": 1}}},
+        {"space": []},
+        {"architecture": "oneshot"},
+        {"versions": ["1.9"]},
+        {"preprocessing": 3},
+        {"data": None},
+    ),
+)
+def test_a_damaged_config_of_a_run_is_one_line(change, tmp_path):
+    folder = make_run(tmp_path / "run", model="ShuffleNas")
+    write_json(folder / CONFIG_FILE, {**read_json(folder / CONFIG_FILE), **change})
+    for read in (open_run_directory, lambda path: find_config(path / "model.params")):
+        with pytest.raises(InputError, match="config.json"):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    "options",
+    (
+        {"seed": "0"},
+        {"seed": -1},
+        {"seed": 0.5},
+        {"seed": None},
+        {"save_dir": 3},
+        {"resume": 1},
+        {"resume": "yes"},
+    ),
+)
+def test_values_that_a_flag_cannot_have_are_refused(options, tmp_path):
+    found = open_run_directory(make_run(tmp_path / "run", model="ShuffleNas", **options))
+    with pytest.raises(InputError, match=f"config.json: {next(iter(options))} cannot be"):
+        found.flags(RunOptions)
+
+
+def test_folders_whose_names_are_no_text_stay_in_a_config(tmp_path):
+    name = os.fsdecode(b"r\xe9sum\xe9")
+    found = open_run_directory(make_run(tmp_path / "run", model="ShuffleNas", save_dir=name))
+    assert found.flags(RunOptions).save_dir == name

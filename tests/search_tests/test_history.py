@@ -1,12 +1,16 @@
 """Histories: the best and its ties, scores of older searches, what is read from them."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 from conftest import TINY
 
-from search_tests.test_searcher import IDENTITY
+from search_tests.test_searcher import IDENTITY, Evaluator, genetic, make_searcher
 from spos.core.errors import InputError
+from spos.runs.journal import as_lines
+from spos.scoring.racing import Racing
 from spos.search.domain import Domain
 from spos.search.history import (
     best_architectures,
@@ -16,7 +20,9 @@ from spos.search.history import (
     load_histories,
     load_history,
     mean_of_random,
+    open_history,
     read_history,
+    read_search_rows,
 )
 
 
@@ -112,3 +118,131 @@ def test_the_best_is_of_highest_fitness_not_of_highest_top1(make_search):
     assert [row["evaluation"] for row in history.ties] == [8, 10, 11]
     assert history.best_so_far()[1] == [0.5] * 4 + [0.6] * 8
     assert history.text("flops").startswith("12 architectures (1 dropped early), best top-1 60.00%")
+
+
+@pytest.fixture
+def lines(tmp_path, old):
+    return (tmp_path / "old" / "history.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def changed_history(path, rows, number, **changes):
+    """The history with one row changed as a careful hand would: the check values fit."""
+    rows = [dict(row) for row in rows]
+    rows[number].update(changes)
+    path.write_bytes(as_lines(rows, with_check=True))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    (
+        ({"evaluation": 7}, "line 4 is evaluation 7, not 3"),
+        ({"iteration": 2}, "of iteration 0, below iteration 2"),
+        ({"top1": 0.25}, "line 4 has a top1 of 0.25"),
+        ({"top1_hits": 301}, "line 4 has a top1"),
+        ({"num_images": 150}, "line 4"),
+        ({"top5": 0.01}, "line 4 has a top5 of 0.01, below its top1"),
+        ({"top1_interval": [0.98, 0.99]}, "line 4 has a top1 of .* outside of its interval"),
+        ({"block_choices": [0]}, None),
+        ({"top1": "<img src=x onerror=alert(1)>"}, "line 4 is damaged.*top1"),
+        ({"num_images": "<b>"}, "line 4 is damaged.*num_images"),
+        ({"iteration": 1.5}, "line 4 is damaged.*iteration"),
+        ({"flops": [1]}, "line 4 is damaged.*flops"),
+        ({"dropped": "yes"}, "line 4 is damaged.*dropped"),
+        ({"fitness": None}, "line 4 is damaged.*fitness"),
+    ),
+)
+def test_a_row_that_breaks_a_rule_is_refused(tmp_path, old, changes, words):
+    path = changed_history(tmp_path / "history.jsonl", old, 3, **changes)
+    if words is None:
+        make_searcher_on(path, "architecture has 1 block choices")
+        return
+    for read in (load_history, open_history, read_search_rows):
+        with pytest.raises(InputError, match=words):
+            read(path)
+
+
+def make_searcher_on(path, words):
+    searcher = make_searcher(path.parent, Evaluator(), racing=Racing(6))
+    with pytest.raises(InputError, match=words):
+        searcher.run(genetic(3))
+
+
+@pytest.mark.parametrize("key", ("flops", "params", "flop_ratio", "param_ratio", "score", "fitness"))
+def test_a_search_does_not_go_on_with_costs_that_are_not_its_own(tmp_path, old, key):
+    path = changed_history(tmp_path / "history.jsonl", old, 3, **{key: old[3][key] + 1})
+    make_searcher_on(path, f"line 4 has {key} .*; remove it and all lines after it to go on")
+
+
+def test_costs_are_compared_with_the_space_beside_a_history(tmp_path, old):
+    path = changed_history(tmp_path / "history.jsonl", old, 3, flops=old[3]["flops"] + 1)
+    assert read_search_rows(path)
+    (tmp_path / "config.json").write_text(json.dumps({"program": "search_supernet.py", "space": TINY.to_json()}))
+    with pytest.raises(InputError, match="line 4 states .* its choices give"):
+        read_search_rows(path)
+
+
+@pytest.mark.parametrize("how", ("doubled", "missing", "swapped"))
+def test_lines_that_are_doubled_missing_or_swapped_are_noticed(tmp_path, lines, how):
+    changed = {
+        "doubled": [*lines[:3], lines[2], *lines[3:]],
+        "missing": [*lines[:2], *lines[3:]],
+        "swapped": [*lines[:2], lines[3], lines[2], *lines[4:]],
+    }[how]
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b"".join(changed))
+    with pytest.raises(InputError, match=r"line [34] .*remove it and all lines after it to go on"):
+        load_history(path)
+
+
+def test_no_changed_digit_is_taken(tmp_path, old, lines):
+    path, content = tmp_path / "history.jsonl", b"".join(lines)
+    rng = np.random.default_rng(20261129)
+    digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
+    for place in rng.choice(digits, 200, replace=False).tolist():
+        digit = str((int(content[place : place + 1]) + int(rng.integers(1, 10))) % 10).encode()
+        path.write_bytes(content[:place] + digit + content[place + 1 :])
+        with pytest.raises(InputError, match="is damaged; remove it and all lines after it"):
+            load_history(path)
+
+
+def test_what_is_removed_is_scored_again_and_the_history_is_the_same(tmp_path, old, lines):
+    path = tmp_path / "old" / "history.jsonl"
+    path.write_bytes(b"".join(lines[: len(lines) // 2]))
+    evaluator = Evaluator()
+    make_searcher(tmp_path / "old", evaluator, racing=Racing(6)).run(genetic(3))
+    assert path.read_bytes() == b"".join(lines) and len(evaluator.asked) == len(lines) - len(lines) // 2
+
+
+def test_a_history_of_before_check_values_is_gone_on_with(tmp_path, old, lines, capsys):
+    path = tmp_path / "old" / "history.jsonl"
+    bare = [json.dumps(row).encode() + b"\n" for row in old]
+    path.write_bytes(b"".join(bare[:5]))
+    make_searcher(tmp_path / "old", Evaluator(), racing=Racing(6)).run(genetic(3))
+    assert path.read_bytes() == b"".join([*bare[:5], *lines[5:]])
+    assert load_history(path).rows == old
+    assert capsys.readouterr().err.count("5 rows are of an earlier version") == 1
+
+
+@pytest.mark.parametrize("whole_folder", (False, True))
+def test_a_history_that_is_deleted_under_a_search_ends_it(tmp_path, whole_folder):
+    path = tmp_path / "run" / "history.jsonl"
+
+    class Deleting(Evaluator):
+        def __call__(self, architecture, race=None):
+            if len(self.asked) == 9:
+                shutil.rmtree(path.parent) if whole_folder else path.unlink()
+            return super().__call__(architecture, race)
+
+    path.parent.mkdir()
+    with pytest.raises(InputError, match="was removed while the program ran"):
+        make_searcher(path.parent, Deleting()).run(genetic(3))
+    assert not path.exists()
+
+
+def test_a_history_that_is_deleted_at_the_very_end_is_noticed(tmp_path, old):
+    path = tmp_path / "old" / "history.jsonl"
+    searcher = make_searcher(tmp_path / "old", Evaluator(), racing=Racing(6))
+    searcher.report = lambda progress: path.exists() and path.unlink()
+    with pytest.raises(InputError, match="was removed while the program ran"):
+        searcher.run(genetic(3))

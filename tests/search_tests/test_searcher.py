@@ -17,9 +17,11 @@ from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, genetic_search, random_search, spos_search
 from spos.search.flags import SearchOptions, check_not_shortened, flags_that_may_change, make_search
 from spos.search.history import (
+    ArrivedRow,
     best_architectures,
     best_rows,
     is_complete,
+    open_history,
 )
 from spos.search.searcher import WINDOW, Searcher, Target
 from spos.space.space import architecture_of
@@ -107,7 +109,8 @@ def release_when_waiting(monkeypatch):
 
 
 def make_searcher(folder, score, executor=None, racing=None, target=ACCURACY, **more):
-    journals = Journal(folder / "history.jsonl"), Journal(folder / "arrived.jsonl")
+    arrived = Journal(folder / "arrived.jsonl", ArrivedRow, with_check=True)
+    journals = open_history(folder / "history.jsonl"), arrived
     return Searcher(DOMAIN, target, score, *journals, executor or EmbeddedExecutor(), IDENTITY, racing, **more)
 
 

@@ -142,3 +142,19 @@ def test_other_hosts_are_reached_by_ssh(tmp_path):
     assert "worker 1: no disk" in done.stderr
     assert "warning: MXNet's scheduler, servers and workers listen on the network" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: worker 1 on there ended with exit code 1")
+
+
+@pytest.mark.parametrize("content", (b"\xef\xbb\xbflocalhost 2\r\nother\r\n", b"localhost 2\nother 1\n"))
+def test_a_file_of_hosts_may_begin_with_a_byte_order_mark(content, tmp_path):
+    (tmp_path / "hosts").write_bytes(content)
+    hosts = find_hosts(LaunchOptions(hosts=str(tmp_path / "hosts")))
+    assert [(host.name, host.num_workers) for host in hosts] == [("localhost", 2), ("other", 1)]
+
+
+@pytest.mark.parametrize(
+    "content", (b"host\xff 1\n", b"h\xc3\xb6st 1\n", b"host 99999999999\n", b"host\x00name\n", b"a b c\n")
+)
+def test_a_file_that_is_no_list_of_hosts_is_refused(content, tmp_path):
+    (tmp_path / "hosts").write_bytes(content)
+    with pytest.raises(InputError, match="hosts"):
+        find_hosts(LaunchOptions(hosts=str(tmp_path / "hosts")))

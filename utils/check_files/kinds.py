@@ -261,7 +261,7 @@ def _read_history(folder: Path) -> None:
 def _read_search_config(folder: Path) -> None:
     run = open_run_directory(folder / SEARCHED)
     run.flags(SearchOptions), run.flags(ConstraintOptions), space_of_run(run)
-    check_run(run.path, {"program": SEARCHING, "space": run.config["space"], "options": dict(run.options)})
+    check_run(run.path, {"program": SEARCHING, "space": run.config.get("space"), "options": dict(run.options)})
     replay(run, read_search_rows(run.path / HISTORY_FILE))
 
 
