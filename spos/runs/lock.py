@@ -136,7 +136,7 @@ def _holder(descriptor: int) -> Dict[str, Any]:
     """What the holder says about itself; nothing if it has not said it yet."""
     try:
         said = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -201,11 +201,12 @@ def test_latency_and_flops_that_exclude_each_other_are_refused_soon():
 
 
 def test_flags_make_a_domain_with_latency(table_file):
-    limits = ConstraintOptions(score_max=-1, latency_table=table_file(), latency_max=1.5)
+    limits = ConstraintOptions(flop_max=-1, score_max=-1, latency_table=table_file(), latency_max=1.5)
     domain = make_domain(TINY, SearchOptions(), limits)
     assert [str(limit) for limit in domain.constraints.limits()] == ["latency <= 1.5 ms"]
     assert domain.latency == make_table(TINY)
-    without_limit = make_domain(TINY, SearchOptions(), ConstraintOptions(latency_table=table_file(), score_max=-1))
+    unlimited = ConstraintOptions(flop_max=-1, score_max=-1, latency_table=table_file())
+    without_limit = make_domain(TINY, SearchOptions(), unlimited)
     assert without_limit.latency == domain.latency and without_limit.constraints.limits() == []
 
 

@@ -68,7 +68,8 @@ def files(tmp_path_factory):
     for name, space in (("run", TINY), ("plain", replace(TINY, use_se=False, input_size=64))):
         (folder / name).mkdir()
         shutil.copy(folder / "supernet" / "model.params", folder / name)
-        write_json(folder / name / "config.json", {"space": space.to_json(), "architecture": None})
+        run = {"program": "train_imagenet.py", "options": {"model": "ShuffleNas"}, "space": space.to_json()}
+        write_json(folder / name / "config.json", {**run, "architecture": None})
     return folder
 
 
@@ -211,7 +212,7 @@ def test_a_run_is_fine_tuned_on_other_classes_and_resumed(train, tmp_path, capsy
         assert printed.startswith(says) and ("replaced" in printed) == (says == "begins with")
 
     assert train("tuned", line.replace("first", "tuned"), **tune) == 2
-    assert "--init-params was" in capsys.readouterr().err
+    assert "the content of --init-params has changed" in capsys.readouterr().err
     shutil.copy(tmp_path / "tuned" / "checkpoints" / "epoch-0001" / "model.params", tmp_path / "first")
     assert train("tuned", line, **tune) == 2
     assert "the content of --init-params has changed" in capsys.readouterr().err
