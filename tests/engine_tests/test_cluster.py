@@ -5,6 +5,7 @@ Processes are real ones, started by scripts/train_cluster.sh; what they run stan
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -421,13 +422,13 @@ class WithChief(Cluster):
         return json.loads(self.kvstore)
 
 
-def test_workers_with_other_images_than_the_chief_are_refused(tmp_path):
-    for name, content in (("train.idx", "0\t0\n"), ("train.rec", "records")):
-        (tmp_path / name).write_text(content)
-    files = SimpleNamespace(
-        name="pictures", splits={"train": RecordFile(str(tmp_path / "train.rec"), str(tmp_path / "train.idx"))}
-    )
-    same = {"train": [zlib.crc32(b"0\t0\n"), len("records")]}
-    check_same_lists(files, WithChief(1, 2, json.dumps(same)))
-    with pytest.raises(InputError, match="worker 1 has other images in its list 'train' of pictures than worker 0"):
-        check_same_lists(files, WithChief(1, 2, json.dumps({"train": [1, 2]})))
+@pytest.mark.parametrize("name, other", (("train", [1, 2]), ("train (its content)", "2f")))
+def test_workers_with_other_images_than_the_chief_are_refused(tmp_path, name, other):
+    for file, content in (("train.idx", "0\t0\n"), ("train.rec", "records")):
+        (tmp_path / file).write_text(content)
+    images = RecordFile(str(tmp_path / "train.rec"), str(tmp_path / "train.idx"))
+    data = SimpleNamespace(name="pictures", splits={"train": images}, contents=lambda: {"train": "1f"})
+    same = {"train": [zlib.crc32(b"0\t0\n"), len("records")], "train (its content)": "1f"}
+    check_same_lists(data, WithChief(1, 2, json.dumps(same)))
+    with pytest.raises(InputError, match=re.escape(f"worker 1 has other images in its list '{name}' of pictures than")):
+        check_same_lists(data, WithChief(1, 2, json.dumps({**same, name: other})))
