@@ -32,8 +32,8 @@ def orientation_of(exif: bytes) -> int:
             if tag == _TAG and kind in (_SHORT, _LONG):
                 (value,) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), exif, at + 8)
                 return value if 1 <= value <= 8 else UPRIGHT
-    except struct.error:  # cut short
-        pass
+    except struct.error:
+        return UPRIGHT  # cut short
     return UPRIGHT
 
 

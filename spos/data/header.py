@@ -50,8 +50,8 @@ def read_plain_header(content: bytes) -> Optional[Header]:
         for signature, read in _READERS:
             if signature.match(content):
                 return read(content)
-    except (struct.error, ValueError, IndexError):  # cut short
-        pass
+    except (struct.error, ValueError, IndexError):
+        return None  # cut short
     return None
 
 

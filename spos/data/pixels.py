@@ -142,12 +142,13 @@ def _is_whole(file: Path, labels_file: Path) -> bool:
     """Whether both files are there with the content they were written with."""
     try:
         sums = json.loads(_sums_of(file).read_bytes())
-        if sums == {part.name: file_digest(part) for part in (file, labels_file)}:
-            return True
+        is_whole = sums == {part.name: file_digest(part) for part in (file, labels_file)}
     except FileNotFoundError:
         return False
     except (OSError, ValueError, RecursionError):
-        pass
+        is_whole = False
+    if is_whole:
+        return True
     warn(f"{file} is damaged; its images are decoded again")
     return False
 

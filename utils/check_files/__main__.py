@@ -121,7 +121,8 @@ def _answers(
                 answer = Answer(HANG, float(options.seconds), f"more than {options.seconds} s")
             else:
                 continue
-            assert child.task is not None
+            if child.task is None:
+                raise RuntimeError(f"child {number} answered without having been asked")
             yield number, child.task, answer
             if answer.outcome in (DEATH, HANG, MEMORY):
                 child.process.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,39 +33,6 @@ from utils.plot.training import Run, phases
 OF_A_ROW = (*NEEDED, "block_choices", "channel_choices")
 OF_AN_UPDATE = ("block_choices", "channel_choices", "num_bn_images", "top1")
 OF_AN_EPOCH = ("epoch", "loss", "top1")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_interval(value: Any) -> bool:
-    return _are_numbers(value) and len(value) == 2
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_number, value))
-
-
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_count, value))
-
-
-# What the page shows of a row, by key: whether a value is what it should be, and what that is called.
-NUMBER, COUNT = (_is_number, "a number"), (_is_count, "a whole number")
-TYPES: Mapping[str, Tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("top1", "top5", "fitness", "latency_ms", "loss", "lr", "val_top1", "val_top5", "score"), NUMBER),
-    **dict.fromkeys(("evaluation", "iteration", "flops", "params", "num_images", "epoch", "val_images"), COUNT),
-    "num_bn_images": COUNT,
-    "images_per_second": NUMBER,
-    "top1_interval": (_is_interval, "two numbers"),
-    "val_top1_each": (_are_numbers, "a list of numbers"),
-    **dict.fromkeys(("block_choices", "channel_choices"), (_are_counts, "a list of whole numbers")),
-}
 
 
 @dataclass
@@ -189,9 +155,6 @@ def _first_wrong(rows: Sequence[Mapping[str, Any]], needed: Sequence[str], space
         missing = [key for key in needed if key not in row]
         if missing:
             return f"line {number} lacks {', '.join(missing)}"
-        odd = [key for key, (fits, _) in TYPES.items() if key in row and not fits(row[key])]
-        if odd:
-            return f"line {number}: {odd[0]} must be {TYPES[odd[0]][1]}, not {str(row[odd[0]])[:80]!r}"
         if space and "block_choices" in needed:
             try:
                 space.validate(architecture_of(row))
