@@ -30,9 +30,10 @@ from spos.counting.profile import profile_json, profile_tables
 from spos.counting.summary import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.table import LatencyTable
+from spos.space.architecture import Architecture
 from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
 from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, LatencyTableOptions, JsonOptions)
 

@@ -1,4 +1,4 @@
-"""Choice blocks: what `spos.space.layer_specs` describes, as Gluon layers.
+"""Choice blocks: what `spos.space.blocks` describes, as Gluon layers.
 
 Attribute names and positions are a file format: `features.N.main_branch.M.weight` stands in `.params` files.
 """
@@ -14,10 +14,11 @@ from spos.engine.compat import mx
 from spos.engine.depthwise import DepthwiseConv2D
 from spos.engine.forms import CHANNELS_OF_LAYOUTS
 from spos.engine.slicing import leading_corner
-from spos.space import layer_specs
-from spos.space.layer_specs import Conv, Dropout, Form, GlobalPool, LayerSpec, Specs
+from spos.space import layers
+from spos.space.blocks import BlockKind, BlockLayers, ChoiceBlockGeometry
+from spos.space.layers import Conv, Dropout, Form, GlobalPool, LayerSpec, Specs
 from spos.space.names import layer_positions
-from spos.space.space import BLOCK_KINDS, BlockKind, ChoiceBlockGeometry
+from spos.space.space_file import search_space
 
 nn = mx.gluon.nn
 PLAIN = Form()
@@ -60,7 +61,7 @@ class HardSigmoid(mx.gluon.HybridBlock):
 class SqueezeExcite(mx.gluon.HybridBlock):
     """Scale every channel by a gate computed from the means of all channels (arXiv:1709.01507)."""
 
-    def __init__(self, spec: layer_specs.SqueezeExcite) -> None:
+    def __init__(self, spec: layers.SqueezeExcite) -> None:
         super().__init__()
         with self.name_scope():
             self.channel_attention = build((GlobalPool(spec.channels), *spec.convs))
@@ -68,7 +69,10 @@ class SqueezeExcite(mx.gluon.HybridBlock):
         self._num_pixels = spec.form.map_size**2 if spec.form and spec.form.map_size else None
 
     def hybrid_forward(self, F, x):
-        gate = self.channel_attention(x)  # (N, C, 1, 1)
+        return self.multiply(F, x, self.channel_attention(x))
+
+    def multiply(self, F, x, gate):
+        """Every channel by its gate, (N, C, 1, 1)."""
         if self._num_pixels is None:
             return F.broadcast_mul(x, gate)
         rows = F.reshape(gate, shape=(-1, 1))  # (N * C, 1)
@@ -133,8 +137,16 @@ class PixelConv2D(mx.gluon.nn.Conv2D):
         return F.reshape(y, shape=(0, 0, 1, 1))  # (N, out_channels, 1, 1)
 
 
+class ReLU6(mx.gluon.HybridBlock):
+    """min(max(x, 0), 6)."""
+
+    def hybrid_forward(self, F, x):
+        return F.clip(x, 0, 6)
+
+
 ACTIVATIONS: Dict[str, Callable[[], mx.gluon.HybridBlock]] = {
     "relu": lambda: nn.Activation("relu"),
+    "relu6": ReLU6,
     "hard_swish": HardSwish,
 }
 
@@ -164,7 +176,7 @@ def build_layers(spec: LayerSpec) -> List[mx.gluon.HybridBlock]:
         bn = [(ShiftingBatchNorm if form.shifted else BatchNorm)(spec.out_channels)] if spec.bn else []
         act = [ShiftedHardSwish() if form.shifted else ACTIVATIONS[spec.act]()] if spec.act else []
         return [conv, *bn, *act]
-    if isinstance(spec, layer_specs.SqueezeExcite):
+    if isinstance(spec, layers.SqueezeExcite):
         return [SqueezeExcite(spec)]
     if isinstance(spec, GlobalPool):
         return [nn.GlobalAvgPool2D()]
@@ -214,30 +226,44 @@ class MainBranch(mx.gluon.nn.HybridSequential):
         `specs` describes the same branch at a narrower middle width. Gradients reach the selected weights; running
         statistics change where they are selected.
         """
-        layers = self._layers
-        for position, spec in layer_positions(specs):
-            if not isinstance(spec, Conv):
-                x = layers[position](x)
-                continue
-            x = _convolve_sliced(x, layers[position], spec)
+        return _run_sliced(x, self._layers, specs)
+
+
+def _run_sliced(x, chain: Sequence[mx.gluon.HybridBlock], specs: Specs):
+    for position, spec in layer_positions(specs):
+        layer = chain[position]
+        if isinstance(spec, layers.SqueezeExcite):
+            x = layer.multiply(mx.nd, x, _gate_sliced(x, layer, spec))
+        elif isinstance(spec, Conv):
+            x = _convolve_sliced(x, layer, spec)
             if spec.bn:
-                x = _normalise_sliced(x, layers[position + 1], spec.out_channels)
+                x = _normalise_sliced(x, chain[position + 1], spec.out_channels)
             if spec.act:
-                x = layers[position + 2](x)
-        return x
+                x = chain[position + 1 + spec.bn](x)
+        else:
+            x = layer(x)
+    return x
+
+
+def _gate_sliced(x, layer: SqueezeExcite, spec: layers.SqueezeExcite):
+    """The gates of the leading channels, (N, C, 1, 1)."""
+    chain = list(layer.channel_attention._children.values())
+    return chain[-1](_run_sliced(x, chain, spec.gate))
 
 
 def _convolve_sliced(x, conv: mx.gluon.nn.Conv2D, spec: Conv):
-    weight = leading_corner(conv.weight.data(x.context), spec.weight_shape)
+    arrays = [leading_corner(conv.weight.data(x.context), spec.weight_shape)]
+    if spec.bias:
+        arrays.append(leading_corner(conv.bias.data(x.context), (spec.out_channels,)))
     return mx.nd.Convolution(
         x,
-        weight,
+        *arrays,
         kernel=(spec.kernel_size,) * 2,
         stride=(spec.stride,) * 2,
         pad=(spec.kernel_size // 2,) * 2,
         num_filter=spec.out_channels,
         num_group=spec.groups,
-        no_bias=True,
+        no_bias=not spec.bias,
     )
 
 
@@ -297,44 +323,35 @@ SHUFFLES = {
 }
 
 
-class ShuffleBlock(mx.gluon.HybridBlock):
-    """One choice of one choice block: channel shuffle and split, or projection beside the main branch.
+class Block(mx.gluon.HybridBlock):
+    """One choice of one choice block: a main branch, and beside it a projection if there is one.
+
+    Without more it is a plain chain. Other wirings are in WIRED_BLOCKS.
 
     Args:
-        main, projection: descriptions of the branches; `mask` and `run_sliced` narrow the middle width of the main one.
-        shuffle: form of the channel shuffle, one of SHUFFLES.
+        in_channels: that come into the block.
+        described: `mask` and `run_sliced` narrow the middle width of its main branch.
+        shuffle: form of a channel shuffle, one of SHUFFLES.
     """
 
-    def __init__(self, block: ChoiceBlockGeometry, main: Specs, projection: Specs, shuffle: str = "reshape") -> None:
+    def __init__(self, in_channels: int, described: BlockLayers, shuffle: str = "reshape") -> None:
         super().__init__()
         if shuffle not in SHUFFLES:
             raise ValueError(f"unknown channel shuffle '{shuffle}'; known: {', '.join(SHUFFLES)}")
-        self.projects = block.projects
-        self.half = block.in_channels // 2
-        self.copies = (block.in_channels if block.projects else self.half) % CHANNELS_OF_LAYOUTS != 0
-        self._split = SHUFFLES[shuffle].split
+        self.projects = bool(described.projection)
+        self._is_empty = not described.main
         with self.name_scope():
-            self.main_branch = MainBranch(main)
-            if block.projects:
-                self.proj_branch = build(projection)
-            else:
-                for name, layer in SHUFFLES[shuffle].layers(block.in_channels).items():
-                    setattr(self, name, layer)
+            self.main_branch = MainBranch(described.main)
+            if described.projection:
+                self.proj_branch = build(described.projection)
 
     def split(self, F, x):
         """(what passes by, what the main branch reads)."""
-        if self.projects:
-            return self.proj_branch(x), x
-        return self._split(self, F, x)
+        return None, x
 
     def join(self, F, kept, main):
-        """Both halves, (N, out_channels, H/stride, W/stride).
-
-        The gradient of a concatenation is cut, and oneDNN cannot cut its layouts inside a group of channels. The copy
-        gives it a gradient in the plain layout.
-        """
-        joined = F.concat(kept, main, dim=1)
-        return F.identity(joined) if self.copies else joined
+        """The block's output, (N, out_channels, H/stride, W/stride). MXNet compiles nothing that is its own input."""
+        return F.identity(main) if self._is_empty else main
 
     def hybrid_forward(self, F, x, mask=None):
         kept, x = self.split(F, x)
@@ -347,16 +364,68 @@ class ShuffleBlock(mx.gluon.HybridBlock):
         return self.join(mx.nd, kept, self.main_branch.run_sliced(x, main))
 
 
+class ResidualBlock(Block):
+    """The input, or its projection, plus the main branch; then an activation, if there is one."""
+
+    def __init__(self, in_channels: int, described: BlockLayers, shuffle: str = "reshape") -> None:
+        super().__init__(in_channels, described, shuffle)
+        self._act = ACTIVATIONS[described.act]() if described.act else None
+
+    def split(self, F, x):
+        return self.proj_branch(x) if self.projects else x, x
+
+    def join(self, F, kept, main):
+        total = F.elemwise_add(kept, main)
+        return total if self._act is None else self._act(total)
+
+
+class ShuffleBlock(Block):
+    """Channel shuffle and split, or projection beside the main branch; both are concatenated."""
+
+    def __init__(self, in_channels: int, described: BlockLayers, shuffle: str = "reshape") -> None:
+        super().__init__(in_channels, described, shuffle)
+        self.half = in_channels // 2
+        self.copies = (in_channels if self.projects else self.half) % CHANNELS_OF_LAYOUTS != 0
+        self._split = SHUFFLES[shuffle].split
+        if not self.projects:
+            with self.name_scope():
+                for name, layer in SHUFFLES[shuffle].layers(in_channels).items():
+                    setattr(self, name, layer)
+
+    def split(self, F, x):
+        if self.projects:
+            return self.proj_branch(x), x
+        return self._split(self, F, x)
+
+    def join(self, F, kept, main):
+        """Both halves.
+
+        The gradient of a concatenation is cut, and oneDNN cannot cut its layouts inside a group of channels. The copy
+        gives it a gradient in the plain layout.
+        """
+        joined = F.concat(kept, main, dim=1)
+        return F.identity(joined) if self.copies else joined
+
+
+WIRED_BLOCKS = {"shuffle": ShuffleBlock, "residual": ResidualBlock, "chain": Block}  # by the keys of WIRINGS
+
+
+def build_block(in_channels: int, described: BlockLayers, shuffle: str = "reshape") -> Block:
+    """The Gluon block of a description."""
+    return WIRED_BLOCKS[described.wiring](in_channels, described, shuffle)
+
+
 # --- By the names and arguments of the original project (docs/from-the-original.md) ---
 
 BLOCK_MODES = {"ShuffleNetV2": "shuffle", "ShuffleXception": "xception"}  # families of branches
+ORIGINAL_BLOCKS = search_space().blocks
 
 
 class SE(SqueezeExcite):
     """Squeeze-and-excite of `num_in` channels."""
 
     def __init__(self, num_in: int) -> None:
-        super().__init__(layer_specs.SqueezeExcite(num_in))
+        super().__init__(layers.SqueezeExcite(num_in))
 
 
 class NasBatchNorm(BatchNorm):
@@ -408,10 +477,13 @@ class ShuffleNetBlock(ShuffleBlock):
         act_name: str = "relu",
         use_se: bool = False,
     ) -> None:
-        block = ChoiceBlockGeometry(0, 0, input_channel, output_channel, stride, stride == 2, use_se, act_name, 0)
-        kind = BlockKind("", "", BLOCK_MODES[block_mode], ksize)
-        branches = layer_specs.main_branch(block, kind, mid_channel), layer_specs.projection_branch(block, kind)
-        super().__init__(block, *branches)
+        block = ChoiceBlockGeometry(
+            *(0, 0, input_channel, output_channel, stride, stride == 2, use_se, act_name, 0),
+            scale=mid_channel / (output_channel // 2),
+            width_multiple=mid_channel,  # whatever the division loses
+        )
+        kind = BlockKind("", "", BLOCK_MODES[block_mode], (("kernel_size", ksize),))
+        super().__init__(input_channel, kind.describe(block))
 
 
 class ShuffleNasBlock(mx.gluon.Block):
@@ -432,8 +504,8 @@ class ShuffleNasBlock(mx.gluon.Block):
         self.width = int(output_channel // 2 * max_channel_scale)
         modes = {family: mode for mode, family in BLOCK_MODES.items()}
         with self.name_scope():
-            for kind in BLOCK_KINDS:
-                sizes = (input_channel, output_channel, self.width, kind.kernel_size, stride)
+            for kind in ORIGINAL_BLOCKS:
+                sizes = (input_channel, output_channel, self.width, kind.kernel_size or 3, stride)
                 setattr(self, kind.attribute, ShuffleNetBlock(*sizes, modes[kind.family], act_name, use_se))
 
     def forward(self, x, block_choice, block_channel_mask):
@@ -444,7 +516,7 @@ class ShuffleNasBlock(mx.gluon.Block):
         """
         mask = block_channel_mask.slice_axis(axis=1, begin=0, end=self.width).reshape((1, self.width, 1, 1))
         mask = mask.as_in_context(x.context).astype(x.dtype)
-        choices = [getattr(self, kind.attribute) for kind in BLOCK_KINDS]
+        choices = [getattr(self, kind.attribute) for kind in ORIGINAL_BLOCKS]
         if self.use_all_blocks:
             return mx.nd.add_n(*(choice(x, mask) for choice in choices)) / len(choices)
         chosen = block_choice.asscalar() if isinstance(block_choice, mx.nd.NDArray) else block_choice

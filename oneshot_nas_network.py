@@ -13,15 +13,17 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from oneshot_nas_blocks import ShuffleBlock, build_layers
+from oneshot_nas_blocks import Block, build_block, build_layers
 from spos.core.errors import InputError
 from spos.engine.compat import mx
 from spos.engine.forms import EXECUTIONS
 from spos.engine.slicing import leading_corner
 from spos.space import layer_specs
-from spos.space.layer_specs import with_bn
+from spos.space.architecture import Architecture
+from spos.space.layers import Specs, with_bn
 from spos.space.names import block_position, block_prefix, parameter_shapes
-from spos.space.space import STABLE_CHANNEL_CHOICE, Architecture, SearchSpace, search_space
+from spos.space.space import SearchSpace
+from spos.space.space_file import STABLE_CHANNEL_CHOICE, search_space
 
 nn = mx.gluon.nn
 Shape = Tuple[int, ...]
@@ -49,8 +51,9 @@ class Subnet(mx.gluon.HybridBlock):
             self.features = nn.HybridSequential(prefix="")
             _add(self.features, with_bn(layer_specs.stem(space), bn))
             for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-                main, projection = (with_bn(specs, bn) for specs in layer_specs.choice_block(space, block.index, b, c))
-                self.features.add(ShuffleBlock(block, main, projection, shuffle))
+                described = space.block_layers(block.index, b, c)
+                described = described if bn else described.without_bn()
+                self.features.add(build_block(block.in_channels, described, shuffle))
             _add(self.features, with_bn(layer_specs.head(space), bn))
             self.output = nn.HybridSequential(prefix="")
             _add(self.output, layer_specs.classifier(space))
@@ -70,13 +73,13 @@ class ChoiceBlock(mx.gluon.Block):
         super().__init__()
         self._space = space
         self._index = index
-        self._masks: Dict[Tuple[mx.Context, str, int], object] = {}
-        block = space.choice_blocks[index]
-        self._choices: List[ShuffleBlock] = []
+        self._masks: Dict[Tuple[mx.Context, str, int, int], object] = {}
+        block, choices = space.choice_blocks[index], space.choices[index]
+        self._widest = len(choices.channel_scales) - 1
+        self._choices: List[Block] = []
         with self.name_scope():
-            for b, kind in enumerate(space.blocks):
-                main, projection = layer_specs.choice_block(space, index, b, space.max_channel_choice)
-                choice = ShuffleBlock(block, main, projection, shuffle)
+            for b, kind in enumerate(choices.blocks):
+                choice = build_block(block.in_channels, space.block_layers(index, b, self._widest), shuffle)
                 setattr(self, kind.attribute, choice)
                 self._choices.append(choice)
 
@@ -86,18 +89,18 @@ class ChoiceBlock(mx.gluon.Block):
             outputs = [self(x, b, channel_choice, execution) for b in range(len(self._choices))]
             return mx.nd.add_n(*outputs) / len(outputs)
         choice = self._choices[block_choice]
-        if execution == "mask":
-            return choice(x, self._mask(x, channel_choice))
-        if channel_choice == self._space.max_channel_choice:
+        described = self._space.block_layers(self._index, block_choice, channel_choice)
+        if not described.middle or (execution == "slice" and channel_choice == self._widest):
             return choice(x)
-        main, _ = layer_specs.choice_block(self._space, self._index, block_choice, channel_choice)
-        return choice.run_sliced(x, main)
+        if execution == "mask":
+            return choice(x, self._mask(x, block_choice, channel_choice))
+        return choice.run_sliced(x, described.main)
 
-    def _mask(self, x, channel_choice: int):
-        key = (x.context, str(x.dtype), channel_choice)
+    def _mask(self, x, block_choice: int, channel_choice: int):
+        widths = (self._space.block_layers(self._index, block_choice, c).middle for c in (channel_choice, self._widest))
+        selected, width = widths
+        key = (x.context, str(x.dtype), selected, width)
         if key not in self._masks:
-            selected = self._space.mid_channels(self._index, channel_choice)
-            width = self._space.mid_channels(self._index, self._space.max_channel_choice)
             ones = mx.nd.arange(width, ctx=x.context) < selected
             self._masks[key] = ones.reshape((1, width, 1, 1)).astype(x.dtype)
         return self._masks[key]
@@ -293,7 +296,7 @@ class Supernet(mx.gluon.Block):
         space = self.space
         rows = list(_fixed_parameters(space))
         for index, (b, c) in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
-            for choice in range(space.num_block_choices) if use_all_blocks else (b,):
+            for choice in range(len(space.choices[index].blocks)) if use_all_blocks else (b,):
                 own, theirs = block_prefix(space, index, choice), f"features.{block_position(space, index)}."
                 rows += [
                     (own + name, theirs + name, shape) for name, shape in _block_parameters(space, index, choice, c)
@@ -303,8 +306,7 @@ class Supernet(mx.gluon.Block):
 
 @lru_cache(maxsize=4096)
 def _block_parameters(space: SearchSpace, index: int, block_choice: int, channel_choice: int):
-    main, projection = layer_specs.choice_block(space, index, block_choice, channel_choice)
-    branches = (("main_branch", main), ("proj_branch", projection))
+    branches = space.block_layers(index, block_choice, channel_choice).branches
     return [
         (f"{branch}.{name}", shape) for branch, specs in branches for name, shape in parameter_shapes(specs).items()
     ]
@@ -321,7 +323,7 @@ def _fixed_parameters(space: SearchSpace):
     return [(f"{part}.{name}",) * 2 + (shape,) for part, shapes in parts for name, shape in shapes.items()]
 
 
-def _add(chain: Union[mx.gluon.nn.Sequential, mx.gluon.nn.HybridSequential], specs: layer_specs.Specs) -> None:
+def _add(chain: Union[mx.gluon.nn.Sequential, mx.gluon.nn.HybridSequential], specs: Specs) -> None:
     for spec in specs:
         chain.add(*build_layers(spec))
 

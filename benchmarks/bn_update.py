@@ -34,7 +34,7 @@ from spos.deploy.parity import random_images
 from spos.engine.batch_norm import MOMENTUM, recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.execution.scored import PathExecutor
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 TOLERANCE = 1e-2  # of the logits: random weights multiply rounding, layer after layer
 TORCH_EXECUTIONS = ("slice", "mask")

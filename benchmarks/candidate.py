@@ -84,7 +84,8 @@ from spos.execution.scored import PathExecutor
 from spos.runs.run import find_config
 from spos.scoring.candidate import CandidateEvaluator
 from spos.scoring.racing import Racing
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 
 @dataclass(frozen=True)

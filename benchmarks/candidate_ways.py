@@ -23,7 +23,8 @@ from spos.engine.batch_norm import MOMENTUM, Moments, batch_moments, collect_mom
 from spos.engine.compat import mx
 from spos.scoring.accuracy import Accuracy, HitCount
 from spos.scoring.candidate import CandidateEvaluator
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 CTX = (mx.cpu(),)
 TOLERANCE = 1e-2  # of the logits: random weights multiply rounding, layer after layer

@@ -23,7 +23,8 @@ from spos.core.flags import OneLineParser, not_negative, pick, positive, run_pro
 from spos.sampling.exact import ConstrainedSampler
 from spos.sampling.limits import MILLION, Limit
 from spos.space.cost import NANOSECONDS_PER_MS, cost_table
-from spos.space.space import SearchSpace, search_space
+from spos.space.space import SearchSpace
+from spos.space.space_file import search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True)
 SHARES = (0.5, 0.01, 0.001, 0.0001)

@@ -27,8 +27,9 @@ from benchmarks.supernet_step import make_space
 from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.space.architecture import Architecture
 from spos.space.cost import Cost, CostTable, count_architecture
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 REPEATS = 1000  # of a way that takes microseconds, in each round
 

@@ -17,8 +17,9 @@ from oneshot_nas_network import Subnet, Supernet
 from spos.counting.symbol import count_symbol
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
+from spos.space.architecture import Architecture
 from spos.space.cost import Cost
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 from spos.training.losses import SMOOTHING
 from spos.training.path_trainer import NO_DECAY
 

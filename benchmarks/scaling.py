@@ -47,7 +47,9 @@ from spos.runs.run import LOG_FILE
 from spos.scoring.candidate import CandidateEvaluator
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, genetic_search
-from spos.space.space import Architecture, SearchSpace, search_space
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
+from spos.space.space_file import search_space
 from spos.study.oracles import AdditiveOracle
 
 NUM_CLASSES = 1000

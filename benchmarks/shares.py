@@ -21,7 +21,7 @@ from benchmarks.candidate_ways import Batches, CandidateWay
 from spos.core.tables import Column, Table
 from spos.engine.compat import mx
 from spos.scoring.accuracy import count_hits
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 WEIGHTS, DECODE, TRANSFER, UPDATE, SCORING = STAGES = ("weights", "decode", "transfer", "BN update", "scoring")
 

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, Specs, SqueezeExcite, with_bn
+from spos.space.architecture import Architecture
+from spos.space.blocks import ChoiceBlockGeometry
+from spos.space.layers import Conv, Dropout, GlobalPool, Specs, SqueezeExcite, with_bn
 from spos.space.names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions, num_layers
-from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
+from spos.space.space import SearchSpace
 
 EPSILON = 1e-5  # of BatchNorm, as in `spos.engine.batch_norm`, which needs MXNet
 MOMENTUM = 0.1  # PyTorch: share of the NEW value; MXNet writes the same thing as 0.9
@@ -87,7 +89,8 @@ class TorchNetwork:
                 mask, c = self._mask(block.index, c), space.max_channel_choice
         else:
             prefix = f"features.{self._first_block + block.index}."
-        main, projection = layer_specs.choice_block(space, block.index, b, c)
+        layers = space.block_layers(block.index, b, c)
+        main, projection = layers.main, layers.projection
         if block.projects:
             kept = self._chain(x, prefix + "proj_branch.", projection, 0, training)
         else:

@@ -20,7 +20,8 @@ from spos.core.errors import InputError
 from spos.core.flags import flag
 from spos.core.installation import ROOT
 from spos.engine.compat import num_threads
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 IDLE_SHARE_MAX = 0.05  # processor seconds of the waiting side for each second of the other's work
 NETWORK = "network"  # key of the only one

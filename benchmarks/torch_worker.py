@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from benchmarks.torch_networks import TorchNetwork, TorchTraining
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 
 @dataclass

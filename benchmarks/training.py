@@ -22,7 +22,8 @@ from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, set_parameters
 from spos.execution.trained import TrainingGraphs
 from spos.sampling.warm_up import Policy
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions
 from spos.training.losses import SMOOTHING, Objective
 from spos.training.path_trainer import PathTrainer, make_optimizer

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from spos.scoring.accuracy import evaluate
     from spos.search.function import sample_architectures, search_architectures
     from spos.search.session import search_supernet
+    from spos.space.architecture import Architecture
     from spos.space.architecture_file import load_architecture, published_architectures
     from spos.space.cost import count_architecture
-    from spos.space.space import Architecture, SearchSpace, search_space
+    from spos.space.space import SearchSpace
+    from spos.space.space_file import search_space
     from spos.training.session import train_subnet, train_supernet
 
 __version__ = "0.1.0"
@@ -61,7 +63,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Architecture": "spos.space.space",
+    "Architecture": "spos.space.architecture",
     "DataOptions": "spos.data.flags",
     "ExportedModel": "spos.deploy.exported",
     "InputError": "spos.core.errors",
@@ -83,7 +85,7 @@ _HOMES = {
     "recalibrate_batch_norm": "spos.engine.batch_norm",
     "sample_architectures": "spos.search.function",
     "search_architectures": "spos.search.function",
-    "search_space": "spos.space.space",
+    "search_space": "spos.space.space_file",
     "search_supernet": "spos.search.session",
     "train_subnet": "spos.training.session",
     "train_supernet": "spos.training.session",

@@ -15,7 +15,7 @@ import train_imagenet
 from oneshot_nas_network import Supernet
 from spos.engine.cluster import LOCAL, open_cluster
 from spos.engine.compat import mx
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 from spos.training.losses import Objective
 from spos.training.path_trainer import PathTrainer, make_optimizer
 from spos.training.strategies import Pass

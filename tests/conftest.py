@@ -15,7 +15,8 @@ from spos.data.digits import prepare_digits
 from spos.data.recordio import read_index
 from spos.engine.compat import mx
 from spos.runs.journal import as_lines
-from spos.space.space import Stage, search_space
+from spos.space.space import Stage
+from spos.space.space_file import search_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

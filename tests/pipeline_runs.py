@@ -8,7 +8,7 @@ from search_tests.test_evolution import make_fitness, run
 from spos.runs.journal import as_lines
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, input_size=32, num_classes=10)
 OPTIONS = SearchOptions(search_iters=4, population_size=10, retain_length=4)

@@ -35,7 +35,8 @@ from spos.scoring.job import ScoringJob
 from spos.scoring.supernet import load_supernet
 from spos.scoring.trained import TrainedSupernet
 from spos.search.history import HistoryRow, check_history
-from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of, parse_choices
+from spos.space.architecture import Architecture, architecture_of, choices_of, parse_choices
+from spos.space.space import SearchSpace
 
 COUNTS = (0, 16, 64, 256, 1000)
 SPLIT = "search_val"

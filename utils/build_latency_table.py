@@ -176,7 +176,7 @@ def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) ->
 def reference(plan: Plan, maker: GraphMaker, kind: str) -> Run:
     if kind == "networks":
         return maker.network(plan.reference_network)
-    return maker.block(plan.reference_block, 0, plan.space.max_channel_choice, plan.copies)
+    return maker.block(plan.reference_block, plan.reference_choice, -1, plan.copies)
 
 
 def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:

@@ -23,7 +23,7 @@ from spos.core.tables import table
 from spos.counting.symbol import count_symbol
 from spos.engine.graph_file import load_symbol
 from spos.engine.parameters import INPUT
-from spos.space.space import parse_choices
+from spos.space.architecture import parse_choices
 
 SYMBOL = "./symbols/ShuffleNas_fixArch-symbol.json"
 FLOAT_BYTES = 4

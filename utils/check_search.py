@@ -29,7 +29,7 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.core.installation import ROOT
 from spos.runs.run import ARRIVED_FILE, BEST_FILE, HISTORY_FILE, MODEL_FILE
-from spos.space.space import architecture_of, parse_choices
+from spos.space.architecture import architecture_of, parse_choices
 from utils.check_resume import finish
 from utils.search_cluster import LocalCluster
 

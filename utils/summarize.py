@@ -19,8 +19,8 @@ from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
 from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
+from spos.space.architecture import format_choices
 from spos.space.architecture_file import load_architecture
-from spos.space.space import format_choices
 from spos.training.flags import TrainOptions
 from spos.training.log import EpochRow
 

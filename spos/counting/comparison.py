@@ -16,7 +16,7 @@ from spos.space.cost import (
     count_supernet,
 )
 from spos.space.published import NETWORKS, PROJECT, SUPERNET, PublishedNetwork, agrees
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 SUPERNET_SPACE = search_space(use_se=True, last_conv_after_pooling=True)  # of the published supernet, by its name
 

@@ -16,9 +16,22 @@ from math import prod
 from typing import Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from spos.space import layer_specs
+from spos.space.architecture import Architecture
+from spos.space.blocks import WIRINGS, BlockLayers, ChoiceBlockGeometry
 from spos.space.cost import count
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite, out_size, with_sizes
-from spos.space.space import Architecture, SearchSpace, round_up
+from spos.space.layers import (
+    Conv,
+    Dropout,
+    GlobalPool,
+    LayerSpec,
+    Specs,
+    SqueezeExcite,
+    conv_size,
+    out_size,
+    round_up,
+    with_sizes,
+)
+from spos.space.space import SearchSpace
 
 BASE_OPERATIONS, BASE_PARAMS = 1_170_000_000, 6_900_000  # MobileNetV2-1.4, what the challenge normalises by
 WORD_BITS = 32  # a number of so many bits counts 1
@@ -99,7 +112,9 @@ class Profile:
 # kind -> (quantizable, multiplies, adds) of an element
 ELEMENTWISE: Mapping[str, Tuple[bool, int, int]] = {
     "relu": (True, 1, 0),
+    "relu6": (True, 2, 0),
     "hard_swish": (False, 3, 1),
+    "sum": (True, 0, 1),
     "hard_sigmoid": (False, 2, 1),
 }
 
@@ -109,12 +124,14 @@ def profile(space: SearchSpace, architecture: Architecture) -> Profile:
     space.validate(architecture)
     rows = _outer_rows(layer_specs.stem(space), space.input_size, "stem ")
     for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-        main, projection = layer_specs.choice_block(space, block.index, b, c)
-        operators = _chain(projection, block.in_size, "projection ")
-        if not block.projects:
+        layers, kind = space.block_layers(block.index, b, c), space.choices[block.index].blocks[b]
+        operators = _chain(layers.projection, block.in_size, "projection ")
+        if layers.shuffles:
             operators.append(_channel_shuffle(block.in_channels, block.in_size))
-        operators += _chain(main, block.in_size)
-        kind = space.blocks[b]
+        operators += _chain(layers.main, block.in_size)
+        operators += _joining(layers, block)
+        if not operators:
+            continue  # a block that passes its input on
         rows.append(Row(kind.name, kind.kernel_size, block.in_channels, block.out_channels, tuple(operators)))
     head = layer_specs.head(space)
     rows += _outer_rows(head, space.out_size, "head ")
@@ -168,6 +185,12 @@ def _elementwise(kind: str, channels: int, size: int) -> Operator:
     quantizable, mults, adds = ELEMENTWISE[kind]
     elements = channels * size * size
     return Operator(kind, quantizable, size, None, channels, channels, Operations(0, mults * elements, adds * elements))
+
+
+def _joining(layers: BlockLayers, block: ChoiceBlockGeometry) -> List[Operator]:
+    """A sum of branches, and the activation behind it. A concatenation costs nothing."""
+    names = ["sum"] * WIRINGS[layers.wiring].adds + ([layers.act] if layers.act else [])
+    return [_elementwise(name, block.out_channels, conv_size(block.in_size, block.stride)) for name in names]
 
 
 def _channel_shuffle(channels: int, size: int) -> Operator:

@@ -14,6 +14,7 @@ from spos.counting.micronet import (
     micronet_score,
     profile,
 )
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture
 from spos.space.published import (
     MICRONET_PROJECT,
@@ -24,7 +25,7 @@ from spos.space.published import (
     PublishedMicroNetScore,
     agrees,
 )
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 LEVELS = ("block", "operator")
 MILLION = 1e6

@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from spos.core.tables import Column, Table
 from spos.counting.layers import LayerCost, head_layers, stem_layers, subnet_layers, supernet_branches
+from spos.space.architecture import Architecture, format_choices
 from spos.space.cost import COMPARISON_MODELS, ZERO
-from spos.space.space import Architecture, SearchSpace, format_choices
+from spos.space.space import SearchSpace
 
 CONVENTION = (
     "Counted: one multiply-add is 1; convolutions, one add per output element of a layer with bias, and the input "

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Set,
 
 from spos.core.errors import InputError, engine_reason
 from spos.engine.compat import mx
+from spos.engine.graph_file import TRUE
 from spos.engine.parameters import INPUT
 from spos.engine.symbols import infer_shapes
 from spos.space.cost import ZERO, Cost
@@ -50,7 +51,6 @@ _LAYERS = _names(
     _contrib_BatchNormWithReLU _contrib_SyncBatchNorm
     """
 )
-_TRUE = ("True", "true", "1")  # how attributes write it
 _FIXES_GAMMA_BY_DEFAULT = ("BatchNorm", "BatchNorm_v1", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
 
 
@@ -75,7 +75,7 @@ class _Node:
     out_shape: Shape
 
     def flag(self, name: str) -> bool:
-        return self.attrs.get(name) in _TRUE
+        return self.attrs.get(name) in TRUE
 
 
 def _biases(node: _Node) -> int:
@@ -226,7 +226,7 @@ def _parameters(symbol: mx.sym.Symbol, nodes: List[Dict[str, Any]]) -> Set[int]:
     fixed = {
         node["inputs"][1][0]
         for node in nodes
-        if node["op"] in _FIXES_GAMMA_BY_DEFAULT and node.get("attrs", {}).get("fix_gamma", "True") in _TRUE
+        if node["op"] in _FIXES_GAMMA_BY_DEFAULT and node.get("attrs", {}).get("fix_gamma", "True") in TRUE
     }
     result = set()
     for i, node in enumerate(nodes):

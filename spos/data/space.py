@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict
 
 from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.space.architecture import parse_choices
 from spos.space.flags import SpaceOptions, space_of
-from spos.space.space import SearchSpace, parse_choices
+from spos.space.space import SearchSpace
+
+
+def sized_for(data: DataOptions, space: SpaceOptions) -> DataOptions:
+    """The flags of the data, at the size that a space file says unless they say one."""
+    return replace(data, input_size=space_of(space).input_size) if space.space and not data.input_size else data
 
 
 def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
     """The search space of the flags, for these images."""
-    return replace(space_of(options), **fit_to_data(options, data))
+    return fit_to_data(space_of(options), options, data)
 
 
-def fit_to_data(options: SpaceOptions, data: DataSet) -> Dict[str, Any]:
-    """The fields of a space that depend on the images."""
-    strides = parse_choices(options.strides, "--strides") if options.strides else data.strides
-    return {"strides": strides, "input_size": data.input_size, "num_classes": data.num_classes}
+def fit_to_data(space: SearchSpace, options: SpaceOptions, data: DataSet) -> SearchSpace:
+    """A space for these images. The stride plan is that of the flags, of the space if it is fixed, or of the images."""
+    strides = space.strides if space.fixed_strides else data.strides
+    if options.strides:
+        strides = parse_choices(options.strides, "--strides")
+    return replace(space, strides=strides, input_size=data.input_size, num_classes=data.num_classes)

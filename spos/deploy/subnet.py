@@ -19,8 +19,9 @@ from spos.engine.batch_norm import EPSILON, scale_and_shift
 from spos.engine.compat import mx
 from spos.engine.parameters import CLASSIFIER, check_shapes, load_arrays
 from spos.runs.files import PathLike
+from spos.space.architecture import Architecture
 from spos.space.names import fold_names, parameter_shapes, subnet_chains
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 STEM_BIAS = "features.0.bias"  # only a network whose BatchNorm is merged has it
 PERMUTATION = "shuffle.weight"  # end of a name: the constant of a shuffle by convolution

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Iterator, List, Tuple
 
-from spos.space.layer_specs import Conv, Form, GlobalPool, LayerSpec, Specs, SqueezeExcite
-from spos.space.space import conv_size
+from spos.space.layers import Conv, Form, GlobalPool, LayerSpec, Specs, SqueezeExcite, conv_size
 
 FAST_KERNEL_SIZE = 3  # columns of a depthwise kernel whose weight gradient oneDNN computes fast
 CHANNELS_OF_KERNELS = 8  # its kernels, and those of ONNX Runtime, work on so many at once where the CPU has AVX2

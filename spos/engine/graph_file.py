@@ -37,6 +37,16 @@ SPATIAL, MOST_SPATIAL = ("kernel", "stride", "dilate", "pad"), 3
 JOINING = ("Concat", "add_n", "ElementWiseSum", "stack")  # read as many inputs as `num_args` says
 # Operators with several outputs: how many. `num_outputs` of the node, where it says that.
 OUTPUTS: Mapping[str, int] = {"BatchNorm": 3, "LayerNorm": 3, "Dropout": 2, "Pooling": 2, "topk": 2}
+BIASED = ("Convolution", "Deconvolution", "FullyConnected")  # read data, weight, and a bias unless `no_bias`
+NUM_INPUTS: Mapping[str, int] = {
+    "BatchNorm": 5,
+    "SwapAxis": 1,
+    "Activation": 1,
+    "Pooling": 1,
+    "Dropout": 1,
+    "Flatten": 1,
+}
+TRUE = ("True", "true", "1")  # how attributes write it
 QUANTIZED = re.compile(r"quantize|^_sg_mkldnn_")
 QUANTIZED_OUTPUTS = 3  # the array, and the two ends of its range
 
@@ -84,8 +94,14 @@ def check_graph(graph: Mapping[str, Any], source: object, levels: int = MOST_LEV
             raise InputError(f"{where}is a variable with inputs")
         for entry in node["inputs"]:
             _check_entry(entry, nodes[:number] if entry[0] >= number else nodes, where)
-        for key, text in attributes_of(node).items():
+        attributes = attributes_of(node)
+        for key, text in attributes.items():
             _check_attribute(node, key, text, where)
+        wanted = NUM_INPUTS.get(node["op"], len(node["inputs"]))
+        if node["op"] in BIASED:
+            wanted = 2 if attributes.get("no_bias") in TRUE else 3
+        if len(node["inputs"]) != wanted:
+            raise InputError(f"{where}reads {len(node['inputs'])} inputs, not {wanted}")
         for inner in node.get("subgraphs", ()):
             if not levels:
                 raise InputError(f"{where}holds graphs in graphs, too deep")

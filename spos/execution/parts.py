@@ -11,17 +11,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Callable, Dict, Hashable, Iterator, Sequence, Tuple
 
-from oneshot_nas_blocks import ShuffleBlock, build_rows
+from oneshot_nas_blocks import Block, build_block, build_rows
 from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS
 from spos.space import layer_specs
-from spos.space.layer_specs import Specs
+from spos.space.architecture import Architecture
+from spos.space.blocks import BlockLayers
+from spos.space.layers import Specs
 from spos.space.names import Chain, block_position, block_prefix, parameter_shapes
-from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
+from spos.space.space import SearchSpace
 
 Shape = Tuple[int, ...]
 Fit = Callable[[Specs, int], Specs]  # a form of a chain on maps of a size (`spos.engine.forms`)
-Width = Callable[[int, int], int]  # middle width at execution of a choice block under a channel choice
+Pad = Callable[[int, int, int], int]  # multiple that the middle of a choice is padded to at execution
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,17 @@ class PathParts:
     """Gives the parts of paths; each is described once, when it is first asked for.
 
     Args:
-        fit: the form of every chain.    width: of the middle of a choice block.
+        fit: the form of every chain.    pad: of (choice block, block choice, channel choice).
         in_supernet: the network holds every block choice, each under its own name; else it is a subnet.
         shuffle: form of the channel shuffles.
     """
 
     def __init__(
-        self, space: SearchSpace, fit: Fit, width: Width, in_supernet: bool = True, shuffle: str = "reshape"
+        self, space: SearchSpace, fit: Fit, pad: Pad, in_supernet: bool = True, shuffle: str = "reshape"
     ) -> None:
         self.space = space
         self._fit = fit
-        self._width = width
+        self._pad = pad
         self._in_supernet = in_supernet
         self._shuffle = shuffle
         self._stem = self._make_stem()
@@ -97,7 +99,8 @@ class PathParts:
             place = index, block_choice, channel_choice
             if place not in self._blocks:
                 self._blocks[place] = self._make_block(*place)
-            yield self._blocks[place]
+            if self._blocks[place].slots:  # a block without layers passes its input on
+                yield self._blocks[place]
         yield self._tail
 
     def _make_stem(self) -> Part:
@@ -117,28 +120,27 @@ class PathParts:
 
     def _make_block(self, index: int, block_choice: int, channel_choice: int) -> Part:
         space = self.space
-        block, kind = space.choice_blocks[index], space.blocks[block_choice]
-        width = self._width(index, channel_choice)
-        selected = layer_specs.choice_block(space, index, block_choice, channel_choice)
-        executed = layer_specs.main_branch(block, kind, width), layer_specs.projection_branch(block, kind)
+        block = space.choice_blocks[index]
+        place = index, block_choice, channel_choice
+        selected = space.block_layers(*place)
+        executed = space.block_layers(*place, self._pad(*place))
         prefix = f"features.{block_position(space, index)}."
         if self._in_supernet:
             prefix = block_prefix(space, index, block_choice)
-        branches = "main_branch.", "proj_branch."
-        sources = [Chain(prefix + name, 0, specs) for name, specs in zip(branches, selected)]
-        chains = [Chain(name, 0, self._fit(specs, block.in_size)) for name, specs in zip(branches, executed)]
+        sources = [Chain(f"{prefix}{name}.", 0, specs) for name, specs in selected.branches]
+        chains = [Chain(f"{name}.", 0, self._fit(specs, block.in_size)) for name, specs in executed.branches]
         return Part(
-            (replace(block, index=0), block_choice, width),
-            partial(_shuffle_block, block, self._shuffle),
+            (block.in_channels, block.in_size, executed),
+            partial(_block, block.in_channels, executed, self._shuffle),
             tuple(chains),
             _slots(sources, chains),
-            padded=width != space.mid_channels(index, channel_choice),
+            padded=executed.middle != selected.middle,
         )
 
 
-def _shuffle_block(block: ChoiceBlockGeometry, shuffle: str, chains: Sequence[Specs]) -> ShuffleBlock:
+def _block(in_channels: int, described: BlockLayers, shuffle: str, chains: Sequence[Specs]) -> Block:
     main, projection = chains
-    return ShuffleBlock(block, main, projection, shuffle)
+    return build_block(in_channels, replace(described, main=main, projection=projection), shuffle)
 
 
 def _slots(sources: Sequence[Chain], chains: Sequence[Chain]) -> Tuple[Slot, ...]:

@@ -30,19 +30,19 @@ from spos.engine.compat import mx
 from spos.engine.forms import CHANNELS_OF_LAYOUTS, fit_to_size
 from spos.execution.graphs import Arrays, Graph, unread_statistic
 from spos.execution.parts import Part, PathParts, Slot, cut_idle_taps
-from spos.space.layer_specs import fold_batch_norm
+from spos.space.architecture import Architecture
+from spos.space.layers import fold_batch_norm, round_up
 from spos.space.names import Fold, fold_names
-from spos.space.space import Architecture, SearchSpace, round_up
+from spos.space.space import SearchSpace
 
 BATCHES_IN_FLIGHT = 2
 SCORED_TOGETHER = 16 * 224 * 224  # pixels on a CPU: with more, maps leave the caches from one operator to the next
 
 
-def pad_width(space: SearchSpace, index: int, channel_choice: int, multiple: int) -> int:
-    """Middle width at execution: the next multiple, if the supernet has as many channels."""
-    width = space.mid_channels(index, channel_choice)
-    padded = round_up(width, multiple)
-    return padded if padded <= space.mid_channels(index, space.max_channel_choice) else width
+def padding(space: SearchSpace, index: int, block_choice: int, channel_choice: int, multiple: int) -> int:
+    """What a middle width is rounded up to at execution: `multiple`, if the supernet has as many channels; else 1."""
+    width, widest = (space.mid_channels(index, c, block_choice) for c in (channel_choice, -1))
+    return multiple if round_up(width, multiple) <= widest else 1
 
 
 def num_scored_together(shape: Tuple[int, int, int, int]) -> int:
@@ -101,7 +101,7 @@ class PathExecutor:
         self.dtype = dtype
         space = supernet.space
         multiple = CHANNELS_OF_LAYOUTS if ctx[0].device_type == "cpu" else 1
-        self._parts = PathParts(space, fit_to_size, partial(pad_width, space, multiple=multiple))
+        self._parts = PathParts(space, fit_to_size, partial(padding, space, multiple=multiple))
         self._compiled: Dict[Hashable, ScoredPart] = {}  # by the key of the part
 
     @property

@@ -23,7 +23,7 @@ from spos.engine.parameters import STATISTICS
 from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
 from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps
-from spos.space.space import Architecture, round_up
+from spos.space.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class TrainingGraphs:
         self._parts = PathParts(
             self.space,
             fit_to_training if fast else as_described,
-            self._width,
+            self._pad,
             in_supernet=isinstance(net, Supernet),
             shuffle="stack" if fast else "reshape",
         )
@@ -140,8 +140,8 @@ class TrainingGraphs:
             x = self._ready[part](x)
         return x.reshape((0, -1))
 
-    def _width(self, index: int, channel_choice: int) -> int:
-        return round_up(self.space.mid_channels(index, channel_choice), CHANNELS_OF_LAYOUTS if self.fast else 1)
+    def _pad(self, index: int, block_choice: int, channel_choice: int) -> int:
+        return CHANNELS_OF_LAYOUTS if self.fast else 1
 
     def _make(self, part: Part) -> TrainedPart:
         key = part.key, part.padded

@@ -7,14 +7,15 @@ from typing import Callable, Tuple
 
 import numpy as np
 
-from oneshot_nas_blocks import ShuffleBlock, build
+from oneshot_nas_blocks import build, build_block
 from oneshot_nas_network import Subnet
 from spos.core.timing import Run
 from spos.deploy.quantization import quantize
 from spos.engine.compat import mx
 from spos.space import layer_specs
-from spos.space.layer_specs import Specs
-from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.blocks import BlockLayers, ChoiceBlockGeometry
+from spos.space.space import SearchSpace
 
 nn = mx.gluon.nn
 
@@ -22,17 +23,17 @@ nn = mx.gluon.nn
 class RepeatedBlock(mx.gluon.HybridBlock):
     """Several choice blocks of one kind, each with weights of its own.
 
-    One behind the other where the shape of the map stays. A block that projects changes it, so all of its copies
-    read the same input, and every output is an output.
+    One behind the other where the shape of the map stays. Where it changes, all copies read the same input, and every
+    output is an output.
     """
 
-    def __init__(self, block: ChoiceBlockGeometry, main: Specs, projection: Specs, copies: int) -> None:
+    def __init__(self, block: ChoiceBlockGeometry, described: BlockLayers, copies: int) -> None:
         super().__init__()
-        self.in_series = not block.projects
+        self.in_series = block.keeps_shape
         with self.name_scope():
             self.copies = nn.HybridSequential(prefix="")
             for _ in range(copies):
-                self.copies.add(ShuffleBlock(block, main, projection))
+                self.copies.add(build_block(block.in_channels, described))
 
     def hybrid_forward(self, F, x):
         return self.copies(x) if self.in_series else [copy(x) for copy in self.copies]
@@ -42,8 +43,8 @@ def repeated_block(
     space: SearchSpace, index: int, block_choice: int, channel_choice: int, copies: int
 ) -> RepeatedBlock:
     """Copies of choice block `index` under a block and a channel choice; (N, in_channels, in_size, in_size) goes in."""
-    branches = layer_specs.choice_block(space, index, block_choice, channel_choice)
-    return RepeatedBlock(space.choice_blocks[index], *branches, copies)
+    described = space.block_layers(index, block_choice, channel_choice)
+    return RepeatedBlock(space.choice_blocks[index], described, copies)
 
 
 @dataclass(frozen=True)

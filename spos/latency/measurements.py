@@ -32,11 +32,14 @@ from spos.latency.table import LONGEST_MS, LatencyTable
 from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE
-from spos.runs.schema import Choices, Count, Text
+from spos.runs.schema import Choices as ChoiceNumbers
+from spos.runs.schema import Count, Text
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import path_sampler
+from spos.space.architecture import Architecture
+from spos.space.blocks import ChoiceBlockGeometry
 from spos.space.cost import cost_table
-from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace
+from spos.space.space import Choices, SearchSpace
 
 MEASUREMENTS_FILE = "measurements.jsonl"
 TABLE_FILE = "latency.json"
@@ -47,7 +50,7 @@ NETWORKS_AT_ONCE = 5  # timed in turns with each other
 MS_PER_SECOND = 1e3
 
 Key = Tuple[Any, ...]
-Pair = Annotated[List[Choices], Meta(min_length=2, max_length=2)]  # block choices, channel choices
+Pair = Annotated[List[ChoiceNumbers], Meta(min_length=2, max_length=2)]  # block choices, channel choices
 
 
 class TimingShape(Struct, forbid_unknown_fields=True):
@@ -86,11 +89,11 @@ class BuilderConfig(Struct):
     networks: Drawn
 
 
-def alike(space: SearchSpace) -> Dict[ChoiceBlockGeometry, List[int]]:
+def alike(space: SearchSpace) -> Dict[Tuple[ChoiceBlockGeometry, Choices], List[int]]:
     """Choice blocks by what makes one take longer than another: everything but their position."""
-    groups: Dict[ChoiceBlockGeometry, List[int]] = {}
-    for block in space.choice_blocks:
-        groups.setdefault(replace(block, index=0), []).append(block.index)
+    groups: Dict[Tuple[ChoiceBlockGeometry, Choices], List[int]] = {}
+    for block, choices in zip(space.choice_blocks, space.choices):
+        groups.setdefault((replace(block, index=0), choices), []).append(block.index)
     return groups
 
 
@@ -136,8 +139,9 @@ class Plan:
         """(kind, key) of every group, in order."""
         yield "fixed", ()
         for positions in alike(self.space).values():
-            for block_choice in range(self.space.num_block_choices):
-                yield "blocks", (positions[0], block_choice)
+            for block_choice in range(len(self.space.choices[positions[0]].blocks)):
+                if self.space.block_layers(positions[0], block_choice, 0).main:  # nothing takes no time
+                    yield "blocks", (positions[0], block_choice)
         for part, networks in self.networks.items():
             for first in range(0, len(networks), NETWORKS_AT_ONCE):
                 yield "networks", (part, first)
@@ -146,17 +150,32 @@ class Plan:
         """Calls of a group: stem and the rest; the searchable widths of a block; some networks."""
         if kind == "networks":
             return len(self.at_once(*key))
-        return FIXED_CALLS if kind == "fixed" else len(self.space.searchable_channel_choices)
+        return FIXED_CALLS if kind == "fixed" else len(self.widths(*key))
+
+    def widths(self, index: int, block_choice: int) -> Sequence[int]:
+        """The searchable channel choices of a choice: one, where there is no width to choose."""
+        widths = self.space.channel_choices(index)
+        return widths if self.space.has_middle(index, block_choice) else widths[-1:]
 
     def at_once(self, part: str, first: int) -> Sequence[Architecture]:
         return self.networks[part][first : first + NETWORKS_AT_ONCE]
 
     @property
     def reference_block(self) -> int:
-        """The choice block nearest to the middle that keeps the shape of the map: at full width, the reference call."""
-        middle = self.space.num_choice_blocks / 2
-        blocks = (block for block in self.space.choice_blocks if not block.projects)
+        """The choice block nearest to the middle that keeps the shape of the map: at full width, the reference call.
+
+        In a space without one, nearest to the middle.
+        """
+        space, middle = self.space, self.space.num_choice_blocks / 2
+        blocks = [block for block in space.choice_blocks if block.keeps_shape] or list(space.choice_blocks)
         return min((abs(block.index - middle), block.index) for block in blocks)[1]
+
+    @property
+    def reference_choice(self) -> int:
+        """The first block choice of the reference block that computes something."""
+        index = self.reference_block
+        counts = range(len(self.space.choices[index].blocks))
+        return next(b for b in counts if self.space.block_layers(index, b, 0).main)
 
     @property
     def reference_network(self) -> Architecture:
@@ -249,14 +268,20 @@ class Measurements:
     def _blocks_ms(self) -> Tuple[Tuple[Tuple[Any, ...], ...], ...]:
         space = self.plan.space
         first = {index: positions[0] for positions in alike(space).values() for index in positions}
-        unsearched = (None,) * space.min_channel_choice
         return tuple(
-            tuple(
-                unsearched + tuple(time / self.plan.copies for time in self._times("blocks", (first[index], choice)))
-                for choice in range(space.num_block_choices)
-            )
+            tuple(self._widths_ms(first[index], choice) for choice in range(len(space.choices[index].blocks)))
             for index in range(space.num_choice_blocks)
         )
+
+    def _widths_ms(self, index: int, block_choice: int) -> Tuple[Any, ...]:
+        """Of every channel choice of a choice; None where it is not searched."""
+        searched, every = self.plan.space.channel_choices(index), self.plan.space.channel_choices(index, 0)
+        if not self.plan.space.block_layers(index, block_choice, 0).main:
+            times = [0.0] * len(searched)
+        else:
+            times = [time / self.plan.copies for time in self._times("blocks", (index, block_choice))]
+        times *= len(searched) // len(times)  # a single one is that of all widths
+        return (None,) * (len(every) - len(searched)) + tuple(times)
 
     def _keys(self, kind: str) -> List[Key]:
         return [key for own, key in self.plan.groups() if own == kind]

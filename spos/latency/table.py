@@ -30,9 +30,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json, shortened
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import SCHEMA
 from spos.space.cost import NANOSECONDS_PER_MS
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 KIND = "latency_table"
 DTYPES = ("float32", "float16", "int8")
@@ -74,9 +75,10 @@ class LatencyTable:
             _check_number("held_out_error", self.held_out_error)
         _check_length("blocks_ms", self.blocks_ms, space.num_choice_blocks, "choice blocks")
         for i, block in enumerate(self.blocks_ms):
-            _check_length(f"blocks_ms[{i}]", block, space.num_block_choices, "block choices")
+            choices = space.choices[i]
+            _check_length(f"blocks_ms[{i}]", block, len(choices.blocks), "block choices")
             for b, choice in enumerate(block):
-                _check_length(f"blocks_ms[{i}][{b}]", choice, space.num_channel_choices, "channel choices")
+                _check_length(f"blocks_ms[{i}][{b}]", choice, len(choices.channel_scales), "channel choices")
                 for c, time in enumerate(choice):
                     if time is not None:
                         _check_number(f"blocks_ms[{i}][{b}][{c}]", time)

@@ -17,8 +17,9 @@ from spos.core.errors import InputError
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.warm_up import Policy, SamplingPolicy
+from spos.space.architecture import Architecture
 from spos.space.cost import Cost, cost_table
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 METHODS = ("random", "evolution")
 NUM_STRIPS = 7  # of FLOPs between the limits, as published
@@ -43,14 +44,17 @@ def there_and_back(items: Sequence[Any]) -> List[Any]:
 
 @dataclass(frozen=True)
 class PathSampler:
-    """Draws architectures of a space whose widths are not below `lowest`, within limits."""
+    """Draws architectures of a space within limits.
 
-    lowest: int
-    num_widths: int
+    Args:
+        pairs: of every choice block the (block choice, channel choice) pairs that `choices` draws the numbers of.
+    """
+
+    pairs: Sequence[Sequence[Tuple[int, int]]]
     choices: ConstrainedSampler
 
     def within(self, limits: Sequence[Limit]) -> PathSampler:
-        return PathSampler(self.lowest, self.num_widths, self.choices.within(limits))
+        return PathSampler(self.pairs, self.choices.within(limits))
 
     def draw(self, rng: np.random.Generator) -> Architecture:
         return self._architecture(self.choices.draw(rng))
@@ -59,15 +63,17 @@ class PathSampler:
         return [self._architecture(choices) for choices in self.choices.draw_many(count, rng).tolist()]
 
     def _architecture(self, choices: Sequence[int]) -> Architecture:
-        blocks, widths = zip(*(divmod(choice, self.num_widths) for choice in choices))
-        return Architecture(blocks, tuple(self.lowest + width for width in widths))
+        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self.pairs, choices))))
 
 
 def path_sampler(space: SearchSpace, lowest: int, limits: Sequence[Limit], window: Any = None) -> PathSampler:
-    """Raises InputError if no architecture keeps the limits."""
+    """A sampler of widths from the space's channel choice `lowest` on.
+
+    Raises: InputError if no architecture keeps the limits.
+    """
     table = cost_table(space)
     choices = ConstrainedSampler(table.fixed, table.choice_costs(lowest), limits, window)
-    return PathSampler(lowest, space.num_channel_choices - lowest, choices)
+    return PathSampler([space.pairs(index, lowest) for index in range(space.num_choice_blocks)], choices)
 
 
 @lru_cache(maxsize=2)

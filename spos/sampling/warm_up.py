@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 
 class Policy(Protocol):

@@ -14,7 +14,7 @@ from spos.engine.compat import mx
 from spos.execution.scored import Batch, PathExecutor
 from spos.scoring.accuracy import Accuracy, HitCount
 from spos.scoring.racing import Race
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 
 class CandidatePath(Protocol):

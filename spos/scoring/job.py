@@ -29,7 +29,8 @@ from spos.scoring.accuracy import Accuracy
 from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
 from spos.scoring.racing import Race
 from spos.scoring.supernet import load_supernet
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
 

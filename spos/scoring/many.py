@@ -15,7 +15,7 @@ from spos.runs.journal import Journal
 from spos.runs.schema import Scored, Text
 from spos.scoring.job import load_job_images, score
 from spos.scoring.trained import TrainedSupernet
-from spos.space.space import Architecture, architecture_of, choices_of
+from spos.space.architecture import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "supernets.jsonl"
 

@@ -17,8 +17,8 @@ from spos.search.breeder import Lineage
 from spos.search.evolution import drive
 from spos.search.flags import ConstraintOptions, SearchOptions, initial_architectures, make_domain, make_search
 from spos.search.history import SEED_FILE, HistoryRow, Row, fitness_of, is_complete
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.flags import space_of_run
-from spos.space.space import Architecture, architecture_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar, Container, Dict, Iterator, List, NamedTuple, Option
 
 import numpy as np
 
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 MAX_CHILD_TRIES = 200  # children in a row that are no use, before fresh samples take their place
 

@@ -12,8 +12,9 @@ from spos.core.errors import InputError
 from spos.latency.table import LatencyTable
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import Constraints, Limit
+from spos.space.architecture import Architecture
 from spos.space.cost import AnyCost, CostTable, TimedCost, cost_score, cost_table
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
 MAX_REPAIR_ROUNDS = 4  # over all choice blocks, one move in each at most
@@ -48,9 +49,9 @@ class Domain:
     @cached_property
     def genes(self) -> Tuple[Tuple[int, ...], ...]:
         """Values that each gene may take: block choices, then channel choices."""
-        space, count = self.space, self.space.num_choice_blocks
-        blocks = [tuple(range(space.num_block_choices))] * count
-        channels = [tuple(space.searchable_channel_choices)] * count
+        space = self.space
+        blocks = [tuple(range(len(choices.blocks))) for choices in space.choices]
+        channels = [tuple(space.channel_choices(index)) for index in range(space.num_choice_blocks)]
         if self.fixed_block_choices is not None:
             blocks = [(choice,) for choice in self.fixed_block_choices]
         if self.fixed_channel_choices is not None:
@@ -63,10 +64,12 @@ class Domain:
 
     @cached_property
     def _pairs(self) -> List[List[Tuple[int, int]]]:
-        """For every choice block the (block choice, channel choice) pairs that may be visited."""
-        count = self.space.num_choice_blocks
-        genes = zip(self.genes[:count], self.genes[count:])
-        return [[(b, c) for b in blocks for c in channels] for blocks, channels in genes]
+        """For every choice block the (block choice, channel choice) pairs that may be visited, in canonical form."""
+        space, count = self.space, self.space.num_choice_blocks
+        return [
+            list(dict.fromkeys(space.canonical_pair(index, b, c) for b in blocks for c in channels))
+            for index, (blocks, channels) in enumerate(zip(self.genes[:count], self.genes[count:]))
+        ]
 
     @cached_property
     def _fixed_cost(self) -> np.ndarray:
@@ -95,7 +98,7 @@ class Domain:
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
         count = self.space.num_choice_blocks
-        return Architecture(tuple(genes[:count]), tuple(genes[count:]))
+        return self.space.canonical(Architecture(tuple(genes[:count]), tuple(genes[count:])))
 
     def admits(self, architecture: Architecture) -> bool:
         return self.constraints.admits(self.cost(architecture))

@@ -18,7 +18,7 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.search.breeder import Breeder, Lineage, Scores, SearchDomain, contains
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 Search = Generator[List[Architecture], Sequence[float], None]
 

@@ -21,8 +21,9 @@ from spos.search.front import OBJECTIVES, nsga2_search, parse_objectives
 from spos.search.history import Row, best_architectures
 from spos.search.searcher import TARGETS, Target
 from spos.search.two_stage import two_stage_search
+from spos.space.architecture import Architecture, parse_choices
 from spos.space.flags import ComparisonOptions
-from spos.space.space import Architecture, SearchSpace, parse_choices
+from spos.space.space import SearchSpace
 
 DEFAULT_LATENCY_ERROR_MAX = 0.1
 

@@ -14,7 +14,7 @@ from spos.search.breeder import Lineage
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, Search
 from spos.search.history import Row, best_record
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 # Costs that accuracy may be weighed against: the key of a row of the history.
 OBJECTIVES: Mapping[str, str] = {"flops": "flops", "params": "params", "latency": "latency_ms"}

@@ -25,9 +25,10 @@ from spos.search.domain import Domain
 from spos.search.evolution import drive
 from spos.search.flags import SEARCHES, SearchOptions, make_search
 from spos.search.history import HistoryRow, Row, best_rows, check_costs, open_history
+from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import TimedCost
-from spos.space.space import Architecture, SearchSpace, architecture_of, choices_of
+from spos.space.space import SearchSpace
 
 Score = Callable[[Architecture], float]
 ITERATIONS = "iterations"

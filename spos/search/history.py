@@ -36,9 +36,10 @@ from spos.runs.run import CONFIG_FILE, HISTORY_FILE, SEARCHING
 from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, Text
 from spos.search.breeder import contains
 from spos.search.domain import Domain
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import cost_table
-from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.space.space import SearchSpace
 
 X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
     "flops": ("flops", "FLOPs (M)", 1e6),

@@ -23,7 +23,7 @@ from pymoo.problems.static import StaticProblem
 from spos.search.breeder import Breeder, Child, Lineage
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, Search, breeder_of
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 TOURNAMENT = TournamentSelection(binary_tournament)
 

@@ -17,7 +17,7 @@ from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
 from spos.search.searcher import Progress
-from spos.space.space import format_choices
+from spos.space.architecture import format_choices
 
 
 class SearchLogRow(Struct):

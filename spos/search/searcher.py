@@ -25,7 +25,7 @@ from spos.scoring.racing import Race, Racing
 from spos.search.domain import Domain
 from spos.search.evolution import Search, drive
 from spos.search.history import REMEDY, SCORES, TOLERANCE, Row, fitness_of, is_complete
-from spos.space.space import Architecture, architecture_of, choices_of, format_choices
+from spos.space.architecture import Architecture, architecture_of, choices_of, format_choices
 
 TARGETS = ("acc", "balanced_flop_acc")  # that a search may maximise
 # In a race, candidate j has to beat what is known when all up to j - WINDOW have been scored. A constant, so that the

@@ -62,8 +62,9 @@ from spos.search.history import (
 )
 from spos.search.report import SearchLog, SearchLogRow, write_results
 from spos.search.searcher import Searcher
+from spos.space.architecture import architecture_of
 from spos.space.flags import SpaceOptions
-from spos.space.space import SearchSpace, architecture_of
+from spos.space.space import SearchSpace
 
 GROUPS = (RunOptions, SearchOptions, ConstraintOptions, DataOptions, SpaceOptions, DeviceOptions, TlsOptions)
 DEFAULT_SAVE_DIR = "runs/search"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import List, Optional
 
 import numpy as np
@@ -11,6 +12,7 @@ from spos.core.errors import InputError
 from spos.search.breeder import Lineage, Scores
 from spos.search.domain import Domain
 from spos.search.evolution import Evolution, GeneticSettings, Search, genetic_search
+from spos.space.space import SearchSpace
 
 PLAIN_SCALE = 1.0  # of the channels, while blocks are searched
 
@@ -73,16 +75,23 @@ def first_stage(domain: Domain) -> Domain:
     if domain.fixed_channel_choices is not None:
         return domain
     space = domain.space
-    widest_first = range(space.max_channel_choice, space.min_channel_choice - 1, -1)
-    default = min(widest_first, key=lambda choice: abs(space.channel_scales[choice] - PLAIN_SCALE))
-    for choice in (default, *widest_first):
-        stage = replace(domain, fixed_channel_choices=(choice,) * space.num_choice_blocks)
+    places = range(space.num_choice_blocks)
+    plain = tuple(min(space.channel_choices(index)[::-1], key=partial(_from_plain, space, index)) for index in places)
+    levels = range(space.max_channel_choice, space.min_channel_choice - 1, -1)
+    uniform = (tuple(space.channel_choices(index, level).start for index in places) for level in levels)
+    for choices in (plain, *uniform):
+        stage = replace(domain, fixed_channel_choices=choices)
         if _is_possible(stage):
             return stage
     raise InputError(
         "with the same channel choice in every choice block, no architecture keeps "
         f"{' and '.join(map(str, domain.constraints.limits()))}; give --fixed-channel-choices for the first stage"
     )
+
+
+def _from_plain(space: SearchSpace, index: int, channel_choice: int) -> float:
+    """How far a width is from scale 1."""
+    return abs(space.choices[index].channel_scales[channel_choice] - PLAIN_SCALE)
 
 
 def _is_possible(domain: Domain) -> bool:

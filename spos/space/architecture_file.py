@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Mapping
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json, shortened
+from spos.space.architecture import Architecture
 from spos.space.cost import count_architecture
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 SCHEMA = 1
 # Published ones, by name; in a checkout a link to architectures/.

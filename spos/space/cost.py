@@ -2,7 +2,8 @@
 
 Convention (the one of the published 328M / 3.4M): a multiply-add is 1; convolutions count, plus one add per output
 element of a layer with bias, plus the input elements of each global pooling; BatchNorm and activations count 0.
-Parameters include BatchNorm gamma and beta, not the running statistics. Figures are for one image.
+Parameters include BatchNorm gamma and beta, not the running statistics. Figures are for one image. A space without
+`count_additions` leaves out the additions of biases and poolings, as much of the literature does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_sizes
+from spos.space.architecture import Architecture
+from spos.space.layers import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_sizes
 from spos.space.published import NETWORKS, PublishedNetwork
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 
 NANOSECONDS_PER_MS = 1_000_000
 
@@ -56,42 +58,45 @@ COMPARISON_MODELS: Mapping[str, PublishedNetwork] = {
 DEFAULT_COMPARISON_MODEL = "SinglePathOneShot"
 
 
-def count_conv(conv: Conv, size: int) -> Cost:
+def count_conv(conv: Conv, size: int, additions: bool = True) -> Cost:
     """Cost of a convolution with its BatchNorm, with an output of `size` x `size`."""
     out_elements = conv.out_channels * size * size
     _, in_per_group, kernel, _ = conv.weight_shape
     weights_per_output = in_per_group * kernel * kernel
-    macs = out_elements * (weights_per_output + conv.bias)
+    macs = out_elements * (weights_per_output + (conv.bias and additions))
     params = conv.out_channels * (weights_per_output + conv.bias + 2 * conv.bn)
     return Cost(macs, params)
 
 
-def count_layer(spec: LayerSpec, in_size: int, out_size: int) -> Cost:
+def count_layer(spec: LayerSpec, in_size: int, out_size: int, additions: bool = True) -> Cost:
     """Cost of one layer of a chain."""
     if isinstance(spec, Conv):
-        return count_conv(spec, out_size)
+        return count_conv(spec, out_size, additions)
     if isinstance(spec, SqueezeExcite):
-        return count(spec.gate, in_size)[0]
+        return count(spec.gate, in_size, additions)[0]
     if isinstance(spec, GlobalPool):
-        return Cost(spec.channels * in_size * in_size, 0)
+        return Cost(spec.channels * in_size * in_size * additions, 0)
     if isinstance(spec, Dropout):
         return ZERO
     raise TypeError(f"no cost is known for layer {spec!r}")
 
 
-def count(specs: Specs, in_size: int) -> Tuple[Cost, int]:
-    """Cost of a chain of layers fed with `in_size` x `in_size` maps, and the height/width that leaves it."""
+def count(specs: Specs, in_size: int, additions: bool = True) -> Tuple[Cost, int]:
+    """Cost of a chain of layers fed with `in_size` x `in_size` maps, and the height/width that leaves it.
+
+    Args:
+        additions: count those of biases and poolings.
+    """
     total, size = ZERO, in_size
     for spec, before, size in with_sizes(specs, in_size):
-        total += count_layer(spec, before, size)
+        total += count_layer(spec, before, size, additions)
     return total, size
 
 
 def count_choice_block(space: SearchSpace, index: int, block_choice: int, channel_choice: int) -> Cost:
     """Cost of one choice block under a block and a channel choice: both branches."""
-    branches = layer_specs.choice_block(space, index, block_choice, channel_choice)
-    size = space.choice_blocks[index].in_size
-    return sum((count(branch, size)[0] for branch in branches), ZERO)
+    layers, size = space.block_layers(index, block_choice, channel_choice), space.choice_blocks[index].in_size
+    return sum((count(specs, size, space.count_additions)[0] for _, specs in layers.branches), ZERO)
 
 
 class CostTable:
@@ -101,21 +106,23 @@ class CostTable:
 
     Attributes:
         fixed: cost of stem, head and classifier.
-        blocks: `blocks[i][b][c]`, the cost of choice block i with block choice b and channel choice c.
+        blocks: `blocks[i][b][c]`, the cost of choice block i with block choice b and channel choice c; choice blocks
+            may have different numbers of both.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
+        tail = layer_specs.head(space) + layer_specs.classifier(space)
         self.fixed = (
-            count(layer_specs.stem(space), space.input_size)[0]
-            + count(layer_specs.head(space) + layer_specs.classifier(space), space.out_size)[0]
+            count(layer_specs.stem(space), space.input_size, space.count_additions)[0]
+            + count(tail, space.out_size, space.count_additions)[0]
         )
         self.blocks = tuple(
             tuple(
-                tuple(count_choice_block(space, i, b, c) for c in range(space.num_channel_choices))
-                for b in range(space.num_block_choices)
+                tuple(count_choice_block(space, i, b, c) for c in range(len(choices.channel_scales)))
+                for b in range(len(choices.blocks))
             )
-            for i in range(space.num_choice_blocks)
+            for i, choices in enumerate(space.choices)
         )
 
     def cost(self, architecture: Architecture) -> Cost:
@@ -130,27 +137,21 @@ class CostTable:
     def choice_costs(self, lowest: Optional[int] = None) -> List[np.ndarray]:
         """For every choice block the (MACs, params) of its choices, (choices, 2) int64.
 
-        Choices are ordered by block choice, then by channel choice.
+        Choices are those of `SearchSpace.pairs`, in its order.
 
         Args:
             lowest: narrowest channel choice; the space's own by default.
         """
-        low = self.space.min_channel_choice if lowest is None else lowest
-        return [np.array(block, dtype=np.int64)[:, low:].reshape(-1, 2) for block in self.blocks]
+        return [
+            np.array([block[b][c] for b, c in self.space.pairs(i, lowest)], dtype=np.int64)
+            for i, block in enumerate(self.blocks)
+        ]
 
     def range(self) -> Tuple[Cost, Cost]:
         """Smallest and largest reachable (MACs, params), each taken alone, over the searchable choices."""
-        low = self.space.min_channel_choice
-        reachable = [[choice for kind in block for choice in kind[low:]] for block in self.blocks]
-        smallest, largest = (
-            self.fixed
-            + (
-                sum(pick(c.macs for c in block) for block in reachable),
-                sum(pick(c.params for c in block) for block in reachable),
-            )
-            for pick in (min, max)
-        )
-        return smallest, largest
+        reachable = self.choice_costs()
+        smallest, largest = (sum(pick(block, axis=0) for block in reachable).tolist() for pick in (np.min, np.max))
+        return self.fixed + tuple(smallest), self.fixed + tuple(largest)
 
 
 @lru_cache(maxsize=16)
@@ -170,7 +171,7 @@ def count_supernet(space: SearchSpace) -> Cost:
     BatchNorm outside the choice blocks is not trained in a supernet, so its gamma and beta are left out.
     """
     table = cost_table(space)
-    widest = [[kind[space.max_channel_choice] for kind in block] for block in table.blocks]
+    widest = [[kind[-1] for kind in block] for block in table.blocks]
     macs = table.fixed.macs + sum(max(choice.macs for choice in block) for block in widest)
     params = table.fixed.params + sum(choice.params for block in widest for choice in block)
     return Cost(macs, params - count_untrained(space))

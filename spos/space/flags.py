@@ -9,38 +9,65 @@ from spos.core.errors import InputError
 from spos.core.flags import flag, positive
 from spos.runs.files import read_json
 from spos.runs.run import CONFIG_FILE, RunDirectory, run_folder
+from spos.space.architecture import Architecture, format_choices, parse_choices
 from spos.space.architecture_file import ArchitectureRecord, load_architecture, parse_architecture
+from spos.space.blocks import load_blocks
 from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
-from spos.space.space import (
+from spos.space.space import SearchSpace
+from spos.space.space_file import (
     LAYOUTS,
     STABLE_CHANNEL_CHOICE,
-    Architecture,
-    SearchSpace,
-    format_choices,
-    parse_choices,
+    load_space,
     search_space,
+    shipped_spaces,
     stride_plan,
 )
 
 
 def space_of(options: SpaceOptions) -> SearchSpace:
-    """The search space of the flags at ImageNet's input size and classes."""
-    return search_space(
-        options.channels_layout,
-        use_se=options.use_se,
-        last_conv_after_pooling=options.last_conv_after_pooling,
-        width_multiple=options.width_multiple,
-        min_channel_choice=STABLE_CHANNEL_CHOICE if options.ignore_first_two_cs else 0,
-    )
+    """The search space of the flags at its own input size and classes; those of ImageNet, for a layout.
+
+    Raises: InputError also if flags contradict a space file.
+    """
+    use_blocks(options)
+    if not options.space:
+        base = search_space(options.channels_layout)
+    elif options.channels_layout != SpaceOptions().channels_layout:
+        raise InputError("--space and --channels-layout both name a space; give one")
+    else:
+        base = load_space(options.space)
+    changes: Dict[str, Any] = {}
+    if options.use_se:
+        changes["use_se"] = True
+    if options.last_conv_after_pooling:
+        if base.head is not None:
+            raise InputError(f"--last-conv-after-pooling: the head is decided by the space file {options.space}")
+        changes["last_conv_after_pooling"] = True
+    if options.width_multiple != SpaceOptions().width_multiple:
+        changes["width_multiple"] = options.width_multiple
+    if options.ignore_first_two_cs:
+        changes["min_channel_choice"] = STABLE_CHANNEL_CHOICE
+    return replace(base, **changes)
+
+
+def use_blocks(options: SpaceOptions) -> None:
+    """Register the user's own kinds of blocks, before anything that may name them is read."""
+    if options.blocks:
+        load_blocks(options.blocks)
 
 
 def fit(
     space: SearchSpace, options: SpaceOptions, input_size: Optional[int] = None, num_classes: Optional[int] = None
 ) -> SearchSpace:
-    """A space for other images. Without `--strides` the stride plan follows a new input size, as in training."""
+    """A space for other images.
+
+    Without `--strides` the stride plan follows a new input size, unless the space has one of its own.
+    """
     changes: Dict[str, Any] = {}
-    if input_size is not None and input_size != space.input_size:
-        changes.update(input_size=input_size, strides=stride_plan(input_size))
+    if input_size is not None:
+        changes.update(input_size=input_size)
+        if not space.fixed_strides and input_size != space.input_size:
+            changes.update(strides=stride_plan(input_size))
     if num_classes is not None:
         changes.update(num_classes=num_classes)
     if options.strides:
@@ -53,6 +80,7 @@ def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Opt
 
     A file or a published name brings its own space; flags of the space must not contradict it.
     """
+    use_blocks(space)
     choices = (options.block_choices, options.channel_choices)
     if options.architecture:
         if any(choices):
@@ -71,6 +99,7 @@ def trained_architecture(params: str, space: SpaceOptions) -> ArchitectureRecord
 
     Raises: InputError also if the file lies in no run of a subnet.
     """
+    use_blocks(space)
     run = run_folder(params)
     described = read_json(run / CONFIG_FILE).get("architecture") if run else None
     if not described:
@@ -83,6 +112,8 @@ def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> Ar
     for name in ("use_se", "last_conv_after_pooling", "width_multiple"):
         if getattr(space, name) not in (getattr(SpaceOptions(), name), getattr(record.space, name)):
             raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{source}'")
+    if space.space and load_space(space.space).fingerprint != record.space.fingerprint:
+        raise InputError(f"--space {space.space} contradicts architecture '{source}' ({record.space.layout})")
     if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
         raise InputError(
             f"--channels-layout {space.channels_layout} contradicts architecture '{source}' ({record.space.layout})"
@@ -94,7 +125,9 @@ def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> Ar
 class SpaceOptions:
     """Which search space."""
 
-    channels_layout: str = flag("OneShot", "blocks and output channels of the stages", choices=tuple(LAYOUTS))
+    space: str = flag("", f"space file (JSON), or one that ships: {', '.join(shipped_spaces())}")
+    blocks: str = flag("", "Python file that registers kinds of blocks; it is run: give none that you do not trust")
+    channels_layout: str = flag("OneShot", "a published space by its short name", choices=LAYOUTS)
     use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
     last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
     ignore_first_two_cs: bool = flag(False, "leave out the two narrowest channel choices")
@@ -135,17 +168,19 @@ def options_of(space: SearchSpace, input_size: int) -> SpaceOptions:
 
     Raises: InputError if no flags mean it, naming what differs.
     """
+    is_layout = space.layout in LAYOUTS
     options = SpaceOptions(
-        channels_layout=space.layout,
-        use_se=space.use_se,
+        space="" if is_layout else space.layout,
+        channels_layout=space.layout if is_layout else SpaceOptions().channels_layout,
+        use_se=space.use_se and is_layout,
         last_conv_after_pooling=space.last_conv_after_pooling,
         ignore_first_two_cs=space.min_channel_choice == STABLE_CHANNEL_CHOICE,
         width_multiple=space.width_multiple,
-        strides=format_choices(space.strides) if space.input_size == input_size else "",
+        strides=format_choices(space.strides) if space.input_size == input_size and is_layout else "",
     )
     meant = space_of(options)
     names = [item.name for item in fields(space) if item.name not in ("input_size", "num_classes", "strides")]
     differing = [name for name in names if getattr(space, name) != getattr(meant, name)]
     if differing:
-        raise InputError(f"this space is none of search_space(), whose {' and '.join(differing)} cannot be chosen")
+        raise InputError(f"no flags mean this space, whose {' and '.join(differing)} cannot be chosen; use a file")
     return options

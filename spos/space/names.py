@@ -6,14 +6,16 @@ Attribute names and positions are a file format: `features.N.main_branch.M.weigh
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, LayerSpec, Specs, SqueezeExcite, with_bn
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.layers import Conv, LayerSpec, Specs, SqueezeExcite, with_bn
+from spos.space.space import SearchSpace
 
 SQUEEZE_EXCITE = "channel_attention"  # the attribute that holds the layers of squeeze-and-excite
 
@@ -53,7 +55,12 @@ def block_position(space: SearchSpace, index: int) -> int:
 
 def block_prefix(space: SearchSpace, index: int, block_choice: int) -> str:
     """What stands before the names of a choice's parameters in a supernet."""
-    return f"features.{block_position(space, index)}.{space.blocks[block_choice].attribute}."
+    return f"features.{block_position(space, index)}.{space.choices[index].blocks[block_choice].attribute}."
+
+
+def is_of_supernet(name: str) -> bool:
+    """Whether a parameter of this name belongs to one of several choices."""
+    return re.match(r"features\.\d+\.block_", name) is not None
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,8 @@ def subnet_chains(space: SearchSpace, architecture: Architecture, bn: bool = Tru
     stem, head = (with_bn(specs, bn) for specs in (layer_specs.stem(space), layer_specs.head(space)))
     chains = [Chain("features.", 0, stem)]
     for index, choices in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
-        main, projection = layer_specs.choice_block(space, index, *choices)
-        block = f"features.{num_layers(stem) + index}."
-        for name, specs in (("main_branch.", main), ("proj_branch.", projection)):
-            chains.append(Chain(block + name, 0, with_bn(specs, bn)))
+        for branch, specs in space.block_layers(index, *choices).branches:
+            chains.append(Chain(f"features.{num_layers(stem) + index}.{branch}.", 0, with_bn(specs, bn)))
     chains += [
         Chain("features.", num_layers(stem) + space.num_choice_blocks, head),
         Chain("output.", 0, layer_specs.classifier(space)),  # has none

@@ -1,6 +1,7 @@
 """The search space: every fact about its stages, blocks, widths and strides, and the architectures in it.
 
-Network, sampler, counter, searcher and latency table ask a `SearchSpace`; nothing else knows these numbers.
+Network, sampler, counter, searcher and latency table ask a `SearchSpace`; nothing else knows these numbers. Spaces are
+written as files (`spos.space.space_file`); blocks are kinds of a registry (`spos.space.blocks`).
 Method: Single Path One-Shot (arXiv:1904.00420), with channel choices, squeeze-and-excite and efficient heads.
 """
 
@@ -8,138 +9,91 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property, lru_cache
+from math import prod
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
-from msgspec import Meta, Struct
-from typing_extensions import Annotated, Literal
 
 from spos.core.errors import InputError
 from spos.runs.files import check_shape, shortened
+from spos.space import kinds  # noqa: F401  registers the project's kinds
+from spos.space.architecture import Architecture
+from spos.space.blocks import KINDS, BlockKind, BlockLayers, ChoiceBlockGeometry, check_layers
+from spos.space.layers import ACTIVATIONS, conv_size
+from spos.space.schema import SpaceShape
+
+MOST_CHOICE_BLOCKS = 100  # in a file
+
+
+def later(default: Any) -> Any:
+    """A field that came with space files. JSON leaves it out where it says nothing, so older JSON stays the same."""
+    return field(default=default, metadata={"later": True})
+
+
+@dataclass(frozen=True)
+class OwnChoices:
+    """What a single choice block may be, where its stage says otherwise; empty is what the stage says."""
+
+    position: int  # in the stage
+    block_choices: Tuple[str, ...] = ()
+    channel_scales: Tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stage:
     """`num_blocks` choice blocks at one resolution; the first of them changes resolution and channels.
 
-    `se` and `hard_swish` take effect in a space with `use_se`; without it no stage has them.
+    Args:
+        se, hard_swish: take effect in a space with `use_se`; without it no stage has them.
+        act: activation whatever `hard_swish` says, one of ACTIVATIONS.
+        block_choices: names of blocks of the space; empty: all of them.
+        channel_scales: empty: those of the space.
+        own_choices: of single choice blocks, in rising position.
     """
 
     num_blocks: int
     out_channels: int
     se: bool
     hard_swish: bool
+    act: str = later("")
+    block_choices: Tuple[str, ...] = later(())
+    channel_scales: Tuple[float, ...] = later(())
+    own_choices: Tuple[OwnChoices, ...] = later(())
 
 
 @dataclass(frozen=True)
-class BlockKind:
-    """One entry of the block choice. `attribute` names it inside `.params` files, so it is a file format."""
+class Head:
+    """From the last stage to the feature vector: convolution, pooling, squeeze-and-excite, convolution, dropout.
 
-    name: str
-    attribute: str
-    family: str  # "shuffle" (pointwise, depthwise, pointwise) or "xception" (three depthwise-pointwise pairs)
-    kernel_size: int
+    Args:
+        before_pooling: channels of a 1x1 convolution with BatchNorm; 0: there is none.
+        se: squeeze-and-excite of the pooled.
+        after_pooling: channels of a 1x1 convolution with bias; 0: there is none.
+        act: behind each of the two, one of ACTIVATIONS.
+        dropout: in front of the classifier, a share.
+    """
 
-
-@dataclass(frozen=True)
-class Layout:
-    """What `--channels-layout` selects: blocks and output channels of the stages, the length of the channel warm-up."""
-
-    out_channels: Tuple[int, ...]
-    warm_up_durations: Tuple[int, ...]  # epochs at the second widest scale, the third widest, ...
-    stage_blocks: Tuple[int, ...] = (4, 4, 8, 4)
-
-
-BLOCK_KINDS = (
-    BlockKind("SNB-3", "block_sn_3x3", "shuffle", 3),
-    BlockKind("SNB-5", "block_sn_5x5", "shuffle", 5),
-    BlockKind("SNB-7", "block_sn_7x7", "shuffle", 7),
-    BlockKind("SXB-3", "block_sx_3x3", "xception", 3),
-)
-CHANNEL_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-FIRST_SE_STAGE = 2  # zero-based: stages 3 and 4 of the paper's numbering
-FIRST_HARD_SWISH_STAGE = 1
-MOST_CHOICE_BLOCKS = 100  # in a file
-STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
-
-LAYOUTS: Mapping[str, Layout] = {
-    "OneShot": Layout((64, 160, 320, 640), (1, 1, 1, 1, 2, 3, 4, 5)),
-    "ShuffleNetV2+": Layout((48, 128, 256, 512), (1, 2, 3, 4, 5, 6, 15, 1)),
-    # Not published: for studies on small images (docs/study.md). Eight choice blocks.
-    "Small": Layout((32, 64, 128, 256), (1, 1, 1, 1, 2, 3, 4, 5), (2, 2, 2, 2)),
-}
+    before_pooling: int = 0
+    se: bool = False
+    after_pooling: int = 0
+    act: str = "relu"
+    dropout: float = 0.0
 
 
-def layout_stages(layout: str) -> Tuple[Stage, ...]:
-    """Stages of a named layout. Raises InputError for an unknown name."""
-    if layout not in LAYOUTS:
-        raise InputError(f"unknown channels layout '{layout}'; known: {', '.join(LAYOUTS)}")
-    known = LAYOUTS[layout]
-    return tuple(
-        Stage(num_blocks, out_channels, se=i >= FIRST_SE_STAGE, hard_swish=i >= FIRST_HARD_SWISH_STAGE)
-        for i, (num_blocks, out_channels) in enumerate(zip(known.stage_blocks, known.out_channels))
-    )
-
-
-def round_up(value: int, multiple: int) -> int:
-    """Smallest multiple of `multiple` that is not below `value`."""
-    return -(-value // multiple) * multiple
+# Heads of the published networks: plain, of ShuffleNetV2+, and of MobileNetV3
+PLAIN_HEAD = Head(before_pooling=1024, dropout=0.1)
+SE_HEAD = Head(before_pooling=768, se=True, after_pooling=1024)
+LAST_CONV_HEAD = Head(after_pooling=1024)
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A block choice and a channel choice for every choice block: one path through the supernet."""
+class Choices:
+    """What one choice block may be: its blocks and its widths, in the order of their numbers."""
 
-    block_choices: Tuple[int, ...]
-    channel_choices: Tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "block_choices", tuple(int(c) for c in self.block_choices))
-        object.__setattr__(self, "channel_choices", tuple(int(c) for c in self.channel_choices))
-
-    @classmethod
-    def parse(cls, block_choices: str, channel_choices: str) -> Architecture:
-        """From two texts of the form `'0, 0, 3, 1'`. Raises InputError if an entry is no integer."""
-        return cls(parse_choices(block_choices, "block choices"), parse_choices(channel_choices, "channel choices"))
-
-    @property
-    def genes(self) -> Tuple[int, ...]:
-        """Block choices followed by channel choices, the chromosome of the genetic search."""
-        return self.block_choices + self.channel_choices
-
-    def __str__(self) -> str:
-        return f"blocks {format_choices(self.block_choices)} | channels {format_choices(self.channel_choices)}"
-
-
-def parse_choices(text: str, what: str) -> Tuple[int, ...]:
-    """`'0, 0, 3'` (commas or blanks, brackets allowed) as a tuple of ints."""
-    items = text.strip().strip("[]()").replace(",", " ").split()
-    try:
-        return tuple(int(item) for item in items)
-    except ValueError:
-        raise InputError(f"{what} '{text}' must be integers separated by commas, like '0, 0, 3, 1'") from None
-
-
-def format_choices(choices: Sequence[int]) -> str:
-    """The inverse of `parse_choices`: `'0, 0, 3'`."""
-    return ", ".join(str(c) for c in choices)
-
-
-@dataclass(frozen=True)
-class ChoiceBlockGeometry:
-    """Where a choice block stands: what is the same for all of its choices."""
-
-    index: int
-    stage: int
-    in_channels: int
-    out_channels: int
-    stride: int
-    projects: bool  # first block of its stage: a projection branch instead of the channel shuffle
-    use_se: bool
-    act: str
-    in_size: int  # height and width of its input for the space's input_size
+    blocks: Tuple[BlockKind, ...]
+    channel_scales: Tuple[float, ...]
 
 
 # Fields that decide which layers an architecture means. The others say what data it runs on, or how to sample it.
@@ -151,26 +105,48 @@ _STRUCTURE = (
     "width_multiple",
     "use_se",
     "last_conv_after_pooling",
+    "stem_act",
+    "head",
 )
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A supernet's shape and everything derived from it. Make one with `search_space()`."""
+    """A supernet's shape and everything derived from it. Make one with `search_space()` or `load_space()`.
+
+    Choice blocks may differ in how many choices they have. Where a single number stands for all, as in the warm-up of
+    widths, channel choices are counted from the widest: choice `lowest` of the space's most widths leaves each block
+    as many of its widest as it leaves those that have the most.
+
+    Args:
+        warm_up_durations: epochs at the second widest scale, the third widest, ...
+        channel_scales: of stages that have none of their own.
+        width_multiple: middle widths are rounded up to this; 1 keeps the published truncation.
+        min_channel_choice: the narrowest scale that is sampled and searched.
+        strides: of the stem, then one for each stage.
+        stem_act: activation of the stem; by default as `use_se` has it.
+        head: by default the published one that `use_se` and `last_conv_after_pooling` choose.
+        fixed_strides: the stride plan does not follow the size of the images.
+        count_additions: multiply-adds include additions of biases and poolings, as in the published 328M.
+    """
 
     layout: str
     stages: Tuple[Stage, ...]
     warm_up_durations: Tuple[int, ...]
+    blocks: Tuple[BlockKind, ...]
+    channel_scales: Tuple[float, ...]
     stem_channels: int = 16
-    blocks: Tuple[BlockKind, ...] = BLOCK_KINDS
-    channel_scales: Tuple[float, ...] = CHANNEL_SCALES
-    width_multiple: int = 1  # middle widths are rounded up to this; 1 keeps the published truncation
+    width_multiple: int = 1
     use_se: bool = False
     last_conv_after_pooling: bool = False
-    min_channel_choice: int = 0  # the narrowest scale that is sampled and searched
-    strides: Tuple[int, ...] = (2, 2, 2, 2, 2)  # stem, then one for each stage
+    min_channel_choice: int = 0
+    strides: Tuple[int, ...] = (2, 2, 2, 2, 2)
     input_size: int = 224
     num_classes: int = 1000
+    stem_act: str = later("")
+    head: Optional[Head] = later(None)
+    fixed_strides: bool = later(False)
+    count_additions: bool = later(True)
 
     def __post_init__(self) -> None:
         if len(self.strides) != len(self.stages) + 1 or any(s not in (1, 2) for s in self.strides):
@@ -210,24 +186,46 @@ class SearchSpace:
                         stride=stride,
                         projects=i == 0,
                         use_se=self.use_se and stage.se,
-                        act="hard_swish" if self.use_se and stage.hard_swish else "relu",
+                        act=stage.act or ("hard_swish" if self.use_se and stage.hard_swish else "relu"),
                         in_size=size,
+                        width_multiple=self.width_multiple,
                     )
                 )
                 in_channels, size = stage.out_channels, conv_size(size, stride)
         return tuple(result)
 
+    @cached_property
+    def choices(self) -> Tuple[Choices, ...]:
+        """The choices of every choice block, in network order."""
+        by_name = {kind.name: kind for kind in self.blocks}
+        result = []
+        for stage in self.stages:
+            own = {one.position: one for one in stage.own_choices}
+            for position in range(stage.num_blocks):
+                one = own.get(position, OwnChoices(position))
+                names = one.block_choices or stage.block_choices
+                kinds_here = tuple(by_name[name] for name in names) if names else self.blocks
+                scales = one.channel_scales or stage.channel_scales or self.channel_scales
+                result.append(Choices(kinds_here, scales))
+        return tuple(result)
+
+    def block_layers(self, index: int, block_choice: int, channel_choice: int, pad_to: int = 1) -> BlockLayers:
+        """The layers of choice block `index` under a block and a channel choice, its middle padded to a multiple."""
+        return _block_layers(self, index, block_choice, channel_choice, pad_to)
+
     @property
     def num_choice_blocks(self) -> int:
         return sum(stage.num_blocks for stage in self.stages)
 
-    @property
+    @cached_property
     def num_block_choices(self) -> int:
-        return len(self.blocks)
+        """Of the choice block that has the most."""
+        return max(len(choices.blocks) for choices in self.choices)
 
-    @property
+    @cached_property
     def num_channel_choices(self) -> int:
-        return len(self.channel_scales)
+        """Of the choice block that has the most."""
+        return max(len(choices.channel_scales) for choices in self.choices)
 
     @property
     def max_channel_choice(self) -> int:
@@ -235,8 +233,47 @@ class SearchSpace:
 
     @property
     def searchable_channel_choices(self) -> range:
-        """The channel choices that are sampled and searched."""
+        """The channel choices that are sampled and searched, of a choice block that has the most."""
         return range(self.min_channel_choice, self.num_channel_choices)
+
+    def channel_choices(self, index: int, lowest: Optional[int] = None) -> range:
+        """The channel choices of a choice block, where the space's lowest is `lowest`; by default its own."""
+        count = len(self.choices[index].channel_scales)
+        lowest = self.min_channel_choice if lowest is None else lowest
+        return range(max(0, lowest - (self.num_channel_choices - count)), count)
+
+    def pairs(self, index: int, lowest: Optional[int] = None) -> List[Tuple[int, int]]:
+        """The (block choice, channel choice) pairs of a choice block, in this order.
+
+        A block without a middle has one width: it counts as the widest.
+        """
+        widths = self.channel_choices(index, lowest)
+        blocks = range(len(self.choices[index].blocks))
+        return list(dict.fromkeys(self.canonical_pair(index, b, c) for b in blocks for c in widths))
+
+    def has_middle(self, index: int, block_choice: int) -> bool:
+        """Whether this choice has a width to choose."""
+        return self.block_layers(index, block_choice, 0).middle > 0
+
+    @cached_property
+    def _widthless(self) -> Tuple[Tuple[bool, ...], ...]:
+        return tuple(
+            tuple(not self.has_middle(i, b) for b in range(len(choices.blocks)))
+            for i, choices in enumerate(self.choices)
+        )
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The architecture of the same layers whose blocks without a middle have the widest channel choice."""
+        if not any(map(any, self._widthless)):
+            return architecture
+        choices = zip(architecture.block_choices, architecture.channel_choices)
+        return Architecture(*zip(*(self.canonical_pair(index, b, c) for index, (b, c) in enumerate(choices))))
+
+    def canonical_pair(self, index: int, block_choice: int, channel_choice: int) -> Tuple[int, int]:
+        """The choices of a choice block in that form."""
+        if self._widthless[index][block_choice]:
+            return block_choice, len(self.choices[index].channel_scales) - 1
+        return block_choice, channel_choice
 
     @property
     def out_channels(self) -> int:
@@ -249,39 +286,45 @@ class SearchSpace:
         last = self.choice_blocks[-1]
         return conv_size(last.in_size, last.stride)
 
-    @property
+    @cached_property
     def num_architectures(self) -> int:
         """Number of architectures that sampling and search can reach."""
-        return (self.num_block_choices * (self.num_channel_choices - self.min_channel_choice)) ** self.num_choice_blocks
+        return prod(len(self.pairs(index)) for index in range(self.num_choice_blocks))
 
     @property
     def act(self) -> str:
-        """Activation of stem and head."""
-        return "hard_swish" if self.use_se else "relu"
+        """Activation of the stem."""
+        return self.stem_act or ("hard_swish" if self.use_se else "relu")
 
-    def mid_channels(self, index: int, channel_choice: int) -> int:
-        """Width of the middle of choice block `index`'s main branch: the one width rule of the space."""
-        width = int(self.choice_blocks[index].out_channels // 2 * self.channel_scales[channel_choice])
-        return round_up(width, self.width_multiple)
+    @property
+    def own_head(self) -> Head:
+        """The head, if need be the published one."""
+        if self.head is not None:
+            return self.head
+        act, dropout = ("hard_swish", 0.2) if self.use_se else ("relu", 0.1)
+        head = LAST_CONV_HEAD if self.last_conv_after_pooling else SE_HEAD if self.use_se else PLAIN_HEAD
+        return replace(head, act=act, dropout=dropout)
+
+    def mid_channels(self, index: int, channel_choice: int, block_choice: int = 0) -> int:
+        """Width of the middle of choice block `index`'s main branch; 0 if the block choice has none."""
+        return self.block_layers(index, block_choice, channel_choice).middle
 
     def validate(self, architecture: Architecture, source: str = "") -> Architecture:
-        """Return `architecture` if it lies in this space, else raise InputError naming what is wrong and where."""
+        """The canonical form of an architecture of this space; else raise InputError naming what is wrong and where."""
         where = f" ({source})" if source else ""
-        for what, choices, num_choices in (
-            ("block", architecture.block_choices, self.num_block_choices),
-            ("channel", architecture.channel_choices, self.num_channel_choices),
+        for what, own, counts in (
+            ("block", architecture.block_choices, [len(choices.blocks) for choices in self.choices]),
+            ("channel", architecture.channel_choices, [len(choices.channel_scales) for choices in self.choices]),
         ):
-            if len(choices) != self.num_choice_blocks:
+            if len(own) != self.num_choice_blocks:
                 raise InputError(
-                    f"architecture has {len(choices)} {what} choices, space '{self.layout}' has "
+                    f"architecture has {len(own)} {what} choices, space '{self.layout}' has "
                     f"{self.num_choice_blocks} choice blocks{where}. Was it searched in another space?"
                 )
-            for i, choice in enumerate(choices):
-                if not 0 <= choice < num_choices:
-                    raise InputError(
-                        f"{what} choice {choice} of choice block {i} is not in 0..{num_choices - 1}{where}"
-                    )
-        return architecture
+            for i, (choice, count) in enumerate(zip(own, counts)):
+                if not 0 <= choice < count:
+                    raise InputError(f"{what} choice {choice} of choice block {i} is not in 0..{count - 1}{where}")
+        return self.canonical(architecture)
 
     def sample(self, rng: np.random.Generator, lowest_channel_choice: Optional[int] = None) -> Architecture:
         """Draw block and channel choices independently and uniformly.
@@ -289,14 +332,19 @@ class SearchSpace:
         Args:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
-        lowest = self.min_channel_choice if lowest_channel_choice is None else lowest_channel_choice
-        blocks = rng.integers(0, self.num_block_choices, self.num_choice_blocks)
-        channels = rng.integers(lowest, self.num_channel_choices, self.num_choice_blocks)
-        return Architecture(tuple(blocks.tolist()), tuple(channels.tolist()))
+        widths = [self.channel_choices(index, lowest_channel_choice) for index in range(self.num_choice_blocks)]
+        blocks = rng.integers(0, [len(choices.blocks) for choices in self.choices])
+        channels = rng.integers([one.start for one in widths], [one.stop for one in widths])
+        return self.canonical(Architecture(tuple(blocks.tolist()), tuple(channels.tolist())))
 
     def widest(self, block_choices: Sequence[int]) -> Architecture:
         """The architecture with these blocks and every width at its maximum."""
-        return Architecture(tuple(block_choices), (self.max_channel_choice,) * self.num_choice_blocks)
+        return self.at_level(block_choices, self.max_channel_choice)
+
+    def at_level(self, block_choices: Sequence[int], lowest: int) -> Architecture:
+        """The architecture with these blocks and the narrowest widths where the space's lowest is `lowest`."""
+        widths = tuple(self.channel_choices(index, lowest).start for index in range(self.num_choice_blocks))
+        return self.canonical(Architecture(tuple(block_choices), widths))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -306,8 +354,15 @@ class SearchSpace:
         other data. A checkpoint is compared by the whole space instead.
         """
         own = self.to_json()
-        text = json.dumps({name: own[name] for name in _STRUCTURE}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        structure = {name: own[name] for name in _STRUCTURE if name in own}
+        if any(KINDS[kind.family].source for kind in self.blocks):  # of a user: by what it is
+            structure["layers"] = repr(
+                [list(layers) for layers in map(self._all_layers, range(self.num_choice_blocks))]
+            )
+        return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _all_layers(self, index: int) -> Iterator[BlockLayers]:
+        return (self.block_layers(index, b, c) for b, c in self.pairs(index, 0))
 
     def structural_differences(self, other: SearchSpace) -> List[str]:
         """Fields by which the two describe other layers; none exactly when the fingerprints are equal."""
@@ -315,113 +370,112 @@ class SearchSpace:
 
     def to_json(self) -> Dict[str, Any]:
         """Plain lists, dicts and numbers; `from_json` gives an equal space back."""
-        return json.loads(json.dumps(asdict(self)))
+        return _plain(self)
 
     @classmethod
     def from_json(cls, values: Any, source: str = "") -> SearchSpace:
         """Raises InputError if a field is missing, unknown or malformed."""
         where = f" ({source})" if source else ""
-        names = {f.name for f in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != names:
-            wrong = sorted(map(str, names ^ set(values))) if isinstance(values, Mapping) else values
+        every, needed = ({f.name for f in fields(cls) if everything or not f.metadata} for everything in (True, False))
+        if not isinstance(values, Mapping) or not needed <= set(values) <= every:
+            wrong = (
+                sorted(map(str, (needed - set(values)) | (set(values) - every)))
+                if isinstance(values, Mapping)
+                else values
+            )
             raise InputError(
                 f"search space is not described by the expected fields{where}; differing: {shortened(wrong)}"
             )
         check_shape(values, f"search space is malformed{where}", SpaceShape)
-        own: Dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        own["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        own["blocks"] = tuple(BlockKind(**kind) for kind in values["blocks"])
+        own = _frozen(values)
         try:
+            own["stages"] = tuple(_stage(stage) for stage in values["stages"])
+            own["blocks"] = tuple(BlockKind.from_json(kind) for kind in values["blocks"])
+            if values.get("head") is not None:
+                own["head"] = Head(**values["head"])
             space = cls(**own)
-            _check_widths(space)
+            check_space(space)
         except InputError as error:
             raise InputError(f"search space is malformed{where}: {error}") from None
         return space
 
 
-def _check_widths(space: SearchSpace) -> None:
-    """Raise InputError if a layer of some architecture would have no channels, or choices do not mean one thing."""
-    scales, names = space.channel_scales, [kind.attribute for kind in space.blocks]
-    if any(low >= high for low, high in zip(scales, scales[1:])):
-        raise InputError(f"channel_scales must rise, not be {list(scales)}")
-    if len(set(names)) < len(names):
-        raise InputError(f"two blocks have one attribute: {', '.join(names)}")
+@lru_cache(maxsize=None)
+def _block_layers(space: SearchSpace, index: int, block_choice: int, channel_choice: int, pad_to: int) -> BlockLayers:
+    choices = space.choices[index]
+    block = replace(space.choice_blocks[index], scale=choices.channel_scales[channel_choice], pad_to=pad_to)
+    return choices.blocks[block_choice].describe(block)
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as plain JSON."""
+    if isinstance(value, BlockKind):
+        return value.to_json()
+    if is_dataclass(value):
+        items = [(item, getattr(value, item.name)) for item in fields(value)]
+        return {item.name: _plain(own) for item, own in items if not item.metadata.get("later") or own != item.default}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _frozen(values: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _stage(values: Mapping[str, Any]) -> Stage:
+    own = tuple(OwnChoices(**_frozen(one)) for one in values.get("own_choices", ()))
+    return Stage(**{**_frozen(values), "own_choices": own})
+
+
+def check_space(space: SearchSpace) -> None:
+    """Raise InputError if choices do not mean one thing, or if a layer of some architecture cannot be."""
+    _check_names(space)
     if space.num_choice_blocks > MOST_CHOICE_BLOCKS:
         raise InputError(f"{space.num_choice_blocks} choice blocks; the most are {MOST_CHOICE_BLOCKS}")
-    before = space.stem_channels
-    for stage in space.stages:
-        if stage.out_channels <= before or (stage.num_blocks > 1 and stage.out_channels % 2):
-            raise InputError(f"out_channels {stage.out_channels} must be even, and more than the {before} before it")
-        if int(stage.out_channels // 2 * scales[0]) < 1:
-            raise InputError(f"a middle width of no channels: {scales[0]} of {stage.out_channels // 2}")
-        before = stage.out_channels
+    acts = (*(stage.act for stage in space.stages), space.stem_act, space.own_head.act)
+    for act in filter(None, acts):
+        if act not in ACTIVATIONS:
+            raise InputError(f"no activation is called '{act}'; known: {', '.join(ACTIVATIONS)}")
+    for block, choices in zip(space.choice_blocks, space.choices):
+        where = f"stage {block.stage + 1}, choice block {block.index}"
+        scales = choices.channel_scales
+        if any(low >= high for low, high in zip(scales, scales[1:])):
+            raise InputError(f"{where}: channel_scales must rise, not be {list(scales)}")
+        for b, kind in enumerate(choices.blocks):
+            try:
+                for c in range(len(scales)):
+                    check_layers(replace(block, scale=scales[c]), space.block_layers(block.index, b, c))
+            except InputError as error:
+                raise InputError(f"{where}: block '{kind.name}' {error}") from None
+    for stage in range(len(space.stages)):
+        places = [choices for block, choices in zip(space.choice_blocks, space.choices) if block.stage == stage]
+        kinds_here = [kind for choices in places for kind in choices.blocks]
+        if all(map(_does_nothing, kinds_here)):
+            raise InputError(
+                f"stage {stage + 1}: its only choice is '{kinds_here[0].name}', which computes nothing; add a block"
+            )
 
 
-class StageShape(Struct, forbid_unknown_fields=True):
-    num_blocks: Annotated[int, Meta(ge=1, le=100)]
-    out_channels: Annotated[int, Meta(ge=2, le=16384)]
-    se: bool
-    hard_swish: bool
+def _check_names(space: SearchSpace) -> None:
+    for what in ("attribute", "name"):
+        names = [getattr(kind, what) for kind in space.blocks]
+        if len(set(names)) < len(names):
+            raise InputError(f"two blocks have one {what}: {', '.join(names)}")
+    for number, stage in enumerate(space.stages, 1):
+        lists = [stage.block_choices, *(one.block_choices for one in stage.own_choices)]
+        for chosen in lists:
+            unknown = sorted(set(chosen) - {kind.name for kind in space.blocks})
+            if unknown or len(set(chosen)) < len(chosen):
+                raise InputError(
+                    f"stage {number}: block_choices {', '.join(chosen)} must be different names of blocks; known: "
+                    f"{', '.join(kind.name for kind in space.blocks)}"
+                )
+        positions = [one.position for one in stage.own_choices]
+        if not all(0 <= position < stage.num_blocks for position in positions):
+            raise InputError(
+                f"stage {number}: choice blocks {positions} must be rising numbers below {stage.num_blocks}"
+            )
 
 
-class BlockKindShape(Struct, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
-    attribute: Annotated[str, Meta(pattern="^block_[A-Za-z0-9_]{1,90}$")]
-    family: Literal["shuffle", "xception"]
-    kernel_size: Literal[1, 3, 5, 7, 9, 11, 13, 15]
-
-
-class SpaceShape(Struct, forbid_unknown_fields=True):
-    """What files say of a search space."""
-
-    layout: Annotated[str, Meta(min_length=1, max_length=100)]
-    stages: Annotated[List[StageShape], Meta(min_length=1, max_length=16)]
-    warm_up_durations: Annotated[List[Annotated[int, Meta(ge=0, le=10**4)]], Meta(max_length=32)]
-    stem_channels: Annotated[int, Meta(ge=1, le=16384)]
-    blocks: Annotated[List[BlockKindShape], Meta(min_length=1, max_length=16)]
-    channel_scales: Annotated[List[Annotated[float, Meta(gt=0, le=16)]], Meta(min_length=1, max_length=32)]
-    width_multiple: Annotated[int, Meta(ge=1, le=1024)]
-    use_se: bool
-    last_conv_after_pooling: bool
-    min_channel_choice: Annotated[int, Meta(ge=0, le=31)]
-    strides: Annotated[List[Literal[1, 2]], Meta(min_length=2, max_length=17)]
-    input_size: Annotated[int, Meta(ge=1, le=8192)]
-    num_classes: Annotated[int, Meta(ge=1, le=10**6)]
-
-
-def search_space(layout: str = "OneShot", **changes: Any) -> SearchSpace:
-    """The space of a named channels layout, with any field of `SearchSpace` changed.
-
-    `search_space()` is the published space, `search_space(use_se=True, last_conv_after_pooling=True)` the one of
-    OneShot-S+.
-
-    Raises: InputError for an unknown layout, or a value that cannot be.
-    """
-    stages = layout_stages(layout)
-    return replace(SearchSpace(layout, stages, LAYOUTS[layout].warm_up_durations), **changes)
-
-
-def conv_size(size: int, stride: int) -> int:
-    """Output height or width of a convolution that pads by half its (odd) kernel."""
-    return -(-size // stride)
-
-
-def stride_plan(input_size: int) -> Tuple[int, int, int, int, int]:
-    """Strides of stem and stages that leave a 4x4 to 7x7 map for 32, 64 and 224 pixels."""
-    if input_size < 48:
-        return (1, 1, 2, 2, 2)
-    if input_size < 112:
-        return (2, 1, 2, 2, 2)
-    return (2, 2, 2, 2, 2)
-
-
-def architecture_of(row: Mapping[str, Any]) -> Architecture:
-    return Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
-
-
-def choices_of(architecture: Architecture) -> Dict[str, List[int]]:
-    """The architecture in a row: the inverse of `architecture_of`."""
-    return {
-        "block_choices": list(architecture.block_choices),
-        "channel_choices": list(architecture.channel_choices),
-    }
+def _does_nothing(kind: BlockKind) -> bool:
+    """Whether a kind passes its input on, where resolution and channels stay."""
+    return not kind.describe(ChoiceBlockGeometry(0, 0, 8, 8, 1, False, False, "relu", 8)).main

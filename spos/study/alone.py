@@ -29,8 +29,9 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.lock import wait_until_free
 from spos.runs.run import LOG_FILE, SUBNET
 from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.space.space import SearchSpace
 from spos.study.flags import AloneOptions
 
 ALONE_FILE = "alone.jsonl"

@@ -12,9 +12,9 @@ from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import path_sampler
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import count_architecture
-from spos.space.space import Architecture, architecture_of
 from spos.study.alone import Network, first_rows, mean_top1
 from spos.study.flags import MatchOptions
 

@@ -11,7 +11,8 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.sampling.limits import Limit
 from spos.search.domain import Domain
-from spos.space.space import Architecture, SearchSpace
+from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 PAIR_SHARE = 0.3  # of the variance of an additive oracle
 NUM_CELLS = 4096  # of a limited cost, in the bound of the optimum

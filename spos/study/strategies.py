@@ -20,8 +20,8 @@ from spos.search.breeder import SearchDomain
 from spos.search.evolution import GeneticSettings, Search, drive, genetic_search, random_search, spos_search
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import HistoryRow, check_rules
+from spos.space.architecture import Architecture
 from spos.space.flags import SpaceOptions, fit, space_of
-from spos.space.space import Architecture
 from spos.study.oracles import AdditiveOracle, RecordedDomain
 
 Oracle = Callable[[Architecture], float]

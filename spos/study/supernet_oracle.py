@@ -15,8 +15,8 @@ from spos.scoring.trained import TrainedSupernet
 from spos.search.domain import Domain
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import NeededRow, check_history, is_complete, read_search_rows
+from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.flags import SpaceOptions, space_of_run
-from spos.space.space import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "comparison.jsonl"  # in the run directory: architectures that the search itself has not scored
 

@@ -17,8 +17,9 @@ from spos.runs.run import BEST_MODEL_FILE
 from spos.sampling.strips import CheckedPolicy
 from spos.sampling.warm_up import Policy
 from spos.scoring.candidate import candidate_evaluator
+from spos.space.architecture import Architecture
 from spos.space.cost import Cost
-from spos.space.space import Architecture, SearchSpace
+from spos.space.space import SearchSpace
 from spos.training.flags import BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
 from spos.training.losses import SMOOTHING, Mixup, Objective, Teacher
 from spos.training.network import make_forward

@@ -27,7 +27,8 @@ from spos.engine.parameters import (
 from spos.runs.files import file_digest
 from spos.runs.run import find_config
 from spos.scoring.supernet import load_supernet
-from spos.space.space import BLOCK_KINDS, SearchSpace
+from spos.space.names import is_of_supernet
+from spos.space.space import SearchSpace
 from spos.training.checkpoint import newest_checkpoint
 from spos.training.flags import TrainOptions
 from spos.training.progress import Progress, Run
@@ -124,7 +125,7 @@ def set_from_supernet(net: Subnet, path: str) -> str:
 
 
 def _holds_supernet(arrays: Mapping[str, Any]) -> bool:
-    return any(f".{kind.attribute}." in name for name in arrays for kind in BLOCK_KINDS)
+    return any(map(is_of_supernet, arrays))
 
 
 def _has_statistics(names: Mapping[str, Any]) -> bool:

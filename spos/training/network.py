@@ -32,7 +32,7 @@ def space_and_architecture(
         record = trained_architecture(flags.train.init_params, flags.space)
     if record is None:
         return make_space(flags.space, data), None
-    space = replace(record.space, **fit_to_data(flags.space, data))
+    space = fit_to_data(record.space, flags.space, data)
     return space, replace(record, space=space)
 
 

@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Protocol, Sequence, Tuple
 import numpy as np
 
 from spos.sampling.warm_up import Policy, SamplingPolicy
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 NUM_RANDOM_WIDTHS = 2  # of the sandwich rule, between the widest and the narrowest (arXiv:1903.05134, arXiv:2003.11142)
 
@@ -45,19 +45,29 @@ class FairStrategy:
     """Strict fairness (FairNAS, arXiv:1907.01845): every block choice of every choice block once a step.
 
     The block choices of each choice block are dealt in a random order, one to each of as many passes as there are
-    choices; the gradients of all passes are summed into one update. Widths are drawn anew for each pass.
+    choices; the gradients of all passes are summed into one update. Widths are drawn anew for each pass. A choice block
+    with fewer choices than others deals them again.
     """
 
     policy: SamplingPolicy
 
     def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Tuple[Pass, ...]:
         space, lowest = self.policy.space, self.policy.lowest_channel_choice(epoch)
-        dealt = [rng.permutation(space.num_block_choices) for _ in range(space.num_choice_blocks)]
+        turns = space.num_block_choices
+        dealt = [_dealt(len(choices.blocks), turns, rng) for choices in space.choices]
         passes: List[Pass] = []
-        for turn in range(space.num_block_choices):
+        for turn in range(turns):
             widths = space.sample(rng, lowest).channel_choices
-            passes.append(Pass(Architecture(tuple(int(order[turn]) for order in dealt), widths)))
+            passes.append(Pass(space.canonical(Architecture(tuple(order[turn] for order in dealt), widths))))
         return tuple(passes)
+
+
+def _dealt(num_choices: int, turns: int, rng: np.random.Generator) -> List[int]:
+    """All choices in a random order, and again in another one until there is one for every turn."""
+    order: List[int] = []
+    while len(order) < turns:
+        order += rng.permutation(num_choices).tolist()
+    return order[:turns]
 
 
 @dataclass(frozen=True)
@@ -74,12 +84,13 @@ class SandwichStrategy:
     def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Tuple[Pass, ...]:
         space, lowest = self.policy.space, self.policy.lowest_channel_choice(epoch)
         blocks = space.sample(rng, lowest).block_choices
-        widest, narrowest = (
-            Architecture(blocks, (choice,) * space.num_choice_blocks) for choice in (space.max_channel_choice, lowest)
-        )
+        widest, narrowest = (space.at_level(blocks, choice) for choice in (space.max_channel_choice, lowest))
         if widest == narrowest:
             return (Pass(widest),)
-        between = [Architecture(blocks, space.sample(rng, lowest).channel_choices) for _ in range(NUM_RANDOM_WIDTHS)]
+        between = [
+            space.canonical(Architecture(blocks, space.sample(rng, lowest).channel_choices))
+            for _ in range(NUM_RANDOM_WIDTHS)
+        ]
         return (Pass(widest), *(Pass(path, imitates=True) for path in (narrowest, *between)))
 
 

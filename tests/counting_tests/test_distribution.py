@@ -13,13 +13,16 @@ from spos.core.errors import InputError
 from spos.counting import distribution
 from spos.counting.distribution import PERCENTS, Distribution, Spread, covariance, sample_costs
 from spos.sampling.limits import Constraints, limits_in_millions
+from spos.space.architecture import Architecture
 from spos.space.cost import COMPARISON_MODELS, CostTable, cost_table
-from spos.space.space import BLOCK_KINDS, Architecture, Stage
+from spos.space.space import Stage
+from spos.space.space_file import search_space
 
 SMALL = replace(
     TINY,
     stages=(Stage(1, 8, False, False), Stage(2, 16, True, True)),
-    blocks=BLOCK_KINDS[1:],
+    stem_channels=4,
+    blocks=search_space().blocks[1:],
     channel_scales=(0.5, 1.0, 2.0),
     min_channel_choice=1,
 )
@@ -137,7 +140,7 @@ def test_the_summary_is_json(rng):
 
 
 def test_a_space_of_one_architecture_has_no_correlation(rng):
-    single = replace(SMALL, blocks=BLOCK_KINDS[:1], min_channel_choice=2)
+    single = replace(SMALL, blocks=search_space().blocks[:1], min_channel_choice=2)
     summary = Distribution.of(single, sample_costs(single, 10, rng))
     assert summary.num_architectures == 1 and summary.correlation is None
     assert summary.flops.std == 0 and len(set(summary.flops.quantiles)) == 1

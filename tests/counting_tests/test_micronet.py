@@ -19,11 +19,13 @@ from spos.counting.micronet import (
     sum_of,
 )
 from spos.counting.profile import is_profiled, profile_json, profile_tables
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import count_architecture
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, SqueezeExcite
+from spos.space.layers import Conv, Dropout, GlobalPool, SqueezeExcite
 from spos.space.published import MICRONET_SCORES, PROFILE_ROWS, PROFILE_TOTALS, agrees
-from spos.space.space import Architecture, Stage, search_space
+from spos.space.space import Stage
+from spos.space.space_file import search_space
 
 RECORD = load_architecture("oneshot-s+")
 SPACE, ARCHITECTURE = RECORD.space, RECORD.architecture
@@ -117,7 +119,7 @@ def test_an_unknown_layer_is_an_error():
 
 @pytest.mark.parametrize("channels, params", ((64, 64 + 256), (640, 640 + 25_600), (6, 6 + 3)))  # 36 bits: 3 words
 def test_channel_shuffles_are_sparse_convolutions(channels, params):
-    space = replace(SPACE, stages=(Stage(2, channels, False, False),), strides=(2, 2), input_size=32)
+    space = replace(SPACE, stages=(Stage(2, channels, False, False),), stem_channels=4, strides=(2, 2), input_size=32)
     shuffle = profile(space, Architecture((0, 0), (4, 4))).rows[3].operators[0]
     assert (shuffle.name, shuffle.quantizable) == ("channel shuffle", False)
     assert shuffle.cost == (params, channels * 8 * 8, 0)

@@ -8,7 +8,7 @@ from spos.core.errors import InputError
 from spos.data.dataset import make_dataset
 from spos.data.space import fit_to_data, make_space
 from spos.space.flags import SpaceOptions
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, VARIANTS, fill_parameters
 from exported_files import INFO
 
-from oneshot_nas_blocks import HardSwish, ShuffleBlock, build
+from oneshot_nas_blocks import HardSwish, build, build_block
 from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
 from spos.deploy.calibration import Calibration
@@ -18,8 +18,7 @@ from spos.deploy.exported import write_mxnet
 from spos.deploy.quantization import quantize
 from spos.engine.compat import mx
 from spos.engine.forms import fit_to_size
-from spos.space import layer_specs
-from spos.space.layer_specs import Conv
+from spos.space.layers import Conv
 from spos.space.names import float_layers
 
 nn = mx.gluon.nn
@@ -47,7 +46,7 @@ def error(got, expected):
 
 def make_block(space, index, block_choice, channel_choice):
     block = space.choice_blocks[index]
-    result = ShuffleBlock(block, *layer_specs.choice_block(space, index, block_choice, channel_choice))
+    result = build_block(block.in_channels, space.block_layers(index, block_choice, channel_choice))
     result.initialize()
     fill_parameters(result)
     return result

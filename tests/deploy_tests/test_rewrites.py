@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from conftest import TINY, VARIANTS, fill_parameters
 
-from oneshot_nas_blocks import HardSwish, ShuffleBlock, build
+from oneshot_nas_blocks import HardSwish, build, build_block
 from oneshot_nas_network import Subnet
 from spos.deploy.rewrites import output_shapes, rewrite
 from spos.engine.compat import mx
 from spos.space import layer_specs
-from spos.space.layer_specs import Conv, fold_batch_norm
+from spos.space.layers import Conv, fold_batch_norm
 
 nn = mx.gluon.nn
 
@@ -45,7 +45,7 @@ def images(rng, *shape):
 def test_blocks_compute_the_same(rng, variant, index):
     space = VARIANTS[variant]
     block = space.choice_blocks[min(index, space.num_choice_blocks - 1)]
-    net = filled(ShuffleBlock(block, *layer_specs.choice_block(space, block.index, int(rng.integers(4)), 5)))
+    net = filled(build_block(block.in_channels, space.block_layers(block.index, int(rng.integers(4)), 5)))
     for batch, size in ((1, 6), (3, 5)):
         x = images(rng, batch, block.in_channels, size, size)
         _, got = rewritten(net, x)

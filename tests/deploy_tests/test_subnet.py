@@ -18,8 +18,8 @@ from spos.deploy.parity import (
 from spos.deploy.subnet import DeployedSubnet, as_function, merge_batch_norm, pad_widths, read_subnet
 from spos.engine.compat import mx
 from spos.engine.parameters import load_parameters, save_parameters
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture, published_architectures
-from spos.space.space import Architecture
 from utils import merge_bn
 
 

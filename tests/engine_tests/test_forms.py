@@ -8,8 +8,8 @@ from conftest import TINY
 
 from spos.engine.compat import mx
 from spos.engine.forms import as_described, fit_to_size, fit_to_training, with_sizes
-from spos.space.layer_specs import Conv, Form, GlobalPool, SqueezeExcite, depthwise, head
-from spos.space.space import conv_size
+from spos.space.layer_specs import head
+from spos.space.layers import Conv, Form, GlobalPool, SqueezeExcite, conv_size, depthwise
 
 
 @pytest.mark.parametrize("size", range(1, 12))

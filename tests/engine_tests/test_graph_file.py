@@ -53,6 +53,8 @@ CHANGES = {
     "filters of gigabytes": lambda graph: first(graph, "Convolution")["attrs"].update(num_filter="2147483647"),
     "an attribute that is no text": lambda graph: first(graph, "Convolution")["attrs"].update(num_group=1),
     "an address": lambda graph: first(graph, "Convolution").update(op="_Native", attrs={"info": "0x7f0000000000"}),
+    "a bias that is not there": lambda graph: first(graph, "Convolution")["attrs"].pop("no_bias"),
+    "a norm of four inputs": lambda graph: first(graph, "BatchNorm")["inputs"].pop(),
     "a variable that reads": lambda graph: graph["nodes"][0].update(inputs=[[0, 0, 0]]),
 }
 

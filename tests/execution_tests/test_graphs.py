@@ -6,7 +6,7 @@ from oneshot_nas_blocks import build
 from spos.engine.batch_norm import EPSILON
 from spos.engine.compat import mx
 from spos.execution.graphs import Graph, unread_statistic
-from spos.space.layer_specs import Conv
+from spos.space.layers import Conv
 
 CHAIN = (Conv(3, 4, 3, act="relu"), Conv(4, 5))
 

@@ -12,9 +12,8 @@ from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.execution import scored
 from spos.execution.graphs import Graph
-from spos.execution.scored import PathExecutor, num_scored_together, pad_width
-from spos.space.layer_specs import choice_block
-from spos.space.space import Architecture
+from spos.execution.scored import PathExecutor, num_scored_together, padding
+from spos.space.architecture import Architecture
 
 CPU = [mx.cpu()]
 TWO = [mx.cpu(0), mx.cpu(1)]
@@ -116,7 +115,9 @@ def counted(monkeypatch, module):
 def kinds_of(architecture):
     """What tells a path's choice blocks apart: geometry, block choice and executed width."""
     for block, choice, width in zip(TINY.choice_blocks, architecture.block_choices, architecture.channel_choices):
-        yield replace(block, index=0), choice, pad_width(TINY, block.index, width, 16)
+        pad_to = padding(TINY, block.index, choice, width, 16)
+        layers = TINY.block_layers(block.index, choice, width, pad_to)
+        yield block.in_channels, block.in_size, choice, layers.middle
 
 
 def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
@@ -136,14 +137,15 @@ def test_widths_are_padded_within_the_supernet(space):
     for index in range(space.num_choice_blocks):
         widest = space.mid_channels(index, space.max_channel_choice)
         for choice in range(space.num_channel_choices):
-            width, padded = space.mid_channels(index, choice), pad_width(space, index, choice, 16)
+            width = space.mid_channels(index, choice)
+            padded = space.block_layers(index, 0, choice, padding(space, index, 0, choice, 16)).middle
             assert width <= padded <= widest
             assert padded % 16 == 0 or padded == width
 
 
 def test_widest_choices_are_described_by_the_space_alone():
     """A padded branch has the shapes of a wider one; the supernet has the parameters of the widest."""
-    main, _ = choice_block(TINY, 0, 0, TINY.max_channel_choice)
+    main = TINY.block_layers(0, 0, TINY.max_channel_choice).main
     assert main[0].out_channels == TINY.mid_channels(0, TINY.max_channel_choice)
 
 

@@ -11,7 +11,8 @@ from spos.engine.compat import mx
 from spos.execution import trained
 from spos.execution.graphs import Graph
 from spos.execution.trained import TrainingGraphs
-from spos.space.space import Architecture, round_up
+from spos.space.architecture import Architecture
+from spos.space.layers import round_up
 
 CPU = [mx.cpu()]
 TWO = [mx.cpu(0), mx.cpu(1)]

@@ -15,9 +15,9 @@ from spos.runs.files import write_json
 from spos.sampling.limits import Constraints
 from spos.search.domain import Domain
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import Cost, TimedCost, cost_table
-from spos.space.space import Architecture
 
 SPACE = VARIANTS["se-last-conv"]
 UNBOUNDED = Constraints(score_max=None)

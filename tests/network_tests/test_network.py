@@ -11,8 +11,8 @@ from oneshot_nas_blocks import ChannelShuffle
 from oneshot_nas_network import Subnet, Supernet, get_shufflenas_oneshot
 from spos.core.errors import InputError
 from spos.engine.compat import mx
+from spos.space.architecture import Architecture
 from spos.space.original import with_selectors
-from spos.space.space import Architecture
 
 REFERENCE_SUBNETS = ("oneshot", "oneshot+", "oneshot-s+", "oneshot-s+_shufflenetv2+_layout")
 REFERENCE_SUPERNETS = ("supernet_se", "supernet_plain")

@@ -30,8 +30,9 @@ from spos.core.errors import InputError
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
 from spos.space import layer_specs
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture
-from spos.space.space import BLOCK_KINDS, Architecture, search_space
+from spos.space.space_file import search_space
 
 nd = mx.nd
 
@@ -172,14 +173,13 @@ def test_initialize_gives_the_values_that_training_begins_with():
 
 @pytest.mark.parametrize("stride, in_channels", ((1, 32), (2, 16)))
 @pytest.mark.parametrize("use_se", (False, True))
-@pytest.mark.parametrize("kind", BLOCK_KINDS, ids=[kind.name for kind in BLOCK_KINDS])
+@pytest.mark.parametrize("kind", search_space().blocks, ids=[kind.name for kind in search_space().blocks])
 def test_a_block_by_its_channels_is_the_block_of_the_network(kind, use_se, stride, in_channels):
     mode = {"shuffle": "ShuffleNetV2", "xception": "ShuffleXception"}[kind.family]
     block = ShuffleNetBlock(in_channels, 32, 22, kind.kernel_size, stride, mode, "hard_swish", use_se)
-    geometry = ChoiceBlockGeometry(0, 0, in_channels, 32, stride, stride == 2, use_se, "hard_swish", 16)
-    own = ShuffleBlock(
-        geometry, layer_specs.main_branch(geometry, kind, 22), layer_specs.projection_branch(geometry, kind)
-    )
+    place = (0, 0, in_channels, 32, stride, stride == 2, use_se, "hard_swish", 16)
+    geometry = ChoiceBlockGeometry(*place, scale=22 / 16)
+    own = ShuffleBlock(geometry.in_channels, kind.describe(geometry))
     for net in (block, own):
         net.initialize()
         fill_parameters(net)

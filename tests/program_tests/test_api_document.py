@@ -9,7 +9,7 @@ from conftest import ROOT
 from latency_tests.test_table import make_table
 
 from spos.runs.files import write_json
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 MOST_LINES = 15
 # A piece and, if one follows, what it prints.

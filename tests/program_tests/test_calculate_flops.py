@@ -21,9 +21,10 @@ from spos.counting.symbol import count_symbol
 from spos.engine.compat import import_gluoncv, mx
 from spos.latency.table import LatencyTable
 from spos.runs.files import write_json
+from spos.space.architecture import format_choices
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.cost import COMPARISON_MODELS, count_architecture
-from spos.space.space import format_choices, search_space
+from spos.space.space_file import search_space
 
 ONESHOT = load_architecture("oneshot").architecture
 CHOICES = (

@@ -13,7 +13,7 @@ from conftest import ROOT, data_flags
 from oneshot_nas_network import Supernet
 from spos.core.flags import with_hyphens
 from spos.engine.parameters import load_arrays
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 COMMANDS = json.loads((ROOT / "tests" / "original" / "record.json").read_text(encoding="utf-8"))["commands"]
 SUPERNET = "params/ShuffleNasOneshot-imagenet-supernet.params"

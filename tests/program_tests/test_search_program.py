@@ -20,7 +20,7 @@ from spos.engine.parameters import load_arrays, save_arrays
 from spos.runs.files import read_json, write_json
 from spos.runs.journal import as_lines, read_rows
 from spos.runs.run import SUPERNET
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 from utils import compare_search
 
 FLAGS = ("--search-iters", "2", "--population-size", "4", "--retain-length", "2", "--topk", "2", "--seed", "5")

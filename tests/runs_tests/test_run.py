@@ -14,7 +14,7 @@ from spos.runs import run
 from spos.runs.files import read_json, write_json
 from spos.runs.run import CONFIG_FILE, find_config, open_run, open_run_directory, run_folder
 from spos.space.architecture_file import ARCHITECTURES, ArchitectureRecord, load_architecture, published_architectures
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 # --- Architecture files ---
 

@@ -14,7 +14,7 @@ from spos.sampling.limits import limits_in_millions, parse_bounds
 from spos.sampling.strips import CheckedPolicy, ConstrainedPolicy, cell_samplers, split, walk
 from spos.sampling.warm_up import SamplingPolicy
 from spos.space.cost import Cost, cost_table
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 from spos.training.assembly import count_by_symbol
 from spos.training.flags import TrainOptions, describe_sampling
 

@@ -8,7 +8,7 @@ from latency_tests.test_table import make_table
 from sampling_tests.test_exact import SPACE, TINY, all_architectures, all_costs, check_uniform, with_latency
 from spos.sampling.limits import Constraints, limits_in_millions
 from spos.search.domain import Domain
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 
 
 def samples_of(domain, sampler, count, rng):

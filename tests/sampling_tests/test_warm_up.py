@@ -5,7 +5,7 @@ import pytest
 
 from spos.core.seeds import derive_rng
 from spos.sampling.warm_up import SamplingPolicy, warm_up_lowest_choice
-from spos.space.space import CHANNEL_SCALES, STABLE_CHANNEL_CHOICE, search_space
+from spos.space.space_file import STABLE_CHANNEL_CHOICE, search_space
 
 START = 60
 # Lowest channel choice in epochs 60, 61, ... counted from 0, written out.
@@ -31,7 +31,9 @@ def test_warm_up_epoch_by_epoch(layout, lowest):
 
 def test_warm_up_follows_the_published_table():
     warm_up = policy(cs_warm_up=True)
-    assert {epoch: CHANNEL_SCALES[warm_up.lowest_channel_choice(epoch - 1)] for epoch in PUBLISHED} == PUBLISHED
+    assert {
+        epoch: search_space().channel_scales[warm_up.lowest_channel_choice(epoch - 1)] for epoch in PUBLISHED
+    } == PUBLISHED
 
 
 @pytest.mark.parametrize("cs_warm_up", (False, True))

@@ -21,7 +21,7 @@ from spos.scoring import job as scoring
 from spos.scoring.job import score
 from spos.scoring.racing import Race
 from spos.scoring.trained import TrainedSupernet
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 
 def test_threads_are_shared_out_unless_the_user_said(monkeypatch):

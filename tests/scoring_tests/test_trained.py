@@ -13,7 +13,7 @@ from spos.engine.flags import DeviceOptions
 from spos.runs.run import LISTS_FOLDER
 from spos.scoring.trained import TrainedSupernet, open_supernets
 from spos.space.flags import SpaceOptions
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from spos.search.evolution import (
 )
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import Cost, cost_table
-from spos.space.space import BLOCK_KINDS, SearchSpace, Stage, search_space
+from spos.space.space import SearchSpace, Stage
+from spos.space.space_file import search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, min_channel_choice=2)
 DOMAIN = Domain(SPACE)
@@ -29,8 +30,9 @@ SMALL = GeneticSettings(population_size=12, retain_length=4, num_iterations=6)
 TINY_SPACE = SearchSpace(
     "tiny",
     (Stage(1, 8, False, False), Stage(1, 16, False, False)),
+    stem_channels=4,
     warm_up_durations=(1,),
-    blocks=BLOCK_KINDS[:2],
+    blocks=search_space().blocks[:2],
     channel_scales=(1.0, 2.0),
     strides=(1, 2, 2),
     input_size=8,

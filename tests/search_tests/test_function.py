@@ -15,9 +15,9 @@ from spos.runs.files import read_json
 from spos.runs.journal import read_rows
 from spos.sampling.limits import Limits
 from spos.search.function import sample_architectures, search_architectures
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import cost_table, count_architecture
-from spos.space.space import Architecture, architecture_of
 
 SMALLEST, LARGEST = cost_table(TINY).range()
 LIMITS = Limits(flops=(SMALLEST.macs + LARGEST.macs) / 2, params=(SMALLEST.params + LARGEST.params) / 2)

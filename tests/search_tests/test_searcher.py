@@ -24,7 +24,7 @@ from spos.search.history import (
     open_history,
 )
 from spos.search.searcher import WINDOW, Searcher, Target
-from spos.space.space import architecture_of
+from spos.space.architecture import architecture_of
 
 DOMAIN = Domain(TINY)
 NUM_IMAGES = 300

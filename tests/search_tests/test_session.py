@@ -12,9 +12,11 @@ from spos.runs.files import read_json, write_json
 from spos.runs.journal import read_rows
 from spos.sampling.limits import Limits
 from spos.search.session import limits_as_flags, search_supernet
+from spos.space.architecture import architecture_of
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import cost_table
-from spos.space.space import SearchSpace, architecture_of, search_space
+from spos.space.space import SearchSpace
+from spos.space.space_file import search_space
 from spos.training.session import train_supernet
 
 SETTINGS = {"search_iters": 2, "population_size": 4, "retain_length": 2, "topk": 2}

@@ -21,7 +21,7 @@ from spos.sampling.limits import Constraints
 from spos.search.domain import Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, random_search
 from spos.search.two_stage import first_stage, share_iterations, two_stage_search
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 SETTINGS = GeneticSettings(population_size=12, retain_length=4, num_iterations=8)
 PLAIN = (4,) * 20  # the channel choice of scale 1

@@ -14,6 +14,7 @@ from spos.core.errors import InputError
 from spos.counting.symbol import count_symbol
 from spos.engine.compat import mx
 from spos.space import layer_specs
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import (
     COMPARISON_MODELS,
@@ -27,8 +28,9 @@ from spos.space.cost import (
     count_choice_block,
     count_supernet,
 )
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, SqueezeExcite
-from spos.space.space import BLOCK_KINDS, Architecture, SearchSpace, Stage, search_space
+from spos.space.layers import Conv, Dropout, GlobalPool, SqueezeExcite
+from spos.space.space import SearchSpace, Stage
+from spos.space.space_file import search_space
 
 ONESHOT = load_architecture("oneshot").architecture
 ONESHOT_S = load_architecture("oneshot-s+").architecture
@@ -100,7 +102,8 @@ def test_table_is_the_sum_of_what_is_built(space, rng):
         architecture = space.sample(rng)
         parts, size = count(layer_specs.stem(space), space.input_size)
         for index, choices in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
-            main, projection = layer_specs.choice_block(space, index, *choices)
+            layers = space.block_layers(index, *choices)
+            main, projection = layers.main, layers.projection
             beside, _ = count(projection, size)
             cost, size = count(main, size)
             assert cost + beside == count_choice_block(space, index, *choices)
@@ -125,8 +128,9 @@ def test_closed_form_equals_the_graph_at_odd_sizes(size, rng):
 TINY = SearchSpace(
     "tiny",
     (Stage(1, 8, False, False), Stage(2, 16, True, True)),
+    stem_channels=4,
     warm_up_durations=(1,),
-    blocks=BLOCK_KINDS[1:],
+    blocks=search_space().blocks[1:],
     channel_scales=(0.5, 1.0, 2.0),
     strides=(1, 2, 2),
     input_size=8,

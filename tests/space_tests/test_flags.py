@@ -7,7 +7,7 @@ from conftest import TINY, VARIANTS
 
 from spos.core.errors import InputError
 from spos.space.flags import SpaceOptions, fit, options_of, space_of
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -2,10 +2,8 @@
 
 import pytest
 
-from spos.space.layer_specs import SqueezeExcite
-from spos.space.space import (
-    search_space,
-)
+from spos.space.layers import SqueezeExcite
+from spos.space.space_file import search_space
 
 
 def test_without_se_everything_is_relu_and_nothing_squeezes():

@@ -7,21 +7,12 @@ import numpy as np
 import pytest
 
 from spos.core.errors import InputError
-from spos.space.space import (
-    BLOCK_KINDS,
-    CHANNEL_SCALES,
-    LAYOUTS,
-    STABLE_CHANNEL_CHOICE,
-    Architecture,
-    SearchSpace,
-    Stage,
-    parse_choices,
-    round_up,
-    search_space,
-    stride_plan,
-)
+from spos.space.architecture import Architecture, parse_choices
+from spos.space.layers import round_up
+from spos.space.space import SearchSpace, Stage
+from spos.space.space_file import LAYOUTS, STABLE_CHANNEL_CHOICE, search_space, stride_plan
 
-NARROW_BLOCK = replace(BLOCK_KINDS[0], kernel_size=9)
+NARROW_BLOCK = replace(search_space().blocks[0], options=(("kernel_size", 9),))
 
 
 def test_space_survives_json(space):
@@ -69,9 +60,9 @@ def test_fingerprint_does_not_depend_on_how_architectures_are_drawn(change):
         {"last_conv_after_pooling": True},
         {"width_multiple": 8},
         {"stem_channels": 24},
-        {"channel_scales": CHANNEL_SCALES[:-1]},
-        {"blocks": BLOCK_KINDS[:3]},
-        {"blocks": (NARROW_BLOCK, *BLOCK_KINDS[1:])},
+        {"channel_scales": search_space().channel_scales[:-1]},
+        {"blocks": search_space().blocks[:3]},
+        {"blocks": (NARROW_BLOCK, *search_space().blocks[1:])},
         {"stages": search_space("ShuffleNetV2+").stages},
         {"stages": (Stage(5, 64, False, False), *search_space().stages[1:])},
     ),

@@ -12,8 +12,8 @@ from spos.core.errors import InputError
 from spos.sampling.limits import Constraints
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings
+from spos.space.architecture import Architecture
 from spos.space.flags import SpaceOptions
-from spos.space.space import Architecture
 from spos.study.oracles import AdditiveOracle, RecordedDomain
 from spos.study.strategies import searches
 

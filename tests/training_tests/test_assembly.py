@@ -12,8 +12,8 @@ from spos.engine.compat import mx
 from spos.sampling.strips import CheckedPolicy, ConstrainedPolicy
 from spos.sampling.warm_up import SamplingPolicy
 from spos.scoring.accuracy import Accuracy
+from spos.space.architecture import Architecture
 from spos.space.cost import cost_table
-from spos.space.space import Architecture
 from spos.training import assembly
 from spos.training.flags import TrainingFlags
 from spos.training.losses import Objective

@@ -16,8 +16,8 @@ from spos.core.flags import run_program
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, save_arrays, save_parameters
 from spos.runs.files import read_json, write_json
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.space import Architecture
 from spos.training.initial_values import set_from_file, set_from_supernet
 from spos.training.trainer import Trainer
 from spos.training.zoo import complete_shapes, zoo_model

@@ -10,7 +10,7 @@ from spos.data.flags import DataOptions
 from spos.data.registry import open_data
 from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 from spos.training.flags import TrainingFlags
 from spos.training.network import add_gradients, make_forward, make_network, space_and_architecture
 

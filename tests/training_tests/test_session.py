@@ -11,7 +11,7 @@ from spos.core.flags import fill
 from spos.data.flags import DataOptions
 from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 from spos.training.session import train_subnet, train_supernet
 
 SPACE = search_space("Small", use_se=True, last_conv_after_pooling=True)

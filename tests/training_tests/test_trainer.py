@@ -26,7 +26,7 @@ from spos.core.seeds import derive_rng
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 from spos.training.checkpoint import newest_checkpoint
 from spos.training.log import EpochDisplay, describe_epoch
 from spos.training.progress import Progress, Run

@@ -8,7 +8,7 @@ from oneshot_nas_network import Subnet
 from spos.data.pixels import Pixels
 from spos.engine.compat import mx
 from spos.scoring.accuracy import Accuracy
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 from spos.training.validation import keep_best, validate_network, validate_supernet, validate_when_due
 
 CPU = (mx.cpu(),)

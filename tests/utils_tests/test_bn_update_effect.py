@@ -13,7 +13,8 @@ from spos.engine.compat import mx
 from spos.engine.flags import DeviceOptions
 from spos.scoring.accuracy import evaluate
 from spos.scoring.trained import TrainedSupernet
-from spos.space.space import architecture_of, search_space
+from spos.space.architecture import architecture_of
+from spos.space.space_file import search_space
 from utils import bn_update_effect
 from utils.bn_update_effect import chosen_architectures, chosen_counts, open_effect
 

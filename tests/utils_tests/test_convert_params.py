@@ -17,7 +17,7 @@ from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, load_named_arrays, load_parameters
 from spos.space.architecture_file import load_architecture
 from spos.space.original import with_selectors
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 from utils import convert_params
 
 SPACE = search_space(num_classes=10, use_se=True, input_size=16, strides=(2, 2, 2, 2, 2))

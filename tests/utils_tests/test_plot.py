@@ -7,7 +7,7 @@ import pytest
 
 from spos.core.errors import InputError
 from spos.core.flags import run_program
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 from utils.plot import __main__ as plot
 from utils.plot.training import LR_WARM_UP, load_run
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH

@@ -16,7 +16,7 @@ from spos.runs.journal import read_rows
 from spos.runs.run import PIXELS_FOLDER
 from spos.scoring.many import SCORES_FILE
 from spos.scoring.trained import open_supernets
-from spos.space.space import architecture_of
+from spos.space.architecture import architecture_of
 from spos.study.alone import ALONE_FILE
 from spos.study.rank import FLOPS, PARAMS, rank
 from utils import rank_correlation

@@ -8,8 +8,9 @@ from conftest import ROOT, TINY, VARIANTS
 from matplotlib.colors import to_rgb
 
 from spos.core.flags import run_program
-from spos.space.layer_specs import BRANCH_FAMILIES, choice_block, depthwise
-from spos.space.space import BLOCK_KINDS, LAYOUTS, BlockKind, search_space
+from spos.space.blocks import KINDS, BlockKind, BlockLayers
+from spos.space.layers import depthwise
+from spos.space.space_file import LAYOUTS, search_space
 from utils.plot import __main__ as plot
 from utils.plot.blocks import drawings_of, plot_blocks
 from utils.plot.style import ORANGE
@@ -49,7 +50,7 @@ def test_blocks_show_every_layer_of_every_family(space):
     last = space.choice_blocks[-1]
     shown, drawings = texts_of_blocks(space), drawings_of(space, last.stage)
     for family, block_choice in (("shuffle", 0), ("xception", 3)):
-        main, _ = choice_block(space, last.index, block_choice, 0)
+        main = space.block_layers(last.index, block_choice, 0).main
         one = next(one for one in drawings if one.kinds[0].family == family)
         assert [rows[0] for rows in one.main] == list(main)
     num_selections = sum(getattr(row[0], "selects", False) for one in drawings for row in one.main)
@@ -58,17 +59,19 @@ def test_blocks_show_every_layer_of_every_family(space):
 
 
 def test_blocks_follow_a_change_of_the_layers(monkeypatch):
-    def twice(c_in, c_mid, c_out, kernel_size, stride, act):
-        return (*BRANCH_FAMILIES["shuffle"](c_in, c_mid, c_out, kernel_size, stride, act), depthwise(c_out, 9, 1))
+    def twice(block, *, kernel_size: int) -> BlockLayers:
+        layers = KINDS["shuffle"].describe(block, kernel_size=kernel_size)
+        return replace(layers, main=(*layers.main, depthwise(layers.main[-1].out_channels, 9, 1)))
 
-    monkeypatch.setitem(BRANCH_FAMILIES, "twice", twice)
-    shown = texts_of_blocks(replace(search_space(), blocks=(BlockKind("TWICE", "twice", "twice", 5),)))
+    monkeypatch.setitem(KINDS, "twice", replace(KINDS["shuffle"], describe=twice))
+    kind = BlockKind("TWICE", "twice", "twice", (("kernel_size", 5),))
+    shown = texts_of_blocks(replace(search_space(), blocks=(kind,)))
     assert shown.count("9×9 depthwise, BN") == 2 and "TWICE" in shown and "SNB-3" not in shown
 
 
 def test_kernels_are_numbers_where_they_do_not_depend_on_the_choice():
     assert "k×k depthwise, BN" in texts_of_blocks(search_space())
-    shown = texts_of_blocks(replace(search_space(), blocks=BLOCK_KINDS[1:2]))
+    shown = texts_of_blocks(replace(search_space(), blocks=search_space().blocks[1:2]))
     assert "5×5 depthwise, BN" in shown and "k×k depthwise, BN" not in shown
 
 

@@ -11,7 +11,7 @@ from pipeline_runs import SPACE, make_search_run, make_training, rows_of, write_
 
 from spos.core.flags import run_program
 from spos.runs.run import open_run_directory
-from spos.space.space import Architecture
+from spos.space.architecture import Architecture
 from utils.report import __main__ as report
 from utils.report.architecture import KINDS, costs_by_block, draw, kind_table
 from utils.report.page import json_in_html

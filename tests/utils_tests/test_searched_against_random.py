@@ -8,7 +8,7 @@ from study_tests.test_alone import trainer  # noqa: F401  a fixture
 from study_tests.test_matched import make_searched
 
 from spos.runs.files import read_json, write_json
-from spos.space.space import architecture_of
+from spos.space.architecture import architecture_of
 from spos.study.flags import MatchOptions
 from spos.study.matched import plan
 from utils import searched_against_random
@@ -49,7 +49,7 @@ def test_bad_flags_are_one_line(tmp_path, rng, capsys, change, words):
 
 
 def test_architectures_of_two_spaces_are_refused(tmp_path, rng, capsys):
-    from spos.space.space import search_space
+    from spos.space.space_file import search_space
 
     files = [tmp_path / "one.json", tmp_path / "other.json"]
     for file, space in zip(files, (TINY, search_space())):

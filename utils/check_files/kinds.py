@@ -71,10 +71,12 @@ from spos.search.history import (
 )
 from spos.search.report import SearchLogRow
 from spos.search.searcher import Searcher, Target
+from spos.space.architecture import Architecture, choices_of
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import cost_table
 from spos.space.flags import space_of_run
-from spos.space.space import Architecture, Stage, choices_of, search_space
+from spos.space.space import Stage
+from spos.space.space_file import search_space
 from spos.study.strategies import recorded
 from spos.training.checkpoint import CHECKPOINTS, STATE_FILE, STATES_FILE, newest_checkpoint
 from spos.training.flags import TrainOptions

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, pick, positive
 from spos.core.tables import table
+from spos.space.blocks import BlockKind, ChoiceBlockGeometry
 from spos.space.flags import SpaceOptions, fit, space_of
-from spos.space.layer_specs import SqueezeExcite, choice_block
-from spos.space.space import BlockKind, ChoiceBlockGeometry, SearchSpace, conv_size
+from spos.space.layers import SqueezeExcite, conv_size
+from spos.space.space import SearchSpace
 from utils.plot import diagrams
 from utils.plot.diagrams import (
     ARROW,
@@ -98,10 +99,11 @@ def drawings_of(space: SearchSpace, stage: int) -> List[Drawing]:
 
 
 def drawing(space: SearchSpace, block: ChoiceBlockGeometry, family: str) -> Drawing:
-    chosen = [b for b, kind in enumerate(space.blocks) if kind.family == family]
-    branches = [choice_block(space, block.index, b, c) for b in chosen for c in space.searchable_channel_choices]
-    main, projection = (list(zip(*chains)) for chains in zip(*branches))
-    return Drawing(block, tuple(space.blocks[b] for b in chosen), main, projection)
+    kinds = space.choices[block.index].blocks
+    chosen = [b for b, kind in enumerate(kinds) if kind.family == family]
+    described = [space.block_layers(block.index, b, c) for b in chosen for c in space.channel_choices(block.index)]
+    main, projection = (list(zip(*(getattr(one, name) for one in described))) for name in ("main", "projection"))
+    return Drawing(block, tuple(kinds[b] for b in chosen), main, projection)
 
 
 def plot_blocks(space: SearchSpace, drawings: Sequence[Drawing]) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from spos.space.layer_specs import Conv, Dropout, GlobalPool, LayerSpec, SqueezeExcite
+from spos.space.layers import Conv, Dropout, GlobalPool, LayerSpec, SqueezeExcite
 from utils.plot.style import BLUE, DPI, GREY, ORANGE
 
 WIDTH = 9.0  # of a diagram; type of 7.2 points is then 9 pixels high where a page shows it 830 pixels wide

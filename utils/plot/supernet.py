@@ -13,9 +13,12 @@ from spos.core.flags import OneLineParser, not_negative, pick
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.space import layer_specs
+from spos.space.architecture import Architecture
+from spos.space.blocks import ChoiceBlockGeometry
 from spos.space.cost import count
 from spos.space.flags import SpaceOptions, fit, space_of
-from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace, conv_size
+from spos.space.layers import LayerSpec, Specs, conv_size
+from spos.space.space import SearchSpace
 from utils.plot import diagrams
 from utils.plot.diagrams import ACTIVATIONS, ARROW, SMALL, TITLE, WIDTH, Place, Point, draw_line, tint, write
 from utils.plot.style import BLUE, GREY, ORANGE, check_format, save
@@ -192,6 +195,6 @@ def draw_head(axes: Any, grid: Grid) -> float:
     return end + ARROW + 0.2
 
 
-def rows(specs: layer_specs.Specs) -> Sequence[Tuple[layer_specs.LayerSpec, ...]]:
+def rows(specs: Specs) -> Sequence[Tuple[LayerSpec, ...]]:
     """A chain without choices, as `draw_chain` reads it."""
     return [(spec,) for spec in specs]

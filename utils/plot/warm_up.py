@@ -12,7 +12,7 @@ from spos.core.flags import OneLineParser, not_negative, positive
 from spos.core.tables import table
 from spos.sampling.warm_up import SamplingPolicy
 from spos.space.flags import SpaceOptions, space_of
-from spos.space.space import LAYOUTS
+from spos.space.space_file import LAYOUTS
 from spos.training.flags import TrainOptions
 from utils.plot.diagrams import span
 from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save

@@ -8,10 +8,12 @@ from typing import Dict, List, Sequence, Tuple
 from spos.core.tables import Column, Table, millions
 from spos.counting.layers import LayerCost, subnet_layers
 from spos.space import layer_specs
+from spos.space.architecture import Architecture
+from spos.space.blocks import ChoiceBlockGeometry
 from spos.space.cost import ZERO, Cost
-from spos.space.layer_specs import Conv, Specs, SqueezeExcite
+from spos.space.layers import Conv, Specs, SqueezeExcite, conv_size
 from spos.space.names import block_position
-from spos.space.space import Architecture, ChoiceBlockGeometry, SearchSpace, conv_size
+from spos.space.space import SearchSpace
 from utils.report.page import legend
 
 WIDTH, BAR, GAP = 64, 11, 2.5  # of a drawn choice block, in px
@@ -67,9 +69,8 @@ def _head(space: SearchSpace) -> str:
 
 def _block(space: SearchSpace, architecture: Architecture, block: ChoiceBlockGeometry) -> str:
     b, c = architecture.block_choices[block.index], architecture.channel_choices[block.index]
-    main, projection = layer_specs.choice_block(space, block.index, b, c)
-    width, scale = space.mid_channels(block.index, c), space.channel_scales[c]
-    kind = space.blocks[b]
+    choices, main = space.choices[block.index], space.block_layers(block.index, b, c).main
+    width, scale, kind = space.mid_channels(block.index, c, b), choices.channel_scales[c], choices.blocks[b]
     title = (
         f"choice block {block.index}: {kind.name}, middle width {width} ({scale:g} x {block.out_channels // 2}), "
         f"{block.in_channels} to {block.out_channels} channels, stride {block.stride}"
@@ -100,7 +101,7 @@ def _wires(block: ChoiceBlockGeometry) -> str:
 
 def _operators(space: SearchSpace, block: ChoiceBlockGeometry, main: Specs, block_choice: int) -> str:
     """Bars of the main branch from above; the widest possible middle is the widest bar."""
-    widest = max(space.mid_channels(block.index, space.max_channel_choice), block.out_channels, block.in_channels)
+    widest = max(space.mid_channels(block.index, -1), block.out_channels, block.in_channels)
     height = len(main) * (BAR + GAP)
     top = 22 + (LABELS - 40 - height) / 2
     bars = []
@@ -130,7 +131,12 @@ def block_table(space: SearchSpace, architecture: Architecture) -> Table:
     for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
         cost = sum(costs[str(block.index)].values(), ZERO)
         rows.append(
-            (block.index, f"{block.stage + 1}", space.blocks[b].name, space.mid_channels(block.index, c))
+            (
+                block.index,
+                f"{block.stage + 1}",
+                space.choices[block.index].blocks[b].name,
+                space.mid_channels(block.index, c, b),
+            )
             + (space.channel_scales[c], f"{block.in_channels} → {block.out_channels}", block.in_size, block.stride)
             + ("yes" if block.use_se else "no", *cost)
         )

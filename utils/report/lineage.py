@@ -11,7 +11,8 @@ from spos.runs.run import SEARCH_RUN
 from spos.search.ancestry import Ancestry
 from spos.search.flags import SEARCHES
 from spos.search.history import Row, is_complete
-from spos.space.space import SearchSpace, architecture_of
+from spos.space.architecture import architecture_of
+from spos.space.space import SearchSpace
 from utils.report.page import Section, Writer, details, heading, missing, table, text
 from utils.report.plots import ancestors_plot, inspected
 from utils.report.runs import ReportedRun

@@ -11,7 +11,7 @@ from spos.runs.run import NETWORK_RUN, SEARCH_RUN, SUBNET_RUN
 from spos.space.cost import Cost, cost_score, count_architecture
 from spos.space.flags import SpaceOptions, fit
 from spos.space.published import NETWORKS
-from spos.space.space import search_space
+from spos.space.space_file import search_space
 from utils.report.page import Section, details, missing, table, text
 from utils.report.runs import ReportedRun
 from utils.report.sections import NO_RUN, Runs, of_kind, score_columns, scores

@@ -24,9 +24,10 @@ from spos.runs.run import (
 )
 from spos.search.ancestry import Ancestry, replay
 from spos.search.history import NEEDED, History, Row, is_complete, read_search_rows
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord, parse_architecture
 from spos.space.flags import space_of_run
-from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.space.space import SearchSpace
 from spos.training.log import EpochRow
 from utils.plot.training import Run, phases
 

@@ -12,8 +12,9 @@ from spos.runs.run import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, S
 from spos.search.flags import SEARCHES
 from spos.search.front import pareto_front, parse_objectives
 from spos.search.history import Row, mean_of_random
+from spos.space.architecture import Architecture, format_choices
 from spos.space.cost import count_architecture
-from spos.space.space import Architecture, SearchSpace, format_choices
+from spos.space.space import SearchSpace
 from utils.report import architecture as drawing
 from utils.report.page import (
     Section,

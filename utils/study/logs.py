@@ -18,7 +18,8 @@ from spos.runs.run import BEST_FILE, BN_UPDATE_FILE, CONFIG_FILE, HISTORY_FILE, 
 from spos.scoring.many import SCORES_FILE, ScoreRow
 from spos.search.history import NeededRow, read_search_rows
 from spos.search.report import SearchLogRow
-from spos.space.space import Architecture, SearchSpace, architecture_of
+from spos.space.architecture import Architecture, architecture_of
+from spos.space.space import SearchSpace
 from spos.study.alone import ALONE_FILE, AloneRow, first_rows
 from spos.study.rank import FLOPS, rank
 from spos.training.log import EpochRow

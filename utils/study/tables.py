@@ -10,7 +10,7 @@ from spos.core.intervals import Interval
 from spos.core.ranking import kendall_tau
 from spos.core.tables import Column, Table, millions
 from spos.search.history import find_ties, mean_of_random
-from spos.space.space import architecture_of
+from spos.space.architecture import architecture_of
 from spos.study.alone import first_rows, mean_top1
 from spos.study.matched import RANDOM, compare, matched_table
 from spos.study.rank import ranking_table, seed_agreement

@@ -1,0 +1,304 @@
+"""Kinds of choice blocks: a registry of descriptions, from which everything else about a block follows.
+
+A kind is one function that gives the layers of a block for a place in a network. Network, counts, sampling, slicing,
+latency tables, merging of BatchNorm, quantization, export and reports read what it gives, and never ask for its name.
+`register_block` adds one; `load_blocks` runs a file of one's own that does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, Union
+
+import msgspec
+from typing_extensions import get_type_hints
+
+from spos.core.errors import InputError, printable
+from spos.space.layers import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, conv_size, fold_batch_norm, round_up
+
+
+@dataclass(frozen=True)
+class ChoiceBlockGeometry:
+    """Where a choice block stands, which is the same for all of its choices, and which width is chosen."""
+
+    index: int
+    stage: int
+    in_channels: int
+    out_channels: int
+    stride: int
+    projects: bool  # first block of its stage: it changes resolution and channels
+    use_se: bool
+    act: str
+    in_size: int  # height and width of its input for the space's input_size
+    scale: float = 1.0  # what the channel choice makes of the middle width
+    width_multiple: int = 1  # middle widths are rounded up to this; 1 keeps the published truncation
+    pad_to: int = 1  # and then, at execution, to this
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether what comes out has the shape of what goes in."""
+        return self.stride == 1 and self.in_channels == self.out_channels
+
+    def width(self, channels: int) -> int:
+        """The middle width of a block whose middle has `channels` at scale 1: the one width rule of every space."""
+        return round_up(round_up(int(channels * self.scale), self.width_multiple), self.pad_to)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How the branches of a block are joined.
+
+    Args:
+        splits: a block without a projection shuffles its channels, passes one half by and gives the main branch the
+            other (ShuffleNetV2, arXiv:1807.11164). The result is what passed by, or the projection, and behind it the
+            main branch.
+        adds: the result is the input, or its projection, plus the main branch (ResNet, arXiv:1512.03385).
+    """
+
+    splits: bool = False
+    adds: bool = False
+
+
+WIRINGS: Mapping[str, Wiring] = {
+    "shuffle": Wiring(splits=True),
+    "residual": Wiring(adds=True),
+    "chain": Wiring(),
+}
+
+
+@dataclass(frozen=True)
+class BlockLayers:
+    """The layers of a choice block.
+
+    Args:
+        wiring: a key of WIRINGS.
+        main: the branch whose middle the channel choice cuts: convolutions that have `selects`.
+        projection: the branch beside it, if there is one.
+        act: activation behind a sum.
+    """
+
+    wiring: str
+    main: Specs = ()
+    projection: Specs = ()
+    act: Optional[str] = None
+
+    @property
+    def branches(self) -> Tuple[Tuple[str, Specs], ...]:
+        """The two branches by their attributes in the network, which `.params` files name."""
+        return ("main_branch", self.main), ("proj_branch", self.projection)
+
+    def without_bn(self) -> BlockLayers:
+        """The same with a bias in place of each BatchNorm."""
+        return replace(self, main=fold_batch_norm(self.main), projection=fold_batch_norm(self.projection))
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether channels are shuffled, and half of them pass by."""
+        return WIRINGS[self.wiring].splits and not self.projection
+
+    @property
+    def middle(self) -> int:
+        """The width that the channel choice cuts; 0 if there is none."""
+        return max((spec.out_channels for spec in self.main if isinstance(spec, Conv) and spec.selects), default=0)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An entry of the registry.
+
+    Args:
+        describe: (geometry, options by name) -> layers.
+        options: their names, types, ranges and defaults, from the signature of `describe`.
+        source: the file that a kind of one's own comes from; empty for the project's.
+    """
+
+    name: str
+    describe: Callable[..., BlockLayers]
+    options: Type[msgspec.Struct]
+    source: str = ""
+
+
+KINDS: Dict[str, Kind] = {}
+_loading = [""]  # the file whose blocks are registered just now, last
+
+
+def register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable[..., BlockLayers]]:
+    """Make `describe(geometry, *, option=default, ...) -> BlockLayers` the kind of blocks called `name`.
+
+    Options are the keyword-only parameters. Their annotations are checked in space files; `Annotated` with a
+    `msgspec.Meta` gives a range, `Literal` the values that are allowed.
+
+    Raises: InputError if the name is taken, or if an option has no annotation.
+    """
+
+    def add(describe: Callable[..., BlockLayers]) -> Callable[..., BlockLayers]:
+        if name in KINDS and KINDS[name].source != _loading[-1]:
+            raise InputError(f"a kind of blocks is called '{name}' already; known: {', '.join(KINDS)}")
+        hints = get_type_hints(describe, include_extras=True)
+        fields = []
+        for parameter in list(inspect.signature(describe).parameters.values())[1:]:
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name not in hints:
+                raise InputError(f"block '{name}': '{parameter.name}' must be keyword-only, with an annotation")
+            default = () if parameter.default is parameter.empty else (parameter.default,)
+            fields.append((parameter.name, hints[parameter.name], *default))
+        options = msgspec.defstruct(f"{name}_options", fields, kw_only=True, forbid_unknown_fields=True)
+        KINDS[name] = Kind(name, describe, options, _loading[-1])
+        return describe
+
+    return add
+
+
+def load_blocks(path: Union[str, Path]) -> None:
+    """Run a Python file of the user's that registers kinds of blocks. It can do whatever the user can.
+
+    Raises: InputError if there is no such file, if it fails, or if it registers nothing.
+    """
+    source = str(Path(path).resolve())
+    if not Path(path).is_file():
+        raise InputError(f"--blocks {printable(str(path))}: no such file")
+    _loading.append(source)
+    try:
+        runpy.run_path(str(path))
+    except (Exception, SystemExit) as error:  # whatever the user's code raises is the user's to read
+        raise InputError(f"--blocks {printable(str(path))}: {type(error).__name__}: {error}") from error
+    finally:
+        _loading.pop()
+    if not any(kind.source == source for kind in KINDS.values()):
+        raise InputError(f"--blocks {printable(str(path))} registers no kind of blocks by spos.register_block")
+
+
+Options = Tuple[Tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """One entry of the block choice: a kind of blocks with its options.
+
+    Args:
+        attribute: names it inside `.params` files, so it is a file format.
+        family: a key of KINDS.
+        options: given by name; those that are left out get their defaults.
+    Raises: InputError for an unknown kind, or options that it does not have.
+    """
+
+    name: str
+    attribute: str
+    family: str
+    options: Options = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _complete(self.family, dict(self.options)))
+
+    @property
+    def kernel_size(self) -> Optional[int]:
+        """Of its widest kernel, where it is an option."""
+        return dict(self.options).get("kernel_size")
+
+    def describe(self, block: ChoiceBlockGeometry) -> BlockLayers:
+        """The layers of this choice in a place. Raises InputError if it does not fit there."""
+        return KINDS[self.family].describe(block, **dict(self.options))
+
+    def to_json(self) -> Dict[str, Any]:
+        return {"name": self.name, "attribute": self.attribute, "family": self.family, **dict(self.options)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> BlockKind:
+        own = {name: values[name] for name in ("name", "attribute", "family")}
+        return cls(**own, options=tuple((name, value) for name, value in values.items() if name not in own))
+
+
+def _complete(family: str, given: Mapping[str, Any]) -> Options:
+    """All options of a kind, checked, in the order of its signature."""
+    kind = find_kind(family)
+    try:
+        options = msgspec.convert(given, kind.options)
+    except msgspec.ValidationError as error:
+        known = ", ".join(kind.options.__struct_fields__) or "none"
+        raise InputError(f"block of kind '{family}': {error}; its options are {known}") from None
+    return tuple((name, getattr(options, name)) for name in kind.options.__struct_fields__)
+
+
+def find_kind(family: Any) -> Kind:
+    """Raises InputError that lists the kinds, if there is none of this name."""
+    if not isinstance(family, str) or family not in KINDS:
+        raise InputError(
+            f"no kind of blocks is called {printable(repr(family))}; known: {', '.join(KINDS)}. One of your own comes "
+            "from a file given by --blocks"
+        )
+    return KINDS[family]
+
+
+def check_layers(block: ChoiceBlockGeometry, layers: BlockLayers) -> None:
+    """Raise InputError unless the layers fit their place, and every part of the project can follow them."""
+    if not isinstance(layers, BlockLayers):
+        raise InputError(f"describes itself by {type(layers).__name__}, not by BlockLayers")
+    if layers.wiring not in WIRINGS:
+        raise InputError(f"has the wiring {layers.wiring!r}; known: {', '.join(WIRINGS)}")
+    wiring, place = WIRINGS[layers.wiring], (block.in_channels, block.in_size)
+    passing = block.in_channels
+    if layers.shuffles:
+        if block.in_channels % 2 or (block.stride, block.in_channels) != (1, block.out_channels):
+            raise InputError(
+                f"shuffles {block.in_channels} channels at stride {block.stride} into {block.out_channels}: it needs "
+                "an even number, stride 1, and as many going out"
+            )
+        passing, place = block.in_channels // 2, (block.in_channels // 2, block.in_size)
+    channels, size = _follow(layers.main, *place)
+    beside = _follow(layers.projection, block.in_channels, block.in_size) if layers.projection else None
+    joined = channels + (beside[0] if beside else passing) if wiring.splits else channels
+    out_size = conv_size(block.in_size, block.stride)
+    if (joined, size) != (block.out_channels, out_size):
+        raise InputError(
+            f"gives {joined} channels of {size} x {size} but {block.out_channels} of {out_size} x {out_size} are due"
+        )
+    if wiring.adds and (beside or (block.in_channels, block.in_size)) != (channels, size):
+        raise InputError("adds branches of different shapes: a projection is missing, or has another size")
+    if beside and beside[1] != size:
+        raise InputError("has branches of different sizes")
+    if layers.projection and not (wiring.adds or wiring.splits):
+        raise InputError("is a chain, and yet has a projection")
+    _check_middle(layers)
+
+
+def _follow(specs: Specs, channels: int, size: int) -> Tuple[int, int]:
+    """Channels and size behind a chain."""
+    for position, spec in enumerate(specs):
+        if isinstance(spec, Conv):
+            if spec.in_channels != channels:
+                raise InputError(f"layer {position} reads {spec.in_channels} channels, {channels} come in")
+            if spec.kernel_size % 2 == 0 or spec.stride not in (1, 2) or min(spec.weight_shape) < 1:
+                raise InputError(f"layer {position} needs an odd kernel, a stride of 1 or 2 and a channel at least")
+            channels, size = spec.out_channels, conv_size(size, spec.stride)
+        elif isinstance(spec, SqueezeExcite):
+            if spec.channels != channels:
+                raise InputError(f"squeeze-and-excite of {spec.channels} channels, {channels} come in")
+        else:
+            raise InputError(f"layer {position} is {_name(spec)}; blocks are made of Conv and SqueezeExcite")
+    return channels, size
+
+
+def _name(spec: Union[LayerSpec, Any]) -> str:
+    return "a global pooling" if isinstance(spec, GlobalPool) else type(spec).__name__
+
+
+def _check_middle(layers: BlockLayers) -> None:
+    """What the channel choice cuts must be cut alike by a mask behind BatchNorm and by slices of weights."""
+    cut = False
+    for position, spec in enumerate(layers.main):
+        if isinstance(spec, SqueezeExcite):
+            if cut and not spec.squeezed:
+                raise InputError("squeeze-and-excite in the middle needs a width `squeezed` of its own")
+            continue
+        if not isinstance(spec, Conv):
+            continue
+        touches = cut or spec.selects
+        if spec.selects and (not spec.bn or spec.out_channels != layers.middle):
+            raise InputError(f"layer {position} is of the middle: it needs BatchNorm, and the same width as the others")
+        if touches and spec.groups > 1 and not (spec.is_depthwise and cut == spec.selects):
+            raise InputError(f"layer {position} has groups in the middle, and is not depthwise")
+        cut = spec.selects
+    if cut:
+        raise InputError("its middle reaches the end of the main branch, whose width no channel choice may change")
