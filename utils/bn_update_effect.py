@@ -36,6 +36,7 @@ from spos.scoring.supernet import load_supernet
 from spos.scoring.trained import TrainedSupernet
 from spos.search.history import HistoryRow, check_history
 from spos.space.architecture import Architecture, architecture_of, choices_of, parse_choices
+from spos.space.flags import BlocksOptions, use_blocks
 from spos.space.space import SearchSpace
 
 COUNTS = (0, 16, 64, 256, 1000)
@@ -43,7 +44,7 @@ SPLIT = "search_val"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, (DeviceOptions,))
+    parser = OneLineParser(__doc__, (DeviceOptions, BlocksOptions))
     parser.add_argument("--supernet", type=Path, required=True, help="run directory of a trained supernet")
     parser.add_argument("--architectures", type=positive, default=16, help="how many are drawn [%(default)s]")
     parser.add_argument(
@@ -52,6 +53,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--counts", default="", help="images of the updates [0,16,64,256,1000, up to the whole list]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the architectures [%(default)s]")
     args = parser.parse_args(argv)
+    use_blocks(pick(BlocksOptions, args))
     supernet = TrainedSupernet.of_run(args.supernet)
     architectures = chosen_architectures(args.like, args.architectures, supernet.space, args.seed)
     with locked(args.supernet):

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     import spos.core.startup  # noqa: F401  # first
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -57,8 +57,9 @@ from spos.runs.files import write_json
 from spos.runs.journal import Journal
 from spos.runs.lock import entered
 from spos.runs.run import find_config
-from spos.space.flags import SpaceOptions, fit, space_of
+from spos.space.flags import SpaceOptions, fit, space_of, use_blocks
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 
 FEWEST = {FIT: FEWEST_TO_FIT, HELD_OUT: FEWEST_TO_JUDGE}
 DEFAULT_SAVE_DIR = "runs/latency"
@@ -101,6 +102,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         "program": PROGRAM,
         "options": as_json(run, options, space_options),
         "space": space.to_json(),
+        "fingerprint": space.fingerprint,
         "networks": {part: [(one.block_choices, one.channel_choices) for one in own] for part, own in networks.items()},
         "device": describe_device(options.device),
         "versions": versions(),
@@ -142,14 +144,15 @@ def find_space(options: MeasureOptions, space_options: SpaceOptions) -> SearchSp
     """The space of the supernet's run, or of the flags. Raises InputError if both are given."""
     if not options.supernet_params:
         return fit(space_of(space_options), space_options, options.input_size, options.classes)
-    if space_options != SpaceOptions() or options.input_size or options.classes:
+    use_blocks(space_options)
+    if replace(space_options, blocks="") != SpaceOptions() or options.input_size or options.classes:
         raise InputError("--supernet-params brings its own space and images; leave out flags of the space")
     trained = find_config(options.supernet_params)
     if trained is None:
         raise InputError(f"{options.supernet_params} does not lie in a run of train_imagenet.py")
     if not trained.get("space"):
         raise InputError(f"{options.supernet_params} is not of a network with a search space")
-    return SearchSpace.from_json(trained["space"], options.supernet_params)
+    return described_space(trained, options.supernet_params)
 
 
 def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) -> Measurements:

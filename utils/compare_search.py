@@ -27,14 +27,14 @@ if __name__ == "__main__":
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, not_negative, pick, positive, run_program
 from spos.search.flags import ConstraintOptions, EvolutionOptions, evolution_settings
-from spos.space.flags import SpaceOptions
+from spos.space.flags import SpaceOptions, use_blocks
 from spos.study.strategies import BASELINE, Result, additive, by_supernet, compare, recorded
 from utils.plot.strategies import plot
 from utils.plot.style import check_format, save
@@ -56,7 +56,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.seeds < 2:
         raise InputError("--seeds must be at least 2: an interval needs more than one")
     given = [flag for flag, value in (("--history", args.history), ("--supernet", args.supernet)) if value]
-    if len(given) > 1 or (given and (space, limits) != (SpaceOptions(), ConstraintOptions())):
+    use_blocks(space)
+    if len(given) > 1 or (given and (replace(space, blocks=""), limits) != (SpaceOptions(), ConstraintOptions())):
         raise InputError(
             f"{given[0]} says what can be visited; leave out {', '.join(given[1:]) or 'flags of space and limits'}"
         )

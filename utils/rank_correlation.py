@@ -40,6 +40,7 @@ from spos.runs.files import write_json
 from spos.runs.lock import entered
 from spos.scoring.many import score_all
 from spos.scoring.trained import open_supernets
+from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
 from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement
@@ -51,12 +52,13 @@ RESULT_FILE = "correlation.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    parser = OneLineParser(__doc__, (RankingOptions, JsonOptions))
+    parser = OneLineParser(__doc__, (RankingOptions, BlocksOptions, JsonOptions))
     parser.add_argument("--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet")
     parser.add_argument("--output", default="", help="figure of accuracies alone against predictions (PNG, SVG or PDF)")
     args = parser.parse_args(own)
     options, output = pick(RankingOptions, args), pick(JsonOptions, args)
     check_recipe(recipe)
+    use_blocks(pick(BlocksOptions, args))
     if args.output:
         check_format(args.output)
     supernets = open_supernets(args.supernet, options.batch_size)

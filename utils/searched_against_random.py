@@ -38,6 +38,7 @@ from spos.runs.files import write_json
 from spos.runs.lock import entered
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture
+from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, train_all
 from spos.study.flags import MatchOptions
 from spos.study.matched import (
@@ -56,13 +57,14 @@ RESULT_FILE = "comparison.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    parser = OneLineParser(__doc__, (MatchOptions, JsonOptions))
+    parser = OneLineParser(__doc__, (MatchOptions, BlocksOptions, JsonOptions))
     parser.add_argument(
         "--architecture", nargs="+", required=True, metavar="FILE", help="searched architectures: best.json of searches"
     )
     args = parser.parse_args(own)
     options, output = pick(MatchOptions, args), pick(JsonOptions, args)
     check_recipe(recipe)
+    use_blocks(pick(BlocksOptions, args))
     searched = [load_architecture(file) for file in args.architecture]
     check_searched(searched, args.architecture, options)
     networks = plan(searched, options)

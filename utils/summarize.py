@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, run_program
+from spos.core.flags import OneLineParser, pick, run_program
 from spos.core.tables import table
 from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
@@ -21,6 +21,7 @@ from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
 from spos.space.architecture import format_choices
 from spos.space.architecture_file import load_architecture
+from spos.space.flags import BlocksOptions, use_blocks
 from spos.training.flags import TrainOptions
 from spos.training.log import EpochRow
 
@@ -28,10 +29,11 @@ Rows = List[Tuple[str, str]]
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, ())
+    parser = OneLineParser(__doc__, (BlocksOptions,))
     for name in ("supernet", "search", "subnet"):
         parser.add_argument(name, type=Path, help=f"run directory of the {name}")
     args = parser.parse_args(argv)
+    use_blocks(pick(BlocksOptions, args))
     rows = supernet_rows(args.supernet) + search_rows(args.search) + subnet_rows(args.subnet)
     print(table(rows))
     print("\nfiles")

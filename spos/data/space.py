@@ -6,14 +6,20 @@ from dataclasses import replace
 
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
-from spos.space.architecture import parse_choices
-from spos.space.flags import SpaceOptions, space_of
+from spos.space.flags import SpaceOptions, space_of, with_strides
 from spos.space.space import SearchSpace
+from spos.space.space_file import LAYOUTS
 
 
-def sized_for(data: DataOptions, space: SpaceOptions) -> DataOptions:
+def sized_for(data: DataOptions, options: SpaceOptions) -> DataOptions:
     """The flags of the data, at the size that a space file says unless they say one."""
-    return replace(data, input_size=space_of(space).input_size) if space.space and not data.input_size else data
+    return sized_like(data, space_of(options)) if options.space and not data.input_size else data
+
+
+def sized_like(data: DataOptions, space: SearchSpace) -> DataOptions:
+    """The same at the size of a space. The published layouts are for images of any size, and follow the data."""
+    follows = data.input_size or space.layout in LAYOUTS
+    return data if follows else replace(data, input_size=space.input_size)
 
 
 def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
@@ -24,6 +30,5 @@ def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
 def fit_to_data(space: SearchSpace, options: SpaceOptions, data: DataSet) -> SearchSpace:
     """A space for these images. The stride plan is that of the flags, of the space if it is fixed, or of the images."""
     strides = space.strides if space.fixed_strides else data.strides
-    if options.strides:
-        strides = parse_choices(options.strides, "--strides")
-    return replace(space, strides=strides, input_size=data.input_size, num_classes=data.num_classes)
+    space = replace(space, strides=strides, input_size=data.input_size, num_classes=data.num_classes)
+    return with_strides(space, options.strides) if options.strides else space

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated, Literal
 
 from spos.core.errors import InputError
@@ -40,6 +40,7 @@ from spos.space.architecture import Architecture
 from spos.space.blocks import ChoiceBlockGeometry
 from spos.space.cost import cost_table
 from spos.space.space import Choices, SearchSpace
+from spos.space.space_file import described_space
 
 MEASUREMENTS_FILE = "measurements.jsonl"
 TABLE_FILE = "latency.json"
@@ -87,6 +88,7 @@ class BuilderConfig(Struct):
     options: PlanOptions
     space: Dict[str, Any]
     networks: Drawn
+    fingerprint: Union[Text, UnsetType] = UNSET  # older runs have none
 
 
 def alike(space: SearchSpace) -> Dict[Tuple[ChoiceBlockGeometry, Choices], List[int]]:
@@ -310,7 +312,7 @@ def read_measurements(folder: Path) -> Tuple[LatencyTable, Measurements]:
     if not isinstance(config, dict) or config.get("program") != PROGRAM:
         raise InputError(f"{folder} is not a run of {PROGRAM}")
     check_shape(config, source, BuilderConfig)
-    space = SearchSpace.from_json(config["space"], str(source))
+    space = described_space(config, str(source))
     networks = {
         part: [space.validate(Architecture(*choices), str(source)) for choices in drawn]
         for part, drawn in config["networks"].items()

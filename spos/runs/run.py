@@ -29,6 +29,7 @@ BN_UPDATE_FILE = "bn_update.jsonl"  # what `utils.bn_update_effect` measures
 
 
 CONFIG_FILE = "config.json"
+SPACE_FILE = "space.json"  # a search space of a script's own
 LOCK_FILE = ".lock"  # there as long as a program is in a directory
 LOG_FILE = "log.jsonl"
 HISTORY_FILE = "history.jsonl"
@@ -71,6 +72,8 @@ FILES_OF_A_RUN = {
     "init_params": "init_params_sha256",
     "init_from_supernet": "init_from_supernet_sha256",
     "architecture": "architecture",
+    "space": "space",
+    "blocks": "fingerprint",
 }
 PLACES_OF_A_RUN = (*DATA_PATHS, "resume_params", "resume_states", "teacher_params", "seed_history")
 
@@ -157,7 +160,7 @@ def check_run(
 def _may_be_there(entry: Path) -> bool:
     """Whether a new run may find this: what one that was killed before its config was written has left, logs that a
     shell writes, and what a new disk holds."""
-    if entry.name in (LISTS_FOLDER, LOCK_FILE, "lost+found") or entry.name.startswith(f".{CONFIG_FILE}."):
+    if entry.name in (LISTS_FOLDER, LOCK_FILE, SPACE_FILE, "lost+found") or entry.name.startswith(f".{CONFIG_FILE}."):
         return True
     return entry.is_file() and (entry.suffix in LOG_SUFFIXES or _is_written_by_us(entry))
 
@@ -178,6 +181,11 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
         raise InputError(f"{directory} holds a run of another program; give another --save-dir")
     if old.get("space") != new.get("space"):
         raise InputError(f"{directory} holds a run in another search space; give another --save-dir")
+    if old.get("fingerprint", new.get("fingerprint")) != new.get("fingerprint"):
+        raise InputError(
+            f"{directory} holds another run: the blocks of its search space have other layers now than when it began "
+            "(--blocks). Give another --save-dir, or the file as it was"
+        )
     before, now = old.get("options", {}), new["options"]
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")

@@ -30,6 +30,7 @@ from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
 from spos.scoring.racing import Race
 from spos.scoring.supernet import load_supernet
 from spos.space.architecture import Architecture
+from spos.space.blocks import load_blocks
 from spos.space.space import SearchSpace
 
 SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
@@ -45,6 +46,7 @@ class ScoringJob:
         contents: checksums of labels and of a sample of the images, which are no part of the identity.
         on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
         run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
+        blocks: the user's files that describe blocks of the space, which every process runs, and their digests.
     """
 
     supernet_params: str
@@ -59,6 +61,7 @@ class ScoringJob:
     dtype: str
     run: str
     shared: bool
+    blocks: Tuple[Tuple[str, str], ...] = ()
 
     @property
     def identity(self) -> Dict[str, str]:
@@ -94,6 +97,10 @@ def score(job: ScoringJob, architecture: Architecture, race: Optional[Race] = No
 def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
     """Raises: InputError if the files of this machine are not those of the job."""
     here = f"worker on {socket.gethostname()}"
+    for file, digest in job.blocks:
+        if not Path(file).is_file() or file_digest(file) != digest:
+            raise InputError(f"{here}: --blocks {file} is not there as the search has it; copy it")
+        load_blocks(file)
     if not Path(job.supernet_params).is_file():
         raise InputError(f"{here}: {job.supernet_params} does not exist there; copy it")
     if file_digest(job.supernet_params) != job.supernet_sha256:

@@ -6,13 +6,15 @@ from typing import Any, Dict, Optional, Sequence
 
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
+from spos.core.flags import changed_flags
 from spos.data.dataset import DataSet
-from spos.data.space import make_space
+from spos.data.space import fit_to_data, make_space
 from spos.engine.compat import mx
 from spos.engine.parameters import not_finite, read_parameters, set_parameters
 from spos.runs.run import SUPERNET
-from spos.space.flags import SpaceOptions
+from spos.space.flags import SpaceOptions, space_of, use_blocks
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 
 FLAG_OF_FIELD = {
     "layout": "channels_layout",
@@ -30,23 +32,33 @@ def supernet_space(
 
     Raises: InputError if the flags or the data contradict the supernet's run.
     """
-    asked = make_space(options, data)
     if trained is None:
-        return asked
+        return make_space(options, data)
     model = trained["options"].get("model")
     if model != SUPERNET:
         raise InputError(f"{supernet_params} was trained by --model {model}; a search needs a supernet ({SUPERNET})")
-    space = SearchSpace.from_json(trained.get("space"), source=supernet_params)
-    own = "leave the flag out to use the supernet's own"
-    for field, flag in FLAG_OF_FIELD.items():
-        given = getattr(options, flag) != getattr(SpaceOptions(), flag)
-        if given and getattr(asked, field) != getattr(space, field):
-            raise InputError(f"--{flag.replace('_', '-')}: {supernet_params} was trained in another space; {own}")
+    use_blocks(options)
+    space = described_space(trained, supernet_params)
+    _check_flags(options, space, supernet_params)
+    asked = fit_to_data(space, options, data)
     for field, what in (("num_classes", "classes"), ("input_size", "px"), ("strides", "as strides")):
         trained_for, now = getattr(space, field), getattr(asked, field)
         if trained_for != now:
             raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
     return space
+
+
+def _check_flags(options: SpaceOptions, space: SearchSpace, supernet_params: str) -> None:
+    """Raise InputError for a flag of the space that contradicts the supernet's."""
+    changed = changed_flags(options, (*FLAG_OF_FIELD.values(), "space"))
+    asked = space_of(options) if changed else space
+    differing = [flag for field, flag in FLAG_OF_FIELD.items() if getattr(asked, field) != getattr(space, field)]
+    wrong = [flag for flag in (f"--{name.replace('_', '-')}" for name in differing) if flag in changed]
+    if options.space and asked.fingerprint != space.fingerprint:
+        wrong.append("--space")
+    if wrong:
+        own = "leave the flag out to use the supernet's own"
+        raise InputError(f"{wrong[0]}: {supernet_params} was trained in another space; {own}")
 
 
 def load_supernet(supernet_params: str, space: SearchSpace, ctx: Sequence[mx.Context]) -> Supernet:

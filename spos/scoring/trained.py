@@ -12,13 +12,16 @@ from spos.core.errors import InputError, warn
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.registry import open_data, with_lists
+from spos.data.space import sized_for, sized_like
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import PathLike, file_digest
 from spos.runs.run import LISTS_FOLDER, MODEL_FILE, SUPERNET_RUN, find_config, open_run_directory
 from spos.scoring.job import SCORING_LISTS, ScoringJob, absolute_paths, summarize_lists
 from spos.scoring.supernet import check_supernet, supernet_space
-from spos.space.flags import SpaceOptions, space_of_run
+from spos.space.blocks import block_files
+from spos.space.flags import SpaceOptions, space_of_run, use_blocks
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class TrainedSupernet:
 
         Args:
             folder: where `lists/` shall lie if the file does not lie in a run directory.
+        Images of no given size have that of a space file, or of the run of one; `data` says it then.
         Raises: InputError if files are missing, or if the flags or the images contradict the supernet's run.
         """
         params = str(params)
@@ -53,8 +57,12 @@ class TrainedSupernet:
             raise InputError(f"--supernet-params {params} does not exist; train a supernet first")
         trained = find_config(params)
         run = None if trained is None else Path(params).resolve().parent
+        options = space or SpaceOptions()
+        use_blocks(options)
+        described = bool(trained and trained.get("space"))
+        data = sized_like(data, described_space(trained, params)) if described else sized_for(data, options)
         dataset = open_data(data)
-        searched = supernet_space(space or SpaceOptions(), dataset, trained, params)
+        searched = supernet_space(options, dataset, trained, params)
         return cls(params, searched, data, dataset, (run or Path(folder)) / LISTS_FOLDER, run)
 
     @classmethod
@@ -135,6 +143,7 @@ class TrainedSupernet:
             devices.dtype,
             os.path.abspath(folder),
             shared,
+            tuple((file, file_digest(file)) for file in block_files(self.space.blocks)),
         )
 
 

@@ -40,6 +40,7 @@ from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 
 X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
     "flops": ("flops", "FLOPs (M)", 1e6),
@@ -145,7 +146,7 @@ def _space_beside(path: Path) -> Optional[SearchSpace]:
     config = read_json(config_file) if config_file.is_file() else None
     if not isinstance(config, dict) or config.get("program") != SEARCHING or not config.get("space"):
         return None
-    return SearchSpace.from_json(config["space"], str(config_file))
+    return described_space(config, str(config_file))
 
 
 def check_costs(rows: Sequence[Row], space: SearchSpace, source: PathLike) -> None:

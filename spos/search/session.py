@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -174,6 +174,7 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
     check_output(flags.data, save_dir)
     with locked(save_dir):
         supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
+        flags = replace(flags, data=supernet.data)
         num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
         domain = make_domain(supernet.space, flags.search, flags.limits)
         domain.check()

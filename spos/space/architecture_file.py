@@ -11,6 +11,7 @@ from spos.runs.files import PathLike, read_json, shortened
 from spos.space.architecture import Architecture
 from spos.space.cost import count_architecture
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 
 SCHEMA = 1
 # Published ones, by name; in a checkout a link to architectures/.
@@ -74,11 +75,7 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
         raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")
     if record["schema"] != SCHEMA:
         raise InputError(f"{source} has schema {shortened(record['schema'])}, this version reads {SCHEMA}")
-    space = SearchSpace.from_json(record["space"], source=source)
-    if space.fingerprint != record["fingerprint"]:
-        raise InputError(
-            f"{source}: fingerprint {shortened(record['fingerprint'])} does not fit its space ({space.fingerprint})"
-        )
+    space = described_space(record, source)
     for key in ("block_choices", "channel_choices"):
         if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
             raise InputError(f"{source}: {key} must be a list of integers")

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import inspect
 import runpy
+import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple, Type, Union
 
 import msgspec
 from typing_extensions import get_type_hints
 
 from spos.core.errors import InputError, printable
+from spos.runs.files import file_digest
 from spos.space.layers import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, conv_size, fold_batch_norm, round_up
 
 
@@ -112,17 +114,21 @@ class Kind:
     Args:
         describe: (geometry, options by name) -> layers.
         options: their names, types, ranges and defaults, from the signature of `describe`.
-        source: the file that a kind of one's own comes from; empty for the project's.
+        is_own: whether it is a user's, not the project's.
+        file: what `load_blocks` has read it from; empty for the project's, and those that a script registers.
     """
 
     name: str
     describe: Callable[..., BlockLayers]
     options: Type[msgspec.Struct]
-    source: str = ""
+    is_own: bool = False
+    file: str = ""
 
 
 KINDS: Dict[str, Kind] = {}
+_PROJECT = "spos.space.kinds"  # whose kinds are the project's
 _loading = [""]  # the file whose blocks are registered just now, last
+_loaded: Dict[str, str] = {}  # the digest of each file that was run
 
 
 def register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable[..., BlockLayers]]:
@@ -131,11 +137,15 @@ def register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable
     Options are the keyword-only parameters. Their annotations are checked in space files; `Annotated` with a
     `msgspec.Meta` gives a range, `Literal` the values that are allowed.
 
+    A kind cannot change while a program runs, for what was described is kept.
+
     Raises: InputError if the name is taken, or if an option has no annotation.
     """
 
     def add(describe: Callable[..., BlockLayers]) -> Callable[..., BlockLayers]:
-        if name in KINDS and KINDS[name].source != _loading[-1]:
+        if name in KINDS:
+            if KINDS[name].describe.__code__ == describe.__code__:  # the same once more, as notebooks do
+                return describe
             raise InputError(f"a kind of blocks is called '{name}' already; known: {', '.join(KINDS)}")
         hints = get_type_hints(describe, include_extras=True)
         fields = []
@@ -145,29 +155,60 @@ def register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable
             default = () if parameter.default is parameter.empty else (parameter.default,)
             fields.append((parameter.name, hints[parameter.name], *default))
         options = msgspec.defstruct(f"{name}_options", fields, kw_only=True, forbid_unknown_fields=True)
-        KINDS[name] = Kind(name, describe, options, _loading[-1])
+        KINDS[name] = Kind(name, describe, options, describe.__module__ != _PROJECT, _loading[-1])
         return describe
 
     return add
 
 
 def load_blocks(path: Union[str, Path]) -> None:
-    """Run a Python file of the user's that registers kinds of blocks. It can do whatever the user can.
+    """Run a Python file of the user's that registers kinds of blocks, once. It can do whatever the user can.
 
-    Raises: InputError if there is no such file, if it fails, or if it registers nothing.
+    Raises: InputError if there is no such file, if it fails, if it registers nothing, or if it has changed since this
+        program ran it.
     """
-    source = str(Path(path).resolve())
+    source, shown = str(Path(path).resolve()), f"--blocks {printable(str(path))}"
     if not Path(path).is_file():
-        raise InputError(f"--blocks {printable(str(path))}: no such file")
+        raise InputError(f"{shown}: no such file")
+    digest = file_digest(source)
+    if _loaded.setdefault(source, digest) != digest:
+        raise InputError(f"{shown} has changed since this program ran it; start the program again")
+    if any(kind.file == source for kind in KINDS.values()):
+        return
     _loading.append(source)
     try:
-        runpy.run_path(str(path))
+        runpy.run_path(source)
     except (Exception, SystemExit) as error:  # whatever the user's code raises is the user's to read
-        raise InputError(f"--blocks {printable(str(path))}: {type(error).__name__}: {error}") from error
+        _forget(source)
+        where = _line_in(source, error)
+        raise InputError(f"{shown}{where}: {type(error).__name__}: {error}") from error
     finally:
         _loading.pop()
-    if not any(kind.source == source for kind in KINDS.values()):
-        raise InputError(f"--blocks {printable(str(path))} registers no kind of blocks by spos.register_block")
+    if not any(kind.file == source for kind in KINDS.values()):
+        raise InputError(f"{shown} registers no kind of blocks by spos.register_block")
+
+
+def _forget(source: str) -> None:
+    """Take back what a file has registered before it failed."""
+    del _loaded[source]
+    for name in [name for name, kind in KINDS.items() if kind.file == source]:
+        del KINDS[name]
+
+
+def _line_in(source: str, error: BaseException) -> str:
+    """Where a file has gone wrong, if an error tells."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def any_own(kinds: Iterable[BlockKind]) -> bool:
+    """Whether some of these blocks are of the user's."""
+    return any(KINDS[kind.family].is_own for kind in kinds)
+
+
+def block_files(kinds: Iterable[BlockKind]) -> Tuple[str, ...]:
+    """The files of the user's that describe some of these blocks: what another process has to run as well."""
+    return tuple(sorted({KINDS[kind.family].file for kind in kinds} - {""}))
 
 
 Options = Tuple[Tuple[str, Any], ...]
@@ -199,7 +240,7 @@ class BlockKind:
 
     def describe(self, block: ChoiceBlockGeometry) -> BlockLayers:
         """The layers of this choice in a place. Raises InputError if it does not fit there."""
-        return KINDS[self.family].describe(block, **dict(self.options))
+        return find_kind(self.family).describe(block, **dict(self.options))
 
     def to_json(self) -> Dict[str, Any]:
         return {"name": self.name, "attribute": self.attribute, "family": self.family, **dict(self.options)}
@@ -225,8 +266,8 @@ def find_kind(family: Any) -> Kind:
     """Raises InputError that lists the kinds, if there is none of this name."""
     if not isinstance(family, str) or family not in KINDS:
         raise InputError(
-            f"no kind of blocks is called {printable(repr(family))}; known: {', '.join(KINDS)}. One of your own comes "
-            "from a file given by --blocks"
+            f"no kind of blocks is called {printable(repr(family))}; known: {', '.join(KINDS)}. If it is your own, give "
+            "the file that registers it by --blocks: no space, run or architecture makes a program run one"
         )
     return KINDS[family]
 

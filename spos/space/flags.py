@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from spos.core.errors import InputError
 from spos.core.flags import flag, positive
@@ -13,10 +13,11 @@ from spos.space.architecture import Architecture, format_choices, parse_choices
 from spos.space.architecture_file import ArchitectureRecord, load_architecture, parse_architecture
 from spos.space.blocks import load_blocks
 from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
-from spos.space.space import SearchSpace
+from spos.space.space import SearchSpace, check_space
 from spos.space.space_file import (
     LAYOUTS,
     STABLE_CHANNEL_CHOICE,
+    described_space,
     load_space,
     search_space,
     shipped_spaces,
@@ -33,24 +34,56 @@ def space_of(options: SpaceOptions) -> SearchSpace:
     if not options.space:
         base = search_space(options.channels_layout)
     elif options.channels_layout != SpaceOptions().channels_layout:
-        raise InputError("--space and --channels-layout both name a space; give one")
+        raise InputError(f"--space {options.space} and --channels-layout {options.channels_layout} both name a space")
     else:
         base = load_space(options.space)
+    for message in _contradictions(base, options):
+        raise InputError(message)
     changes: Dict[str, Any] = {}
     if options.use_se:
         changes["use_se"] = True
     if options.last_conv_after_pooling:
-        if base.head is not None:
-            raise InputError(f"--last-conv-after-pooling: the head is decided by the space file {options.space}")
         changes["last_conv_after_pooling"] = True
     if options.width_multiple != SpaceOptions().width_multiple:
         changes["width_multiple"] = options.width_multiple
     if options.ignore_first_two_cs:
         changes["min_channel_choice"] = STABLE_CHANNEL_CHOICE
-    return replace(base, **changes)
+    return (
+        _checked_again(replace(base, **changes), "--space") if options.space and changes else replace(base, **changes)
+    )
 
 
-def use_blocks(options: SpaceOptions) -> None:
+def _contradictions(space: SearchSpace, options: SpaceOptions) -> Iterator[str]:
+    """Flags that mean nothing in this space, or that it has decided already."""
+    if options.use_se and not any(stage.se or stage.hard_swish for stage in space.stages):
+        yield f"--use-se: no stage of {options.space} has se or hard_swish for it; write them into a space file"
+    if options.last_conv_after_pooling and space.head is not None:
+        yield f"--last-conv-after-pooling: {options.space} has a head of its own; change it in a space file"
+    count = space.num_channel_choices
+    if options.ignore_first_two_cs and count <= STABLE_CHANNEL_CHOICE:
+        yield f"--ignore-first-two-cs: {options.space} has {count} width{'s' * (count > 1)}, which leaves none"
+
+
+def _checked_again(space: SearchSpace, flag: str) -> SearchSpace:
+    """A space whose flags have changed it. Raises InputError if its blocks do not fit any more."""
+    try:
+        check_space(space)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+    return space
+
+
+def with_strides(space: SearchSpace, strides: str) -> SearchSpace:
+    """A space with the stride plan of `--strides`."""
+    plan = parse_choices(strides, "--strides")
+    if len(plan) != len(space.strides):
+        raise InputError(
+            f"--strides {strides}: {len(plan)} strides, not {len(space.strides)}, of the stem and of each stage"
+        )
+    return _checked_again(replace(space, strides=plan), f"--strides {strides}")
+
+
+def use_blocks(options: BlocksOptions) -> None:
     """Register the user's own kinds of blocks, before anything that may name them is read."""
     if options.blocks:
         load_blocks(options.blocks)
@@ -70,9 +103,8 @@ def fit(
             changes.update(strides=stride_plan(input_size))
     if num_classes is not None:
         changes.update(num_classes=num_classes)
-    if options.strides:
-        changes.update(strides=parse_choices(options.strides, "--strides"))
-    return replace(space, **changes)
+    space = replace(space, **changes)
+    return with_strides(space, options.strides) if options.strides else space
 
 
 def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
@@ -112,7 +144,7 @@ def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> Ar
     for name in ("use_se", "last_conv_after_pooling", "width_multiple"):
         if getattr(space, name) not in (getattr(SpaceOptions(), name), getattr(record.space, name)):
             raise InputError(f"--{name.replace('_', '-')} contradicts architecture '{source}'")
-    if space.space and load_space(space.space).fingerprint != record.space.fingerprint:
+    if space.space and space_of(space).fingerprint != record.space.fingerprint:
         raise InputError(f"--space {space.space} contradicts architecture '{source}' ({record.space.layout})")
     if space.channels_layout not in (SpaceOptions().channels_layout, record.space.layout):
         raise InputError(
@@ -122,11 +154,17 @@ def _checked(record: ArchitectureRecord, space: SpaceOptions, source: str) -> Ar
 
 
 @dataclass(frozen=True)
-class SpaceOptions:
+class BlocksOptions:
+    """Kinds of blocks of one's own, for whatever reads a space that has them."""
+
+    blocks: str = flag("", "Python file that registers kinds of blocks; it is run: give none that you do not trust")
+
+
+@dataclass(frozen=True)
+class SpaceOptions(BlocksOptions):
     """Which search space."""
 
     space: str = flag("", f"space file (JSON), or one that ships: {', '.join(shipped_spaces())}")
-    blocks: str = flag("", "Python file that registers kinds of blocks; it is run: give none that you do not trust")
     channels_layout: str = flag("OneShot", "a published space by its short name", choices=LAYOUTS)
     use_se: bool = flag(False, "squeeze-and-excite and hard-swish")
     last_conv_after_pooling: bool = flag(False, "the head of MobileNetV3")
@@ -157,30 +195,33 @@ class ComparisonOptions:
 
 def space_of_run(run: RunDirectory) -> Optional[SearchSpace]:
     """None for a network of the zoo. Raises InputError if it is malformed."""
-    described = run.config.get("space")
-    return SearchSpace.from_json(described, source=str(run.path / CONFIG_FILE)) if described else None
+    return described_space(run.config, str(run.path / CONFIG_FILE)) if run.config.get("space") else None
 
 
-def options_of(space: SearchSpace, input_size: int) -> SpaceOptions:
-    """The flags that mean a space for images of a size: the inverse of `space_of` and `fit`.
+def options_of(space: SearchSpace, input_size: int) -> Optional[SpaceOptions]:
+    """The flags that mean a space for images of a size, the inverse of `space_of` and `fit`; None if no flags do.
 
     A space made for another size leaves the stride plan to the images, as flags without `--strides` do.
-
-    Raises: InputError if no flags mean it, naming what differs.
     """
     is_layout = space.layout in LAYOUTS
+    if not is_layout and space.layout.lower() not in shipped_spaces():
+        return None
+    base = load_space(space.layout.lower())
     options = SpaceOptions(
-        space="" if is_layout else space.layout,
+        space="" if is_layout else space.layout.lower(),
         channels_layout=space.layout if is_layout else SpaceOptions().channels_layout,
-        use_se=space.use_se and is_layout,
-        last_conv_after_pooling=space.last_conv_after_pooling,
-        ignore_first_two_cs=space.min_channel_choice == STABLE_CHANNEL_CHOICE,
+        use_se=space.use_se and not base.use_se,
+        last_conv_after_pooling=space.last_conv_after_pooling and base.head is None,
+        ignore_first_two_cs=space.min_channel_choice == STABLE_CHANNEL_CHOICE < base.num_channel_choices,
         width_multiple=space.width_multiple,
-        strides=format_choices(space.strides) if space.input_size == input_size and is_layout else "",
+        strides=strides_for(space, input_size),
     )
     meant = space_of(options)
     names = [item.name for item in fields(space) if item.name not in ("input_size", "num_classes", "strides")]
-    differing = [name for name in names if getattr(space, name) != getattr(meant, name)]
-    if differing:
-        raise InputError(f"no flags mean this space, whose {' and '.join(differing)} cannot be chosen; use a file")
-    return options
+    return options if all(getattr(space, name) == getattr(meant, name) for name in names) else None
+
+
+def strides_for(space: SearchSpace, input_size: int) -> str:
+    """`--strides` that keep the stride plan of a space for images of a size; none if that follows from the space."""
+    made_for = space.input_size == input_size and not space.fixed_strides
+    return format_choices(space.strides) if made_for else ""

@@ -20,7 +20,7 @@ from spos.core.errors import InputError
 from spos.runs.files import check_shape, shortened
 from spos.space import kinds  # noqa: F401  registers the project's kinds
 from spos.space.architecture import Architecture
-from spos.space.blocks import KINDS, BlockKind, BlockLayers, ChoiceBlockGeometry, check_layers
+from spos.space.blocks import BlockKind, BlockLayers, ChoiceBlockGeometry, any_own, check_layers
 from spos.space.layers import ACTIVATIONS, conv_size
 from spos.space.schema import SpaceShape
 
@@ -355,7 +355,7 @@ class SearchSpace:
         """
         own = self.to_json()
         structure = {name: own[name] for name in _STRUCTURE if name in own}
-        if any(KINDS[kind.family].source for kind in self.blocks):  # of a user: by what it is
+        if any_own(self.blocks):  # by what they are, which no name says
             structure["layers"] = repr(
                 [list(layers) for layers in map(self._all_layers, range(self.num_choice_blocks))]
             )

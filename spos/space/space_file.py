@@ -17,7 +17,7 @@ from typing_extensions import Annotated
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, check_shape, read_json, shortened
-from spos.space.blocks import BlockKind
+from spos.space.blocks import BlockKind, any_own, block_files
 from spos.space.schema import Channels, Durations, Names, Scales, Text
 from spos.space.space import Head, OwnChoices, SearchSpace, Stage, check_space
 
@@ -99,6 +99,8 @@ def _shipped(name: str) -> SearchSpace:
 def load_space(name_or_file: PathLike) -> SearchSpace:
     """Read a space file, or one that ships by its name; capitals do not matter in a name.
 
+    A file that says its space, an architecture file or the `config.json` of a run, stands for that space too.
+
     Raises: InputError if there is no such file or name, or naming the field and the value that cannot be.
     """
     path = Path(name_or_file)
@@ -108,7 +110,25 @@ def load_space(name_or_file: PathLike) -> SearchSpace:
         raise InputError(
             f"no space '{name_or_file}': not a file, and those that ship are {', '.join(shipped_spaces())}"
         )
-    return parse_space(read_json(path), str(path))
+    values = read_json(path)
+    if isinstance(values, dict) and isinstance(values.get("space"), dict):
+        return described_space(values, str(path))
+    return parse_space(values, str(path))
+
+
+def described_space(values: Mapping[str, Any], source: str) -> SearchSpace:
+    """The space that a run or an architecture file says it is of.
+
+    Raises: InputError if it is malformed, or if its blocks are no longer what they were.
+    """
+    space = SearchSpace.from_json(values["space"], source=source)
+    if values.get("fingerprint", space.fingerprint) != space.fingerprint:
+        changed = " or ".join(block_files(space.blocks)) or "the file"
+        raise InputError(
+            f"{source}: fingerprint {shortened(values['fingerprint'])} does not fit its space ({space.fingerprint})"
+            + (f": {changed} describes other blocks than then" if any_own(space.blocks) else "")
+        )
+    return space
 
 
 def search_space(layout: str = "OneShot", **changes: Any) -> SearchSpace:

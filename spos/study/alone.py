@@ -31,12 +31,13 @@ from spos.runs.run import LOG_FILE, SUBNET
 from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
+from spos.space.blocks import block_files
 from spos.space.space import SearchSpace
 from spos.study.flags import AloneOptions
 
 ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
-OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--seed", "--save-dir")
+OWN_FLAGS = ("--model", "--architecture", "--block-choices", "--channel-choices", "--blocks", "--seed", "--save-dir")
 POLL_SECONDS = 0.2
 END_SECONDS = 600.0  # that a training of a ranking that was killed gets to end: it may be validating
 FREE_FLAGS = ("save_dir", "jobs", "batch_size")  # with which a run may go on at another value
@@ -164,6 +165,8 @@ class _Training:
         architecture_file = self.run.with_name(f"{network.name}.json")
         write_json(architecture_file, self.record)
         own = ["--model", SUBNET, "--architecture", str(architecture_file), "--seed", str(network.seed)]
+        for file in block_files(space.blocks):
+            own += ["--blocks", file]
         self._output = self.run.with_name(f"{network.name}.log")
         self._started = time.monotonic()
         with open(self._output, "ab") as output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Tuple
 
@@ -46,5 +47,6 @@ def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     if run.kind != SEARCH_RUN or space is None:
         raise InputError(f"{path} is no run of search_supernet.py")
     search, limits = run.flags(SearchOptions), run.flags(ConstraintOptions)
-    supernet = TrainedSupernet.open(search.supernet_params, run.flags(DataOptions), run.flags(SpaceOptions), path)
+    options = replace(run.flags(SpaceOptions), blocks="")  # no config makes a program run a file
+    supernet = TrainedSupernet.open(search.supernet_params, run.flags(DataOptions), options, path)
     return make_domain(space, search, limits), SupernetOracle(supernet.job(path, search.search_on), path)

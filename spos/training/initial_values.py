@@ -29,6 +29,7 @@ from spos.runs.run import find_config
 from spos.scoring.supernet import load_supernet
 from spos.space.names import is_of_supernet
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 from spos.training.checkpoint import newest_checkpoint
 from spos.training.flags import TrainOptions
 from spos.training.progress import Progress, Run
@@ -135,10 +136,9 @@ def _has_statistics(names: Mapping[str, Any]) -> bool:
 def _check_space(path: str, space: SearchSpace) -> None:
     """Raise InputError if the supernet's run, where there is one, says that it has other layers than `space`."""
     config = find_config(path)
-    described = config.get("space") if isinstance(config, dict) else None
-    if not described:
+    if not isinstance(config, dict) or not config.get("space"):
         return
-    trained = SearchSpace.from_json(described, source=f"the run of {path}")
+    trained = described_space(config, f"the run of {path}")
     differing = trained.structural_differences(space)
     if differing:
         name = "layout" if trained.layout != space.layout else differing[0]

@@ -7,7 +7,8 @@ from typing import Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.data.dataset import DataSet
-from spos.data.space import fit_to_data, make_space
+from spos.data.flags import DataOptions
+from spos.data.space import fit_to_data, make_space, sized_for, sized_like
 from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
 from spos.runs.run import SUBNET, SUPERNET
@@ -21,19 +22,34 @@ from spos.training.trainer import Forward
 from spos.training.zoo import zoo_model
 
 
+def sized_data(flags: TrainingFlags) -> DataOptions:
+    """The flags of the data, at the size of the space that a file or the architecture says, unless they say one."""
+    data = sized_for(flags.data, flags.space)
+    if flags.train.model != SUBNET or data.input_size:
+        return data
+    record = _architecture(flags)
+    return sized_like(data, record.space) if record else data
+
+
 def space_and_architecture(
     flags: TrainingFlags, data: DataSet
 ) -> Tuple[Optional[SearchSpace], Optional[ArchitectureRecord]]:
     """The search space for these images and the architecture in it, as far as the model has them."""
     if flags.train.model not in (SUPERNET, SUBNET):
         return None, None
-    record = named_architecture(flags.named, flags.space)
-    if record is None and flags.train.model == SUBNET:
-        record = trained_architecture(flags.train.init_params, flags.space)
+    record = _architecture(flags)
     if record is None:
         return make_space(flags.space, data), None
     space = fit_to_data(record.space, flags.space, data)
     return space, replace(record, space=space)
+
+
+def _architecture(flags: TrainingFlags) -> Optional[ArchitectureRecord]:
+    """What a subnet is of; None for a supernet."""
+    record = named_architecture(flags.named, flags.space)
+    if record is None and flags.train.model == SUBNET:
+        return trained_architecture(flags.train.init_params, flags.space)
+    return record
 
 
 def make_network(

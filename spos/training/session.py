@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 from oneshot_nas_network import Supernet
-from spos.core.errors import Stopped
+from spos.core.errors import InputError, Stopped
 from spos.core.flags import RunOptions, fill
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
@@ -15,17 +16,18 @@ from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.data.pixels import remove_images
 from spos.data.registry import check_output, check_same_lists, open_data, with_lists
+from spos.data.space import sized_like
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.flags import TrainDeviceOptions
 from spos.engine.parameters import save_parameters
-from spos.runs.files import PathLike
+from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
 from spos.runs.lock import entered, locked
-from spos.runs.run import CONTENTS, LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SUBNET, SUPERNET
+from spos.runs.run import CONTENTS, LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SPACE_FILE, SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
-from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of
+from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of, strides_for
 from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
 from spos.training.flags import (
@@ -38,7 +40,7 @@ from spos.training.flags import (
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
 from spos.training.log import EpochRow, RunLog
-from spos.training.network import make_network, space_and_architecture
+from spos.training.network import make_network, sized_data, space_and_architecture
 from spos.training.progress import Run
 
 DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
@@ -57,15 +59,17 @@ def train_supernet(
     Args:
         data: the images, for example as `pack_arrays` gives them.
         folder: of the run: its config, log, checkpoints, the lists of held-out images, and `model.params`.
-        space: one of `search_space()`; the published one by default. The number of classes is that of the images, and
-            so are input size and stride plan, unless it was made for their size.
+        space: one of `search_space()` or `load_space()`; the published one by default. The number of classes is that of
+            the images, and so are input size and stride plan of the published layouts, unless made for their size.
         recipe: flags of training by their names: num_epochs, lr, sampling, cs_warm_up, label_smoothing, ...
     Returns: the file of the trained parameters.
     Raises: InputError if images or recipe cannot be used, or if `folder` holds another run; Stopped after Ctrl-C or
         SIGTERM, with a checkpoint.
     """
-    size = open_data(data).input_size
-    options = options_of(space, size) if space else SpaceOptions()
+    options = SpaceOptions()
+    if space:
+        data = sized_like(data, space)
+        options = _options_of(space, open_data(data).input_size, Path(folder))
     return train(_flags(data, folder, seed, num_gpus, options, ArchitectureOptions(), model=SUPERNET, **recipe))
 
 
@@ -86,10 +90,24 @@ def train_subnet(
     Raises: as `train_supernet`, and InputError if there is no such architecture.
     """
     space = load_architecture(architecture).space
-    size = open_data(data).input_size
-    options = SpaceOptions(strides=options_of(space, size).strides)
+    data = sized_like(data, space)
+    options = SpaceOptions(strides=strides_for(space, open_data(data).input_size))
     named = ArchitectureOptions(architecture=str(architecture))
     return train(_flags(data, folder, seed, num_gpus, options, named, model=SUBNET, **recipe))
+
+
+def _options_of(space: SearchSpace, input_size: int, folder: Path) -> SpaceOptions:
+    """The flags that mean a space; one that no flags name is written to a file of the run, which they name."""
+    options = options_of(space, input_size)
+    if options:
+        return options
+    path = folder / SPACE_FILE
+    described = {"space": space.to_json(), "fingerprint": space.fingerprint}
+    if not path.is_file():
+        write_json(path, described)
+    elif read_json(path) != described:
+        raise InputError(f"{folder} holds a run in another search space; give another folder")
+    return SpaceOptions(space=str(path), strides=strides_for(space, input_size))
 
 
 def _flags(
@@ -121,6 +139,7 @@ def train(flags: TrainingFlags) -> Path:
     Raises: InputError if they cannot be met; Stopped after a signal, with a checkpoint.
     """
     check_files(flags.train)
+    flags = replace(flags, data=sized_data(flags))
     save_dir = save_dir_of(flags)
     check_output(flags.data, save_dir)
 

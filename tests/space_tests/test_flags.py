@@ -7,7 +7,7 @@ from conftest import TINY, VARIANTS
 
 from spos.core.errors import InputError
 from spos.space.flags import SpaceOptions, fit, options_of, space_of
-from spos.space.space_file import search_space
+from spos.space.space_file import load_space, search_space, shipped_spaces
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -26,14 +26,22 @@ def test_a_space_for_another_size_leaves_the_stride_plan_to_the_images():
     assert options_of(search_space(input_size=32, strides=(2, 2, 2, 2, 2)), 32).strides == "2, 2, 2, 2, 2"
 
 
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_flags_name_the_spaces_that_ship(name):
+    space = load_space(name)
+    options = options_of(space, space.input_size)
+    assert fit(space_of(options), options, space.input_size, space.num_classes) == space
+
+
 @pytest.mark.parametrize(
-    "space, message",
+    "space",
     (
-        (TINY, "whose stages and warm_up_durations cannot be chosen"),
-        (search_space(min_channel_choice=1), "whose min_channel_choice cannot"),
-        (replace(search_space(), channel_scales=(1.0, 2.0)), "whose channel_scales cannot"),
+        TINY,
+        search_space(min_channel_choice=1),
+        replace(search_space(), channel_scales=(1.0, 2.0)),
+        replace(load_space("tiny"), stem_channels=16),
+        replace(load_space("nas-bench-macro"), layout="mine"),
     ),
 )
-def test_a_space_that_no_flags_mean_is_refused(space, message):
-    with pytest.raises(InputError, match=message):
-        options_of(space, space.input_size)
+def test_no_flags_mean_a_space_of_ones_own(space):
+    assert options_of(space, space.input_size) is None

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import List, Optional
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, run_program
+from spos.core.flags import OneLineParser, pick, run_program
 from spos.core.tables import table
 from spos.search.history import X_AXES, load_histories
+from spos.space.flags import BlocksOptions, use_blocks
 from utils.plot.animation import animation
 from utils.plot.blocks import blocks
 from utils.plot.coverage import coverage
@@ -68,13 +69,14 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def search(argv: List[str]) -> int:
     """Top-1 of every evaluation of one or more searches, in the order of evaluation and against cost."""
-    parser = OneLineParser(search.__doc__, ())
+    parser = OneLineParser(search.__doc__, (BlocksOptions,))
     parser.add_argument(
         "histories", nargs="+", type=Path, metavar="HISTORY_OR_RUN", help="history.jsonl, or the run directory of it"
     )
     parser.add_argument("--x", choices=tuple(X_AXES), default="flops", help="cost of the right panel [%(default)s]")
     parser.add_argument("--output", default="search.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
+    use_blocks(pick(BlocksOptions, args))
     check_format(args.output)
     histories = load_histories(args.histories)
     save(plot_search(histories, args.x), args.output)

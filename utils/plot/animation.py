@@ -14,10 +14,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, positive
+from spos.core.flags import OneLineParser, pick, positive
 from spos.core.tables import table
 from spos.runs.files import write_atomic
 from spos.search.history import X_AXES, History, Row, is_complete, load_history
+from spos.space.flags import BlocksOptions, use_blocks
 from utils.plot.search import draw_front
 from utils.plot.style import BLUE, DPI, GREY, ORANGE
 
@@ -31,7 +32,7 @@ Ends = Tuple[float, float]
 
 def animation(argv: List[str]) -> int:
     """A search as a GIF: top-1 against a cost, a frame for each iteration, beside the best so far."""
-    parser = OneLineParser(animation.__doc__, ())
+    parser = OneLineParser(animation.__doc__, (BlocksOptions,))
     parser.add_argument(
         "history", type=Path, metavar="HISTORY_OR_RUN", help="history.jsonl, or the run directory of it"
     )
@@ -39,6 +40,7 @@ def animation(argv: List[str]) -> int:
     parser.add_argument("--milliseconds", type=positive, default=600, help="for which a frame is shown [%(default)s]")
     parser.add_argument("--output", default="search.gif", help="file of the animation [%(default)s]")
     args = parser.parse_args(argv)
+    use_blocks(pick(BlocksOptions, args))
     if Path(args.output).suffix.lower() != ".gif":
         raise InputError(f"--output {args.output} must end in .gif")
     history = load_history(args.history)

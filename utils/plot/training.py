@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser
+from spos.core.flags import OneLineParser, pick
 from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE, LOG_FILE, TRAINING, ConfigShape, options_as
 from spos.sampling.warm_up import SamplingPolicy
-from spos.space.space import SearchSpace
+from spos.space.flags import BlocksOptions, use_blocks
+from spos.space.space_file import described_space
 from spos.training.flags import TrainOptions
 from spos.training.log import EpochRow
 from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save
@@ -31,10 +32,11 @@ SHADES = {
 
 def training(argv: List[str]) -> int:
     """Loss and top-1 of one or more runs of train_imagenet.py, with their warm-ups."""
-    parser = OneLineParser(training.__doc__, ())
+    parser = OneLineParser(training.__doc__, (BlocksOptions,))
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--output", default="training.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
+    use_blocks(pick(BlocksOptions, args))
     check_format(args.output)
     save(plot_training([load_run(folder) for folder in args.runs]), args.output)
     print(f"figure  {args.output}")
@@ -64,16 +66,16 @@ def load_run(folder: Path) -> Run:
     rows = read_rows(folder / LOG_FILE, EpochRow)
     if not rows:
         raise InputError(f"no epoch of the run in {folder} is finished")
-    return Run(folder.name, rows, phases(config, len(rows)))
+    return Run(folder.name, rows, phases(config, len(rows), str(folder / CONFIG_FILE)))
 
 
-def phases(config: Mapping[str, Any], num_epochs: int) -> List[Tuple[str, int, int]]:
+def phases(config: Mapping[str, Any], num_epochs: int, source: str) -> List[Tuple[str, int, int]]:
     """What the flags say of the warm-ups, as far as the run has come."""
-    options = options_as(TrainOptions, config["options"], CONFIG_FILE)
+    options = options_as(TrainOptions, config["options"], source)
     found = [(LR_WARM_UP, 0, options.warmup_epochs)]
     is_supernet = config.get("space") is not None and config.get("architecture") is None
     if is_supernet and not options.use_all_channels:
-        space = SearchSpace.from_json(config["space"], CONFIG_FILE)
+        space = described_space(config, source)
         policy = SamplingPolicy(space, options.epoch_start_cs, options.cs_warm_up)
         start, end = max(policy.epoch_start_cs, 0), max(policy.epoch_start_cs, 0)
         while policy.lowest_channel_choice(end) > space.min_channel_choice:

@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from spos.core.flags import OneLineParser, run_program
+from spos.core.flags import OneLineParser, pick, run_program
 from spos.runs.files import check_output, write_atomic
 from spos.runs.run import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.space.flags import BlocksOptions, use_blocks
 from utils.report.lineage import lineage_section
 from utils.report.page import Writer, page
 from utils.report.result import result_section
@@ -35,13 +36,14 @@ Card = Tuple[str, str, str]
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, ())
+    parser = OneLineParser(__doc__, (BlocksOptions,))
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run directory of a supernet, search or subnet"
     )
     parser.add_argument("--output", default="report.html", help="file of the page [%(default)s]")
     parser.add_argument("--title", default="", help="of the page [Report of the runs]")
     args = parser.parse_args(argv)
+    use_blocks(pick(BlocksOptions, args))
     runs = load_runs(args.runs)
     check_output(args.output)
     write_atomic(args.output, report(runs, args.title or default_title(runs)))

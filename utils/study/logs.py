@@ -20,6 +20,7 @@ from spos.search.history import NeededRow, read_search_rows
 from spos.search.report import SearchLogRow
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.space import SearchSpace
+from spos.space.space_file import described_space
 from spos.study.alone import ALONE_FILE, AloneRow, first_rows
 from spos.study.rank import FLOPS, rank
 from spos.training.log import EpochRow
@@ -143,7 +144,7 @@ def load_study(folder: Path) -> Study:
 
 def _load_supernet(run: Path) -> SupernetLog:
     config = read_json(run / CONFIG_FILE, ConfigShape)
-    space = SearchSpace.from_json(config["space"], str(run))
+    space = described_space(config, str(run))
     return SupernetLog(run.name, config["options"], space, read_rows(run / LOG_FILE, EpochRow))
 
 
