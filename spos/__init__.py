@@ -26,27 +26,36 @@ if TYPE_CHECKING:
     from spos.search.session import search_supernet
     from spos.space.architecture import Architecture
     from spos.space.architecture_file import load_architecture, published_architectures
+    from spos.space.blocks import BlockLayers, ChoiceBlockGeometry, load_blocks, register_block
     from spos.space.cost import count_architecture
+    from spos.space.layers import Conv, SqueezeExcite, depthwise
     from spos.space.space import SearchSpace
-    from spos.space.space_file import search_space
+    from spos.space.space_file import load_space, search_space
     from spos.training.session import train_subnet, train_supernet
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Architecture",
+    "BlockLayers",
+    "ChoiceBlockGeometry",
+    "Conv",
     "DataOptions",
     "ExportedModel",
     "InputError",
     "LatencyTable",
     "Limits",
     "SearchSpace",
+    "SqueezeExcite",
     "Subnet",
     "Supernet",
     "count_architecture",
+    "depthwise",
     "evaluate",
     "export_model",
     "load_architecture",
+    "load_blocks",
+    "load_space",
     "mx",
     "open_data",
     "open_model",
@@ -54,6 +63,7 @@ __all__ = [
     "pack_arrays",
     "published_architectures",
     "recalibrate_batch_norm",
+    "register_block",
     "sample_architectures",
     "search_architectures",
     "search_space",
@@ -64,18 +74,25 @@ __all__ = [
 
 _HOMES = {
     "Architecture": "spos.space.architecture",
+    "BlockLayers": "spos.space.blocks",
+    "ChoiceBlockGeometry": "spos.space.blocks",
+    "Conv": "spos.space.layers",
     "DataOptions": "spos.data.flags",
     "ExportedModel": "spos.deploy.exported",
     "InputError": "spos.core.errors",
     "LatencyTable": "spos.latency.table",
     "Limits": "spos.sampling.limits",
     "SearchSpace": "spos.space.space",
+    "SqueezeExcite": "spos.space.layers",
     "Subnet": "oneshot_nas_network",
     "Supernet": "oneshot_nas_network",
     "count_architecture": "spos.space.cost",
+    "depthwise": "spos.space.layers",
     "evaluate": "spos.scoring.accuracy",
     "export_model": "spos.deploy.export",
     "load_architecture": "spos.space.architecture_file",
+    "load_blocks": "spos.space.blocks",
+    "load_space": "spos.space.space_file",
     "mx": "spos.engine.compat",
     "open_data": "spos.data.registry",
     "open_model": "spos.deploy.exported",
@@ -83,6 +100,7 @@ _HOMES = {
     "pack_arrays": "spos.data.arrays",
     "published_architectures": "spos.space.architecture_file",
     "recalibrate_batch_norm": "spos.engine.batch_norm",
+    "register_block": "spos.space.blocks",
     "sample_architectures": "spos.search.function",
     "search_architectures": "spos.search.function",
     "search_space": "spos.space.space_file",

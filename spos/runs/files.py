@@ -32,6 +32,7 @@ MOST_BYTES = 1 << 24  # of a text
 MOST_LEVELS = 32  # of lists and objects in each other
 MOST_DIGITS = 100  # of an integer; a schema says less where it matters
 SHOWN = 300  # characters of what is wrong, in a message
+SHOWN_VALUE = 60  # and of a value in it
 
 _HALF = re.compile("\\\\ud[89ab]|\\\\udc[0-7]|[\\ud800-\\udc7f]")  # not U+DC80 to U+DCFF: bytes of file names
 _STRING_OR_FLAT_LIST = re.compile(r'"(?:\\.|[^"\\])*"|\[[^\[\]{}"]*\]')
@@ -224,8 +225,19 @@ def check_shape(value: Any, source: object, schema: Any) -> Any:
         except UnicodeEncodeError:  # names of files may have bytes that are no text
             msgspec.convert(_printable(value), schema)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InputError(f"{source}: {shortened(error)}") from None
+        raise InputError(f"{source}: {shortened(str(error) + _found(value, str(error)))}") from None
     return value
+
+
+def _found(value: Any, message: str) -> str:
+    """What stands where a message of msgspec points to, as far as that is one place: `- at `$.stages[0].stride``."""
+    place = re.search(r" - at `\$((?:\.\w+|\[\d+\])*)`$", message)
+    if place is None or not message.startswith(("Expected", "Invalid")):
+        return ""
+    for name, number in re.findall(r"\.(\w+)|\[(\d+)\]", place[1]):
+        value = value[int(number)] if number else value[name]
+    text = json.dumps(value)
+    return f", not {text if len(text) <= SHOWN_VALUE else f'{text[:SHOWN_VALUE]} ...'}"
 
 
 def _printable(value: Any) -> Any:

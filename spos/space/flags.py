@@ -48,9 +48,8 @@ def space_of(options: SpaceOptions) -> SearchSpace:
         changes["width_multiple"] = options.width_multiple
     if options.ignore_first_two_cs:
         changes["min_channel_choice"] = STABLE_CHANNEL_CHOICE
-    return (
-        _checked_again(replace(base, **changes), "--space") if options.space and changes else replace(base, **changes)
-    )
+    space = replace(base, **changes)
+    return _checked_again(space, "flags of the space") if options.space and changes else space
 
 
 def _contradictions(space: SearchSpace, options: SpaceOptions) -> Iterator[str]:

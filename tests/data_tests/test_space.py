@@ -6,9 +6,10 @@ import pytest
 
 from spos.core.errors import InputError
 from spos.data.dataset import make_dataset
-from spos.data.space import fit_to_data, make_space
+from spos.data.flags import DataOptions
+from spos.data.space import fit_to_data, make_space, sized_for, sized_like
 from spos.space.flags import SpaceOptions
-from spos.space.space_file import search_space
+from spos.space.space_file import load_space, search_space
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def test_size_classes_and_strides_are_those_of_the_images(data):
     space = make_space(SpaceOptions(use_se=True), data)
     fitted = {"strides": (1, 1, 2, 2, 2), "input_size": 32, "num_classes": 50}
     assert space == replace(search_space(use_se=True), **fitted)
-    assert fit_to_data(SpaceOptions(), data) == fitted
+    assert fit_to_data(search_space(), SpaceOptions(), data) == replace(search_space(), **fitted)
 
 
 def test_strides_of_the_flag_come_first(data):
@@ -30,3 +31,26 @@ def test_strides_of_the_flag_come_first(data):
 def test_strides_that_are_no_numbers_are_refused(data):
     with pytest.raises(InputError, match="--strides"):
         make_space(SpaceOptions(strides="2,x"), data)
+
+
+def test_a_space_of_its_own_strides_keeps_them(data):
+    space = make_space(SpaceOptions(space="mobilenetv2"), data)
+    assert (space.strides, space.input_size) == (load_space("mobilenetv2").strides, 32)
+
+
+@pytest.mark.parametrize("strides, message", (("2,2", "2 strides, not 5"), ("2,2,2,2,3", "entries of 1 or 2")))
+def test_strides_that_do_not_fit_are_refused(strides, message, data):
+    with pytest.raises(InputError, match=message):
+        make_space(SpaceOptions(strides=strides), data)
+
+
+@pytest.mark.parametrize(
+    "space, given, size",
+    (("tiny", 0, 96), ("tiny", 64, 64), ("nas-bench-macro", 0, 32), ("oneshot", 0, 0), ("", 0, 0), ("", 32, 32)),
+)
+def test_a_space_file_says_the_size_that_the_flags_do_not(space, given, size):
+    """The published layouts are for images of any size, so they say none."""
+    data = DataOptions(dataset="digits", input_size=given)
+    assert sized_for(data, SpaceOptions(space=space)) == replace(data, input_size=size)
+    if space:
+        assert sized_like(data, load_space(space)).input_size == size

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from conftest import TINY, VARIANTS
 
-from spos.core.errors import InputError
 from spos.space.flags import SpaceOptions, fit, options_of, space_of
 from spos.space.space_file import load_space, search_space, shipped_spaces
 
