@@ -15,6 +15,7 @@ from spos.data.digits import prepare_digits
 from spos.data.recordio import read_index
 from spos.engine.compat import mx
 from spos.runs.journal import as_lines
+from spos.space import blocks
 from spos.space.space import Stage
 from spos.space.space_file import search_space
 
@@ -95,6 +96,16 @@ def reference_value(name, shape):
     else:
         value = random.normal(0, 0.1, shape)
     return value.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def own_kinds():
+    """Kinds of blocks that the tests of a module register; afterwards they are not there."""
+    kinds, loaded = dict(blocks.KINDS), dict(blocks._loaded)
+    yield
+    for table, before in ((blocks.KINDS, kinds), (blocks._loaded, loaded)):
+        table.clear()
+        table.update(before)
 
 
 @pytest.fixture(scope="session")

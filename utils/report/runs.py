@@ -64,7 +64,7 @@ class ReportedRun:
 
     @property
     def training(self) -> Run:
-        return Run(self.name, self.log, phases(self.run.config, len(self.log)))
+        return Run(self.name, self.log, phases(self.run.config, len(self.log), str(self.run.path)))
 
     @property
     def last_validated(self) -> Optional[Dict[str, Any]]:
