@@ -225,19 +225,20 @@ def check_shape(value: Any, source: object, schema: Any) -> Any:
         except UnicodeEncodeError:  # names of files may have bytes that are no text
             msgspec.convert(_printable(value), schema)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InputError(f"{source}: {shortened(str(error) + _found(value, str(error)))}") from None
+        raise InputError(f"{source}: {shortened(with_value(error, value))}") from None
     return value
 
 
-def _found(value: Any, message: str) -> str:
-    """What stands where a message of msgspec points to, as far as that is one place: `- at `$.stages[0].stride``."""
+def with_value(error: Exception, value: Any) -> str:
+    """What msgspec says of a value, and what stands where it points to, as far as that is one place."""
+    message = str(error)
     place = re.search(r" - at `\$((?:\.\w+|\[\d+\])*)`$", message)
     if place is None or not message.startswith(("Expected", "Invalid")):
-        return ""
+        return message
     for name, number in re.findall(r"\.(\w+)|\[(\d+)\]", place[1]):
         value = value[int(number)] if number else value[name]
     text = json.dumps(value)
-    return f", not {text if len(text) <= SHOWN_VALUE else f'{text[:SHOWN_VALUE]} ...'}"
+    return f"{message}, not {text if len(text) <= SHOWN_VALUE else f'{text[:SHOWN_VALUE]} ...'}"
 
 
 def _printable(value: Any) -> Any:

@@ -18,8 +18,18 @@ import msgspec
 from typing_extensions import get_type_hints
 
 from spos.core.errors import InputError, printable
-from spos.runs.files import file_digest
-from spos.space.layers import Conv, GlobalPool, LayerSpec, Specs, SqueezeExcite, conv_size, fold_batch_norm, round_up
+from spos.runs.files import file_digest, shortened, with_value
+from spos.space.layers import (
+    ACTIVATIONS,
+    Conv,
+    GlobalPool,
+    LayerSpec,
+    Specs,
+    SqueezeExcite,
+    conv_size,
+    fold_batch_norm,
+    round_up,
+)
 
 
 @dataclass(frozen=True)
@@ -240,7 +250,14 @@ class BlockKind:
 
     def describe(self, block: ChoiceBlockGeometry) -> BlockLayers:
         """The layers of this choice in a place. Raises InputError if it does not fit there."""
-        return find_kind(self.family).describe(block, **dict(self.options))
+        kind = find_kind(self.family)
+        try:
+            return kind.describe(block, **dict(self.options))
+        except Exception as error:
+            if isinstance(error, InputError) or not kind.is_own:
+                raise
+            where = _line_in(kind.describe.__code__.co_filename, error)
+            raise InputError(f"fails in its own code{where}: {type(error).__name__}: {error}") from error
 
     def to_json(self) -> Dict[str, Any]:
         return {"name": self.name, "attribute": self.attribute, "family": self.family, **dict(self.options)}
@@ -258,7 +275,8 @@ def _complete(family: str, given: Mapping[str, Any]) -> Options:
         options = msgspec.convert(given, kind.options)
     except msgspec.ValidationError as error:
         known = ", ".join(kind.options.__struct_fields__) or "none"
-        raise InputError(f"block of kind '{family}': {error}; its options are {known}") from None
+        said = shortened(with_value(error, dict(given)))
+        raise InputError(f"block of kind '{family}': {said}; its options are {known}") from None
     return tuple((name, getattr(options, name)) for name in kind.options.__struct_fields__)
 
 
@@ -278,6 +296,10 @@ def check_layers(block: ChoiceBlockGeometry, layers: BlockLayers) -> None:
         raise InputError(f"describes itself by {type(layers).__name__}, not by BlockLayers")
     if layers.wiring not in WIRINGS:
         raise InputError(f"has the wiring {layers.wiring!r}; known: {', '.join(WIRINGS)}")
+    for name, branch in layers.branches:
+        if not isinstance(branch, tuple):
+            raise InputError(f"has a {name} of type {type(branch).__name__}; a tuple of layers is due")
+    _check_act("the sum", layers.act)
     wiring, place = WIRINGS[layers.wiring], (block.in_channels, block.in_size)
     passing = block.in_channels
     if layers.shuffles:
@@ -311,7 +333,11 @@ def _follow(specs: Specs, channels: int, size: int) -> Tuple[int, int]:
             if spec.in_channels != channels:
                 raise InputError(f"layer {position} reads {spec.in_channels} channels, {channels} come in")
             if spec.kernel_size % 2 == 0 or spec.stride not in (1, 2) or min(spec.weight_shape) < 1:
-                raise InputError(f"layer {position} needs an odd kernel, a stride of 1 or 2 and a channel at least")
+                raise InputError(
+                    f"layer {position} has kernel {spec.kernel_size}, stride {spec.stride} and {spec.out_channels} "
+                    "channels; it needs an odd kernel, stride 1 or 2, and a channel at least"
+                )
+            _check_act(f"layer {position}", spec.act)
             channels, size = spec.out_channels, conv_size(size, spec.stride)
         elif isinstance(spec, SqueezeExcite):
             if spec.channels != channels:
@@ -319,6 +345,11 @@ def _follow(specs: Specs, channels: int, size: int) -> Tuple[int, int]:
         else:
             raise InputError(f"layer {position} is {_name(spec)}; blocks are made of Conv and SqueezeExcite")
     return channels, size
+
+
+def _check_act(where: str, act: Optional[str]) -> None:
+    if act is not None and act not in ACTIVATIONS:
+        raise InputError(f"{where} has the activation {act!r}; known: {', '.join(ACTIVATIONS)}")
 
 
 def _name(spec: Union[LayerSpec, Any]) -> str:

@@ -149,6 +149,7 @@ class SearchSpace:
     count_additions: bool = later(True)
 
     def __post_init__(self) -> None:
+        _check_names(self)
         if len(self.strides) != len(self.stages) + 1 or any(s not in (1, 2) for s in self.strides):
             raise InputError(
                 f"stride plan {self.strides} needs {len(self.stages) + 1} entries of 1 or 2: stem, then each stage"
@@ -427,8 +428,7 @@ def _stage(values: Mapping[str, Any]) -> Stage:
 
 
 def check_space(space: SearchSpace) -> None:
-    """Raise InputError if choices do not mean one thing, or if a layer of some architecture cannot be."""
-    _check_names(space)
+    """Raise InputError if widths do not rise, or if a layer of some architecture cannot be."""
     if space.num_choice_blocks > MOST_CHOICE_BLOCKS:
         raise InputError(f"{space.num_choice_blocks} choice blocks; the most are {MOST_CHOICE_BLOCKS}")
     acts = (*(stage.act for stage in space.stages), space.stem_act, space.own_head.act)
@@ -456,6 +456,7 @@ def check_space(space: SearchSpace) -> None:
 
 
 def _check_names(space: SearchSpace) -> None:
+    """Raise InputError if choices do not mean one thing."""
     for what in ("attribute", "name"):
         names = [getattr(kind, what) for kind in space.blocks]
         if len(set(names)) < len(names):
@@ -470,9 +471,9 @@ def _check_names(space: SearchSpace) -> None:
                     f"{', '.join(kind.name for kind in space.blocks)}"
                 )
         positions = [one.position for one in stage.own_choices]
-        if not all(0 <= position < stage.num_blocks for position in positions):
+        if positions != sorted(set(positions)) or not all(0 <= one < stage.num_blocks for one in positions):
             raise InputError(
-                f"stage {number}: choice blocks {positions} must be rising numbers below {stage.num_blocks}"
+                f"stage {number}: choice_blocks {positions} must be different numbers from 0 to {stage.num_blocks - 1}"
             )
 
 

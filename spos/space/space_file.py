@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
 
 from msgspec import Meta, Struct, field
 from typing_extensions import Annotated
@@ -67,7 +67,7 @@ class HeadFile(Struct):
 class SpaceFile(Struct):
     schema: int
     name: Text
-    blocks: Dict[Text, Dict[str, Any]]
+    blocks: Annotated[Dict[Text, Dict[str, Any]], Meta(min_length=1, max_length=64)]
     stages: Annotated[List[StageFile], Meta(min_length=1, max_length=16)]
     channel_scales: SomeScales = field(default_factory=lambda: [1.0])
     input_size: Annotated[int, Meta(ge=1, le=8192)] = 224
@@ -156,7 +156,10 @@ def parse_space(values: Any, source: str) -> SearchSpace:
     if values.get("schema") != SCHEMA:
         raise InputError(f"{source} has schema {shortened(values.get('schema'))}, this version reads {SCHEMA}")
     values = _without_comments(values)
-    _refuse_unknown(values, source)
+    for where, one, kind in _objects(values):
+        _refuse_unknown(one, f"{source}: ", where, kind.__struct_fields__)
+        if kind is OwnFile:  # its place has no name of its own in what msgspec says
+            check_shape(one, f"{source}: {where[:-1]}", kind)
     check_shape(values, source, SpaceFile)
     try:
         space = _space(values)
@@ -172,8 +175,8 @@ def _without_comments(value: Any) -> Any:
     return [_without_comments(one) for one in value] if isinstance(value, list) else value
 
 
-def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
-    """Raise InputError for a field that no object of a space file has, with those that it may have."""
+def _objects(values: Mapping[str, Any]) -> Iterator[Tuple[str, Any, Type[Struct]]]:
+    """(place, value, schema) of every object in a file, as far as it has the shape of one."""
     objects: List[Tuple[str, Any, Type[Struct]]] = [("", values, SpaceFile)]
     objects += [(f"{name}.", values.get(name), kind) for name, kind in _PARTS]
     stages = values.get("stages")
@@ -182,25 +185,34 @@ def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
         own = stage.get("choice_blocks") if isinstance(stage, dict) else None
         for position, one in (own if isinstance(own, dict) else {}).items():
             objects.append((f"stages[{number}].choice_blocks.{position}.", one, OwnFile))
-    for where, one, kind in objects:
-        known = kind.__struct_fields__
-        for name in one if isinstance(one, dict) else ():
-            if name not in known:
-                raise InputError(f"{source}: unknown field '{where}{shortened(name)}'; known here: {', '.join(known)}")
+    yield from objects
+
+
+def _refuse_unknown(value: Any, source: str, where: str, known: Sequence[str]) -> None:
+    """Raise InputError for a field that an object cannot have, with those that it may have."""
+    for name in value if isinstance(value, dict) else ():
+        if name not in known:
+            raise InputError(f"{source}unknown field '{where}{shortened(name)}'; known here: {', '.join(known)}")
 
 
 def _space(values: Mapping[str, Any]) -> SearchSpace:
-    stem, stages = values.get("stem", {}), values["stages"]
+    stem, stages = values.get("stem") or {}, values["stages"]
     scales = tuple(values.get("channel_scales", [1.0]))
     strides = [stem.get("stride"), *(stage.get("stride") for stage in stages)]
     if any(strides) and not all(strides):
-        raise InputError("stem and stages must all have a stride, or none, so that the stride plan follows the images")
+        raise InputError(
+            f"strides of stem and stages are {strides}; give all of them, or none, and the plan follows the images"
+        )
     if not any(strides) and len(strides) != len(stride_plan(1)):
         raise InputError(f"{len(stages)} stages need strides, and the stem too: only four of them have a stride plan")
     input_size = values.get("input_size", 224)
     lists = [one for stage in stages for one in (stage, *stage.get("choice_blocks", {}).values())]
     most = max(len(one.get("channel_scales", scales)) for one in lists)
     durations = values.get("warm_up_durations")
+    if durations is not None and len(durations) >= most:
+        raise InputError(f"warm_up_durations has {len(durations)} entries; of {most} widths it is at most {most - 1}")
+    if values.get("last_conv_after_pooling") and values.get("head") is not None:
+        raise InputError("last_conv_after_pooling is true, and yet there is a head; leave one of them out")
     use_se = values.get("use_se")
     head = values.get("head")
     return SearchSpace(

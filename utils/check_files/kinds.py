@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +49,7 @@ from spos.runs.run import (
     LOG_FILE,
     MODEL_FILE,
     SEARCHING,
+    SPACE_FILE,
     SUPERNET,
     TRAINING,
     BnUpdateRow,
@@ -73,10 +75,10 @@ from spos.search.report import SearchLogRow
 from spos.search.searcher import Searcher, Target
 from spos.space.architecture import Architecture, choices_of
 from spos.space.architecture_file import load_architecture
-from spos.space.cost import cost_table
+from spos.space.cost import cost_table, count_supernet
 from spos.space.flags import space_of_run
 from spos.space.space import Stage
-from spos.space.space_file import search_space
+from spos.space.space_file import SPACES, load_space, search_space
 from spos.study.strategies import recorded
 from spos.training.checkpoint import CHECKPOINTS, STATE_FILE, STATES_FILE, newest_checkpoint
 from spos.training.flags import TrainOptions
@@ -158,6 +160,7 @@ def _write_search(folder: Path) -> None:
         arrived.append({key: row[key] for key in ("block_choices", "channel_choices", *_accuracy_keys())})
     log.append(dict(zip(SearchLogRow.__struct_fields__, (0, 1.5, 6, 14400.0, 0, 0.5))))
     write_json(folder / BEST_FILE, best_record(domain, best_rows(rows, 1)[0], {"seed": SEED}).to_json())
+    shutil.copy(SPACES / "tiny.json", folder.parent / SPACE_FILE)
     (folder.parent / SEED_FILE).write_bytes(seed_lines(rows[::2]))
 
 
@@ -246,6 +249,13 @@ def _read_architecture(folder: Path) -> None:
     cost_table(record.space).range()
     record.space.choice_blocks  # noqa: B018  derived when asked for
     record.to_json()
+
+
+def _read_space(folder: Path) -> None:
+    space = load_space(folder / SPACE_FILE)
+    cost_table(space).range()
+    count_supernet(space)
+    space.to_json()
 
 
 def _read_history(folder: Path) -> None:
@@ -368,6 +378,7 @@ def _read_names(folder: Path) -> None:
 
 KINDS: Tuple[Kind, ...] = (
     Kind("architecture", f"{SEARCHED}/{BEST_FILE}", _read_architecture),
+    Kind("space", SPACE_FILE, _read_space),
     Kind("history", f"{SEARCHED}/{HISTORY_FILE}", _read_history, has_check=True),
     Kind("arrived scores", f"{SEARCHED}/{ARRIVED_FILE}", _read_arrived, has_check=True),
     Kind("seed history", SEED_FILE, _read_seeds, has_check=True),
