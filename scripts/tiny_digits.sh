@@ -1,7 +1,7 @@
 #!/bin/sh
 # A network for a microcontroller, from supernet to ONNX: in the space spaces/tiny.json, below 5 M FLOPs and 100,000
 # params at 96 px, on the digits inside scikit-learn's wheel. What another --space needs is the same.
-# CPU; about 20 minutes on one core after `sh scripts/setup.sh --deploy`, most of it the supernet.
+# CPU; about 15 minutes on one core after `sh scripts/setup.sh --deploy`, most of it the supernet.
 # Results: runs/tiny, with deployed.onnx. Run again, it goes on where it was stopped. A log is in logs/tiny-digits.log.
 set -eu
 here=$(dirname -- "$0")

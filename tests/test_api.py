@@ -13,7 +13,7 @@ from conftest import ROOT
 import spos
 
 # Takes nothing that could be wrong.
-CANNOT_FAIL = ("published_architectures",)
+CANNOT_FAIL = ("depthwise", "published_architectures")
 SOURCE = ast.parse(Path(spos.__file__).read_text("utf-8"))
 
 
@@ -26,6 +26,12 @@ def parse(text):
 # Names and signatures are promises to scripts: a change here is a change for their authors.
 SIGNATURES = parse("""
 Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...]) -> None
+BlockLayers(wiring: str, main: Specs = (), projection: Specs = (), act: Optional[str] = None) -> None
+ChoiceBlockGeometry(index: int, stage: int, in_channels: int, out_channels: int, stride: int, projects: bool, use_se:
+    bool, act: str, in_size: int, scale: float = 1.0, width_multiple: int = 1, pad_to: int = 1) -> None
+Conv(in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1, groups: int = 1, bn: bool = True,
+    bias: bool = False, act: Optional[str] = None, selects: bool = False, init_std: Optional[float] = None, form:
+    Optional[Form] = None) -> None
 DataOptions(dataset: str = imagenet, data_dir: str = data, rec_train: str = , rec_train_idx: str = , rec_val: str =
     , rec_val_idx: str = , use_rec: bool = False, classes: int = 0, max_bad_images: int = 10, input_size: int = 0,
     crop_ratio: float = 0.0, holdout: int = 0, update_bn_images: int = 0, batch_size: int = 128, num_workers: int =
@@ -36,22 +42,23 @@ LatencyTable(space: SearchSpace, fixed_ms: float, blocks_ms: BlockTimes, device:
     batch_size: int = 1, scale: float = 1.0, offset_ms: float = 0.0, held_out_error: Optional[float] = None,
     details: Mapping[str, Any] = <factory>, versions: Mapping[str, str] = <factory>) -> None
 Limits(flops: Optional[float] = None, params: Optional[float] = None, latency_ms: Optional[float] = None) -> None
-SearchSpace(layout: str, stages: Tuple[Stage, ...], warm_up_durations: Tuple[int, ...], stem_channels: int = 16,
-    blocks: Tuple[BlockKind, ...] = (BlockKind(name=SNB-3, attribute=block_sn_3x3, family=shuffle, kernel_size=3),
-    BlockKind(name=SNB-5, attribute=block_sn_5x5, family=shuffle, kernel_size=5), BlockKind(name=SNB-7,
-    attribute=block_sn_7x7, family=shuffle, kernel_size=7), BlockKind(name=SXB-3, attribute=block_sx_3x3,
-    family=xception, kernel_size=3)), channel_scales: Tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6,
-    1.8, 2.0), width_multiple: int = 1, use_se: bool = False, last_conv_after_pooling: bool = False,
-    min_channel_choice: int = 0, strides: Tuple[int, ...] = (2, 2, 2, 2, 2), input_size: int = 224, num_classes: int
-    = 1000) -> None
+SearchSpace(layout: str, stages: Tuple[Stage, ...], warm_up_durations: Tuple[int, ...], blocks: Tuple[BlockKind, ...],
+    channel_scales: Tuple[float, ...], stem_channels: int = 16, width_multiple: int = 1, use_se: bool = False,
+    last_conv_after_pooling: bool = False, min_channel_choice: int = 0, strides: Tuple[int, ...] = (2, 2, 2, 2, 2),
+    input_size: int = 224, num_classes: int = 1000, stem_act: str = , head: Optional[Head] = None, fixed_strides: bool
+    = False, count_additions: bool = True) -> None
+SqueezeExcite(channels: int, form: Optional[Form] = None, squeezed: Optional[int] = None) -> None
 Subnet(space: SearchSpace, architecture: Architecture, bn: bool = True, shuffle: str = reshape) -> None
 Supernet(space: SearchSpace, execution: str = slice, use_all_blocks: bool = False, shuffle: str = reshape) -> None
 count_architecture(space: SearchSpace, architecture: Architecture) -> Cost
+depthwise(channels: int, kernel_size: int, stride: int, act: Optional[str] = None, selects: bool = False) -> Conv
 evaluate(net: Callable[[mx.nd.NDArray], mx.nd.NDArray], batches: Iterable[Sequence[Tuple[mx.nd.NDArray,
     mx.nd.NDArray]]]) -> Accuracy
 export_model(params: PathLike, format: str = onnx, output: PathLike = , class_names: PathLike = , pad_to: int = 8)
     -> Path
 load_architecture(name_or_file: PathLike) -> ArchitectureRecord
+load_blocks(path: Union[str, Path]) -> None
+load_space(name_or_file: PathLike) -> SearchSpace
 mx
 open_data(options: DataOptions) -> DataSet
 open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel
@@ -61,6 +68,7 @@ pack_arrays(folder: PathLike, images: np.ndarray, labels: np.ndarray, test_image
 published_architectures() -> List[str]
 recalibrate_batch_norm(net: mx.gluon.HybridBlock, batches: Iterable[Tuple[Any, Any]], num_images: Optional[int] =
     None, ctx: Optional[Sequence[mx.Context]] = None) -> int
+register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable[..., BlockLayers]]
 sample_architectures(space: SearchSpace, count: int, limits: Optional[Limits] = None, seed: int = 0, latency:
     Optional[LatencyTable] = None) -> List[Architecture]
 search_architectures(space: SearchSpace, score: Score, folder: PathLike, limits: Optional[Limits] = None, mode: str

@@ -199,6 +199,7 @@ def test_the_readme_is_short():
 
 # Pages that quote what programs print, and from how many calls.
 QUOTING = {"docs/counting.md": 2, "docs/searching.md": 1, "docs/space.md": 1}
+COSTS = ("FLOPs", "params")  # as calculate_flops.py prints them
 KINDS = ("SNB-3", "SNB-5", "SNB-7", "SXB-3")  # block choices 0 to 3
 # Programs that print the same on every machine, in seconds.
 EXACT = ("calculate_flops", "utils.compare_search", "utils.plot")
@@ -240,6 +241,15 @@ def test_the_readme_quotes_the_log_of_the_quickstart():
     assert f"== summary\n{quoted}" in log
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f"the quickstart's network has {percents(log)[-1]} after 8 epochs" in page
+
+
+def test_the_page_about_spaces_quotes_its_log():
+    page = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
+    log = (ROOT / "logs" / "tiny-digits.log").read_text(encoding="utf-8")
+    (quoted,) = re.findall(r"^```\n(== 1/4 supernet.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert quotes(quoted, log)
+    flops, params = (int(re.search(rf"^{name} .*\(([\d,]+)\)$", log, re.M)[1].replace(",", "")) for name in COSTS)
+    assert flops < 5e6 and params < 1e5
 
 
 def percents(log):

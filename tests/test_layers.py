@@ -66,6 +66,7 @@ UNTESTED = {
     "space": {
         "architecture_file": "test_run.py writes and reads the files of a run",
         "names": "test_network.py compares them with the names of real networks",
+        "schema": "types alone: test_space.py and test_space_file.py read by them",
     },
     "study": {
         "flags": "three option groups; the programs' tests fill them",
