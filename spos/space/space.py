@@ -271,6 +271,11 @@ class SearchSpace:
         """Numbers of block choices and of channel choices, by choice block."""
         return tuple(len(one.blocks) for one in self.choices), tuple(len(one.channel_scales) for one in self.choices)
 
+    @cached_property
+    def _count_arrays(self) -> Tuple[np.ndarray, np.ndarray]:
+        blocks, channels = self._counts
+        return np.array(blocks), np.array(channels)
+
     def canonical(self, architecture: Architecture) -> Architecture:
         """The architecture of the same layers whose blocks without a middle have the widest channel choice."""
         if not self._has_widthless:
@@ -343,9 +348,9 @@ class SearchSpace:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
         lowest = self.min_channel_choice if lowest_channel_choice is None else lowest_channel_choice
-        block_counts, channel_counts = self._counts
+        block_counts, channel_counts = self._count_arrays
         blocks = rng.integers(0, block_counts)
-        channels = rng.integers(_lowest_channel_choices(self, lowest), channel_counts)
+        channels = rng.integers(_lowest_array(self, lowest), channel_counts)
         return self.canonical(Architecture(tuple(blocks.tolist()), tuple(channels.tolist())))
 
     def widest(self, block_choices: Sequence[int]) -> Architecture:
@@ -413,6 +418,11 @@ class SearchSpace:
 @lru_cache(maxsize=None)
 def _lowest_channel_choices(space: SearchSpace, lowest: int) -> Tuple[int, ...]:
     return tuple(space.channel_choices(index, lowest).start for index in range(space.num_choice_blocks))
+
+
+@lru_cache(maxsize=None)
+def _lowest_array(space: SearchSpace, lowest: int) -> np.ndarray:
+    return np.array(_lowest_channel_choices(space, lowest))
 
 
 @lru_cache(maxsize=None)
