@@ -134,12 +134,12 @@ def room_graph(graph: Graph) -> Dict[str, Set[str]]:
 
 
 def modules_of(graph: Graph) -> Dict[str, List[str]]:
-    """Rooms -> the names of their modules, without the package itself."""
+    """Rooms -> the names of their modules, without the package itself, `__main__` and what stands in for `spos`."""
     found: Dict[str, List[str]] = {room: [] for room in COLUMNS}
     for module in sorted(graph):
         room = room_of(module)
         name = module.rpartition(".")[2]
-        if room in found and module not in (f"spos.{room}", room) and name != "__main__":
+        if room in found and module not in (f"spos.{room}", room) and name not in ("__main__", "spos"):
             found[room].append(name)
     return found
 
