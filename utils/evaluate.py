@@ -26,10 +26,9 @@ from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, changed_flags, flag, pick, run_program
 from spos.core.tables import table
 from spos.data.flags import DataOptions
-from spos.deploy.evaluation import SPLITS, Subject
+from spos.deploy.evaluation import SPLITS, Subject, open_subnet
 from spos.deploy.exported import FILES, open_model
 from spos.deploy.flags import TrainedOptions
-from spos.deploy.trained import open_trained
 from spos.engine.flags import DeviceOptions
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 
@@ -81,7 +80,7 @@ def open_subject(model: str, args: Namespace) -> Subject:
     given, devices = pick(DataOptions, args), pick(DeviceOptions, args)
     trained, named, space = pick(TrainedOptions, args), pick(ArchitectureOptions, args), pick(SpaceOptions, args)
     if not model:
-        return Subject.of_subnet(open_trained(trained, named, space, given.input_size), given, devices)
+        return Subject.of_subnet(open_subnet(trained, named, space, given), given, devices)
     wrong = [name for group in (trained, named, space, devices) for name in changed_flags(group)]
     if wrong:
         raise InputError(f"{wrong[0]} is for --params; --model {model} says itself what it is, and runs on the CPU")

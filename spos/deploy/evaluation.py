@@ -15,13 +15,17 @@ from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader
 from spos.data.order import Order
 from spos.data.preprocessing import Preprocessing
+from spos.data.registry import open_data
 from spos.deploy.exported import ExportedModel
-from spos.deploy.trained import FileOfRun, TrainedSubnet
+from spos.deploy.flags import TrainedOptions
+from spos.deploy.trained import FileOfRun, TrainedSubnet, open_trained
 from spos.engine.compat import mx
 from spos.engine.devices import make_devices
 from spos.engine.flags import DeviceOptions
+from spos.runs.run import run_folder
 from spos.scoring.accuracy import Accuracy, HitCount
 from spos.scoring.job import SCORING_LISTS
+from spos.space.flags import ArchitectureOptions, SpaceOptions, named_architecture
 
 SPLITS = {"train": "train", "train_full": "train_full", **SCORING_LISTS}  # lists of a data set, by --split
 
@@ -138,6 +142,21 @@ class Subject:
         if not isfinite(total):
             raise InputError(f"{self.file.path} gives logits that are not finite")
         return Evaluation(count.accuracy(), float(total) / count.num_images)
+
+
+def open_subnet(
+    trained: TrainedOptions, named: ArchitectureOptions, space: SpaceOptions, given: DataOptions
+) -> TrainedSubnet:
+    """As `open_trained`, for the images that `given` names: parameters that lie in no run do not say what they are for.
+
+    Their network has the size and the strides that training would take from these images.
+    """
+    size = given.input_size
+    is_alone = Path(trained.params).is_file() and run_folder(trained.params) is None
+    if is_alone and named_architecture(named, space):
+        data = open_data(given)
+        size, space = data.input_size, replace(space, strides=space.strides or ",".join(map(str, data.strides)))
+    return open_trained(trained, named, space, size)
 
 
 def summed_loss(logits: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:

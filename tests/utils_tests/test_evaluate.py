@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from conftest import NUM_TEST, NUM_TRAIN, data_flags, fails
 import train_imagenet
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_images
+from spos.data.registry import open_data
+from spos.deploy.evaluation import open_subnet
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.subnet import as_function
 from spos.deploy.trained import open_trained
@@ -30,9 +33,9 @@ HELD_OUT = 32
 def run(tmp_path_factory, work):
     """The run of a subnet that was trained until it is neither lost nor perfect, each epoch validated."""
     folder = tmp_path_factory.mktemp("evaluate") / "run"
-    flags = ["--model", "ShuffleNas_fixArch", *ARCHITECTURE, "--num-epochs", "8", "--lr", "0.05"]
+    flags = ["--model", "ShuffleNas_fixArch", *ARCHITECTURE, "--num-epochs", "4", "--lr", "0.05"]
     flags += ["--val-frequency", "1", "--save-dir", str(folder)]
-    assert train_imagenet.main([*flags, *data_flags(work, **{"batch-size": 16})]) == 0
+    assert train_imagenet.main([*flags, *data_flags(work, **{"batch-size": 8})]) == 0
     return folder
 
 
@@ -119,6 +122,16 @@ def test_parameters_of_the_original_are_taken(dtype, run, tmp_path, work, capsys
     assert found["num_images"] == NUM_TEST
     assert abs(found["loss"] - expected["loss"]) < (1e-6 if dtype == "float32" else 1e-2)
     assert abs(found["top1_hits"] - expected["top1_hits"]) <= (0 if dtype == "float32" else 1)
+
+
+def test_parameters_without_a_run_are_for_the_images_as_training_takes_them(run, tmp_path, work):
+    shutil.copy(run / "model.params", tmp_path / "alone.params")
+    named = ArchitectureOptions(block_choices=BLOCKS, channel_choices=CHANNELS)
+    space = SpaceOptions(use_se=True, last_conv_after_pooling=True)
+    images = DataOptions(dataset="digits", data_dir=str(work))
+    for flags, strides in ((space, open_data(images).strides), (replace(space, strides="2,2,2,2,2"), (2, 2, 2, 2, 2))):
+        found = open_subnet(TrainedOptions(str(tmp_path / "alone.params")), named, flags, images).subnet.space
+        assert (found.input_size, found.strides) == (32, strides)
 
 
 def test_lists_of_a_network_without_a_run_are_not_kept(run, tmp_path, work, capsys, monkeypatch):
