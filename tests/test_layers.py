@@ -26,7 +26,9 @@ WITH_MXNET = {
     "data": "arrays cifar digits loader pixels prepared registry",
     "execution": "graphs parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
-    "deploy": "calibration export exported formats int8 onnx prediction quantization rewrites subnet trained",
+    "deploy": (
+        "calibration evaluation export exported formats int8 onnx prediction quantization rewrites subnet trained"
+    ),
     "latency": "graphs",
     "counting": "symbol",
     "training": (

@@ -187,7 +187,8 @@ def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
     if kind == "fixed":
         return [maker.stem(), maker.tail()]
     if kind == "blocks":
-        return [maker.block(*key, choice, plan.copies) for choice in plan.widths(*key)]
+        index, block_choice = key
+        return [maker.block(index, block_choice, choice, plan.copies) for choice in plan.widths(index, block_choice)]
     return [maker.network(architecture) for architecture in plan.at_once(*key)]
 
 

@@ -59,8 +59,10 @@ class TrainedSupernet:
         run = None if trained is None else Path(params).resolve().parent
         options = space or SpaceOptions()
         use_blocks(options)
-        described = bool(trained and trained.get("space"))
-        data = sized_like(data, described_space(trained, params)) if described else sized_for(data, options)
+        if trained and trained.get("space"):
+            data = sized_like(data, described_space(trained, params))
+        else:
+            data = sized_for(data, options)
         dataset = open_data(data)
         searched = supernet_space(options, dataset, trained, params)
         return cls(params, searched, data, dataset, (run or Path(folder)) / LISTS_FOLDER, run)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, pick
+from spos.core.flags import pick
 from spos.core.seeds import derive_rng
 from spos.core.tables import FORMATS, Column, Table, millions, render, table
 from spos.latency.fit import Agreement
@@ -19,7 +19,7 @@ from spos.latency.table import LatencyTable
 from spos.sampling.limits import MILLION
 from spos.space.cost import count_architecture
 from spos.space.flags import BlocksOptions, use_blocks
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, save
 
 NETWORK_COLUMNS = (
     millions("flops", "FLOPs"),
@@ -84,13 +84,11 @@ class MeasuredTable:
 
 def latency(argv: List[str]) -> int:
     """Predicted against measured latency, and latency against FLOPs, of one or more runs of build_latency_table."""
-    parser = OneLineParser(latency.__doc__, (BlocksOptions,))
+    parser = FigureParser(latency.__doc__, (BlocksOptions,), "latency.png")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--networks", choices=tuple(FORMATS), help="also list the held-out networks, in this format")
-    parser.add_argument("--output", default="latency.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
-    check_format(args.output)
     tables = read_tables(args.runs)
     save(plot_latency(tables), args.output)
     if args.networks:
