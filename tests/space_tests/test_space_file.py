@@ -11,8 +11,9 @@ import calculate_flops
 from spos.core.errors import InputError
 from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import ArchitectureRecord, published_architectures
+from spos.space.layers import stride_plan
 from spos.space.space import SearchSpace
-from spos.space.space_file import load_space, parse_space, search_space, shipped_spaces, stride_plan, usual_durations
+from spos.space.space_file import load_space, parse_space, search_space, shipped_spaces, usual_durations
 
 SOUND = {
     "schema": 1,
