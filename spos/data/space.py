@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Dict
 
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
@@ -29,6 +30,7 @@ def make_space(options: SpaceOptions, data: DataSet) -> SearchSpace:
 
 def fit_to_data(space: SearchSpace, options: SpaceOptions, data: DataSet) -> SearchSpace:
     """A space for these images. The stride plan is that of the flags, of the space if it is fixed, or of the images."""
-    strides = space.strides if space.fixed_strides else data.strides
-    space = replace(space, strides=strides, input_size=data.input_size, num_classes=data.num_classes)
-    return with_strides(space, options.strides) if options.strides else space
+    fitted: Dict[str, Any] = {"input_size": data.input_size, "num_classes": data.num_classes}
+    if options.strides:
+        return with_strides(replace(space, **fitted), options.strides)
+    return replace(space, **fitted, strides=space.strides if space.fixed_strides else data.strides)

@@ -16,7 +16,7 @@ from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.data.pixels import remove_images
 from spos.data.registry import check_output, check_same_lists, open_data, with_lists
-from spos.data.space import sized_like
+from spos.data.space import fit_to_data, sized_like
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
@@ -66,11 +66,16 @@ def train_supernet(
     Raises: InputError if images or recipe cannot be used, or if `folder` holds another run; Stopped after Ctrl-C or
         SIGTERM, with a checkpoint.
     """
-    options = SpaceOptions()
+    options, file = SpaceOptions(), Path(folder) / SPACE_FILE
     if space:
         data = sized_like(data, space)
-        options = _options_of(space, open_data(data).input_size, Path(folder))
-    return train(_flags(data, folder, seed, num_gpus, options, ArchitectureOptions(), model=SUPERNET, **recipe))
+        size = open_data(data).input_size
+        options = options_of(space, size) or SpaceOptions(space=str(file), strides=strides_for(space, size))
+    flags = _flags(data, folder, seed, num_gpus, options, ArchitectureOptions(), model=SUPERNET, **recipe)
+    if space and options.space == str(file):
+        fit_to_data(space, options, open_data(data))  # refuses before anything is written
+        _write_space(space, file)
+    return train(flags)
 
 
 def train_subnet(
@@ -96,18 +101,13 @@ def train_subnet(
     return train(_flags(data, folder, seed, num_gpus, options, named, model=SUBNET, **recipe))
 
 
-def _options_of(space: SearchSpace, input_size: int, folder: Path) -> SpaceOptions:
-    """The flags that mean a space; one that no flags name is written to a file of the run, which they name."""
-    options = options_of(space, input_size)
-    if options:
-        return options
-    path = folder / SPACE_FILE
+def _write_space(space: SearchSpace, file: Path) -> None:
+    """A space that no flags name, as a file that they do, in the folder of its run."""
     described = {"space": space.to_json(), "fingerprint": space.fingerprint}
-    if not path.is_file():
-        write_json(path, described)
-    elif read_json(path) != described:
-        raise InputError(f"{folder} holds a run in another search space; give another folder")
-    return SpaceOptions(space=str(path), strides=strides_for(space, input_size))
+    if not file.is_file():
+        write_json(file, described)
+    elif read_json(file) != described:
+        raise InputError(f"{file.parent} holds a run in another search space; give another folder")
 
 
 def _flags(

@@ -1,9 +1,10 @@
 """Sessions of training: what a script starts is what the program starts, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from conftest import TINY, data_flags
+from conftest import data_flags
 
 import train_imagenet
 from spos.core.errors import InputError
@@ -86,7 +87,7 @@ def test_what_has_ended_is_not_trained_again(data, tmp_path):
 @pytest.mark.parametrize(
     "space, recipe, message",
     (
-        (TINY, {}, "this space is none of search_space()"),
+        (replace(SPACE, stages=SPACE.stages[:2], strides=(2, 2, 2), input_size=8), {}, "needs 3 entries of 1 or 2"),
         (SPACE, {"epochs": 3}, "there is no epochs; known: .*num_epochs"),
         (SPACE, {"num_epochs": 0}, "num_epochs is 0: must be at least 1"),
         (SPACE, {"sampling": "greedy"}, "sampling is 'greedy'; it must be one of uniform, fair, sandwich"),
