@@ -70,7 +70,7 @@ def with_strides(space: SearchSpace, strides: str) -> SearchSpace:
     plan = parse_choices(strides, "--strides")
     if len(plan) != len(space.strides):
         raise InputError(
-            f"--strides {strides}: {len(plan)} strides, not {len(space.strides)}, of the stem and of each stage"
+            f"--strides {strides} needs {len(space.strides)} entries, not {len(plan)}: of the stem, then of each stage"
         )
     return _checked_again(replace(space, strides=plan), f"--strides {strides}")
 

@@ -38,7 +38,7 @@ def test_a_space_of_its_own_strides_keeps_them(data):
     assert (space.strides, space.input_size) == (load_space("mobilenetv2").strides, 32)
 
 
-@pytest.mark.parametrize("strides, message", (("2,2", "2 strides, not 5"), ("2,2,2,2,3", "entries of 1 or 2")))
+@pytest.mark.parametrize("strides, message", (("2,2", "needs 5 entries, not 2"), ("2,2,2,2,3", "entries of 1 or 2")))
 def test_strides_that_do_not_fit_are_refused(strides, message, data):
     with pytest.raises(InputError, match=message):
         make_space(SpaceOptions(strides=strides), data)

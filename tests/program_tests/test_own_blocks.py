@@ -240,7 +240,7 @@ def test_networks_that_are_trained_alone_run_the_file(best, files, work, tmp_pat
             ["--ignore-first-two-cs", "--space", "nas-bench-macro"],
             ["--ignore-first-two-cs: nas-bench-macro has 1 width,"],
         ),
-        (["--strides", "2,2"], ["--strides 2,2: 2 strides, not 3"]),
+        (["--strides", "2,2"], ["--strides 2,2 needs 3 entries, not 2"]),
         (["--strides", "2,2,3"], ["entries of 1 or 2"]),
     ),
 )
