@@ -103,7 +103,8 @@ def _other_rules(named: Any, options: CountOptions, space: SpaceOptions, *_: Any
         flag for flag, value in (("--input-size", options.input_size), ("--classes", options.classes)) if value
     ]
     if options.symbol:
-        unfit = [flag for flag in changed if flag != "--input-size"]
+        fit = {"--input-size", "--space", *(["--blocks"] if space.space else [])}
+        unfit = [flag for flag in changed if flag not in fit]
         if unfit:
             yield f"{unfit[0]} has no effect on --symbol; leave it out"
     if changed and options.comparison and not given_subjects(named, options):
