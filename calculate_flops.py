@@ -8,6 +8,7 @@ python calculate_flops.py --symbol runs/subnet/model-symbol.json
 python calculate_flops.py --architecture runs/search/best.json --latency-table runs/latency/latency.json
 python calculate_flops.py --comparison
 python calculate_flops.py --distribution 100000 --use-se
+python calculate_flops.py --space tiny --describe --flop-max-m 5 --param-max-m 0.1
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from spos.core.flags import JsonOptions, OneLineParser, pick, run_program
 from spos.core.tables import Table, render
 from spos.counting.comparison import comparison_table
+from spos.counting.description import description_json, description_tables
 from spos.counting.distribution import distribution_json, distribution_table
 from spos.counting.flags import CountOptions, check_count_flags, given_subjects
 from spos.counting.layers import LayerCost
@@ -37,12 +39,13 @@ from spos.counting.summary import (
 )
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.table import LatencyTable
+from spos.sampling.flags import LimitOptions, constraints_of
 from spos.space.architecture import Architecture
 from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
-from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
+from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, space_of
 from spos.space.space import SearchSpace
 
-GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, ComparisonOptions, LatencyTableOptions, JsonOptions)
+GROUPS = (ArchitectureOptions, CountOptions, SpaceOptions, LimitOptions, LatencyTableOptions, JsonOptions)
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,13 @@ class ExportedSubject(Subject):
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     named, options, space_options = pick(ArchitectureOptions, args), pick(CountOptions, args), pick(SpaceOptions, args)
-    latency, output = pick(LatencyTableOptions, args), pick(JsonOptions, args)
-    check_count_flags(named, options, space_options, output, latency)
-    model = pick(ComparisonOptions, args).comparison_model
+    latency, output, limits = pick(LatencyTableOptions, args), pick(JsonOptions, args), pick(LimitOptions, args)
+    check_count_flags(named, options, space_options, output, latency, limits)
+    model = limits.comparison_model
     report: Dict[str, Any]
-    if options.distribution:
+    if options.distribution or options.describe:
         space = fit(space_of(space_options), space_options, options.input_size, options.classes)
-        report = distribution_json(space, options.distribution, options.seed, model)
-        tables = [distribution_table(report)]
+        report, tables = show_space(space, options, limits)
     elif not given_subjects(named, options):
         tables = [comparison_table(comparison_model=model)]
         report = {"comparison": tables[0].records(), "notes": tables[0].notes}
@@ -116,6 +118,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         tables = show(subject, report, options, model)
     print(json.dumps(report) if output.json else render(tables, options.format))
     return 0
+
+
+def show_space(space: SearchSpace, options: CountOptions, limits: LimitOptions) -> Tuple[Dict[str, Any], List[Table]]:
+    """What the flags ask of a whole space."""
+    if options.distribution is not None:
+        report = distribution_json(space, options.distribution, options.seed, limits.comparison_model)
+        return report, [distribution_table(report)]
+    report = description_json(space, constraints_of(limits).limits(), options.seed)
+    return report, description_tables(report)
 
 
 def find_subject(named: ArchitectureOptions, options: CountOptions, space_options: SpaceOptions) -> Subject:
@@ -138,7 +149,13 @@ def count_space(space: SearchSpace) -> Dict[str, Any]:
     reach = {name: {"flops": cost.macs, "params": cost.params} for name, cost in extremes}
     counted = count_supernet(space)
     total = {"total_params": counted.params + count_untrained(space)}
-    return {"architecture": "supernet", **figures(space, counted), **total, "range": reach, "note": supernet_note(space)}
+    return {
+        "architecture": "supernet",
+        **figures(space, counted),
+        **total,
+        "range": reach,
+        "note": supernet_note(space),
+    }
 
 
 def figures(space: SearchSpace, cost: Cost) -> Dict[str, Any]:
@@ -164,7 +181,9 @@ def count_file(options: CountOptions, space_options: SpaceOptions) -> ExportedSu
     macs, params = sum((node.cost for node in nodes), ZERO)
     own = {"input_size": size, "classes": nodes[-1].out_shape[-1], "space": None}
     layers = tuple(LayerCost(node.name, node.op, node.out_shape[1:], node.cost) for node in nodes)
-    return ExportedSubject({"architecture": options.symbol, "flops": macs, "params": params, **own}, space.count_additions, layers)
+    return ExportedSubject(
+        {"architecture": options.symbol, "flops": macs, "params": params, **own}, space.count_additions, layers
+    )
 
 
 def show(subject: Subject, report: Dict[str, Any], options: CountOptions, model: str) -> List[Table]:

@@ -147,7 +147,7 @@ def _outer_rows(specs: Specs, size: int, prefix: str) -> List[Row]:
         for group in groups:
             name = prefix + ("squeeze-and-excite" if len(group) > 1 else group[0].name)
             channels = group[0].in_channels, group[-1].out_channels
-            rows.append(Row(name, in_size, group[0].kernel_size, *channels, tuple(group)))
+            rows.append(Row(name, group[0].in_size, group[0].kernel_size, *channels, tuple(group)))
     return rows
 
 

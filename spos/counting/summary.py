@@ -149,7 +149,9 @@ def branch_table(space: SearchSpace) -> Table:
 def _ends_of_scales(space: SearchSpace) -> str:
     """The smallest and the largest scale that may be searched, in words."""
     searched = [space.channel_choices(index) for index in range(space.num_choice_blocks)]
-    ends = {(own.channel_scales[widths[0]], own.channel_scales[widths[-1]]) for own, widths in zip(space.choices, searched)}
+    ends = {
+        (own.channel_scales[widths[0]], own.channel_scales[widths[-1]]) for own, widths in zip(space.choices, searched)
+    }
     if len(ends) > 1:
         return "the ends of the scales of each choice block"
     low, high = ends.pop()
