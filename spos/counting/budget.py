@@ -94,7 +94,7 @@ class Budget:
 def estimate(
     fixed: np.ndarray, blocks: Sequence[np.ndarray], limits: Sequence[Limit], rng: np.random.Generator
 ) -> Number:
-    """The number by the exact sampler: ways that it has counted in cells at the limits, and the share that keeps them."""
+    """The number by the exact sampler: ways that it has counted at the limits, times the share that keeps them."""
     try:
         sampler = ConstrainedSampler(fixed, blocks, limits)
     except TooRare:

@@ -75,7 +75,7 @@ def description_json(space: SearchSpace, limits: Sequence[Limit], seed: int) -> 
 
 
 def median_cost(space: SearchSpace, seed: int) -> Tuple[Cost, str]:
-    """The median FLOPs and the median params, each taken alone, and of what they are: all architectures, or a sample."""
+    """The median FLOPs and the median params, each taken alone, and of what: all architectures, or a sample."""
     table = cost_table(space)
     sums = [sums_of([block[:, axis] for block in table.choice_costs()]) for axis in range(len(Cost._fields))]
     counted = [median(own) for own in sums if own is not None]
@@ -128,8 +128,8 @@ def description_tables(report: Mapping[str, Any]) -> List[Table]:
         for name in ("smallest", "median", "largest")
     ]
     notes = [
-        f"{digits(report['num_architectures'])} architectures of {report['num_choice_blocks']} choice blocks. FLOPs and "
-        "params are each taken alone.",
+        f"{digits(report['num_architectures'])} architectures of {report['num_choice_blocks']} choice blocks. FLOPs "
+        "and params are each taken alone.",
         *([within_note(report["within"], report["num_architectures"])] if "within" in report else []),
         report["convention"],
     ]
@@ -151,8 +151,8 @@ def _choices_table(report: Mapping[str, Any]) -> Table:
     notes = ["Choices: a block with a scale of its middle; a block without a middle counts once."]
     if has_limits:
         notes.append(
-            "Left: choices that some architecture within the limits has (exact). Forced: the only block or scale that is "
-            "left of several. Never: those that no architecture within the limits has."
+            "Left: choices that some architecture within the limits has (exact). Forced: the only block or scale that "
+            "is left of several. Never: those that no architecture within the limits has."
         )
     return Table("Choice blocks", PLACE_COLUMNS + LEFT_COLUMNS * has_limits, tuple(rows), tuple(notes))
 

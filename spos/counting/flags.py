@@ -86,7 +86,8 @@ def of_space(options: CountOptions) -> bool:
 def _view_rules(named: Any, options: CountOptions, space: Any, output: JsonOptions, *_: Any) -> Iterator[str]:
     views = given_views(options)
     if len(views) > 1:
-        yield f"give one of --layers, --profile, --comparison, --distribution and --describe; given: {' and '.join(views)}"
+        every = "--layers, --profile, --comparison, --distribution and --describe"
+        yield f"give one of {every}; given: {' and '.join(views)}"
     if output.json and options.format != DEFAULT_FORMAT:
         yield f"--json and --format {options.format} are two outputs; give one of them"
     if options.seed != CountOptions().seed and not of_space(options):

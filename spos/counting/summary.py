@@ -140,8 +140,8 @@ def branch_table(space: SearchSpace) -> Table:
     )
     notes = (
         convention(space.count_additions),
-        f"Narrowest and widest: middle channels at {_ends_of_scales(space)}; parameters are those of the widest. A path "
-        "runs one branch of each choice block.",
+        f"Narrowest and widest: middle channels at {_ends_of_scales(space)}; parameters are those of the widest. A "
+        "path runs one branch of each choice block.",
     )
     return Table("Branches of the supernet", BRANCH_COLUMNS, rows, notes, totals)
 

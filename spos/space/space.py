@@ -332,10 +332,18 @@ class SearchSpace:
         Args:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
-        widths = [self.channel_choices(index, lowest_channel_choice) for index in range(self.num_choice_blocks)]
+        return self.canonical(self._draw(rng, lowest_channel_choice))
+
+    def sample_widths(self, rng: np.random.Generator, lowest_channel_choice: Optional[int] = None) -> Tuple[int, ...]:
+        """Uniform channel choices for whatever blocks; those of `sample` lean to the widest where blocks have none."""
+        return self._draw(rng, lowest_channel_choice).channel_choices
+
+    def _draw(self, rng: np.random.Generator, lowest: Optional[int]) -> Architecture:
+        """Uniform block and channel choices, not in canonical form."""
+        widths = [self.channel_choices(index, lowest) for index in range(self.num_choice_blocks)]
         blocks = rng.integers(0, [len(choices.blocks) for choices in self.choices])
         channels = rng.integers([one.start for one in widths], [one.stop for one in widths])
-        return self.canonical(Architecture(tuple(blocks.tolist()), tuple(channels.tolist())))
+        return Architecture(tuple(blocks.tolist()), tuple(channels.tolist()))
 
     def widest(self, block_choices: Sequence[int]) -> Architecture:
         """The architecture with these blocks and every width at its maximum."""

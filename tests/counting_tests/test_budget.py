@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from counting_tests.test_sums import keep, limits_of, parts_of
 from ragged_spaces import MOBILE, RAGGED, every_architecture
 
+from counting_tests.test_sums import keep, limits_of, parts_of
 from spos.counting import budget
 from spos.counting.budget import Budget, Number, estimate
 from spos.sampling.exact import TooRare

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from counting_tests.test_sums import limits_of
 from ragged_spaces import RAGGED, SPACES, every_architecture
 
+from counting_tests.test_sums import limits_of
 from spos.core.tables import render
 from spos.counting import description
 from spos.counting.description import description_json, description_tables, digits, median_cost
