@@ -115,8 +115,10 @@ def _left(space: SearchSpace, index: int, possible: List[bool]) -> Left:
             scales[scale] = scales.get(scale, False) or is_possible
     return Left(
         index,
-        *(tuple(choice for choice, stays in found.items() if stays) for found in (blocks, scales)),
-        *(tuple(choice for choice, stays in found.items() if not stays) for found in (blocks, scales)),
-        possible.count(False),
-        len(possible),
+        blocks=tuple(name for name, stays in blocks.items() if stays),
+        scales=tuple(scale for scale, stays in scales.items() if stays),
+        never_blocks=tuple(name for name, stays in blocks.items() if not stays),
+        never_scales=tuple(scale for scale, stays in scales.items() if not stays),
+        num_never=possible.count(False),
+        num_pairs=len(possible),
     )

@@ -33,9 +33,9 @@ MILLION = 1e6
 
 CONVENTION = (
     "MicroNet convention: an output of a convolution that sums n products is n multiplies and n - 1 adds, with a bias "
-    "one add and one param more; BatchNorm is merged and free; an element of ReLU is 1 multiply, of ReLU6 2, of "
-    "hard-swish 3 and 1 add, of SE's hard sigmoid 2 and 1 add, of a sum of branches 1 add, SE's scaling is free; "
-    "global pooling is 1 multiply a channel and H x W - 1 adds; a channel shuffle is a sparse 1x1 convolution: C x H x W "
+    "one add and one param more; BatchNorm is merged and free; an element of ReLU is 1 multiply, of ReLU6 2, of hard- "
+    "swish 3 and 1 add, of SE's hard sigmoid 2 and 1 add, of a sum of branches 1 add, SE's scaling is free; global "
+    "pooling is 1 multiply a channel and H x W - 1 adds; a channel shuffle is a sparse 1x1 convolution: C x H x W "
     "multiplies, C + C x C / 16 params (one bit a mask entry, 16 of them a param). Convolutions, ReLU, ReLU6 and sums "
     "are quantizable."
 )
