@@ -25,6 +25,7 @@ from spos.space.layers import ACTIVATIONS, conv_size
 from spos.space.schema import SpaceShape
 
 MOST_CHOICE_BLOCKS = 100  # in a file
+STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
 
 
 def later(default: Any) -> Any:
