@@ -211,10 +211,5 @@ def other_terms(report: Dict[str, Any], additions: bool) -> str:
     return f" ({', '.join(terms)})" if terms else ""
 
 
-def run() -> int:
-    """The installed command."""
-    return run_program(main)
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_program(main))

@@ -1,7 +1,9 @@
-"""Spaces whose choice blocks differ: written here for the tests, and those that ship."""
+"""Spaces whose choice blocks differ: written here for the tests, random ones, and those that ship."""
 
 import itertools
 from typing import Any, Dict, List
+
+from random_spaces import NUM_RANDOM, random_space
 
 from spos.space.architecture import Architecture
 from spos.space.space import SearchSpace
@@ -85,7 +87,8 @@ MOBILE = space_of(
 )
 
 OWN: Dict[str, SearchSpace] = {space.layout: space for space in (RAGGED, RESNET, MOBILE)}
-SPACES: Dict[str, SearchSpace] = {**{name: load_space(name) for name in shipped_spaces()}, **OWN}
+RANDOM: Dict[str, SearchSpace] = {space.layout: space for space in map(random_space, range(NUM_RANDOM))}
+SPACES: Dict[str, SearchSpace] = {**{name: load_space(name) for name in shipped_spaces()}, **OWN, **RANDOM}
 
 
 def check_canonical(space: SearchSpace, architecture: Architecture) -> None:

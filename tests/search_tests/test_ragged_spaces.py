@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from ragged_spaces import MOBILE, RAGGED, RESNET, check_canonical, every_architecture
+from ragged_spaces import MOBILE, RAGGED, RANDOM, RESNET, check_canonical, every_architecture
 from sampling_tests.test_exact import check_uniform
 
 from search_tests.test_evolution import UNBOUNDED, flat, run
@@ -32,6 +32,7 @@ SPACES = {
     "tiny": load_space("tiny"),
     "macro": load_space("nas-bench-macro"),
     "mobilenet": load_space("mobilenet"),
+    **{name: space for name, space in RANDOM.items() if space.num_architectures > 200},
 }
 SETTINGS = GeneticSettings(population_size=12, retain_length=4, num_iterations=6)
 SEARCHES = {
@@ -124,7 +125,7 @@ def test_repaired_architectures_are_in_the_domain(ragged, rng):
         elif result is not None:
             repaired += 1
             check_in(domain, result)
-    assert repaired > 20
+    assert repaired > 10
 
 
 @pytest.mark.parametrize("share", (0.1, 0.4, 1.0))
@@ -145,10 +146,10 @@ def test_new_samples_are_all_there_are(rng):
     assert len(found) > 0.9 * len(feasible - seen)  # it ends after 200 known ones in a row
 
 
-def test_the_first_stage_of_two_stages_has_scale_1_and_its_domain_holds_every_block(ragged):
+def test_the_first_stage_has_scales_nearest_to_1_and_its_domain_holds_every_block(ragged):
     stage = first_stage(Domain(ragged, UNBOUNDED))
-    scales = [own.channel_scales[c] for own, c in zip(ragged.choices, stage.fixed_channel_choices)]
-    assert set(scales) == {1.0}
+    for own, c in zip(ragged.choices, stage.fixed_channel_choices):
+        assert abs(own.channel_scales[c] - 1) == min(abs(scale - 1) for scale in own.channel_scales)
     for pairs, own in zip(stage.pairs, ragged.choices):
         assert [b for b, _ in pairs] == list(range(len(own.blocks)))
 
