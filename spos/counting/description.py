@@ -128,7 +128,7 @@ def description_tables(report: Mapping[str, Any]) -> List[Table]:
         for name in ("smallest", "median", "largest")
     ]
     notes = [
-        f"{digits(report['num_architectures'])} architectures of {report['num_choice_blocks']} choice blocks. FLOPs "
+        f"Architectures: {digits(report['num_architectures'])}, of {report['num_choice_blocks']} choice blocks. FLOPs "
         "and params are each taken alone.",
         *([within_note(report["within"], report["num_architectures"])] if "within" in report else []),
         report["convention"],
@@ -171,8 +171,8 @@ def within_note(within: Mapping[str, Any], total: int) -> str:
 
 
 def digits(number: float) -> str:
-    """A number of architectures: all digits of a short integer, four of any other."""
-    return f"{number:,}" if isinstance(number, int) and number < LONGEST_NUMBER else f"{number:.3e}"
+    """A number of architectures: all digits of a short integer, five of any other."""
+    return f"{number:,}" if isinstance(number, int) and number < LONGEST_NUMBER else f"{number:.4e}"
 
 
 def _listed(values: Sequence[Any]) -> str:

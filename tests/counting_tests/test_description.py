@@ -70,7 +70,7 @@ def test_tables_say_what_is_exact_and_what_is_forced():
     assert [row["forced"] for row in records] == ["I", "I", "M4 0.25", "I"]
     assert records[1]["never"].split() == ["B", "M1", "0.5", "1"] and records[1]["num_left"] == 1
     (note,) = (note for note in tables_of(load_space("oneshot"), (0.2, None, None))[0].notes if "kept by" in note)
-    assert "estimated by 32,768 tries of the sampler, 95% interval" in note and "of 1.100e+32" in note
+    assert "estimated by 32,768 tries of the sampler, 95% interval" in note and "of 1.0995e+32" in note
 
 
 def test_what_cannot_be_met_is_said_and_forces_nothing():
@@ -80,4 +80,4 @@ def test_what_cannot_be_met_is_said_and_forces_nothing():
 
 
 def test_long_numbers_are_shortened():
-    assert [digits(number) for number in (1024, 10**15, 2.5e6)] == ["1,024", "1.000e+15", "2.500e+06"]
+    assert [digits(number) for number in (1024, 10**15, 2.5e6)] == ["1,024", "1.0000e+15", "2.5000e+06"]
