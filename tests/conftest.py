@@ -45,31 +45,15 @@ TINY = replace(
 )
 
 
-def small_space(name, blocks, stages, stem, **more):
-    """A space as its file would say it, of 16 px and five classes."""
+def small_file(name, blocks, stages, stem, **more):
+    """What the file of a space of 16 px and five classes says."""
     values = {"schema": 1, "name": name, "input_size": 16, "num_classes": 5, "blocks": blocks, "stages": stages}
-    return parse_space({**values, "stem": {"channels": stem, "stride": 1}, **more}, name)
+    return {**values, "stem": {"channels": stem, "stride": 1}, **more}
 
 
 # Every kind of blocks where a stage begins and inside, every activation, widths that need padding and some that do not
-SPACES = {
-    "tiny": replace(
-        load_space("tiny"),
-        stages=(Stage(2, 16, False, False), Stage(2, 24, False, False)),
-        strides=(1, 2, 2),
-        num_classes=5,
-        input_size=16,
-        warm_up_durations=(1,),
-    ),
-    "nas-bench-macro": replace(
-        load_space("nas-bench-macro"),
-        stages=(Stage(2, 16, False, False, act="relu6"), Stage(2, 24, False, False, act="relu6")),
-        stem_channels=8,
-        strides=(1, 2, 2),
-        num_classes=5,
-        input_size=16,
-    ),
-    "mobilenet-se": small_space(
+SPACE_FILES = {
+    "mobilenet-se": small_file(
         "mobilenet-se",
         {
             "MB1": {"kind": "mbconv", "expand": 1, "se": False},
@@ -86,7 +70,7 @@ SPACES = {
         channel_scales=[0.3, 0.55, 0.8, 1.0],
         head={"before_pooling": 48, "se": True, "after_pooling": 32, "act": "hard_swish", "dropout": 0.2},
     ),
-    "resnet": small_space(
+    "resnet": small_file(
         "resnet",
         {"B3": {"kind": "basic"}, "B5": {"kind": "basic", "kernel_size": 5}, "I": {"kind": "identity"}},
         [
@@ -97,7 +81,7 @@ SPACES = {
         stem=8,
         channel_scales=[0.3, 0.7, 1.5, 2.0],
     ),
-    "mixed": small_space(
+    "mixed": small_file(
         "mixed",
         {
             "SN": {"kind": "shuffle", "kernel_size": 5},
@@ -117,7 +101,7 @@ SPACES = {
         channel_scales=[0.4, 1.0, 1.4],
         head={"before_pooling": 64, "act": "relu6"},
     ),
-    "no-block-keeps-its-shape": small_space(
+    "no-block-keeps-its-shape": small_file(
         "no-block-keeps-its-shape",
         {"MB": {"kind": "mbconv", "expand": 2}, "B": {"kind": "basic"}},
         [
@@ -127,6 +111,25 @@ SPACES = {
         stem=8,
         channel_scales=[0.5, 0.9],
     ),
+}
+SPACES = {
+    "tiny": replace(
+        load_space("tiny"),
+        stages=(Stage(2, 16, False, False), Stage(2, 24, False, False)),
+        strides=(1, 2, 2),
+        num_classes=5,
+        input_size=16,
+        warm_up_durations=(1,),
+    ),
+    "nas-bench-macro": replace(
+        load_space("nas-bench-macro"),
+        stages=(Stage(2, 16, False, False, act="relu6"), Stage(2, 24, False, False, act="relu6")),
+        stem_channels=8,
+        strides=(1, 2, 2),
+        num_classes=5,
+        input_size=16,
+    ),
+    **{name: parse_space(values, name) for name, values in SPACE_FILES.items()},
 }
 
 
