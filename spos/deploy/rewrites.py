@@ -33,7 +33,7 @@ Shapes = Mapping[str, Tuple[int, ...]]
 SCALE = 6**-0.5
 SHIFT = 3 * SCALE
 GATE = {"alpha": 1 / 6, "beta": 0.5}  # of the hard_sigmoid in hard-swish
-UNSIGNED = ("Activation", "clip", "_copy")  # what their kernels give in INT8, or pass on, may be
+UNSIGNED = ("Activation", "clip")  # what their kernels give in INT8
 SCALED_BY = ("BatchNorm", "Convolution")  # their inputs 1 and 2: gamma and beta, weight and bias
 
 
@@ -182,6 +182,8 @@ class _Rewriter:
     def _signed_terms(self, node: Node) -> List[Entry]:
         terms = self._moved(node["inputs"])
         for i, (position, *_) in enumerate(node["inputs"]):
+            while self._nodes[position]["op"] == "_copy":  # a block that does nothing
+                ((position, *_),) = self._nodes[position]["inputs"]
             if self._nodes[position]["op"] in UNSIGNED:
                 terms[i] = self._add("Reshape", f"{node['name']}_term{i}", [terms[i]], shape="(-2,)")
         return terms

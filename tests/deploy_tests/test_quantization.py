@@ -21,6 +21,7 @@ from spos.engine.forms import fit_to_size
 from spos.space.blocks import BlockLayers
 from spos.space.layers import ACTIVATIONS, Conv
 from spos.space.names import float_layers
+from spos.space.space_file import load_space
 
 nn = mx.gluon.nn
 
@@ -136,6 +137,32 @@ def test_sums_lose_no_sign_and_no_range(rng, before, act, projects):
     quantized = quantize(net, [x])
     assert error(quantized(x), net(x)) < 0.06
     assert float_convolutions(quantized) == 0 and quantized.operators.get("elemwise_add", 0) == 0
+
+
+def test_residual_networks_stay_in_8_bits_from_block_to_block(rng):
+    space = replace(load_space("mobilenet"), input_size=32, num_classes=5)
+    left_out = [len(choices.blocks) - 1 if i % 3 == 2 else 0 for i, choices in enumerate(space.choices)]
+    net = Subnet(space, space.widest(left_out))
+    net.initialize()
+    fill_parameters(net)
+    x = images(rng, 4, 3, 32, 32)
+    quantized = quantize(net, [x])
+    assert error(quantized(x), net(x)) < 0.35  # 0.22 also with all sums in float32
+    assert (quantized.operators["_contrib_quantize_v2"], quantized.operators["_contrib_dequantize"]) == (1, 1)
+
+
+def test_squeeze_and_excite_in_the_middle_can_be_left_in_float32(rng):
+    space = SPACES["mobilenet-se"]
+    net = Subnet(space, space.widest((2, 1, 0, 2, 1)))
+    net.initialize()
+    fill_parameters(net)
+    names = list(net._collect_params_with_prefix())
+    squeezes = {name for name in names if ".channel_attention." in name and name.endswith("weight")}
+    assert len(squeezes) == 2 * 5  # four blocks, and the head
+    x = images(rng, 2, 3, 16, 16)
+    quantized = quantize(net, [x], exclude=float_layers(names))
+    assert float_weights(quantized, net) == {"features.0.weight", *squeezes}
+    assert error(quantized(x), net(x)) < 0.35
 
 
 @pytest.mark.parametrize("merged", (False, True), ids=("bn", "merged"))
