@@ -12,7 +12,7 @@ from spos.engine.forms import as_described, fit_to_size, fit_to_training, with_s
 from spos.execution.parts import cut_idle_taps
 from spos.space.blocks import BlockKind, ChoiceBlockGeometry
 from spos.space.layer_specs import head
-from spos.space.layers import ACTIVATIONS, Conv, Form, GlobalPool, SqueezeExcite, conv_size, depthwise
+from spos.space.layers import Conv, Form, GlobalPool, SqueezeExcite, conv_size, depthwise
 from spos.space.names import parameter_shapes
 
 KINDS = {
@@ -106,21 +106,26 @@ def test_forms_for_training_are_for_what_is_slow():
     assert [spec.form and spec.form.shifted for spec in form] == [True, None, False, None, None, False]
 
 
-@pytest.mark.parametrize("fit", (fit_to_size, fit_to_training))
-@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("act", ("relu6", "hard_swish"))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stride", (1, 2))
-def test_chains_of_every_kind_of_block_give_the_same_and_have_the_same_gradients(fit, act, kind, stride):
+def test_chains_of_every_kind_of_block_give_the_same_and_have_the_same_gradients(act, kind, stride):
     for size in (1, 2, 7):
         for specs in chains_of(kind, act, stride, size):
             x = mx.nd.array(np.random.default_rng(0).normal(0, 1, (12, specs[0].in_channels, size, size)))
-            got, wanted = trained(fit(specs, size), specs, x), trained(specs, specs, x)
-            largest = max(value.norm().asscalar() for name, value in wanted.items() if name not in ("output", "input"))
-            for name, value in wanted.items():
-                if len(value.shape) == 4 and value.shape != got[name].shape:
-                    value = cut_idle_taps(value, got[name].shape[2])
-                scale = value.norm().asscalar() if name in ("output", "input") else largest
-                assert (got[name] - value).norm().asscalar() < 1e-5 * scale, (size, name)
+            wanted = trained(specs, specs, x)
+            for fit in (fit_to_size, fit_to_training):
+                assert_alike(trained(fit(specs, size), specs, x), wanted)
+
+
+def assert_alike(got, wanted):
+    """The same but for rounding. Some gradients are nothing else, like that of a beta before another BatchNorm."""
+    largest = max(value.norm().asscalar() for name, value in wanted.items() if name not in ("output", "input"))
+    for name, value in wanted.items():
+        if value.shape != got[name].shape:
+            value = cut_idle_taps(value, got[name].shape[2])
+        scale = value.norm().asscalar() if name in ("output", "input") else largest
+        assert (got[name] - value).norm().asscalar() < 1e-5 * scale, name
 
 
 def test_hard_swish_is_shifted_behind_a_depthwise_convolution_of_its_own_form():

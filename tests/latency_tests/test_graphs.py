@@ -28,8 +28,7 @@ def test_copies_run_one_behind_the_other_where_the_map_keeps_its_shape(block_cho
     assert np.array_equal(net(x).asnumpy(), second(first(x)).asnumpy())
 
 
-@pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("dtype", ("float32", "int8"))
+@pytest.mark.parametrize("name, dtype", (*((name, "float32") for name in SPACES), ("mixed", "int8")))
 def test_copies_of_every_kind_of_block(name, dtype):
     """In series where the map keeps its shape, which some blocks may where a stage begins."""
     space = SPACES[name]
