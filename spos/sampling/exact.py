@@ -120,6 +120,14 @@ class ConstrainedSampler:
             drawn.append(kept)
         return np.concatenate(drawn)
 
+    @property
+    def num_ways(self) -> float:
+        """How many architectures the cells hold that may keep the limits; `acceptance` is the share that does.
+
+        With limits off the grid they are weighted.
+        """
+        return float(self._cumulative[-1])
+
     def acceptance(self, rng: np.random.Generator, num_tries: int = 4096) -> float:
         """Share of tries that keep the limits exactly, so that need no second one."""
         return len(self._try(num_tries, rng)) / num_tries

@@ -42,7 +42,7 @@ class Domain:
         )
         self.space.validate(Architecture(blocks, channels), "fixed choices")
         if self.latency is not None:
-            self.latency.check(self.space, self._pairs)
+            self.latency.check(self.space, self.pairs)
         elif self.constraints.latency_max_ms is not None:
             raise InputError("a limit on latency needs a latency table")
 
@@ -63,7 +63,7 @@ class Domain:
         return cost_table(self.space)
 
     @cached_property
-    def _pairs(self) -> List[List[Tuple[int, int]]]:
+    def pairs(self) -> List[List[Tuple[int, int]]]:
         """For every choice block the (block choice, channel choice) pairs that may be visited, in canonical form."""
         space, count = self.space, self.space.num_choice_blocks
         return [
@@ -80,7 +80,7 @@ class Domain:
     def _costs(self) -> List[np.ndarray]:
         """For every choice block the costs of its pairs, (pairs, parts of a cost)."""
         costs = []
-        for i, pairs in enumerate(self._pairs):
+        for i, pairs in enumerate(self.pairs):
             parts: List[Sequence[Sequence[Any]]] = [self.table.blocks[i]]
             if self.latency is not None:
                 parts.append(self.latency.nanoseconds[i])
@@ -97,11 +97,23 @@ class Domain:
         self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
+        """The architecture of genes that are each from an architecture of the domain, in canonical form.
+
+        The width of a block without a middle is the widest there, whatever is fixed: it is none for another block.
+        """
         count = self.space.num_choice_blocks
-        return self.space.canonical(Architecture(tuple(genes[:count]), tuple(genes[count:])))
+        channels = genes[count:] if self.fixed_channel_choices is None else self.fixed_channel_choices
+        return self.space.canonical(Architecture(tuple(genes[:count]), tuple(channels)))
 
     def admits(self, architecture: Architecture) -> bool:
+        """Whether an architecture keeps the constraints; its choices are not looked at."""
         return self.constraints.admits(self.cost(architecture))
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether a search of the domain may visit an architecture, in this form."""
+        own = list(zip(architecture.block_choices, architecture.channel_choices))
+        is_whole = len(architecture.genes) == 2 * len(own) == len(self.genes)
+        return is_whole and all(pair in pairs for pair, pairs in zip(own, self.pairs)) and self.admits(architecture)
 
     def cost(self, architecture: Architecture) -> AnyCost:
         """FLOPs and params, and latency if there is a table: what limits take. Takes microseconds."""
@@ -167,7 +179,7 @@ class Domain:
         """
         choices = [
             pairs.index(pair) if pair in pairs else int(rng.integers(len(pairs)))
-            for pairs, pair in zip(self._pairs, zip(architecture.block_choices, architecture.channel_choices))
+            for pairs, pair in zip(self.pairs, zip(architecture.block_choices, architecture.channel_choices))
         ]
         repaired = self._from_pairs(choices)
         for i in np.concatenate([rng.permutation(len(choices)) for _ in range(MAX_REPAIR_ROUNDS)]).tolist():
@@ -180,7 +192,7 @@ class Domain:
         return repaired if self.admits(repaired) else None
 
     def _from_pairs(self, choices: Sequence[int]) -> Architecture:
-        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self._pairs, choices))))
+        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self.pairs, choices))))
 
     def _better_pairs(self, architecture: Architecture, index: int, choice: int) -> np.ndarray:
         """Pairs of a choice block that would break the limits less than the one it has."""

@@ -349,11 +349,19 @@ class SearchSpace:
         Args:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
+        return self.canonical(self._draw(rng, lowest_channel_choice))
+
+    def sample_widths(self, rng: np.random.Generator, lowest_channel_choice: Optional[int] = None) -> Tuple[int, ...]:
+        """Uniform channel choices for whatever blocks; those of `sample` lean to the widest where blocks have none."""
+        return self._draw(rng, lowest_channel_choice).channel_choices
+
+    def _draw(self, rng: np.random.Generator, lowest_channel_choice: Optional[int]) -> Architecture:
+        """Uniform block and channel choices, not in canonical form."""
         lowest = self.min_channel_choice if lowest_channel_choice is None else lowest_channel_choice
         block_counts, channel_counts = self._count_arrays
         blocks = rng.integers(0, block_counts)
         channels = rng.integers(_lowest_array(self, lowest), channel_counts)
-        return self.canonical(Architecture(tuple(blocks.tolist()), tuple(channels.tolist())))
+        return Architecture(tuple(blocks.tolist()), tuple(channels.tolist()))
 
     def widest(self, block_choices: Sequence[int]) -> Architecture:
         """The architecture with these blocks and every width at its maximum."""

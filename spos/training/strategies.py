@@ -57,7 +57,7 @@ class FairStrategy:
         dealt = [_dealt(len(choices.blocks), turns, rng) for choices in space.choices]
         passes: List[Pass] = []
         for turn in range(turns):
-            widths = space.sample(rng, lowest).channel_choices
+            widths = space.sample_widths(rng, lowest)
             passes.append(Pass(space.canonical(Architecture(tuple(order[turn] for order in dealt), widths))))
         return tuple(passes)
 
@@ -88,8 +88,7 @@ class SandwichStrategy:
         if widest == narrowest:
             return (Pass(widest),)
         between = [
-            space.canonical(Architecture(blocks, space.sample(rng, lowest).channel_choices))
-            for _ in range(NUM_RANDOM_WIDTHS)
+            space.canonical(Architecture(blocks, space.sample_widths(rng, lowest))) for _ in range(NUM_RANDOM_WIDTHS)
         ]
         return (Pass(widest), *(Pass(path, imitates=True) for path in (narrowest, *between)))
 
