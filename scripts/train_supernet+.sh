@@ -10,18 +10,22 @@
 # Results: runs/supernet+ (--save-dir). The same command continues a stopped run.
 set -eu
 here=$(dirname -- "$0")
+space="--use-se --last-conv-after-pooling"
+case " $* " in
+*" --space "* | *" --space="*) space="" ;; # whose file says both
+esac
 case " $* " in
 *" --dataset digits "* | *" --dataset=digits "*)
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels: a second thread made it 1.9 times slower
     exec sh "$here/run.sh" train_imagenet.py \
-        --model ShuffleNas --use-se --last-conv-after-pooling \
+        --model ShuffleNas $space \
         --num-epochs 36 --batch-size 32 --lr 0.1 --warmup-epochs 1 --wd 3e-5 --lr-mode cosine \
         --label-smoothing --no-wd --epoch-start-cs 0 -j 2 \
         --save-dir runs/digits/supernet+ "$@"
     ;;
 esac
 exec sh "$here/run.sh" train_imagenet.py \
-    --model ShuffleNas --use-se --last-conv-after-pooling \
+    --model ShuffleNas $space \
     --num-gpus 4 --dtype float16 --batch-size 256 -j 16 \
     --num-epochs 120 --lr 1.3 --warmup-epochs 5 --wd 3e-5 --lr-mode cosine \
     --label-smoothing --no-wd --epoch-start-cs 0 \

@@ -535,9 +535,9 @@ BAD_INPUT = (
     (("--describe", "--space", "gone"), "no space 'gone'"),
     (
         ("--describe", "--space", "tiny", "--channels-layout", "Small"),
-        "--space and --channels-layout both name a space",
+        "--space tiny and --channels-layout Small both name a space",
     ),
-    (("--supernet", "--space", "mobilenetv2", "--last-conv-after-pooling"), "the head is decided by the space file"),
+    (("--supernet", "--space", "mobilenetv2", "--last-conv-after-pooling"), "mobilenetv2 has a head of its own"),
     (("--symbol", "x-symbol.json", "--blocks", "x.py"), "--blocks has no effect on --symbol"),
     (("--comparison", "--space", "tiny"), "--space has no effect on the published networks"),
     (("--symbol", "x-symbol.json", "--classes", "10"), "--classes has no effect on --symbol"),

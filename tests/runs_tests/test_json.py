@@ -2,12 +2,13 @@
 
 import os
 import time
+from typing import Dict
 
 import pytest
 from msgspec import Struct
 
 from spos.core.errors import InputError
-from spos.runs.files import MOST_LEVELS, SHOWN, check_shape, parse_json, read_json, read_text
+from spos.runs.files import MOST_LEVELS, SHOWN, SHOWN_VALUE, check_shape, parse_json, read_json, read_text
 from spos.runs.schema import Scored, Text
 
 ROW = {"block_choices": [0, 1], "channel_choices": [3, 4], "top1": 0.5}
@@ -78,6 +79,29 @@ def test_another_shape_is_named_with_its_place(change, place):
     with pytest.raises(InputError, match="^row: ") as caught:
         check_shape({**ROW, **change}, "row", Scored)
     assert place in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, end",
+    (
+        ({"top1": 1.5}, "at `$.top1`, not 1.5"),
+        ({"top1": None}, "at `$.top1`, not null"),
+        ({"block_choices": [3, 0.5]}, "at `$.block_choices[1]`, not 0.5"),
+        ({"block_choices": ["x" * 100]}, 'at `$.block_choices[0]`, not "' + "x" * (SHOWN_VALUE - 1) + " ..."),
+    ),
+)
+def test_a_value_of_another_shape_is_shown(change, end):
+    with pytest.raises(InputError) as caught:
+        check_shape({**ROW, **change}, "row", Scored)
+    assert str(caught.value).endswith(end)
+
+
+def test_a_place_that_has_no_name_shows_no_value():
+    """Of the values of an object msgspec does not say which; a field that is missing has none."""
+    for value, schema in (({"a": 1, "b": "x"}, Dict[str, int]), ({}, Scored)):
+        with pytest.raises(InputError) as caught:
+            check_shape(value, "file", schema)
+        assert ", not " not in str(caught.value)
 
 
 def test_keys_that_a_schema_does_not_name_are_kept():

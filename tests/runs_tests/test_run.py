@@ -181,6 +181,8 @@ def test_logs_that_a_shell_writes_may_be_there(tmp_path):
     (
         ("latency_table", "latency_table_sha256", "moved/latency.json", True),  # its content decides
         ("init_params", "init_params_sha256", "", False),
+        ("space", "space", "tiny", True),
+        ("blocks", "fingerprint", "moved/blocks.py", True),
         ("rec_train", "", "data/../data/train.rec", True),
         ("rec_train", "", "other/train.rec", False),
         ("teacher_params", "", "./data//train.rec", True),
@@ -197,6 +199,16 @@ def test_how_a_file_is_spelled_does_not_make_another_run(name, key, now, same, t
         return
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} was data/train.rec"):
         open_run(tmp_path / "run", changed)
+
+
+def test_blocks_that_are_described_otherwise_are_another_run(tmp_path):
+    """An older run may not say what they were."""
+    config = {**CONFIG, "fingerprint": "0" * 16}
+    open_run(tmp_path / "run", config)
+    with pytest.raises(InputError, match=r"the blocks of its search space have other layers now .* \(--blocks\)"):
+        open_run(tmp_path / "run", {**config, "fingerprint": "1" * 16})
+    open_run(tmp_path / "old", CONFIG)
+    open_run(tmp_path / "old", config)
 
 
 def test_another_content_is_another_run_whatever_its_name(tmp_path):
