@@ -36,7 +36,15 @@ BY_TABLE, BY_SYMBOL = COUNT_METHODS = ("lookup_table", "symbol")
 
 SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
 FIRST_PARAMETERS = ("resume_params", "init_params", "init_from_supernet")
-SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "width_multiple", "strides")
+SPACE_FLAGS = (
+    "space",
+    "blocks",
+    "last_conv_after_pooling",
+    "channels_layout",
+    "ignore_first_two_cs",
+    "width_multiple",
+    "strides",
+)
 
 
 @dataclass(frozen=True)

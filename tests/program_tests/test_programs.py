@@ -244,6 +244,8 @@ TRAIN_REFUSALS = {
     "unknown KVStore": (["--kv-store", "nccl"], ["nccl", "dist_sync_device"]),
     "warm-up too long": (["--num-epochs", "2", "--warmup-epochs", "2"], ["--warmup-epochs"]),
     "stride plan": (["--strides", "2,2"], ["5 entries"]),
+    "space that is not there": (["--strides", "", "--space", "huge"], ["no space 'huge'", "tiny"]),
+    "blocks that are not there": (["--blocks", "gone.py"], ["--blocks gone.py: no such file"]),
     "nothing left to train on": (["--holdout", "150"], ["160 images", "Hold out fewer"]),
     "resume without a run": (["--resume"], ["no run"]),
     "constraint text": (["--train-upper-constraints", "flop-330"], ["flop-330", "flops-330-params-5.0"]),

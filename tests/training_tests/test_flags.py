@@ -30,6 +30,8 @@ REFUSED = {
     f"{FIXED} --sampling fair": ["--sampling", "supernet"],
     "--model resnet18_v1 --architecture oneshot": ["--architecture", "resnet18_v1"],
     "--model resnet18_v1 --channels-layout ShuffleNetV2+": ["--channels-layout", "resnet18_v1"],
+    "--model resnet18_v1 --space tiny": ["--space is for", "resnet18_v1"],
+    "--model resnet18_v1 --blocks x.py": ["--blocks is for", "resnet18_v1"],
     "--model resnet18_v1 --use-se": ["--use-se", "resnext"],
     "--model resnet18_v1 --batch-norm": ["--batch-norm", "vgg"],
     "--model resnet18_v1 --sampling sandwich": ["--sampling", "supernet"],
