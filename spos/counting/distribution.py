@@ -39,12 +39,12 @@ def sample_costs(space: SearchSpace, num: int, rng: np.random.Generator) -> np.n
     """
     table = cost_table(space)
     blocks = table.choice_costs()
-    flat = np.concatenate(blocks)  # every block has as many choices
-    offsets = np.arange(len(blocks)) * len(blocks[0])
+    flat, sizes = np.concatenate(blocks), [len(block) for block in blocks]
+    offsets = np.cumsum([0, *sizes[:-1]])
     costs = np.empty((num, 2), dtype=np.int64)
     for start in range(0, num, CHUNK):
         part = costs[start : start + CHUNK]
-        choices = rng.integers(0, len(blocks[0]), (len(part), len(blocks))) + offsets
+        choices = rng.integers(0, sizes, (len(part), len(blocks))) + offsets
         for axis in range(2):
             part[:, axis] = table.fixed[axis] + flat[:, axis][choices].sum(1)
     return costs
