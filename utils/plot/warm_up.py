@@ -128,7 +128,7 @@ def text(policy: SamplingPolicy, num_epochs: int) -> str:
 
 
 def plot_warm_up(policies: Dict[str, SamplingPolicy], num_epochs: int) -> Figure:
-    """A panel for every space, under its name; an epoch is a bar from the narrowest width that is sampled to the widest."""
+    """A panel for every space, by name; an epoch is a bar from the narrowest width that is sampled to the widest."""
     figure = Figure(figsize=(9, 0.9 + 2.2 * len(policies)), dpi=DPI)
     panels = figure.subplots(len(policies), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, policy) in zip(panels, policies.items()):
