@@ -77,8 +77,10 @@ class AdditiveOracle:
 
     @staticmethod
     def _allowed(domain: Domain) -> List[List[Tuple[int, int]]]:
-        count = domain.space.num_choice_blocks
-        return [[(b, c) for b in bs for c in cs] for bs, cs in zip(domain.genes[:count], domain.genes[count:])]
+        """The (block choice, channel choice) pairs of each choice block, in the form that architectures have."""
+        space, count = domain.space, domain.space.num_choice_blocks
+        pairs = [[(b, c) for b in bs for c in cs] for bs, cs in zip(domain.genes[:count], domain.genes[count:])]
+        return [list(dict.fromkeys(space.canonical_pair(i, *pair) for pair in own)) for i, own in enumerate(pairs)]
 
     def _steps(self, domain: Domain, limit: Optional[Limit]) -> Tuple[List[np.ndarray], int]:
         """Cells by which each choice moves up from the cheapest one, rounded down, and the number of cells allowed."""

@@ -10,9 +10,11 @@ from matplotlib.colors import to_rgb
 from spos.core.flags import run_program
 from spos.space.blocks import KINDS, BlockKind, BlockLayers
 from spos.space.layers import depthwise
+from spos.space.flags import SpaceOptions
 from spos.space.space_file import LAYOUTS, search_space
 from utils.plot import __main__ as plot
-from utils.plot.blocks import drawings_of, plot_blocks
+from utils.plot.blocks import plot_blocks
+from utils.plot.structures import drawings_of
 from utils.plot.style import ORANGE
 from utils.plot.supernet import plot_supernet
 from utils.plot.warm_up import plot_warm_up, policy_of
@@ -25,7 +27,7 @@ def texts(figure):
 
 
 def texts_of_blocks(space, stage=-1):
-    return texts(plot_blocks(space, drawings_of(space, range(len(space.stages))[stage])))
+    return texts(plot_blocks(drawings_of(space, range(len(space.stages))[stage])))
 
 
 @pytest.mark.parametrize("flags", (["blocks", "--use-se"], ["supernet", *SE], ["warm-up"]), ids=lambda flags: flags[0])
@@ -109,7 +111,7 @@ def test_stages_of_a_supernet_show_their_resolutions():
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("start, is_short", ((0, False), (60, False), (3, True)))
 def test_bars_of_the_warm_up_are_what_is_sampled(layout, start, is_short):
-    policy = policy_of(layout, start, ignore_first_two_cs=is_short)
+    policy = policy_of(SpaceOptions(channels_layout=layout, ignore_first_two_cs=is_short), start)
     (axes,) = plot_warm_up({layout: policy}, 120).axes
     bars = {round(bar.get_x() + bar.get_width() / 2): (bar.get_y(), bar.get_height()) for bar in axes.patches}
     assert sorted(bars) == list(range(1, 121))

@@ -20,7 +20,7 @@ from utils.report.page import kind_class, legend
 WIDTH, BAR, GAP = 64, 11, 2.5  # of a drawn choice block, in px
 MOST_BARS = 7  # of this height; more are lower
 WIDEST, NARROWEST = 56, 10  # bars of its convolutions
-MOST_LETTERS = 9  # of a name; longer ones are squeezed
+MOST_LETTERS = {"kind": 9, "": 11}  # of the lines of text; longer ones are squeezed
 LABELS = 140  # where the lines of text below begin
 STEM, HEAD = "stem", "head"
 POINTWISE, DEPTHWISE, SE, OTHER = "pointwise conv", "depthwise conv", "squeeze-and-excite", "other conv, pooling"
@@ -91,7 +91,7 @@ def _block(space: SearchSpace, architecture: Architecture, block: ChoiceBlockGeo
     scale = scale_of(space, architecture, block.index)
     lines = (("kind", kind.name), ("", f"{layers.middle} (×{scale:g})" if layers.middle else ""))
     texts = "".join(
-        f'<text class="{name}" x="{middle}" y="{LABELS + 13 * i}"{_squeezed(line)}>{escape(line)}</text>'
+        f'<text class="{name}" x="{middle}" y="{LABELS + 13 * i}"{_squeezed(name, line)}>{escape(line)}</text>'
         for i, (name, line) in enumerate(lines)
         if line
     )
@@ -104,9 +104,9 @@ def _block(space: SearchSpace, architecture: Architecture, block: ChoiceBlockGeo
     )
 
 
-def _squeezed(line: str) -> str:
-    """An attribute that keeps a long name within its drawing."""
-    return f' textLength="{WIDTH - 2}" lengthAdjust="spacingAndGlyphs"' if len(line) > MOST_LETTERS else ""
+def _squeezed(name: str, line: str) -> str:
+    """An attribute that keeps a long line within its drawing."""
+    return f' textLength="{WIDTH - 4}" lengthAdjust="spacingAndGlyphs"' if len(line) > MOST_LETTERS[name] else ""
 
 
 def scale_of(space: SearchSpace, architecture: Architecture, index: int) -> Optional[float]:
