@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from spos.core.flags import OneLineParser, not_negative, pick, positive
+from spos.core.flags import not_negative, pick, positive
 from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
@@ -28,7 +28,7 @@ from utils.plot.style import (
     DPI,
     GREY,
     ORANGE,
-    check_format,
+    FigureParser,
     draw_published_architectures,
     is_like_published,
     save,
@@ -40,13 +40,11 @@ PUBLISHED = TrainConstraintOptions(*reversed(SAMPLING_RANGES))  # walked through
 
 def coverage(argv: List[str]) -> int:
     """Where uniform sampling and both ways of sampling within constraints draw."""
-    parser = OneLineParser(coverage.__doc__, (SpaceOptions, TrainConstraintOptions))
+    parser = FigureParser(coverage.__doc__, (SpaceOptions, TrainConstraintOptions), "coverage.png")
     parser.add_argument("--samples", type=positive, default=3000, help="architectures drawn in each way [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampling [%(default)s]")
-    parser.add_argument("--output", default="coverage.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
     space_options, constraints = pick(SpaceOptions, args), pick(TrainConstraintOptions, args)
-    check_format(args.output)
     space = fit(space_of(space_options), space_options)
     limits = limits_of(constraints) or usual_limits(space, args.seed)
     ways = draw_costs(space, limits, args.samples, args.seed)

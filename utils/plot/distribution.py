@@ -10,7 +10,7 @@ from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, not_negative, pick, positive
+from spos.core.flags import not_negative, pick, positive
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.counting.distribution import PERCENTS, Distribution, Spread, sample_costs
@@ -23,7 +23,7 @@ from utils.plot.style import (
     DPI,
     GREY,
     ORANGE,
-    check_format,
+    FigureParser,
     draw_published_architectures,
     is_like_published,
     save,
@@ -35,13 +35,11 @@ NUM_BINS = 60  # of each histogram
 
 def distribution(argv: List[str]) -> int:
     """Density of a search space in the plane of FLOPs and params, with what is reachable and what is published."""
-    parser = OneLineParser(distribution.__doc__, (SpaceOptions, ComparisonOptions))
+    parser = FigureParser(distribution.__doc__, (SpaceOptions, ComparisonOptions), "distribution.png")
     parser.add_argument("--samples", type=positive, default=20_000, help="architectures drawn [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampling [%(default)s]")
-    parser.add_argument("--output", default="distribution.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
     space_options, comparison = pick(SpaceOptions, args), pick(ComparisonOptions, args)
-    check_format(args.output)
     space = fit(space_of(space_options), space_options)
     if space.num_architectures == 1:
         raise InputError(f"space {space.layout} has one architecture only; calculate_flops.py counts it")

@@ -7,7 +7,7 @@ from typing import Any, List, Sequence, Tuple
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from spos.core.flags import OneLineParser, not_negative, pick
+from spos.core.flags import not_negative, pick
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.space import layer_specs
@@ -19,7 +19,7 @@ from spos.space.space import SearchSpace
 from utils.plot import diagrams
 from utils.plot.diagrams import ARROW, SMALL, TITLE, Place, draw_line, span, tint, write
 from utils.plot.grid import BAR, Grid, stage_facts
-from utils.plot.style import BLUE, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, GREY, ORANGE, FigureParser, save
 
 STEM = 0.64  # the middle of what stands left of the stages
 TITLES = 0.17  # height of the titles
@@ -28,11 +28,9 @@ SHARES = {2: "half of\nthe stage's", 1: "the\nstage's"}  # the middle at scale 1
 
 def supernet(argv: List[str]) -> int:
     """A supernet with all its choices, and one sampled path."""
-    parser = OneLineParser(supernet.__doc__, (SpaceOptions,))
+    parser = FigureParser(supernet.__doc__, (SpaceOptions,), "supernet.png")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampled path [%(default)s]")
-    parser.add_argument("--output", default="supernet.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     options = pick(SpaceOptions, args)
     space = fit(space_of(options), options)
     path = space.sample(derive_rng(args.seed, "supernet"))
