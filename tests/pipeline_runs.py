@@ -12,6 +12,7 @@ from spos.space.space_file import search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, input_size=32, num_classes=10)
 OPTIONS = SearchOptions(search_iters=4, population_size=10, retain_length=4)
+LIMITS = ConstraintOptions()
 SEED = 5
 
 
@@ -43,7 +44,7 @@ def make_training(folder, model="ShuffleNas", num_epochs=4, done=None, architect
     return write_run(folder, config, log=rows)
 
 
-def make_search_run(folder, ended=True, latency=False, drop=0, space=SPACE, limits=ConstraintOptions(), **changes):
+def make_search_run(folder, ended=True, latency=False, drop=0, space=SPACE, limits=LIMITS, **changes):
     """A search on made-up accuracies; the last `drop` rows were dropped early."""
     options = replace(OPTIONS, **changes)
     domain, fitness = make_domain(space, options, limits), make_fitness()

@@ -56,7 +56,8 @@ def test_the_hull_of_a_space_whose_blocks_differ_holds_its_architectures(name, r
     corners = reachable_hull(SPACES[name])
     following = np.roll(corners, -1, axis=0)
     inside = [cross(start, end, sample_costs(SPACES[name], 300, rng)) for start, end in zip(corners, following)]
-    assert (np.array(inside) >= 0).all()
+    left_out = 1e-3 * np.prod(np.ptp(corners, axis=0))  # corners between two directions
+    assert (np.array(inside) >= -left_out).all()
 
 
 @pytest.mark.parametrize("lowest", (0, 5))

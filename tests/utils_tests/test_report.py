@@ -396,10 +396,11 @@ def test_choices_are_those_of_their_choice_block():
 def test_strips_show_kinds_of_the_space_and_widths_of_the_choice_block():
     space = SPACES["mobilenet"]
     row = {"top1": 0.5, "top1_interval": [0.4, 0.6], "flops": 1, "params": 1, "evaluation": 0, "iteration": 0}
-    row.update(block_choices=[0, 0, *[6] * 19, 5], channel_choices=[2, 0, *[2] * 19, 1])
+    last = [len(choices.blocks) - 1 for choices in space.choices]
+    row.update(block_choices=[0, 0, *last[2:]], channel_choices=[2, 0, *[2] * 20])
     _, kinds, heights, firsts = inspected(space, row)
     assert kinds[:3] == [0, 1, 7] and kinds[-1] == 6  # the first block is MB1-3 alone, the second has no MB1-3
-    assert heights[:2] == [1.0, 0.333] and set(kinds[2:5]) == {7}
+    assert heights[:2] == [1.0, 0.333] and kinds[2:5] == [7, 7, 7]
     assert [height < 0.1 for height in heights] == [kind == 7 and i not in firsts for i, kind in enumerate(kinds)]
     assert len(firsts) == 7
 

@@ -193,7 +193,7 @@ def kernel_notes(drawings: Sequence[Drawing]) -> List[str]:
     owners: Dict[int, List[str]] = {}
     for one in drawings:
         num_widths = len(one.main[0]) // len(one.kinds) if one.main else 0
-        kernels = [widest_kernel([row[i * num_widths] for row in one.main]) for i in range(len(one.kinds))]
+        kernels = [widest_kernel(tuple(row[i * num_widths] for row in one.main)) for i in range(len(one.kinds))]
         for kind, kernel in zip(one.kinds, kernels) if len(set(kernels)) > 1 else ():
             owners.setdefault(kernel, []).append(kind.name)
     cases = ", ".join(f"{kernel} in {listed(names)}" for kernel, names in sorted(owners.items()))

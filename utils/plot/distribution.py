@@ -108,7 +108,7 @@ def plot_distribution(space: SearchSpace, costs: np.ndarray, summary: Distributi
     if is_like_published(space):
         draw_comparison_models(plane, summary.comparison_model)
     bar = figure.colorbar(cells, cax=plane.inset_axes((0.63, 0.12, 0.34, 0.025)), orientation="horizontal")
-    counts = cells.get_array()
+    counts = np.asarray(cells.get_array())
     if counts.max() < 10 * counts.min():  # no power of ten may lie between them
         bar.set_ticks(sorted({int(counts.min()), int(counts.max())}), minor=False)
         bar.ax.xaxis.set_major_formatter("{x:.0f}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -102,7 +102,7 @@ def draw_stages(axes: Any, grid: Grid) -> None:
 
 def draw_connections(axes: Any, grid: Grid) -> None:
     """Every choice of a choice block is followed by every choice of the next."""
-    style = {"has_head": False, "color": tint(GREY, 0.35), "linewidth": 0.5, "zorder": 1}
+    style: Dict[str, Any] = {"has_head": False, "color": tint(GREY, 0.35), "linewidth": 0.5, "zorder": 1}
     blocks = grid.space.choice_blocks
     for block, following in zip(blocks, blocks[1:]):
         for start in grid.points(block):

@@ -179,8 +179,9 @@ def block_table(space: SearchSpace, architecture: Architecture) -> Table:
     for block, b in zip(space.choice_blocks, architecture.block_choices):
         cost, layers = sum(costs[str(block.index)].values(), ZERO), layers_of(space, architecture, block.index)
         own = block.index, f"{block.stage + 1}", space.choices[block.index].blocks[b].name, layers.middle or None
-        own += (scale_of(space, architecture, block.index), f"{block.in_channels} → {block.out_channels}")
-        rows.append((*own, block.in_size, block.stride, "yes" if has_gate(layers) else "no", *cost))
+        place = f"{block.in_channels} → {block.out_channels}", block.in_size, block.stride
+        gate = "yes" if has_gate(layers) else "no"
+        rows.append((*own, scale_of(space, architecture, block.index), *place, gate, *cost))
     columns = (
         *(Column("choice block"), Column("stage"), Column("kind"), Column("middle width"), Column("scale", spec="g")),
         *(Column("channels"), Column("input", unit="px"), Column("stride"), Column("SE")),
