@@ -283,9 +283,10 @@ def _complete(family: str, given: Mapping[str, Any]) -> Options:
 def find_kind(family: Any) -> Kind:
     """Raises InputError that lists the kinds, if there is none of this name."""
     if not isinstance(family, str) or family not in KINDS:
+        name = printable(shortened(repr(family)))
         raise InputError(
-            f"no kind of blocks is called {printable(shortened(repr(family)))}; known: {', '.join(KINDS)}. If it is your "
-            "own, give the file that registers it by --blocks: no space, run or architecture makes a program run one"
+            f"no kind of blocks is called {name}; known: {', '.join(KINDS)}. If it is your own, give the file that "
+            "registers it by --blocks: no space, run or architecture makes a program run one"
         )
     return KINDS[family]
 
