@@ -62,9 +62,13 @@ def fit(
     """A space for other images.
 
     Without `--strides` the stride plan follows a new input size, unless the space has one of its own.
+
+    Raises: InputError if the input size is a choice of the space, and this is none of its sizes.
     """
     changes: Dict[str, Any] = {}
     if input_size is not None:
+        if space.input_sizes:
+            space = space.at(input_size)
         changes.update(input_size=input_size)
         if not space.fixed_strides and input_size != space.input_size:
             changes.update(strides=stride_plan(input_size))
@@ -78,8 +82,23 @@ def fit(
 def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
     """The architecture that the flags name, or None if they name none.
 
-    A file or a published name brings its own space; flags of the space must not contradict it.
+    A file or a published name brings its own space; flags of the space must not contradict it. Where the input size was
+    a choice, the space is that of the one chosen.
     """
+    record = _named_record(options, space)
+    return record.at_its_size if record else None
+
+
+def chosen_input_size(space: SpaceOptions, options: Optional[ArchitectureOptions] = None) -> Optional[int]:
+    """What images are to be loaded at where the input size is a choice: at the one chosen, or the largest; else None."""
+    record = _named_record(options or ArchitectureOptions(), space)
+    if record:
+        return record.architecture.input_size
+    own = space_of(space)
+    return own.input_size if own.input_sizes else None
+
+
+def _named_record(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
     use_blocks(space)
     choices = (options.block_choices, options.channel_choices)
     if options.architecture:
