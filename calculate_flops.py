@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from spos.core.flags import JsonOptions, OneLineParser, pick, run_program
@@ -30,7 +30,7 @@ from spos.counting.profile import profile_json, profile_tables
 from spos.counting.summary import CONVENTION, SUPERNET_NOTE, branch_table, layer_table, summary_table, table_of_layers
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.table import LatencyTable
-from spos.space.architecture import Architecture
+from spos.space.architecture import Architecture, choices_of
 from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
 from spos.space.flags import ArchitectureOptions, ComparisonOptions, SpaceOptions, fit, named_architecture, space_of
 from spos.space.space import SearchSpace
@@ -120,7 +120,7 @@ def find_subject(named: ArchitectureOptions, options: CountOptions, space_option
     space = fit(record.space, space_options, options.input_size, options.classes)
     cost = count_architecture(space, record.architecture)
     name = named.architecture or str(record.architecture)
-    report = {"architecture": name, **asdict(record.architecture), **figures(space, cost)}
+    report = {"architecture": name, **choices_of(record.architecture), **figures(space, cost)}
     return SubnetSubject(report, space, record.architecture)
 
 

@@ -41,8 +41,8 @@ class LatencyTables:
         sizes = space.input_sizes or (space.input_size,)
         if sorted(self.by_size) != list(sizes):
             raise InputError(
-                f"the latency tables are for {_listed(sorted(self.by_size))} px, the space has {_listed(sizes)}; give a "
-                "table for each size"
+                f"the latency tables are for {_listed(sorted(self.by_size))} px, the space has {_listed(sizes)}; give "
+                "a table for each size"
             )
         for size, table in self.by_size.items():
             table.check(space.at(size), visited)

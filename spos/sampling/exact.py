@@ -28,7 +28,7 @@ class TooRare(InputError):
 
 
 class Tries(ABC):
-    """Draws by tries that are kept or not; everything that may be drawn has one chance in a try, so draws are uniform."""
+    """Draws by tries, each kept or not. All that may be drawn has one chance in a try, so draws are uniform."""
 
     _at_once: int  # tries for each missing draw
 

@@ -7,11 +7,12 @@ from typing import Any, Dict, Optional, Sequence
 from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
 from spos.data.dataset import DataSet
-from spos.data.space import make_space
+from spos.data.flags import DataOptions
+from spos.data.space import at_input_size, fit_to_data
 from spos.engine.compat import mx
 from spos.engine.parameters import not_finite, read_parameters, set_parameters
 from spos.runs.run import SUPERNET
-from spos.space.flags import SpaceOptions
+from spos.space.flags import SpaceOptions, chosen_input_size, space_of, use_blocks
 from spos.space.space import SearchSpace
 
 FLAG_OF_FIELD = {
@@ -23,6 +24,21 @@ FLAG_OF_FIELD = {
 }
 
 
+def loaded_at(
+    data: DataOptions, options: SpaceOptions, trained: Optional[Dict[str, Any]], supernet_params: str
+) -> DataOptions:
+    """The flags of a supernet's images: at its largest input size, where that is a choice.
+
+    Args:
+        trained: the config of its run, if it is known; else the flags say its space.
+    """
+    if trained is None:
+        return at_input_size(data, chosen_input_size(options))
+    use_blocks(options)
+    space = SearchSpace.from_json(trained["space"], source=supernet_params) if trained.get("space") else None
+    return at_input_size(data, space.input_size if space and space.input_sizes else None)
+
+
 def supernet_space(
     options: SpaceOptions, data: DataSet, trained: Optional[Dict[str, Any]], supernet_params: str
 ) -> SearchSpace:
@@ -30,20 +46,21 @@ def supernet_space(
 
     Raises: InputError if the flags or the data contradict the supernet's run.
     """
-    asked = make_space(options, data)
+    asked = space_of(options)
     if trained is None:
-        return asked
+        return fit_to_data(asked, options, data)
     model = trained["options"].get("model")
     if model != SUPERNET:
         raise InputError(f"{supernet_params} was trained by --model {model}; a search needs a supernet ({SUPERNET})")
     space = SearchSpace.from_json(trained.get("space"), source=supernet_params)
+    fitted = fit_to_data(space, options, data)
     own = "leave the flag out to use the supernet's own"
     for field, flag in FLAG_OF_FIELD.items():
         given = getattr(options, flag) != getattr(SpaceOptions(), flag)
         if given and getattr(asked, field) != getattr(space, field):
             raise InputError(f"--{flag.replace('_', '-')}: {supernet_params} was trained in another space; {own}")
     for field, what in (("num_classes", "classes"), ("input_size", "px"), ("strides", "as strides")):
-        trained_for, now = getattr(space, field), getattr(asked, field)
+        trained_for, now = getattr(space, field), getattr(fitted, field)
         if trained_for != now:
             raise InputError(f"{supernet_params} was trained for {trained_for} {what}, the data has {now}")
     return space

@@ -16,7 +16,7 @@ from spos.engine.flags import DeviceOptions
 from spos.runs.files import PathLike, file_digest
 from spos.runs.run import LISTS_FOLDER, MODEL_FILE, SUPERNET_RUN, find_config, open_run_directory
 from spos.scoring.job import SCORING_LISTS, ScoringJob, absolute_paths, summarize_lists
-from spos.scoring.supernet import check_supernet, supernet_space
+from spos.scoring.supernet import check_supernet, loaded_at, supernet_space
 from spos.space.flags import SpaceOptions, space_of_run
 from spos.space.space import SearchSpace
 
@@ -53,6 +53,7 @@ class TrainedSupernet:
             raise InputError(f"--supernet-params {params} does not exist; train a supernet first")
         trained = find_config(params)
         run = None if trained is None else Path(params).resolve().parent
+        data = loaded_at(data, space or SpaceOptions(), trained, params)
         dataset = open_data(data)
         searched = supernet_space(space or SpaceOptions(), dataset, trained, params)
         return cls(params, searched, data, dataset, (run or Path(folder)) / LISTS_FOLDER, run)

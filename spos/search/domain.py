@@ -66,7 +66,7 @@ class Domain:
 
     @cached_property
     def genes(self) -> Tuple[Tuple[int, ...], ...]:
-        """Values that each gene may take: block choices, then channel choices, then the input size if it is a choice."""
+        """Values that each gene may take: block choices, channel choices, and the input size if it is a choice."""
         space = self.space
         blocks = [tuple(range(len(choices.blocks))) for choices in space.choices]
         channels = [tuple(space.channel_choices(index)) for index in range(space.num_choice_blocks)]
@@ -199,7 +199,9 @@ class Domain:
         for i in np.concatenate([rng.permutation(len(choices)) for _ in range(MAX_REPAIR_ROUNDS)]).tolist():
             if self.admits(repaired):
                 return repaired
-            better = self._better_pairs(repaired, i, choices[i]) if i < len(self._pairs) else self._better_sizes(repaired)
+            better = (
+                self._better_pairs(repaired, i, choices[i]) if i < len(self._pairs) else self._better_sizes(repaired)
+            )
             if len(better):
                 choices[i] = int(better[rng.integers(len(better))])
                 repaired = from_pairs(self._pairs, choices)

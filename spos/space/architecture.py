@@ -31,7 +31,7 @@ class Architecture:
 
     @property
     def genes(self) -> Tuple[int, ...]:
-        """Block choices followed by channel choices, and the input size if it is a choice: the chromosome of a search."""
+        """The chromosome of a search: block choices, channel choices, and the input size if it is a choice."""
         genes = self.block_choices + self.channel_choices
         return genes if self.input_size is None else (*genes, self.input_size)
 

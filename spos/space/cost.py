@@ -144,7 +144,7 @@ class CostTable:
 
         Args:
             lowest: narrowest channel choice; the space's own by default.
-        Raises: InputError if the input size is a choice, on which these costs depend: ask the table of `SearchSpace.at`.
+        Raises: InputError if the input size is a choice: these costs depend on it, so ask a table of `SearchSpace.at`.
         """
         if self.space.input_sizes:
             sizes = ", ".join(map(str, self.space.input_sizes))

@@ -90,7 +90,7 @@ def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Opt
 
 
 def chosen_input_size(space: SpaceOptions, options: Optional[ArchitectureOptions] = None) -> Optional[int]:
-    """What images are to be loaded at where the input size is a choice: at the one chosen, or the largest; else None."""
+    """Where the input size is a choice, what images are loaded at: the one chosen, or the largest; else None."""
     record = _named_record(options or ArchitectureOptions(), space)
     if record:
         return record.architecture.input_size

@@ -71,7 +71,7 @@ class SpaceFile(Struct):
     stages: Annotated[List[StageFile], Meta(min_length=1, max_length=16)]
     channel_scales: SomeScales = field(default_factory=lambda: [1.0])
     input_size: InputSize = 224
-    input_sizes: Annotated[InputSizes, Meta(min_length=2)] = []  # the input size is a choice; `input_size` is the largest
+    input_sizes: Annotated[InputSizes, Meta(min_length=2)] = []  # a choice; `input_size` is the largest
     num_classes: Annotated[int, Meta(ge=1, le=10**6)] = 1000
     stem: Optional[StemFile] = None
     head: Optional[HeadFile] = None

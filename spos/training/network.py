@@ -7,18 +7,26 @@ from typing import Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.data.dataset import DataSet
-from spos.data.space import fit_to_data, make_space
+from spos.data.flags import DataOptions
+from spos.data.space import at_input_size, fit_to_data, make_space
 from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
 from spos.runs.run import SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.flags import named_architecture, trained_architecture
+from spos.space.flags import chosen_input_size, named_architecture, trained_architecture
 from spos.space.space import SearchSpace
 from spos.training.flags import HYBRID, SYMBOLIC, TrainingFlags
 from spos.training.initial_values import initialize
 from spos.training.strategies import UNIFORM
 from spos.training.trainer import Forward
 from spos.training.zoo import zoo_model
+
+
+def loaded_at(flags: TrainingFlags) -> DataOptions:
+    """The flags of the data: where the input size is a choice, at that of the architecture, or the space's largest."""
+    if flags.train.model not in (SUPERNET, SUBNET):
+        return flags.data
+    return at_input_size(flags.data, chosen_input_size(flags.space, flags.named))
 
 
 def space_and_architecture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional
 
@@ -38,7 +39,7 @@ from spos.training.flags import (
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
 from spos.training.log import EpochRow, RunLog
-from spos.training.network import make_network, space_and_architecture
+from spos.training.network import loaded_at, make_network, space_and_architecture
 from spos.training.progress import Run
 
 DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
@@ -87,7 +88,7 @@ def train_subnet(
     """
     space = load_architecture(architecture).space
     size = open_data(data).input_size
-    options = SpaceOptions(strides=options_of(space, size).strides)
+    options = SpaceOptions(strides="" if space.fixed_strides else options_of(space, size).strides)
     named = ArchitectureOptions(architecture=str(architecture))
     return train(_flags(data, folder, seed, num_gpus, options, named, model=SUBNET, **recipe))
 
@@ -121,6 +122,7 @@ def train(flags: TrainingFlags) -> Path:
     Raises: InputError if they cannot be met; Stopped after a signal, with a checkpoint.
     """
     check_files(flags.train)
+    flags = replace(flags, data=loaded_at(flags))
     save_dir = save_dir_of(flags)
     check_output(flags.data, save_dir)
 
