@@ -70,8 +70,8 @@ class PathSampler:
 
 def from_pairs(pairs: Sequence[Sequence[Tuple[int, int]]], choices: Sequence[int]) -> Architecture:
     """The architecture of a draw: the number of a pair for every choice block, and the input size if it is a choice."""
-    chosen = zip(*(own[choice] for own, choice in zip(pairs, choices)))
-    return Architecture(*chosen, *choices[len(pairs) :])
+    blocks, channels = zip(*(own[choice] for own, choice in zip(pairs, choices)))
+    return Architecture(blocks, channels, *choices[len(pairs) :])
 
 
 def path_sampler(space: SearchSpace, lowest: int, limits: Sequence[Limit], window: Any = None) -> PathSampler:

@@ -75,7 +75,7 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
         source: where it stands, for errors.
     Raises: InputError if its parts contradict each other.
     """
-    own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
+    own = ["schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params"]
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
     if missing:
         raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")
@@ -91,7 +91,7 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
             raise InputError(f"{source}: {key} must be a list of integers")
     architecture = Architecture(tuple(record["block_choices"]), tuple(record["channel_choices"]))
     if space.input_sizes:
-        own = (*own, "input_size")
+        own.append("input_size")
         if type(record.get("input_size", space.input_size)) is not int:
             raise InputError(f"{source}: input_size must be an integer, not {shortened(repr(record['input_size']))}")
         architecture = space.validate(architecture_of(record), source=source)

@@ -295,8 +295,8 @@ class SearchSpace:
         if not any(map(any, self._widthless)):
             return architecture if size == architecture.input_size else replace(architecture, input_size=size)
         choices = zip(architecture.block_choices, architecture.channel_choices)
-        pairs = zip(*(self.canonical_pair(index, b, c) for index, (b, c) in enumerate(choices)))
-        return Architecture(*pairs, input_size=size)
+        blocks, channels = zip(*(self.canonical_pair(index, b, c) for index, (b, c) in enumerate(choices)))
+        return Architecture(blocks, channels, size)
 
     def canonical_pair(self, index: int, block_choice: int, channel_choice: int) -> Tuple[int, int]:
         """The choices of a choice block in that form."""
