@@ -33,6 +33,4 @@ DIGITS = parse_space(FILE, "sized.json")
 def everything(space):
     """Every architecture at every input size."""
     places = [space.pairs(index) for index in range(space.num_choice_blocks)]
-    return [
-        Architecture(*zip(*pairs), size) for size in space.input_sizes or (None,) for pairs in product(*places)
-    ]
+    return [Architecture(*zip(*pairs), size) for size in space.input_sizes or (None,) for pairs in product(*places)]

@@ -25,7 +25,8 @@ def parse(text):
 
 # Names and signatures are promises to scripts: a change here is a change for their authors.
 SIGNATURES = parse("""
-Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...]) -> None
+Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...], input_size: Optional[int] = None) ->
+    None
 DataOptions(dataset: str = imagenet, data_dir: str = data, rec_train: str = , rec_train_idx: str = , rec_val: str =
     , rec_val_idx: str = , use_rec: bool = False, classes: int = 0, max_bad_images: int = 10, input_size: int = 0,
     crop_ratio: float = 0.0, holdout: int = 0, update_bn_images: int = 0, batch_size: int = 128, num_workers: int =
@@ -62,10 +63,10 @@ published_architectures() -> List[str]
 recalibrate_batch_norm(net: mx.gluon.HybridBlock, batches: Iterable[Tuple[Any, Any]], num_images: Optional[int] =
     None, ctx: Optional[Sequence[mx.Context]] = None) -> int
 sample_architectures(space: SearchSpace, count: int, limits: Optional[Limits] = None, seed: int = 0, latency:
-    Optional[LatencyTable] = None) -> List[Architecture]
+    Optional[Latency] = None) -> List[Architecture]
 search_architectures(space: SearchSpace, score: Score, folder: PathLike, limits: Optional[Limits] = None, mode: str
     = genetic, iterations: int = 20, population: int = 50, retain: int = 10, seed: int = 0, latency:
-    Optional[LatencyTable] = None) -> Found
+    Optional[Latency] = None) -> Found
 search_space(layout: str = OneShot, **changes: Any) -> SearchSpace
 search_supernet(supernet: PathLike, folder: PathLike, limits: Optional[Limits] = None, data: Optional[DataOptions] =
     None, latency_table: PathLike = , seed: int = 0, num_gpus: int = 0, num_processes: int = 1, **search: Any) ->

@@ -22,7 +22,7 @@ from utils.plot.rooms import (
 
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
-    "engine": "batch_norm cluster compat depthwise devices graph_file parameters slicing symbols",
+    "engine": "batch_norm cluster compat depthwise devices graph_file parameters resizing slicing symbols",
     "data": "arrays cifar digits loader pixels prepared registry",
     "execution": "graphs parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",

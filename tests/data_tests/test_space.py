@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from sized_spaces import DIGITS
 
 from spos.core.errors import InputError
 from spos.data.dataset import make_dataset
-from spos.data.space import fit_to_data, make_space
+from spos.data.flags import DataOptions
+from spos.data.space import at_input_size, fit_to_data, make_space
 from spos.space.flags import SpaceOptions
 from spos.space.space_file import search_space
 
@@ -20,7 +22,7 @@ def test_size_classes_and_strides_are_those_of_the_images(data):
     space = make_space(SpaceOptions(use_se=True), data)
     fitted = {"strides": (1, 1, 2, 2, 2), "input_size": 32, "num_classes": 50}
     assert space == replace(search_space(use_se=True), **fitted)
-    assert fit_to_data(SpaceOptions(), data) == fitted
+    assert fit_to_data(search_space(use_se=True), SpaceOptions(), data) == space
 
 
 def test_strides_of_the_flag_come_first(data):
@@ -30,3 +32,20 @@ def test_strides_of_the_flag_come_first(data):
 def test_strides_that_are_no_numbers_are_refused(data):
     with pytest.raises(InputError, match="--strides"):
         make_space(SpaceOptions(strides="2,x"), data)
+
+
+def test_images_are_loaded_at_the_largest_of_the_sizes_that_may_be_chosen(data):
+    """Its strides stay, whatever the images would have."""
+    assert fit_to_data(DIGITS, SpaceOptions(), data) == replace(DIGITS, num_classes=50)
+    with pytest.raises(
+        InputError, match="input sizes 24, 32: images are loaded at 32 px, not 28; give --input-size 32"
+    ):
+        fit_to_data(DIGITS, SpaceOptions(), replace(data, input_size=28))
+    small = fit_to_data(DIGITS.at(24), SpaceOptions(), replace(data, input_size=24, strides=(1, 2, 1)))
+    assert small == replace(DIGITS.at(24), num_classes=50)
+
+
+def test_a_size_is_a_default_for_the_data():
+    assert at_input_size(DataOptions(), 24).input_size == 24
+    assert at_input_size(DataOptions(input_size=16), 24).input_size == 16
+    assert at_input_size(DataOptions(), None) == DataOptions()

@@ -60,7 +60,9 @@ def latency(seed=0):
 def test_draws_are_uniform_below_a_limit_on_latency(position, bounds, rng):
     """Weights that favour fast architectures differ from size to size; the draws do not show them."""
     tables = latency()
-    others = Constraints(score_max=None, flop_max_m=ORDERED[0][bounds[0]] / 1e6, param_max_m=ORDERED[1][bounds[1]] / 1e6)
+    others = Constraints(
+        score_max=None, flop_max_m=ORDERED[0][bounds[0]] / 1e6, param_max_m=ORDERED[1][bounds[1]] / 1e6
+    )
     times = sorted(tables.of(one) for one, cost in COSTS.items() if others.admits(cost))
     domain = Domain(FEW, replace(others, latency_max_ms=times[min(position, len(times) - 1)] / 1e6), latency=tables)
     domain.check()
