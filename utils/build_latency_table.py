@@ -196,9 +196,7 @@ def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:
         return [maker.stem(), maker.tail()]
     if kind == "blocks":
         index, block_choice = key
-        return [
-            maker.block(index, block_choice, choice, plan.copies) for choice in plan.space.searchable_channel_choices
-        ]
+        return [maker.block(index, block_choice, choice, plan.copies) for choice in plan.widths(index, block_choice)]
     return [maker.network(architecture) for architecture in plan.at_once(*key)]
 
 
