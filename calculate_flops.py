@@ -179,10 +179,5 @@ def other_images(report: Dict[str, Any]) -> str:
     return "" if usual else f" ({size} px, {classes} classes)"
 
 
-def run() -> int:
-    """The installed command."""
-    return run_program(main)
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_program(main))

@@ -18,7 +18,6 @@ from spos.space import layers
 from spos.space.blocks import BlockKind, BlockLayers, ChoiceBlockGeometry
 from spos.space.layers import Conv, Dropout, Form, GlobalPool, LayerSpec, Specs
 from spos.space.names import layer_positions
-from spos.space.space_file import search_space
 
 nn = mx.gluon.nn
 PLAIN = Form()
@@ -418,7 +417,12 @@ def build_block(in_channels: int, described: BlockLayers, shuffle: str = "reshap
 # --- By the names and arguments of the original project (docs/from-the-original.md) ---
 
 BLOCK_MODES = {"ShuffleNetV2": "shuffle", "ShuffleXception": "xception"}  # families of branches
-ORIGINAL_BLOCKS = search_space().blocks
+
+
+def original_blocks() -> Tuple[BlockKind, ...]:
+    from spos.space.space_file import search_space  # files, which nothing else here needs
+
+    return search_space().blocks
 
 
 class SE(SqueezeExcite):
@@ -502,10 +506,11 @@ class ShuffleNasBlock(mx.gluon.Block):
         super().__init__()
         self.use_all_blocks = use_all_blocks
         self.width = int(output_channel // 2 * max_channel_scale)
-        modes = {family: mode for mode, family in BLOCK_MODES.items()}
+        modes, self._attributes = {family: mode for mode, family in BLOCK_MODES.items()}, []
         with self.name_scope():
-            for kind in ORIGINAL_BLOCKS:
+            for kind in original_blocks():
                 sizes = (input_channel, output_channel, self.width, kind.kernel_size or 3, stride)
+                self._attributes.append(kind.attribute)
                 setattr(self, kind.attribute, ShuffleNetBlock(*sizes, modes[kind.family], act_name, use_se))
 
     def forward(self, x, block_choice, block_channel_mask):
@@ -516,7 +521,7 @@ class ShuffleNasBlock(mx.gluon.Block):
         """
         mask = block_channel_mask.slice_axis(axis=1, begin=0, end=self.width).reshape((1, self.width, 1, 1))
         mask = mask.as_in_context(x.context).astype(x.dtype)
-        choices = [getattr(self, kind.attribute) for kind in ORIGINAL_BLOCKS]
+        choices = [getattr(self, attribute) for attribute in self._attributes]
         if self.use_all_blocks:
             return mx.nd.add_n(*(choice(x, mask) for choice in choices)) / len(choices)
         chosen = block_choice.asscalar() if isinstance(block_choice, mx.nd.NDArray) else block_choice

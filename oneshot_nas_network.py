@@ -22,11 +22,11 @@ from spos.space import layer_specs
 from spos.space.architecture import Architecture
 from spos.space.layers import Specs, with_bn
 from spos.space.names import block_position, block_prefix, parameter_shapes
-from spos.space.space import SearchSpace
-from spos.space.space_file import STABLE_CHANNEL_CHOICE, search_space
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
 
 nn = mx.gluon.nn
 Shape = Tuple[int, ...]
+IMAGENET_SIZE = 224
 
 
 class Subnet(mx.gluon.HybridBlock):
@@ -348,7 +348,7 @@ class ShuffleNasOneShot(Supernet):
 
     def __init__(
         self,
-        input_size: int = 224,
+        input_size: int = IMAGENET_SIZE,
         n_class: int = 1000,
         use_all_blocks: bool = False,
         use_se: bool = False,
@@ -364,7 +364,7 @@ class ShuffleNasOneShotFix(Subnet):
 
     def __init__(
         self,
-        input_size: int = 224,
+        input_size: int = IMAGENET_SIZE,
         n_class: int = 1000,
         architecture: Sequence[int] = (),
         channel_scales: Sequence[float] = (),
@@ -381,6 +381,8 @@ class ShuffleNasOneShotFix(Subnet):
 
 
 def _space(input_size: int, n_class: int, use_se: bool, last_conv_after_pooling: bool, layout: str) -> SearchSpace:
+    from spos.space.space_file import search_space  # files, which nothing else here needs
+
     return search_space(
         layout,
         input_size=input_size,
@@ -404,9 +406,7 @@ def get_shufflenas_oneshot(
 
     Raises: InputError if only one of the two is given, or if they are not of the space.
     """
-    space = search_space(
-        channels_layout, num_classes=n_class, use_se=use_se, last_conv_after_pooling=last_conv_after_pooling
-    )
+    space = _space(IMAGENET_SIZE, n_class, use_se, last_conv_after_pooling, channels_layout)
     shuffle = "conv" if shuffle_by_conv else "reshape"
     if architecture is None and scale_ids is None:
         return Supernet(space, use_all_blocks=use_all_blocks, shuffle=shuffle)

@@ -24,10 +24,5 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
-def run() -> int:
-    """The installed command."""
-    return run_program(main)
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_program(main))

@@ -30,8 +30,9 @@ from benchmarks.training import (
     options_json,
 )
 from spos.core.flags import OneLineParser, pick, run_program
-from spos.space.space import SearchSpace
-from spos.space.space_file import STABLE_CHANNEL_CHOICE, search_space, stride_plan
+from spos.space.layers import stride_plan
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
+from spos.space.space_file import search_space
 
 WAYS = (PLAIN_SUPERNET, replace(OUR_SUPERNET, name="ours, but by masks", role=OTHER, execution="mask"), OUR_SUPERNET)
 TORCH_EXECUTIONS = ("slice", "mask")

@@ -25,8 +25,8 @@ from spos.core.timing import CLOCKS, Rounds, Timing, time_in_turns
 from spos.engine.compat import mx
 from spos.latency.graphs import GraphMaker
 from spos.space.cost import count_architecture
-from spos.space.space import SearchSpace
-from spos.space.space_file import LAYOUTS, STABLE_CHANNEL_CHOICE, search_space
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
+from spos.space.space_file import LAYOUTS, search_space
 
 MULTIPLES = (8, 16)
 

@@ -15,8 +15,9 @@ from spos.data.digits import prepare_digits
 from spos.data.recordio import read_index
 from spos.engine.compat import mx
 from spos.runs.journal import as_lines
+from spos.space.architecture import Architecture
 from spos.space.space import Stage
-from spos.space.space_file import search_space
+from spos.space.space_file import load_space, parse_space, search_space
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -42,6 +43,102 @@ TINY = replace(
     input_size=16,
     warm_up_durations=(1, 1),
 )
+
+
+def small_file(name, blocks, stages, stem, **more):
+    """What the file of a space of 16 px and five classes says."""
+    values = {"schema": 1, "name": name, "input_size": 16, "num_classes": 5, "blocks": blocks, "stages": stages}
+    return {**values, "stem": {"channels": stem, "stride": 1}, **more}
+
+
+# Every kind of blocks where a stage begins and inside, every activation, widths that need padding and some that do not
+SPACE_FILES = {
+    "mobilenet-se": small_file(
+        "mobilenet-se",
+        {
+            "MB1": {"kind": "mbconv", "expand": 1, "se": False},
+            "MB1-SE": {"kind": "mbconv", "kernel_size": 5, "expand": 1},
+            "MB4-SE": {"kind": "mbconv", "kernel_size": 5, "expand": 4},
+            "I": {"kind": "identity"},
+        },
+        [
+            {"num_blocks": 2, "out_channels": 16, "stride": 1, "act": "relu6", "se": True},
+            {"num_blocks": 2, "out_channels": 24, "stride": 2, "act": "hard_swish", "se": True},
+            {"num_blocks": 1, "out_channels": 24, "stride": 1, "act": "hard_swish", "se": True},
+        ],
+        stem=16,
+        channel_scales=[0.3, 0.55, 0.8, 1.0],
+        head={"before_pooling": 48, "se": True, "after_pooling": 32, "act": "hard_swish", "dropout": 0.2},
+    ),
+    "resnet": small_file(
+        "resnet",
+        {"B3": {"kind": "basic"}, "B5": {"kind": "basic", "kernel_size": 5}, "I": {"kind": "identity"}},
+        [
+            {"num_blocks": 2, "out_channels": 16, "stride": 1, "channel_scales": [0.5, 1.0, 2.5]},
+            {"num_blocks": 2, "out_channels": 24, "stride": 2, "act": "hard_swish", "se": True},
+            {"num_blocks": 2, "out_channels": 32, "stride": 2, "act": "relu6", "block_choices": ["B3", "I"]},
+        ],
+        stem=8,
+        channel_scales=[0.3, 0.7, 1.5, 2.0],
+    ),
+    "mixed": small_file(
+        "mixed",
+        {
+            "SN": {"kind": "shuffle", "kernel_size": 5},
+            "SX": {"kind": "xception"},
+            "MB": {"kind": "mbconv", "expand": 3},
+            "B": {"kind": "basic"},
+            "I": {"kind": "identity"},
+        },
+        [
+            {"num_blocks": 3, "out_channels": 24, "stride": 2, "act": "relu6"},
+            {
+                **{"num_blocks": 3, "out_channels": 48, "stride": 2, "act": "hard_swish", "se": True},
+                "choice_blocks": {"1": {"block_choices": ["I"]}, "2": {"channel_scales": [0.5, 1.5]}},
+            },
+        ],
+        stem=12,
+        channel_scales=[0.4, 1.0, 1.4],
+        head={"before_pooling": 64, "act": "relu6"},
+    ),
+    "no-block-keeps-its-shape": small_file(
+        "no-block-keeps-its-shape",
+        {"MB": {"kind": "mbconv", "expand": 2}, "B": {"kind": "basic"}},
+        [
+            {"num_blocks": 1, "out_channels": 16, "stride": 2},
+            {"num_blocks": 1, "out_channels": 24, "stride": 2},
+        ],
+        stem=8,
+        channel_scales=[0.5, 0.9],
+    ),
+}
+SPACES = {
+    "tiny": replace(
+        load_space("tiny"),
+        stages=(Stage(2, 16, False, False), Stage(2, 24, False, False)),
+        strides=(1, 2, 2),
+        num_classes=5,
+        input_size=16,
+        warm_up_durations=(1,),
+    ),
+    "nas-bench-macro": replace(
+        load_space("nas-bench-macro"),
+        stages=(Stage(2, 16, False, False, act="relu6"), Stage(2, 24, False, False, act="relu6")),
+        stem_channels=8,
+        strides=(1, 2, 2),
+        num_classes=5,
+        input_size=16,
+    ),
+    **{name: parse_space(values, name) for name, values in SPACE_FILES.items()},
+}
+
+
+def all_choices(space, rng):
+    """Architectures that have every block choice of every choice block between them, at random widths."""
+    for number in range(space.num_block_choices):
+        blocks = tuple((number + i) % len(choices.blocks) for i, choices in enumerate(space.choices))
+        widths = tuple(int(rng.choice(space.channel_choices(i))) for i in range(space.num_choice_blocks))
+        yield space.canonical(Architecture(blocks, widths))
 
 
 @pytest.fixture(params=VARIANTS, ids=str)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from conftest import VARIANTS, reference_value
+from conftest import SPACES, VARIANTS, all_choices, reference_value
 
 from spos.data.preprocessing import Preprocessing
 from spos.deploy.model_info import ModelInfo
@@ -31,6 +31,12 @@ def drawn_subnet(space, architecture, rng):
 def random_subnet(variant, rng, num_classes=10):
     space = replace(VARIANTS[variant], num_classes=num_classes)
     return drawn_subnet(space, space.sample(rng), rng)
+
+
+def every_subnet(name, rng):
+    """Of a small space: together they have all of its choices."""
+    for architecture in all_choices(SPACES[name], rng):
+        yield drawn_subnet(SPACES[name], architecture, rng)
 
 
 def published_subnet(name):

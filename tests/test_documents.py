@@ -19,7 +19,7 @@ PAGES = (
 )
 SCRIPTS = sorted(path for place in ("scripts", "benchmarks") for path in (ROOT / place).glob("*.sh"))
 MODULES = [path for place in ("*.py", "utils/**/*.py", "benchmarks/*.py") for path in sorted(ROOT.glob(place))]
-PROGRAMS = [path for path in MODULES if "\nif __name__" in path.read_text(encoding="utf-8")]
+PROGRAMS = [path for path in MODULES if '\nif __name__ == "__main__"' in path.read_text(encoding="utf-8")]
 DOCUMENTS = [Document.read(path, ROOT) for path in (*PAGES, *SCRIPTS, *PROGRAMS)]
 COMMANDED = [document for document in (*DOCUMENTS, Document.read(ROOT / ".ci" / "run", ROOT)) if document.commands()]
 MARKDOWN = [document for document in DOCUMENTS if document.is_page]

@@ -1,1 +1,1 @@
-"""Tools run on saved files, one module each: `python -m utils.NAME --help`."""
+"""Tools run on saved files, one module each: `python -m utils.NAME --help`, or from anywhere by their file."""

@@ -1,13 +1,15 @@
 """Measure how long every choice of every choice block takes on this machine, for `search_supernet.py --latency-table`.
 
 python -m utils.build_latency_table --use-se --last-conv-after-pooling --save-dir runs/latency
+python -m utils.build_latency_table --space tiny --save-dir runs/latency
 python -m utils.build_latency_table --supernet-params runs/digits/supernet/model.params --dtype int8
 python -m utils.plot latency runs/latency --output latency.png
 
 Every (block choice, channel choice) is timed as a few copies of the choice block in one graph; copies of blocks that
-keep the shape of the map run one behind the other, as in a network. Stem, and head with classifier, are timed too, and
-then whole networks, spread over the FLOPs that the space can reach: on some of them the table's correction is fitted,
-on the others its error is told. Graphs are hybridized; weights and inputs are random numbers.
+keep the shape of the map run one behind the other, as in a network. A block without a width is timed once. Stem, and
+head with classifier, are timed too, and then whole networks, spread over the FLOPs that the space can reach: on some of
+them the table's correction is fitted, on the others its error is told. Graphs are hybridized; weights and inputs are
+random numbers.
 
 What is compared takes turns and is divided by reference calls just before and after it, in passes spread over the whole
 measurement, because the speed of a machine changes (spos/core/timing.py). --clock cpu takes the processor time of one
@@ -70,8 +72,8 @@ class MeasureOptions:
     """What is measured, and how well."""
 
     supernet_params: str = flag("", "measure the space of this supernet, for its images, instead of that of the flags")
-    input_size: Optional[int] = flag(None, "height and width of the images [224]", type=positive)
-    classes: Optional[int] = flag(None, "number of classes [1000]", type=positive)
+    input_size: Optional[int] = flag(None, "height and width of the images [that of the space]", type=positive)
+    classes: Optional[int] = flag(None, "number of classes [that of the space]", type=positive)
     batch_size: int = flag(1, "images in a call", type=positive)
     device: str = flag("cpu", "cpu, or the first GPU", choices=("cpu", "gpu"))
     dtype: str = flag("float32", "precision: float16 on a GPU, int8 on a CPU", choices=DTYPES)
@@ -187,7 +189,8 @@ def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) ->
 def reference(plan: Plan, maker: GraphMaker, kind: str) -> Run:
     if kind == "networks":
         return maker.network(plan.reference_network)
-    return maker.block(plan.reference_block, plan.reference_choice, -1, plan.copies)
+    index, block_choice = plan.reference_choice
+    return maker.block(index, block_choice, -1, plan.copies)
 
 
 def graphs(plan: Plan, maker: GraphMaker, kind: str, key: Key) -> List[Run]:

@@ -7,15 +7,11 @@ python -m utils.calculate_flops -s symbols/ShuffleNas_fixArch-symbol.json -ds da
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
-
-if not __package__:  # called as `python utils/calculate_flops.py`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 if __name__ == "__main__":
     import spos.core.startup  # noqa: F401  # first
+
+import sys
+from typing import Any, List, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, run_program

@@ -37,7 +37,7 @@ from spos.search.flags import ConstraintOptions, EvolutionOptions, evolution_set
 from spos.space.flags import SpaceOptions
 from spos.study.strategies import BASELINE, Result, additive, by_supernet, compare, recorded
 from utils.plot.strategies import plot
-from utils.plot.style import check_format, save
+from utils.plot.style import figure_file, save
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -47,12 +47,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--evaluations", type=positive, default=500, help="architectures a search scores [%(default)s]")
     parser.add_argument("--seeds", type=positive, default=20, help="seeds, at least 2 [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
-    parser.add_argument("--output", default="", help="figure of the best fitness so far (PNG, SVG or PDF)")
+    parser.add_argument("--output", type=figure_file, help="figure of the best fitness so far (PNG, SVG or PDF)")
     args = parser.parse_args(argv)
     evolution, space = pick(EvolutionOptions, args), pick(SpaceOptions, args)
     limits, output = pick(ConstraintOptions, args), pick(JsonOptions, args)
-    if args.output:
-        check_format(args.output)
     if args.seeds < 2:
         raise InputError("--seeds must be at least 2: an interval needs more than one")
     given = [flag for flag, value in (("--history", args.history), ("--supernet", args.supernet)) if value]

@@ -44,7 +44,7 @@ from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
 from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement
 from utils.plot.ranking import plot
-from utils.plot.style import check_format, save
+from utils.plot.style import figure_file, save
 
 RESULT_FILE = "correlation.json"
 
@@ -53,12 +53,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
     parser = OneLineParser(__doc__, (RankingOptions, JsonOptions))
     parser.add_argument("--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet")
-    parser.add_argument("--output", default="", help="figure of accuracies alone against predictions (PNG, SVG or PDF)")
+    parser.add_argument("--output", type=figure_file, help="figure of accuracies alone against predictions")
     args = parser.parse_args(own)
     options, output = pick(RankingOptions, args), pick(JsonOptions, args)
     check_recipe(recipe)
-    if args.output:
-        check_format(args.output)
     supernets = open_supernets(args.supernet, options.batch_size)
     folder, space = Path(options.save_dir), supernets[0].space
     networks = plan(space, options)

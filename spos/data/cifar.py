@@ -15,7 +15,7 @@ from spos.data.prepared import encode_png, is_complete, pack_images, write_prepa
 from spos.data.preprocessing import Triple
 from spos.data.recordio import RecordFile
 from spos.engine.compat import mx
-from spos.space.space_file import stride_plan
+from spos.space.layers import stride_plan
 
 IMAGE_SIZE = 32
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}

@@ -12,7 +12,7 @@ from spos.data.folder import open_folders
 from spos.data.image_list import ImageList
 from spos.data.preprocessing import Preparation, Preprocessing, Triple
 from spos.data.recordio import RecordFile, open_index
-from spos.space.space_file import stride_plan
+from spos.space.layers import stride_plan
 
 LISTS_SEED = 20190401  # held-out lists and their order are the same for every run on the same files
 

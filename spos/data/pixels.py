@@ -32,6 +32,7 @@ from spos.runs.files import file_digest, replacing, write_atomic
 from spos.runs.run import PIXELS_FOLDER
 
 DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised; labels (N,)) for every device
+Kept = Tuple[np.ndarray, np.ndarray]  # images, labels
 MEMORY_SHARE = 0.5  # of the memory that is available
 _BLOCK = 1 << 20
 _WITHOUT_RESERVATION = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -88,7 +89,8 @@ def load_pixels(loader: ImageLoader, folder: Path, name: str, shared: bool = Fal
         labels = _decode(loader, images, name)
         return Pixels(images[: len(labels)], labels, look.mean, look.std)
     file, labels_file = folder / f"{name}.npy", folder / f"{name}.labels.npy"
-    if not _is_whole(file, labels_file):
+    kept = _kept(file, labels_file, shape)
+    if kept is None:
         remove_leftovers(file)
         try:
             _write(loader, file, labels_file, name, shape)
@@ -98,8 +100,8 @@ def load_pixels(loader: ImageLoader, folder: Path, name: str, shared: bool = Fal
                 f"be written ({error.strerror}). Free space there, make it a link to a folder on another disk, or let "
                 "one process keep them in memory (one device)"
             ) from None
-    labels = np.load(labels_file, allow_pickle=False)
-    return Pixels(np.load(file, mmap_mode="r", allow_pickle=False)[: len(labels)], labels, look.mean, look.std)
+        kept = _open(file, labels_file, shape)
+    return Pixels(*kept, look.mean, look.std)
 
 
 def _write(loader: ImageLoader, file: Path, labels_file: Path, name: str, shape: Tuple[int, ...]) -> None:
@@ -107,9 +109,7 @@ def _write(loader: ImageLoader, file: Path, labels_file: Path, name: str, shape:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary, open(temporary, "r+b") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # nobody takes it for a leftover
-        np.lib.format.write_array_header_1_0(
-            held, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        )
+        held.write(_header(np.uint8, shape))
         held.flush()
         start = held.tell()
         _reserve(held.fileno(), start + int(np.prod(shape)))
@@ -119,6 +119,11 @@ def _write(loader: ImageLoader, file: Path, labels_file: Path, name: str, shape:
     content = io.BytesIO()
     np.save(content, labels)
     write_atomic(labels_file, content.getvalue())
+    write_sums(file, labels_file)
+
+
+def write_sums(file: Path, labels_file: Path) -> None:
+    """Say that both files are complete as they are."""
     sums = {part.name: file_digest(part) for part in (file, labels_file)}
     write_atomic(_sums_of(file), json.dumps(sums, indent=2) + "\n")
 
@@ -138,19 +143,48 @@ def _sums_of(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
-def _is_whole(file: Path, labels_file: Path) -> bool:
-    """Whether both files are there with the content they were written with."""
+def _kept(file: Path, labels_file: Path, shape: Tuple[int, ...]) -> Optional[Kept]:
+    """What both files hold; None if they are not there, or not with the content they were written with."""
     try:
         sums = json.loads(_sums_of(file).read_bytes())
-        is_whole = sums == {part.name: file_digest(part) for part in (file, labels_file)}
+        if sums != {part.name: file_digest(part) for part in (file, labels_file)}:
+            raise ValueError("other checksums")
+        return _open(file, labels_file, shape)
     except FileNotFoundError:
-        return False
+        return None
     except (OSError, ValueError, RecursionError):
-        is_whole = False
-    if is_whole:
-        return True
-    warn(f"{file} is damaged; its images are decoded again")
-    return False
+        warn(f"{file} is damaged; its images are decoded again")
+        return None
+
+
+def _open(file: Path, labels_file: Path, shape: Tuple[int, ...]) -> Kept:
+    """Raises: ValueError if the files are not those of at most as many images of this shape."""
+    num_labels = (labels_file.stat().st_size - len(_header(np.float32, shape[:1]))) // np.float32().itemsize
+    if not 0 < num_labels <= shape[0]:
+        raise ValueError(f"{num_labels} labels")
+    labels = np.array(_mapped(labels_file, np.float32, (num_labels,)))
+    return _mapped(file, np.uint8, shape)[:num_labels], labels
+
+
+def _mapped(file: Path, kind: Any, shape: Tuple[int, ...]) -> np.ndarray:
+    """The array of a `.npy` file. Its header is compared, not parsed: NumPy's parser may fail in any way.
+
+    Raises: ValueError if it is not an array of this type and shape.
+    """
+    header = _header(kind, shape)
+    with open(file, "rb") as stream:
+        if stream.read(len(header)) != header:
+            raise ValueError(f"{file} has another header")
+    if file.stat().st_size != len(header) + np.dtype(kind).itemsize * int(np.prod(shape)):
+        raise ValueError(f"{file} has another size")
+    return np.memmap(file, kind, "r", len(header), shape)
+
+
+def _header(kind: Any, shape: Tuple[int, ...]) -> bytes:
+    content = io.BytesIO()
+    description = np.lib.format.dtype_to_descr(np.dtype(kind))
+    np.lib.format.write_array_header_1_0(content, {"descr": description, "fortran_order": False, "shape": shape})
+    return content.getvalue()
 
 
 def remove_leftovers(file: Path) -> None:

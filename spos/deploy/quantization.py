@@ -1,9 +1,10 @@
 """INT8 on a CPU: any float32 block as a graph of oneDNN's 8-bit kernels, by the quantization of MXNet.
 
-A convolution, the BatchNorm behind it and a ReLU become one 8-bit operator. The rest of hard-swish, the scaling of
-squeeze-and-excite, the channel shuffle, and most pooling and concatenation stay in float32, between a dequantize and a
-quantize, by the fastest operators (`spos.deploy.rewrites`). Weights are rounded for each output channel, activations
-for each tensor, by the range that calibration images gave (`spos.deploy.calibration`); MXNet leaves no choice there.
+A convolution, the BatchNorm behind it and a ReLU, or the sum behind it, become one 8-bit operator. The rest of
+hard-swish, the activation behind a sum, the scaling of squeeze-and-excite, the channel shuffle, and most pooling and
+concatenation stay in float32, between a dequantize and a quantize, by the fastest operators (`spos.deploy.rewrites`).
+Weights are rounded for each output channel, activations for each tensor, by the range that calibration images gave
+(`spos.deploy.calibration`); MXNet leaves no choice there.
 What was measured and read about all this stands in `docs/mxnet.md`.
 """
 

@@ -7,8 +7,12 @@
 - A channel shuffle of two tensors that were just concatenated, and are of the same shape, is one `stack`.
 - Other concatenated maps get a fifth dimension before. With four, oneDNN copies single images value by value, at a
   fifth of the speed; with five, MXNet copies them itself.
+- A sum never has one term or a result that only INT8 would keep unsigned. A convolution that takes a sum in writes it
+  over the other term, in that one's type: behind a ReLU, what is negative in the sum became 0; in front of a ReLU, what
+  is above half of the range became that half. So a ReLU behind a sum is a maximum, and one in front is reshaped to the
+  same shape, neither of which MXNet takes in or quantizes.
 
-The second and third give the same bits, the first the same up to rounding. What fits no pattern stays as it is.
+The first gives the same up to rounding, the others the same bits. What fits no pattern stays as it is.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ Shapes = Mapping[str, Tuple[int, ...]]
 SCALE = 6**-0.5
 SHIFT = 3 * SCALE
 GATE = {"alpha": 1 / 6, "beta": 0.5}  # of the hard_sigmoid in hard-swish
+UNSIGNED = ("Activation", "clip")  # what their kernels give in INT8
 SCALED_BY = ("BatchNorm", "Convolution")  # their inputs 1 and 2: gamma and beta, weight and bias
 
 
@@ -89,6 +94,11 @@ class _Rewriter:
                 self._entry[position] = self._add("stack", node["name"], pair, axis=2, num_args=2)
             elif node["op"] == "Concat" and self._joins_maps(node):
                 self._entry[position] = self._concat(node)
+            elif node["op"] == "elemwise_add":
+                self._entry[position] = self._add(node["op"], node["name"], self._signed_terms(node))
+            elif self._is_relu_of_sum(node):
+                term = self._moved(node["inputs"])
+                self._entry[position] = self._add("_maximum_scalar", node["name"], term, scalar=0.0)
             else:
                 self._new.append({**node, "inputs": self._moved(node["inputs"])})
                 self._entry[position] = [len(self._new) - 1, 0, 0]
@@ -164,6 +174,19 @@ class _Rewriter:
         ]
         whole = self._add("Concat", f"{name}_parts", parts, **node["attrs"])
         return self._add("Reshape", name, [whole], shape="(0, 0, 0, -3)")  # the last two become one again
+
+    def _is_relu_of_sum(self, node: Node) -> bool:
+        is_relu = node["op"] == "Activation" and node["attrs"].get("act_type") == "relu"
+        return is_relu and self._nodes[node["inputs"][0][0]]["op"] == "elemwise_add"
+
+    def _signed_terms(self, node: Node) -> List[Entry]:
+        terms = self._moved(node["inputs"])
+        for i, (position, *_) in enumerate(node["inputs"]):
+            while self._nodes[position]["op"] == "_copy":  # a block that does nothing
+                ((position, *_),) = self._nodes[position]["inputs"]
+            if self._nodes[position]["op"] in UNSIGNED:
+                terms[i] = self._add("Reshape", f"{node['name']}_term{i}", [terms[i]], shape="(-2,)")
+        return terms
 
     def _add(self, op: str, name: str, inputs: Iterable[Entry], **attrs: Any) -> Entry:
         self._new.append(

@@ -21,19 +21,22 @@ from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_archi
 
 
 @dataclass(frozen=True)
-class TrainedSubnet:
-    """What the flags name.
+class FileOfRun:
+    """A network's file, and what the run it lies in says about it.
 
     Args:
-        record: the architecture, in the space that fits the images.
         run: the directory of its run, None if the file does not lie in one; config: what that says.
     """
 
     path: Path
-    subnet: DeployedSubnet
-    record: ArchitectureRecord
     run: Optional[Path]
     config: Mapping[str, Any]
+
+    @classmethod
+    def at(cls, path: Path) -> FileOfRun:
+        """Raises: InputError if the config of its run is damaged."""
+        run = run_folder(path)
+        return FileOfRun(path, run, read_json(run / CONFIG_FILE) if run else {})
 
     def data_options(self, given: DataOptions) -> DataOptions:
         """Where the images are: flags that are given now, then those of the run."""
@@ -46,25 +49,52 @@ class TrainedSubnet:
             }
         )
 
-    def open_data(self, options: DataOptions, save_dir: Path) -> DataSet:
-        """The images of the run, in its own lists.
+    def recorded_preprocessing(self) -> Optional[Preprocessing]:
+        """How the images of the run are prepared; None if nothing says it."""
+        if PREPROCESSING not in self.config:
+            return None
+        return Preprocessing.from_json(self.config[PREPROCESSING], str(self.run))
+
+    def open_images(self, options: DataOptions, num_classes: int, input_size: int) -> DataSet:
+        """The images, without held-out lists, for a network of so many classes and px.
 
         Args:
-            options: as `data_options` gives them.    save_dir: for the lists, if the subnet does not lie in a run.
+            options: as `data_options` gives them.
         Raises: InputError if the images are not there, or do not fit the network.
         """
         data = open_data(options)
-        space = self.subnet.space
-        sizes = (
-            ("classes", space.num_classes, data.num_classes),
-            ("px", space.input_size, data.input_size),
-        )
+        sizes = (("classes", num_classes, data.num_classes), ("px", input_size, data.input_size))
         for what, own, there in sizes:
             if own != there:
                 raise InputError(f"{self.path} is for {own} {what}, the images of {data.name} have {there}")
+        return data
+
+    def with_lists(self, data: DataSet, options: DataOptions, save_dir: Path) -> DataSet:
+        """`data` with the lists of the run.
+
+        Args:
+            save_dir: for the lists, if the file does not lie in a run.
+        """
         if self.run is None:
             warn(f"{self.path} does not lie in a run directory, so nothing says which images it was trained on")
         return with_lists(data, options, (self.run or save_dir) / LISTS_FOLDER)
+
+
+@dataclass(frozen=True)
+class TrainedSubnet(FileOfRun):
+    """What the flags name.
+
+    Args:
+        record: the architecture, in the space that fits the images.
+    """
+
+    subnet: DeployedSubnet
+    record: ArchitectureRecord
+
+    def open_data(self, options: DataOptions, save_dir: Path) -> DataSet:
+        """The images of the run, in its own lists. Arguments and errors: as `open_images` and `with_lists`."""
+        space = self.subnet.space
+        return self.with_lists(self.open_images(options, space.num_classes, space.input_size), options, save_dir)
 
     def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
         """How images are prepared: as the run says; as the data flags say, if it does not.
@@ -96,8 +126,9 @@ class TrainedSubnet:
         return names
 
     def _known_preprocessing(self, options: DataOptions) -> Preprocessing:
-        if PREPROCESSING in self.config:
-            return Preprocessing.from_json(self.config[PREPROCESSING], str(self.run))
+        recorded = self.recorded_preprocessing()
+        if recorded:
+            return recorded
         if self.run is None and options.dataset == DataOptions.dataset:  # ImageNet is known without its images
             return imagenet_preprocessing(replace(options, input_size=self.subnet.space.input_size))
         return open_data(options).preprocessing
@@ -116,9 +147,9 @@ def open_trained(
     path = Path(trained.params)
     if not path.is_file():
         raise InputError(f"--params {path} does not exist")
-    run = run_folder(path)
+    file = FileOfRun.at(path)
     record = named_architecture(named, options)
-    if run is not None:
+    if file.run is not None:
         own = trained_architecture(str(path), options)
         if record and record.architecture != own.architecture:
             raise InputError(f"{' '.join(changed_flags(named))}: {path} lies in a run of another architecture")
@@ -132,6 +163,5 @@ def open_trained(
         )
     else:
         record = replace(record, space=fit(record.space, options, input_size or record.space.input_size))
-    config = read_json(run / CONFIG_FILE) if run else {}
     subnet = read_subnet(path, record.space, record.architecture)
-    return TrainedSubnet(path, subnet, replace(record, space=subnet.space), run, config)
+    return TrainedSubnet(path, file.run, file.config, subnet, replace(record, space=subnet.space))

@@ -154,6 +154,8 @@ class WeightedPath:
 
     def __init__(self, steps: Sequence[Step], dtype: str, input_size: Optional[int] = None) -> None:
         self._steps = list(steps)
+        with_norms = [position for position, step in enumerate(steps) if step.part.num_channels]
+        self._updating = self._steps[: with_norms[-1] + 1]  # a head without BatchNorm has nothing to tell
         self._dtype = dtype
         self._input_size = input_size
         self._ready: List[Dict[mx.Context, Arrays]] = []
@@ -207,12 +209,14 @@ class WeightedPath:
         means, inv_stds = [], []
         x = self._resized(x)
         with mx.autograd.train_mode():
-            for step in self._steps:
-                count = step.part.num_channels
-                if count:  # a head without BatchNorm has nothing to tell
-                    x, moments = step.part.collect(x, step.arrays[x.context])
-                    means.append(moments[:count])
-                    inv_stds.append(moments[count:])
+            for step in self._updating:
+                count, outputs = step.part.num_channels, step.part.collect(x, step.arrays[x.context])
+                if not count:  # a block without BatchNorm
+                    x = outputs
+                    continue
+                x, moments = outputs
+                means.append(moments[:count])
+                inv_stds.append(moments[count:])
         return mx.nd.concat(*means, *inv_stds, dim=0)
 
 

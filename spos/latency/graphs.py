@@ -21,7 +21,7 @@ nn = mx.gluon.nn
 
 
 class RepeatedBlock(mx.gluon.HybridBlock):
-    """Several choice blocks of one kind, each with weights of its own.
+    """Several copies of one choice of a choice block, each with weights of its own.
 
     One behind the other where the shape of the map stays. Where it changes, all copies read the same input, and every
     output is an output.

@@ -9,8 +9,8 @@
 
 Ratios are times relative to a reference call (`spos/core/timing.py`): a choice block, or for `networks` a network.
 `fixed` times the stem, then head and classifier; `blocks` copies of one choice block under one block choice, key
-[choice block, block choice], at every searchable channel choice; `networks` whole networks, key [part, number of the
-first], as `draw_networks` gives them.
+[choice block, block choice], at every searchable channel choice, or once where there is no width to choose; `networks`
+whole networks, key [part, number of the first], as `draw_networks` gives them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, Hashable, Iterator, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -32,14 +32,13 @@ from spos.latency.table import LONGEST_MS, LatencyTable
 from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE
-from spos.runs.schema import Choices as ChoiceNumbers
-from spos.runs.schema import Count, Text
+from spos.runs.schema import Choices, Count, Text
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import path_sampler
 from spos.space.architecture import Architecture
-from spos.space.blocks import ChoiceBlockGeometry
+from spos.space.blocks import BlockLayers
 from spos.space.cost import cost_table
-from spos.space.space import Choices, SearchSpace
+from spos.space.space import SearchSpace
 
 MEASUREMENTS_FILE = "measurements.jsonl"
 TABLE_FILE = "latency.json"
@@ -50,7 +49,7 @@ NETWORKS_AT_ONCE = 5  # timed in turns with each other
 MS_PER_SECOND = 1e3
 
 Key = Tuple[Any, ...]
-Pair = Annotated[List[ChoiceNumbers], Meta(min_length=2, max_length=2)]  # block choices, channel choices
+Pair = Annotated[List[Choices], Meta(min_length=2, max_length=2)]  # block choices, channel choices
 
 
 class TimingShape(Struct, forbid_unknown_fields=True):
@@ -89,18 +88,26 @@ class BuilderConfig(Struct):
     networks: Drawn
 
 
-def alike(space: SearchSpace) -> Dict[Tuple[ChoiceBlockGeometry, Choices], List[int]]:
-    """Choice blocks by what makes one take longer than another: everything but their position."""
-    groups: Dict[Tuple[ChoiceBlockGeometry, Choices], List[int]] = {}
-    for block, choices in zip(space.choice_blocks, space.choices):
-        groups.setdefault((replace(block, index=0), choices), []).append(block.index)
+def alike(space: SearchSpace) -> Dict[Hashable, List[int]]:
+    """Choice blocks by what makes one take longer than another: what they read, and the layers of every choice."""
+    groups: Dict[Hashable, List[int]] = {}
+    for block in space.choice_blocks:
+        groups.setdefault((block.in_channels, block.in_size, layers_of(space, block.index)), []).append(block.index)
     return groups
+
+
+def layers_of(space: SearchSpace, index: int) -> Tuple[Tuple[BlockLayers, ...], ...]:
+    """`layers_of(space, i)[b][c]` of every choice of a choice block."""
+    widths = range(len(space.choices[index].channel_scales))
+    blocks = range(len(space.choices[index].blocks))
+    return tuple(tuple(space.block_layers(index, b, c) for c in widths) for b in blocks)
 
 
 def draw_networks(space: SearchSpace, part: str, count: int, seed: int) -> List[Architecture]:
     """Architectures spread over the FLOPs that the space can reach: uniformly drawn from each of `count` equal ranges.
 
-    A range that holds none is left out. The two parts are drawn independently.
+    A range that holds none is left out, and so is what an earlier one has given. The two parts are drawn
+    independently.
     """
     rng = derive_rng(seed, "latency", part)
     low, high = (cost.macs for cost in cost_table(space).range())
@@ -112,7 +119,7 @@ def draw_networks(space: SearchSpace, part: str, count: int, seed: int) -> List[
             networks.append(path_sampler(space, space.min_channel_choice, (limit,)).draw(rng))
         except InputError:  # an empty range, in a tiny space
             continue
-    return networks
+    return list(dict.fromkeys(networks))
 
 
 @dataclass(frozen=True)
@@ -160,22 +167,21 @@ class Plan:
     def at_once(self, part: str, first: int) -> Sequence[Architecture]:
         return self.networks[part][first : first + NETWORKS_AT_ONCE]
 
-    @property
-    def reference_block(self) -> int:
-        """The choice block nearest to the middle that keeps the shape of the map: at full width, the reference call.
+    @cached_property
+    def reference_choice(self) -> Tuple[int, int]:
+        """(choice block, block choice) that is at full width the reference call: the first that computes something.
 
-        In a space without one, nearest to the middle.
+        Of the choice block nearest to the middle that keeps the shape of the map. If none does that and computes
+        something, of the one nearest to the middle.
         """
         space, middle = self.space, self.space.num_choice_blocks / 2
-        blocks = [block for block in space.choice_blocks if block.keeps_shape] or list(space.choice_blocks)
-        return min((abs(block.index - middle), block.index) for block in blocks)[1]
-
-    @property
-    def reference_choice(self) -> int:
-        """The first block choice of the reference block that computes something."""
-        index = self.reference_block
-        counts = range(len(self.space.choices[index].blocks))
-        return next(b for b in counts if self.space.block_layers(index, b, 0).main)
+        computing = [
+            (not block.keeps_shape, abs(block.index - middle), block.index, b)
+            for block in space.choice_blocks
+            for b in range(len(space.choices[block.index].blocks))
+            if space.block_layers(block.index, b, 0).main
+        ]
+        return min(computing)[2:]
 
     @property
     def reference_network(self) -> Architecture:

@@ -76,6 +76,8 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
     Raises: InputError if its parts contradict each other.
     """
     own = ["schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params"]
+    if isinstance(record, list):
+        raise InputError(f"{source} is a list of {len(record)}; a front has a file front-N.json for each of its own")
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
     if missing:
         raise InputError(f"{source} is not an architecture file: it lacks {', '.join(missing)}")

@@ -13,15 +13,9 @@ from spos.space.architecture import Architecture, format_choices, parse_choices
 from spos.space.architecture_file import ArchitectureRecord, load_architecture, parse_architecture
 from spos.space.blocks import load_blocks
 from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
-from spos.space.space import SearchSpace
-from spos.space.space_file import (
-    LAYOUTS,
-    STABLE_CHANNEL_CHOICE,
-    load_space,
-    search_space,
-    shipped_spaces,
-    stride_plan,
-)
+from spos.space.layers import stride_plan
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
+from spos.space.space_file import LAYOUTS, load_space, search_space, shipped_spaces
 
 
 def space_of(options: SpaceOptions) -> SearchSpace:

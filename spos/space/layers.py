@@ -21,6 +21,15 @@ def conv_size(size: int, stride: int) -> int:
     return -(-size // stride)
 
 
+def stride_plan(input_size: int) -> Tuple[int, int, int, int, int]:
+    """Strides of stem and four stages that leave a 4x4 to 7x7 map for 32, 64 and 224 pixels."""
+    if input_size < 48:
+        return (1, 1, 2, 2, 2)
+    if input_size < 112:
+        return (2, 1, 2, 2, 2)
+    return (2, 2, 2, 2, 2)
+
+
 @dataclass(frozen=True)
 class Form:
     """Other operators for the same function, where the size of the maps is known (`spos.engine.forms`).

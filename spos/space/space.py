@@ -25,6 +25,7 @@ from spos.space.layers import ACTIVATIONS, conv_size
 from spos.space.schema import SpaceShape
 
 MOST_CHOICE_BLOCKS = 100  # in a file
+STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
 
 
 def later(default: Any) -> Any:
@@ -244,12 +245,12 @@ class SearchSpace:
     @cached_property
     def num_block_choices(self) -> int:
         """Of the choice block that has the most."""
-        return max(len(choices.blocks) for choices in self.choices)
+        return max(self._counts[0])
 
     @cached_property
     def num_channel_choices(self) -> int:
         """Of the choice block that has the most."""
-        return max(len(choices.channel_scales) for choices in self.choices)
+        return max(self._counts[1])
 
     @property
     def max_channel_choice(self) -> int:
@@ -286,13 +287,27 @@ class SearchSpace:
             for i, choices in enumerate(self.choices)
         )
 
+    @cached_property
+    def _has_widthless(self) -> bool:
+        return any(map(any, self._widthless))
+
+    @cached_property
+    def _counts(self) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+        """Numbers of block choices and of channel choices, by choice block."""
+        return tuple(len(one.blocks) for one in self.choices), tuple(len(one.channel_scales) for one in self.choices)
+
+    @cached_property
+    def _count_arrays(self) -> Tuple[np.ndarray, np.ndarray]:
+        blocks, channels = self._counts
+        return np.array(blocks), np.array(channels)
+
     def canonical(self, architecture: Architecture) -> Architecture:
         """The architecture of the same layers whose blocks without a middle have the widest channel choice.
 
         It has an input size, by default the largest, exactly if that is a choice.
         """
         size = (architecture.input_size or self.input_size) if self.input_sizes else None
-        if not any(map(any, self._widthless)):
+        if not self._has_widthless:
             return architecture if size == architecture.input_size else replace(architecture, input_size=size)
         choices = zip(architecture.block_choices, architecture.channel_choices)
         blocks, channels = zip(*(self.canonical_pair(index, b, c) for index, (b, c) in enumerate(choices)))
@@ -342,11 +357,12 @@ class SearchSpace:
     def validate(self, architecture: Architecture, source: str = "") -> Architecture:
         """The canonical form of an architecture of this space; else raise InputError naming what is wrong and where."""
         where = f" ({source})" if source else ""
+        block_counts, channel_counts = self._counts
         for what, own, counts in (
-            ("block", architecture.block_choices, [len(choices.blocks) for choices in self.choices]),
-            ("channel", architecture.channel_choices, [len(choices.channel_scales) for choices in self.choices]),
+            ("block", architecture.block_choices, block_counts),
+            ("channel", architecture.channel_choices, channel_counts),
         ):
-            if len(own) != self.num_choice_blocks:
+            if len(own) != len(counts):
                 raise InputError(
                     f"architecture has {len(own)} {what} choices, space '{self.layout}' has "
                     f"{self.num_choice_blocks} choice blocks{where}. Was it searched in another space?"
@@ -367,9 +383,10 @@ class SearchSpace:
         Args:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
-        widths = [self.channel_choices(index, lowest_channel_choice) for index in range(self.num_choice_blocks)]
-        blocks = rng.integers(0, [len(choices.blocks) for choices in self.choices])
-        channels = rng.integers([one.start for one in widths], [one.stop for one in widths])
+        lowest = self.min_channel_choice if lowest_channel_choice is None else lowest_channel_choice
+        block_counts, channel_counts = self._count_arrays
+        blocks = rng.integers(0, block_counts)
+        channels = rng.integers(_lowest_array(self, lowest), channel_counts)
         size = self.input_sizes[rng.integers(len(self.input_sizes))] if self.input_sizes else None
         return self.canonical(Architecture(tuple(blocks.tolist()), tuple(channels.tolist()), size))
 
@@ -379,8 +396,7 @@ class SearchSpace:
 
     def at_level(self, block_choices: Sequence[int], lowest: int, input_size: Optional[int] = None) -> Architecture:
         """The architecture with these blocks and the narrowest widths where the space's lowest is `lowest`."""
-        widths = tuple(self.channel_choices(index, lowest).start for index in range(self.num_choice_blocks))
-        return self.canonical(Architecture(tuple(block_choices), widths, input_size))
+        return self.canonical(Architecture(tuple(block_choices), _lowest_channel_choices(self, lowest), input_size))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -442,6 +458,16 @@ def _at(space: SearchSpace, input_size: int) -> SearchSpace:
         sizes = ", ".join(map(str, space.input_sizes or (space.input_size,)))
         raise InputError(f"input size {input_size} is not one of space '{space.layout}', {sizes}")
     return replace(space, input_size=input_size, input_sizes=(), fixed_strides=True)
+
+
+@lru_cache(maxsize=None)
+def _lowest_channel_choices(space: SearchSpace, lowest: int) -> Tuple[int, ...]:
+    return tuple(space.channel_choices(index, lowest).start for index in range(space.num_choice_blocks))
+
+
+@lru_cache(maxsize=None)
+def _lowest_array(space: SearchSpace, lowest: int) -> np.ndarray:
+    return np.array(_lowest_channel_choices(space, lowest))
 
 
 @lru_cache(maxsize=None)

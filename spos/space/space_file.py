@@ -18,6 +18,7 @@ from typing_extensions import Annotated
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, check_shape, read_json, shortened
 from spos.space.blocks import BlockKind
+from spos.space.layers import stride_plan
 from spos.space.schema import Channels, Durations, InputSize, InputSizes, Names, Scales, Text
 from spos.space.space import Head, OwnChoices, SearchSpace, Stage, check_space
 
@@ -25,7 +26,6 @@ SCHEMA = 1
 # Spaces that ship, by the names of their files; in a checkout a link to spaces/.
 SPACES = Path(__file__).resolve().parents[1] / "spaces"
 LAYOUTS = ("OneShot", "ShuffleNetV2+", "Small")  # what --channels-layout may be
-STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
 Stride = Annotated[int, Meta(ge=1, le=2)]
 SomeNames = Annotated[Names, Meta(min_length=1)]
 SomeScales = Annotated[Scales, Meta(min_length=1)]
@@ -239,12 +239,3 @@ def _block(name: str, options: Mapping[str, Any]) -> BlockKind:
 def usual_durations(num_widths: int) -> List[int]:
     """Epochs of the warm-up of so many widths: an epoch each at first, and longer for narrower ones, as published."""
     return [max(1, step - 2) for step in range(max(num_widths - 2, 0))]
-
-
-def stride_plan(input_size: int) -> Tuple[int, int, int, int, int]:
-    """Strides of stem and four stages that leave a 4x4 to 7x7 map for 32, 64 and 224 pixels."""
-    if input_size < 48:
-        return (1, 1, 2, 2, 2)
-    if input_size < 112:
-        return (2, 1, 2, 2, 2)
-    return (2, 2, 2, 2, 2)

@@ -7,7 +7,7 @@ from spos.core.errors import InputError
 from spos.data.augmentation import IMAGENET_AUGMENTATION
 from spos.data.dataset import check_num_classes, hold_out, make_dataset, open_record_dataset
 from spos.data.recordio import read_index
-from spos.space.space_file import stride_plan
+from spos.space.layers import stride_plan
 
 
 def test_a_data_set_is_augmented_for_training_only(noise_file):

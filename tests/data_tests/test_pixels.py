@@ -116,6 +116,26 @@ def test_the_first_images_are_those_of_all(noise_file, tmp_path):
         np.testing.assert_array_equal(own, labels[:count])
 
 
+@pytest.mark.parametrize("part", ("some.npy", "some.labels.npy"))
+@pytest.mark.parametrize("change", ("header", "cut", "longer", "empty"))
+def test_what_is_no_such_array_is_decoded_again_whatever_its_checksum(noise_file, tmp_path, capfd, part, change):
+    first = flat(make(noise_file, tmp_path, shared=True).batches(8, TWO[:1]))
+    sound = (tmp_path / part).read_bytes()
+    changed = {"header": b"[" + sound[1:], "cut": sound[:200], "longer": sound + b"1234" * 60, "empty": b""}
+    (tmp_path / part).write_bytes(changed[change])
+    pixels.write_sums(tmp_path / "some.npy", tmp_path / "some.labels.npy")
+    for a, b in zip(first, flat(make(noise_file, tmp_path, shared=True).batches(8, TWO[:1]))):
+        np.testing.assert_array_equal(a, b)
+    assert "some.npy is damaged; its images are decoded again" in capfd.readouterr().err
+
+
+def test_kept_files_are_those_of_numpy(noise_file, tmp_path):
+    kept = make(noise_file, tmp_path, shared=True)
+    images, labels = (np.load(tmp_path / f"some{end}.npy", allow_pickle=False) for end in ("", ".labels"))
+    assert images.dtype == np.uint8 and images.shape[:2] == (50, 3)
+    np.testing.assert_array_equal(labels, flat(kept.batches(8, TWO[:1]))[1])
+
+
 @pytest.mark.parametrize("part", ("some.npy", "some.labels.npy", "some.json"))
 @pytest.mark.parametrize("change", ("byte", "cut", "nonsense"))
 def test_what_was_damaged_is_decoded_again(noise_file, tmp_path, capfd, part, change):

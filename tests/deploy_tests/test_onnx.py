@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import VARIANTS
-from deployed_subnets import info_of, published_subnet, random_subnet
+from conftest import SPACES, VARIANTS
+from deployed_subnets import every_subnet, info_of, published_subnet, random_subnet
 
 from spos.core.errors import InputError
 from spos.deploy.calibration import Calibration
@@ -26,6 +26,7 @@ for library in ("onnx", "onnxruntime"):
 # What is left of a subnet; anything else would be a detour of the exporter.
 OPERATORS = {"Conv", "Relu", "HardSigmoid", "Mul", "Concat", "Gather", "GlobalAveragePool", "Flatten"}
 OPERATORS |= {"Cast", "Identity"}  # of constants; dropout
+WIRED = {"Add", "Clip"}  # of blocks that add, and of ReLU6
 ROUNDED = 0.1  # RMS error of INT8 logits with these weights
 NUM_RANDOM = (1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)]))
 
@@ -49,6 +50,18 @@ def test_onnx_runtime_gives_the_logits_of_mxnet(variant, num_random, rng):
         assert {node.op_type for node in model.graph.node} <= OPERATORS
         expected = as_function(subnet.network())(images)
         assert relative_difference(expected, OnnxSession(model)(images)) < RUNTIME_TOLERANCE, subnet.architecture
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_blocks_of_every_kind_give_the_logits_of_mxnet_and_nearly_so_in_int8(name, rng):
+    images = random_images(16)
+    for subnet in every_subnet(name, rng):
+        model = exported(subnet, 16)
+        assert {node.op_type for node in model.graph.node} <= OPERATORS | WIRED
+        expected, got = as_function(subnet.network())(images), OnnxSession(model)(images)
+        assert relative_difference(expected, got) < RUNTIME_TOLERANCE, subnet.architecture
+        quantized = quantize_onnx(model, info_of(subnet, 16), calibration_images(16))
+        assert 0 < rms_error(got, OnnxSession(quantized)(images)) < 3 * ROUNDED, subnet.architecture
 
 
 @pytest.mark.parametrize("name", published_architectures())

@@ -5,13 +5,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import TINY, VARIANTS, fill_parameters
+from conftest import SPACES, TINY, VARIANTS, all_choices, fill_parameters
 
 from oneshot_nas_blocks import HardSwish, build, build_block
 from oneshot_nas_network import Subnet
 from spos.deploy.rewrites import output_shapes, rewrite
 from spos.engine.compat import mx
 from spos.space import layer_specs
+from spos.space.blocks import BlockLayers
 from spos.space.layers import Conv, fold_batch_norm
 
 nn = mx.gluon.nn
@@ -66,6 +67,15 @@ def test_networks_of_the_space_have_no_slow_operators_left(rng):
     assert operators["SwapAxis"] == unequal and operators["stack"] == shuffles - unequal > 0
 
 
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_networks_of_every_kind_of_block_compute_the_same(rng, space):
+    for architecture in all_choices(space, rng):
+        net = filled(Subnet(space, architecture))
+        x = images(rng, 2, 3, 16, 16)
+        _, got = rewritten(net, x)
+        assert np.abs(got.asnumpy() - net(x).asnumpy()).max() < 1e-5 * np.abs(net(x).asnumpy()).max(), architecture
+
+
 def test_other_sizes_than_the_graph_was_made_for(rng):
     net = filled(Subnet(TINY, TINY.sample(rng)))
     output = net(mx.sym.var("data"))
@@ -88,6 +98,25 @@ def test_hard_swish_at_every_part_of_its_range(rng, merged):
     operators, got = rewritten(net, x)
     assert np.abs(got.asnumpy() - net(x).asnumpy()).max() < 2e-6 * np.abs(y).max()
     assert operators["hard_sigmoid"] == 0 and operators["Activation"] == 1
+
+
+@pytest.mark.parametrize("act, expected", ((None, 0), ("relu", 1), ("relu6", 0)))
+def test_a_relu_behind_a_sum_is_a_maximum_and_one_before_is_reshaped(rng, act, expected):
+    net = nn.HybridSequential(prefix="")
+    described = BlockLayers("residual", (Conv(4, 4),), act=act)
+    net.add(build((Conv(4, 4, act="relu"),)), build_block(4, described))
+    x = images(rng, 2, 4, 5, 5)
+    operators, got = rewritten(filled(net), x)
+    assert np.array_equal(got.asnumpy(), net(x).asnumpy())
+    assert (operators["_maximum_scalar"], operators["Reshape"], operators["Activation"]) == (expected, 1, 1)
+
+
+def test_terms_of_a_sum_that_no_relu_gave_stay(rng):
+    net = filled(build_block(4, BlockLayers("residual", (Conv(4, 4, act="relu"), Conv(4, 4)), (Conv(4, 4),), act=None)))
+    x = images(rng, 2, 4, 5, 5)
+    operators, got = rewritten(net, x)
+    assert np.array_equal(got.asnumpy(), net(x).asnumpy())
+    assert operators["Reshape"] == 0 and operators["elemwise_add"] == 1
 
 
 class Pair(mx.gluon.HybridBlock):

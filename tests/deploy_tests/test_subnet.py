@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import VARIANTS, fails
-from deployed_subnets import drawn_subnet, published_subnet, random_subnet
+from conftest import SPACES, VARIANTS, fails
+from deployed_subnets import drawn_subnet, every_subnet, published_subnet, random_subnet
 
 from oneshot_nas_network import Subnet
 from spos.deploy.parity import (
@@ -36,6 +36,14 @@ def test_merged_and_padded_networks_give_the_same_logits(variant, num_random, rn
         merged = merge_batch_norm(subnet)
         assert difference(subnet, merged) < MERGED_TOLERANCE, subnet.architecture
         assert difference(subnet, pad_widths(merged, 8)) < MERGED_TOLERANCE, subnet.architecture
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_blocks_of_every_kind_merged_and_padded_give_the_same_logits(name, rng):
+    for subnet in every_subnet(name, rng):
+        merged = merge_batch_norm(subnet)
+        for other in (merged, pad_widths(merged, 8), pad_widths(subnet, 16)):
+            assert difference(subnet, other, 16) < MERGED_TOLERANCE, subnet.architecture
 
 
 @pytest.mark.parametrize("name", published_architectures())
@@ -74,11 +82,12 @@ def test_a_merged_network_has_no_batch_norm_and_the_weights_of_float64(rng):
     assert merge_batch_norm(merged) is merged
 
 
-def test_padding_rounds_middle_widths_up_and_adds_zeros(rng):
-    subnet = merge_batch_norm(random_subnet("plain", rng))
-    padded = pad_widths(subnet, 16)
-    for index, choice in enumerate(subnet.architecture.channel_choices):
-        own, there = (one.space.mid_channels(index, choice) for one in (subnet, padded))
+@pytest.mark.parametrize("name", ("plain", *SPACES))
+def test_padding_rounds_middle_widths_up_and_adds_zeros(name, rng):
+    subnet = merge_batch_norm(random_subnet(name, rng) if name == "plain" else next(every_subnet(name, rng)))
+    padded, architecture = pad_widths(subnet, 16), subnet.architecture
+    for index, (block, width) in enumerate(zip(architecture.block_choices, architecture.channel_choices)):
+        own, there = (one.space.mid_channels(index, width, block) for one in (subnet, padded))
         assert there % 16 == 0 and 0 <= there - own < 16
     for name, value in padded.arrays.items():
         assert np.count_nonzero(value) == np.count_nonzero(subnet.arrays[name]), name

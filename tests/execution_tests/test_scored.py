@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY, VARIANTS, fill_parameters
+from conftest import SPACES, TINY, VARIANTS, all_choices, fill_parameters, small_file
 
 from oneshot_nas_network import Supernet
 from spos.data.pixels import Pixels
@@ -14,6 +14,9 @@ from spos.execution import scored
 from spos.execution.graphs import Graph
 from spos.execution.scored import PathExecutor, num_scored_together, padding
 from spos.space.architecture import Architecture
+from spos.space.blocks import KINDS, BlockLayers, register_block
+from spos.space.layers import Conv, SqueezeExcite
+from spos.space.space_file import parse_space
 
 CPU = [mx.cpu()]
 TWO = [mx.cpu(0), mx.cpu(1)]
@@ -74,6 +77,47 @@ def test_every_choice_gives_the_logits_of_the_extracted_subnet(choice, width):
     assert_alike(fast_logits(net, architecture, bn_images, images, 8), wanted)
 
 
+@pytest.mark.parametrize("name", SPACES)
+def test_every_kind_of_block_gives_the_logits_of_the_extracted_subnet(name, rng):
+    """Inverted bottlenecks too, whose squeeze-and-excite reads the padded middle: the rest of it is 0."""
+    space = SPACES[name]
+    net, bn_images, images = supernet(space), some_pixels(20, 16, 5), some_pixels(9, 16, 5, 1)
+    for architecture in all_choices(space, rng):
+        wanted = plain_logits(net, architecture, bn_images, images, 8)
+        assert_alike(fast_logits(net, architecture, bn_images, images, 8), wanted, 3e-5)
+
+
+@pytest.mark.parametrize("width", range(3))
+def test_squeeze_and_excite_of_a_padded_middle(width):
+    space = SPACES["mobilenet-se"]
+    index = [kind.name for kind in space.blocks].index("MB4-SE")
+    for i in range(5):
+        padded = space.block_layers(i, index, width, padding(space, i, index, width, 16))
+        assert padded.middle > space.mid_channels(i, width, index)
+        assert [spec.channels for spec in padded.main if isinstance(spec, SqueezeExcite)] == [padded.middle]
+    net, bn_images, images = supernet(space), some_pixels(20, 16, 5), some_pixels(9, 16, 5, 1)
+    architecture = Architecture((index,) * 5, (width,) * 5)
+    wanted = plain_logits(net, architecture, bn_images, images, 8)
+    assert_alike(fast_logits(net, architecture, bn_images, images, 8), wanted)
+
+
+def test_blocks_without_batch_norm_run_in_its_update_too():
+    @register_block("bare")
+    def bare(block):
+        return BlockLayers("residual", (Conv(block.in_channels, block.out_channels, 3, bn=False, bias=True),))
+
+    try:
+        stages = [{"num_blocks": 2, "out_channels": 8, "stride": 1}, {"num_blocks": 1, "out_channels": 8, "stride": 1}]
+        space = parse_space(small_file("bare", {"A": {"kind": "bare"}, "B": {"kind": "basic"}}, stages, stem=8), "bare")
+        net, bn_images, images = supernet(space), some_pixels(20, 16, 5), some_pixels(9, 16, 5, 1)
+        for blocks in ((0, 0, 1), (1, 0, 0), (0, 0, 0)):
+            architecture = Architecture(blocks, (0,) * 3)
+            wanted = plain_logits(net, architecture, bn_images, images, 8)
+            assert_alike(fast_logits(net, architecture, bn_images, images, 8), wanted)
+    finally:
+        del KINDS["bare"]
+
+
 def test_devices_share_the_work(rng):
     net, bn_images, images = supernet(TINY, TWO), some_pixels(24, 16, 5), some_pixels(9, 16, 5, 1)
     architecture = TINY.sample(rng)
@@ -116,8 +160,7 @@ def kinds_of(architecture):
     """What tells a path's choice blocks apart: geometry, block choice and executed width."""
     for block, choice, width in zip(TINY.choice_blocks, architecture.block_choices, architecture.channel_choices):
         pad_to = padding(TINY, block.index, choice, width, 16)
-        layers = TINY.block_layers(block.index, choice, width, pad_to)
-        yield block.in_channels, block.in_size, choice, layers.middle
+        yield replace(block, index=0), choice, TINY.block_layers(block.index, choice, width, pad_to).middle
 
 
 def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
@@ -133,14 +176,16 @@ def test_graphs_are_made_once_for_a_kind_of_choice_block(rng, monkeypatch):
     assert len(made) == 2 * executor.num_parts
 
 
+@pytest.mark.parametrize("space", [*VARIANTS.values(), *SPACES.values()], ids=[*VARIANTS, *SPACES])
 def test_widths_are_padded_within_the_supernet(space):
-    for index in range(space.num_choice_blocks):
-        widest = space.mid_channels(index, space.max_channel_choice)
-        for choice in range(space.num_channel_choices):
-            width = space.mid_channels(index, choice)
-            padded = space.block_layers(index, 0, choice, padding(space, index, 0, choice, 16)).middle
-            assert width <= padded <= widest
-            assert padded % 16 == 0 or padded == width
+    for index, choices in enumerate(space.choices):
+        for block in range(len(choices.blocks)):
+            widest = space.mid_channels(index, -1, block)
+            for choice in range(len(choices.channel_scales)):
+                width = space.mid_channels(index, choice, block)
+                padded = space.block_layers(index, block, choice, padding(space, index, block, choice, 16)).middle
+                assert width <= padded <= widest
+                assert padded % 16 == 0 or padded == width
 
 
 def test_widest_choices_are_described_by_the_space_alone():

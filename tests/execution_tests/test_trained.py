@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY, VARIANTS
+from conftest import SPACES, TINY, VARIANTS, all_choices
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.engine.compat import mx
@@ -102,6 +102,17 @@ def test_every_choice_trains_as_the_supernet_does(choice, width, rng):
     net, images = filled(Supernet(TINY), rng), some_images(TINY, rng)
     architecture, graphs = Architecture((choice,) * 4, (width,) * 4), TrainingGraphs(net)
     assert_alike(net, lambda x: graphs(x, architecture), images, lambda x: net(x, architecture))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_kind_of_block_trains_as_the_supernet_does(name, rng):
+    space = SPACES[name]
+    net, images = filled(Supernet(space), rng), some_images(space, rng, 12)
+    graphs = TrainingGraphs(net)
+    for architecture in all_choices(space, rng):
+        assert_alike(
+            net, lambda x, path=architecture: graphs(x, path), images, lambda x, path=architecture: net(x, path)
+        )
 
 
 @pytest.mark.parametrize("variant", ("plain", "se-last-conv", "v2plus"))

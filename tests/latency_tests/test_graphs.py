@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY, VARIANTS
+from conftest import SPACES, TINY, VARIANTS
 
-from spos.deploy.quantization import QuantizedBlock
+from spos.deploy.quantization import QuantizedBlock, quantize
 from spos.engine.compat import mx
 from spos.latency import graphs
 from spos.latency.graphs import GraphMaker, fill, repeated_block
+from spos.latency.measurements import alike
 
 SPACE = replace(TINY, min_channel_choice=7)
 
@@ -25,6 +26,26 @@ def test_copies_run_one_behind_the_other_where_the_map_keeps_its_shape(block_cho
         first.main_branch[0].weight.data().asnumpy(), second.main_branch[0].weight.data().asnumpy()
     )
     assert np.array_equal(net(x).asnumpy(), second(first(x)).asnumpy())
+
+
+@pytest.mark.parametrize("name, dtype", (*((name, "float32") for name in SPACES), ("mixed", "int8")))
+def test_copies_of_every_kind_of_block(name, dtype):
+    """In series where the map keeps its shape, which some blocks may where a stage begins."""
+    space = SPACES[name]
+    for positions in alike(space).values():
+        block = space.choice_blocks[positions[0]]
+        for choice in range(len(space.choices[block.index].blocks)):
+            net = repeated_block(space, block.index, choice, -1, copies=2)
+            fill(net, mx.cpu())
+            x = mx.nd.random.normal(shape=(2, block.in_channels, block.in_size, block.in_size))
+            first, second = net.copies
+            expected = [second(first(x))] if block.keeps_shape else [first(x), second(x)]
+            got = quantize(net, [x])(x) if dtype == "int8" else net(x)
+            got = got if isinstance(got, (list, tuple)) else [got]
+            assert len(got) == len(expected)
+            for own, wanted in zip(got, expected):
+                difference = np.linalg.norm((own - wanted).asnumpy()) / np.linalg.norm(wanted.asnumpy())
+                assert difference < (0.12 if dtype == "int8" else 1e-6), (block.index, choice)
 
 
 def test_copies_of_a_block_that_projects_run_beside_each_other():

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import cycle, repeat
 
 import pytest
-from conftest import ROOT, TINY, VARIANTS
+from conftest import ROOT, SPACES, TINY, VARIANTS, small_file
 
 from spos.core.errors import InputError
 from spos.core.timing import Timing
@@ -12,7 +12,9 @@ from spos.latency.fit import Agreement
 from spos.latency.measurements import FIT, HELD_OUT, Measurements, Plan, alike, as_row, draw_networks, read_measurements
 from spos.latency.table import LatencyTable
 from spos.runs.files import write_json
+from spos.search.domain import Domain
 from spos.space.cost import cost_table
+from spos.space.space_file import load_space, parse_space
 
 SPACE = replace(TINY, min_channel_choice=2)
 COPIES, SCALE, OFFSET, REFERENCE = 3, 1.25, 0.5, 4.0
@@ -33,7 +35,7 @@ def true_network_ms(architecture):
     return SCALE * (1.5 + sum(true_ms(i, b, c) for i, (b, c) in enumerate(pairs))) + OFFSET
 
 
-def rows(plan=PLAN, disturb=lambda ms: ms):
+def rows(plan=PLAN, disturb=lambda ms: ms, block_ms=true_ms, network_ms=true_network_ms):
     """What a machine would say on which whole networks take a factor and an offset more than their parts."""
 
     def row(place, times, speed):
@@ -46,9 +48,9 @@ def rows(plan=PLAN, disturb=lambda ms: ms):
         if kind == "fixed":
             times = [1.0, 0.5]
         elif kind == "blocks":
-            times = [COPIES * true_ms(*key, c) for c in range(SPACE.min_channel_choice, SPACE.num_channel_choices)]
+            times = [COPIES * block_ms(*key, c) for c in plan.widths(*key)]
         else:
-            times = [disturb(true_network_ms(network)) for network in plan.at_once(*key)]
+            times = [disturb(network_ms(network)) for network in plan.at_once(*key)]
         yield row((of_pass, kind, key), times, next(speeds[kind]))
 
 
@@ -82,6 +84,59 @@ def test_blocks_of_one_geometry_are_measured_once():
     keys = [key for kind, key in Plan(VARIANTS["se-last-conv"], 3, 1, {}).groups() if kind == "blocks"]
     assert len(keys) == len(set(keys)) == 8 * 4  # the first of each stage and the others, four block choices
     assert list(alike(VARIANTS["se-last-conv"]).values())[:2] == [[0], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("lowest", (0, 1))
+def test_every_choice_of_ragged_spaces_has_its_time_and_what_has_no_layers_takes_none(name, lowest, rng):
+    """Times are those of the layers, wherever these stand and however many widths mean them."""
+    space = SPACES[name]
+    space = replace(space, min_channel_choice=min(lowest, space.max_channel_choice))
+    plan = Plan(space, COPIES, PASSES, {part: draw_networks(space, part, 8, 0) for part in (FIT, HELD_OUT)})
+
+    def block_ms(index, b, c):
+        return cost_table(space).blocks[index][b][c].macs / 1e5
+
+    def network_ms(architecture):
+        pairs = zip(architecture.block_choices, architecture.channel_choices)
+        return 1.5 + sum(block_ms(i, b, c) for i, (b, c) in enumerate(pairs))
+
+    measured = [key for kind, key in plan.groups() if kind == "blocks"]
+    assert len(set(measured)) == len(measured)
+    for index, b in measured:
+        assert len(plan.widths(index, b)) == (len(space.channel_choices(index)) if space.has_middle(index, b) else 1)
+    table = Measurements.of(plan, list(rows(plan, block_ms=block_ms, network_ms=network_ms))).table(device="made up")
+    assert LatencyTable.from_json(table.to_json()) == table
+    for index, choices in enumerate(space.choices):
+        searched = space.channel_choices(index)
+        for b in range(len(choices.blocks)):
+            times = table.blocks_ms[index][b]
+            assert times[: searched.start] == (None,) * searched.start
+            assert times[searched.start :] == pytest.approx([block_ms(index, b, c) for c in searched], rel=1e-3)
+            assert (times[-1] == 0) is not bool(space.block_layers(index, b, 0).main)
+    Domain(space, latency=table).check()
+    for _ in range(5):
+        architecture = space.sample(rng)
+        assert table.latency_ms(architecture) == pytest.approx(network_ms(architecture), rel=1e-3)
+
+
+def test_blocks_of_the_same_layers_are_measured_once_wherever_they_stand():
+    assert list(alike(SPACES["mobilenet-se"]).values()) == [[0, 1], [2], [3, 4]]
+    assert list(alike(SPACES["mixed"]).values()) == [[0], [1, 2], [3], [4], [5]]
+
+
+def test_the_reference_computes_something():
+    for name, expected in (("plain", (10, 0)), ("tiny", (1, 0)), ("no-block-keeps-its-shape", (1, 0))):
+        assert Plan({**VARIANTS, **SPACES}[name], 1, 1, {}).reference_choice == expected
+    conv, nothing = {"kind": "mbconv"}, {"block_choices": ["I"]}
+    stage = {"num_blocks": 3, "out_channels": 8, "stride": 2, "choice_blocks": {"1": nothing, "2": nothing}}
+    space = parse_space(small_file("idle", {"I": {"kind": "identity"}, "MB": conv}, [stage], stem=8), "idle")
+    assert Plan(space, 1, 1, {}).reference_choice == (0, 0)  # the others, which keep the shape, do nothing
+
+
+def test_a_network_is_drawn_once():
+    (only,) = draw_networks(replace(load_space("mobilenetv2"), input_size=32), FIT, 5, 0)
+    assert only.block_choices == (0,) * 17
 
 
 def test_noise_is_told():

@@ -18,9 +18,9 @@ import spos
 
 MODULES = ("calculate_flops", "oneshot_nas_blocks", "oneshot_nas_network", "search_supernet", "train_imagenet")
 PROGRAMS = {
-    "spos-train": "train_imagenet:run",
-    "spos-search": "search_supernet:run",
-    "spos-count": "calculate_flops:run",
+    "spos-train": "spos.core.commands:train",
+    "spos-search": "spos.core.commands:search",
+    "spos-count": "spos.core.commands:count",
 }
 EXTRAS = ("cluster", "deploy", "dev")
 

@@ -76,9 +76,10 @@ def test_an_incomplete_architecture_file_is_refused(key, record, tmp_path):
 
 
 def test_json_of_another_kind_is_no_architecture_file(tmp_path):
-    write_json(tmp_path / "best.json", [1, 2])
-    with pytest.raises(InputError, match="is not an architecture file"):
-        load_architecture(tmp_path / "best.json")
+    for content, message in (([1, 2], "is a list of 2; a front has a file"), ("text", "is not an architecture file")):
+        write_json(tmp_path / "best.json", content)
+        with pytest.raises(InputError, match=message):
+            load_architecture(tmp_path / "best.json")
 
 
 def leaves(value, path=()):

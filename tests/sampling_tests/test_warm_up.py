@@ -5,7 +5,8 @@ import pytest
 
 from spos.core.seeds import derive_rng
 from spos.sampling.warm_up import SamplingPolicy, warm_up_lowest_choice
-from spos.space.space_file import STABLE_CHANNEL_CHOICE, search_space
+from spos.space.space import STABLE_CHANNEL_CHOICE
+from spos.space.space_file import search_space
 
 START = 60
 # Lowest channel choice in epochs 60, 61, ... counted from 0, written out.

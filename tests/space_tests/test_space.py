@@ -8,9 +8,9 @@ import pytest
 
 from spos.core.errors import InputError
 from spos.space.architecture import Architecture, parse_choices
-from spos.space.layers import round_up
-from spos.space.space import SearchSpace, Stage
-from spos.space.space_file import LAYOUTS, STABLE_CHANNEL_CHOICE, search_space, stride_plan
+from spos.space.layers import round_up, stride_plan
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace, Stage
+from spos.space.space_file import LAYOUTS, search_space
 
 NARROW_BLOCK = replace(search_space().blocks[0], options=(("kernel_size", 9),))
 

@@ -3,14 +3,19 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from conftest import TINY, fails
+from conftest import SPACE_FILES, SPACES, TINY, data_flags, fails
 
+import search_supernet
+from oneshot_nas_network import Supernet
 from spos.core.flags import run_program
 from spos.engine.compat import mx
 from spos.latency.measurements import place_of
 from spos.latency.table import LatencyTable
 from spos.runs.files import write_json
+from spos.runs.journal import read_rows
+from spos.runs.run import SUPERNET
 from spos.search.domain import Domain
 from utils import build_latency_table
 from utils.plot import __main__ as plot
@@ -60,6 +65,28 @@ def test_the_table_serves_a_search(run, rng):
     assert "thread" in table.device and table.versions["mxnet"] == mx.__version__
     domain = Domain(SPACE, latency=table)
     assert all(domain.cost(domain.sample(rng)).latency_ms > 0 for _ in range(10))
+
+
+def test_a_table_of_a_space_file_serves_a_search_with_a_limit(tmp_path, work, capsys):
+    """Of ragged choices, one of which computes nothing; and of a supernet that has not learnt anything."""
+    write_json(tmp_path / "mixed.json", SPACE_FILES["mixed"])
+    argv = ["--space", tmp_path / "mixed.json", "--classes", 10, *QUICK, "--passes", 1]
+    assert build(*argv, "--save-dir", tmp_path / "run") == 0
+    table = LatencyTable.read(tmp_path / "run" / "latency.json")
+    space = replace(SPACES["mixed"], num_classes=10)
+    assert table.space == space and table.blocks_ms[4] == ((0.0,) * 3,)
+    net = Supernet(space)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "model.params"))
+    write_json(tmp_path / "config.json", {"options": {"model": SUPERNET}, "space": space.to_json()})
+    times = sorted(table.latency_ms(space.sample(np.random.default_rng(i))) for i in range(50))
+    data = [*data_flags(work, **{"input-size": 16, "strides": "1,2,2"}), "--space", str(tmp_path / "mixed.json")]
+    flags = ["--supernet-params", tmp_path / "model.params", "--search-iters", 2, "--population-size", 4, "--topk", 2]
+    flags += ["--retain-length", 2, "--flop-max", -1, "--score-max", -1, "--save-dir", tmp_path / "search"]
+    flags += ["--latency-table", tmp_path / "run" / "latency.json", "--latency-max", f"{times[25]:.4f}"]
+    assert run_program(search_supernet.main, [*data, *map(str, flags), "--latency-error-max", "-1"]) == 0
+    found = read_rows(tmp_path / "search" / "history.jsonl")
+    assert len(found) >= 4 and all(row["latency_ms"] <= round(times[25], 4) for row in found)
 
 
 def test_a_stopped_measurement_goes_on(run):

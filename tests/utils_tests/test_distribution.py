@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, fails
 
 from spos.core.flags import run_program
 from spos.counting.distribution import sample_costs
@@ -68,9 +68,7 @@ def test_the_hull_of_a_single_architecture_is_its_cost():
     ),
 )
 def test_bad_input_is_one_line(argv, word, capsys):
-    assert run_program(plot.main, argv) == 2
-    printed = capsys.readouterr().err
-    assert word in printed and printed.count("\n") == 1
+    fails(plot.main, argv, capsys, word)
 
 
 def test_the_figure_of_the_readme_is_small():

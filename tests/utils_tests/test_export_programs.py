@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import data_flags, fails
+from image_files import png
 
 import train_imagenet
 from spos.core.errors import InputError
@@ -17,7 +18,7 @@ from spos.deploy.subnet import as_function
 from spos.deploy.trained import open_trained
 from spos.engine.parameters import load_arrays, save_arrays
 from spos.space.flags import ArchitectureOptions, SpaceOptions
-from utils import export_model, merge_bn, quantize
+from utils import export_model, merge_bn, predict, quantize
 
 BLOCKS, CHANNELS = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["2", "5", "4", "3", "7"] * 4)
 
@@ -29,6 +30,18 @@ def run(tmp_path_factory, work):
     flags = ["--model", "ShuffleNas_fixArch", "--block-choices", BLOCKS, "--channel-choices", CHANNELS]
     flags += ["--use-se", "--last-conv-after-pooling", "--num-epochs", "2", "--lr", "0.1", "--save-dir", str(folder)]
     assert train_imagenet.main([*flags, *data_flags(work)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_of_space(tmp_path_factory, work):
+    """The same of a space that is a file, with inverted bottlenecks and blocks that are left out."""
+    folder = tmp_path_factory.mktemp("deploy-space") / "run"
+    flags = ["--model", "ShuffleNas_fixArch", "--space", "tiny", "--num-epochs", "2", "--lr", "0.1"]
+    flags += ["--block-choices", "3, 0, 1, 3, 2, 3, 0, 1, 2", "--channel-choices", "0, 1, 2, 0, 1, 2, 0, 1, 2"]
+    data = data_flags(work)
+    del data[data.index("--strides") : data.index("--strides") + 2]  # the file says them
+    assert train_imagenet.main([*flags, "--save-dir", str(folder), *data]) == 0
     return folder
 
 
@@ -72,6 +85,29 @@ def test_exported_files_compute_the_same(here, flags, files, capsys):
     assert info.architecture["block_choices"] == [0, 3, 1, 2] * 5
     assert info.architecture["space"]["width_multiple"] == 1  # as trained, whatever the padding
     assert f"{'logits':7} differ by" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_subnet_of_a_space_file_is_merged_exported_quantized_and_predicts(run_of_space, tmp_path, form, capsys):
+    if form == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
+    params, images = str(run_of_space / "model.params"), random_images(32, 5)
+    expected = plain_logits(params, images)
+    merged = str(tmp_path / "merged.params")
+    assert merge_bn.main(["--params", params, "--output", merged]) == 0
+    flags = ["--params", params, "--format", form, "--output", str(tmp_path / "net")]
+    assert export_model.main(flags) == 0
+    exported = open_model(tmp_path / "net")
+    assert relative_difference(expected, exported(images)) < 1e-4
+    assert exported.info.architecture["space"]["layout"] == "tiny"
+    capsys.readouterr()
+    flags = [*flags[:-1], str(tmp_path / "int8"), "--json", "--calibration-images", "20", "--test-images", "30"]
+    assert quantize.main(flags) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["logits_rms_error"] < 0.5
+    (tmp_path / "image.png").write_bytes(png(np.zeros((40, 30, 3), np.uint8)))
+    assert predict.main(["--model", str(tmp_path / "int8"), "--json", str(tmp_path / "image.png")]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["images"]
+    assert len(prediction["classes"]) == 5
 
 
 def test_a_checkpoint_and_merged_parameters_are_exported_too(here, tmp_path):

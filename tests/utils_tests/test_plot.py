@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from conftest import fails
 
 from spos.core.errors import InputError
 from spos.core.flags import run_program
@@ -91,9 +92,7 @@ def test_curves_have_the_rows_that_hold_a_value(make_run):
     ),
 )
 def test_bad_input_is_one_line(argv, word, capsys):
-    assert run_program(plot.main, argv) == 2
-    printed = capsys.readouterr().err
-    assert word in printed and printed.count("\n") == 1
+    fails(plot.main, argv, capsys, word)
 
 
 def test_a_folder_that_is_no_training_run_is_refused(make_run):

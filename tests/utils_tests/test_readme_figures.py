@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, VARIANTS
+from conftest import ROOT, TINY, VARIANTS, fails
 from matplotlib.colors import to_rgb
 
 from spos.core.flags import run_program
@@ -140,9 +140,7 @@ def test_the_published_schedule_is_printed(tmp_path, capsys):
     ),
 )
 def test_bad_input_is_one_line(argv, word, capsys):
-    assert run_program(plot.main, argv) == 2
-    printed = capsys.readouterr().err
-    assert word in printed and printed.count("\n") == 1
+    fails(plot.main, argv, capsys, word)
 
 
 @pytest.mark.parametrize(

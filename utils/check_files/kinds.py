@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +12,14 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 
 from oneshot_nas_network import Supernet
+from spos.core.errors import InputError
 from spos.core.intervals import wilson_interval
 from spos.core.timing import Timing
 from spos.counting.symbol import count_nodes
+from spos.data.dataset import make_dataset
+from spos.data.loader import ImageLoader
+from spos.data.order import Order
+from spos.data.pixels import Pixels, load_pixels, write_sums
 from spos.data.prepared import encode_png, is_complete, pack_images, write_prepared
 from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
@@ -47,6 +53,7 @@ from spos.runs.run import (
     HISTORY_FILE,
     LOG_FILE,
     MODEL_FILE,
+    PIXELS_FOLDER,
     SEARCHING,
     SUPERNET,
     TRAINING,
@@ -58,6 +65,7 @@ from spos.runs.run import (
 from spos.search.ancestry import replay
 from spos.search.domain import Domain
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
+from spos.search.front import FRONT_FILE, write_front
 from spos.search.history import (
     SEED_FILE,
     ArrivedRow,
@@ -72,7 +80,7 @@ from spos.search.history import (
 from spos.search.report import SearchLogRow
 from spos.search.searcher import Searcher, Target
 from spos.space.architecture import Architecture, choices_of
-from spos.space.architecture_file import load_architecture
+from spos.space.architecture_file import load_architecture, parse_architecture
 from spos.space.cost import cost_table
 from spos.space.flags import space_of_run
 from spos.space.space import Stage
@@ -97,6 +105,7 @@ OPTIONS = SearchOptions(search_iters=3, population_size=6, retain_length=3)
 SEED, NUM_IMAGES = 5, 300
 NAMES = tuple(f"class {i}" for i in range(SPACE.num_classes))
 TRAINED, SEARCHED, TIMED, EXPORTED, DATA = "trained", "searched", "timed", "exported", "data"
+IMAGES = f"{PIXELS_FOLDER}/noise"  # decoded
 EPOCH = f"{TRAINED}/{CHECKPOINTS}/epoch-0002-step-000003"
 IDENTITY = {"fingerprint": SPACE.fingerprint, "supernet": "0123456789abcdef", "images": "fedcba9876543210"}
 
@@ -158,6 +167,7 @@ def _write_search(folder: Path) -> None:
         arrived.append({key: row[key] for key in ("block_choices", "channel_choices", *_accuracy_keys())})
     log.append(dict(zip(SearchLogRow.__struct_fields__, (0, 1.5, 6, 14400.0, 0, 0.5))))
     write_json(folder / BEST_FILE, best_record(domain, best_rows(rows, 1)[0], {"seed": SEED}).to_json())
+    write_front(folder, domain, rows, ("flops", "params"), {"seed": SEED})
     (folder.parent / SEED_FILE).write_bytes(seed_lines(rows[::2]))
 
 
@@ -236,6 +246,7 @@ def _write_data(folder: Path, rng: np.random.Generator) -> None:
     images = [encode_png(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)) for _ in range(12)]
     record, index = pack_images(images, range(12))
     write_prepared(folder, "noise", {"noise.rec": record, "noise.idx": index.to_bytes()}, {"num_classes": 12})
+    _load_pixels(folder.parent)
 
 
 # --- Readers ---
@@ -246,6 +257,18 @@ def _read_architecture(folder: Path) -> None:
     cost_table(record.space).range()
     record.space.choice_blocks  # noqa: B018  derived when asked for
     record.to_json()
+
+
+def _read_front(folder: Path) -> None:
+    """Nothing here reads it as a whole; its records are architectures, like the files beside it."""
+    path = folder / SEARCHED / FRONT_FILE
+    with suppress(InputError):
+        load_architecture(path)
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise InputError(f"{path} is no list")
+    for number, record in enumerate(records, 1):
+        parse_architecture(record, f"{path}, {number}")
 
 
 def _read_history(folder: Path) -> None:
@@ -354,6 +377,26 @@ def _read_records(folder: Path) -> None:
     find_labels(file)
 
 
+def _load_pixels(folder: Path) -> Pixels:
+    file = RecordFile(str(folder / DATA / "noise.rec"), str(folder / DATA / "noise.idx"))
+    data = make_dataset("noise", file, file, 12, 8, 1.0)
+    loader = ImageLoader(file, data.preparation(as_pixels=True), Order(), 5, num_classes=12)
+    path = folder / IMAGES
+    return load_pixels(loader, path.parent, path.name, shared=True)
+
+
+def _read_pixels(folder: Path) -> None:
+    for batch in _load_pixels(folder).batches(5, [mx.cpu()]):
+        for images, labels in batch:
+            images.asnumpy(), labels.asnumpy()
+
+
+def _read_checked_pixels(folder: Path) -> None:
+    """As if they had been written so."""
+    write_sums(folder / f"{IMAGES}.npy", folder / f"{IMAGES}.labels.npy")
+    _read_pixels(folder)
+
+
 def _read_description(folder: Path) -> None:
     is_complete(folder / DATA, "noise", ("noise.rec", "noise.idx"))
 
@@ -368,6 +411,7 @@ def _read_names(folder: Path) -> None:
 
 KINDS: Tuple[Kind, ...] = (
     Kind("architecture", f"{SEARCHED}/{BEST_FILE}", _read_architecture),
+    Kind("front", f"{SEARCHED}/{FRONT_FILE}", _read_front),
     Kind("history", f"{SEARCHED}/{HISTORY_FILE}", _read_history, has_check=True),
     Kind("arrived scores", f"{SEARCHED}/{ARRIVED_FILE}", _read_arrived, has_check=True),
     Kind("seed history", SEED_FILE, _read_seeds, has_check=True),
@@ -389,6 +433,10 @@ KINDS: Tuple[Kind, ...] = (
     Kind("records", f"{DATA}/noise.rec", _read_records, is_json=False),
     Kind("index of records", f"{DATA}/noise.idx", _read_records, is_json=False),
     Kind("description of data", f"{DATA}/noise.json", _read_description),
+    Kind("decoded images", f"{IMAGES}.npy", _read_pixels, is_json=False),
+    Kind("decoded images checked anew", f"{IMAGES}.npy", _read_checked_pixels, is_json=False),
+    Kind("labels of decoded images", f"{IMAGES}.labels.npy", _read_checked_pixels, is_json=False),
+    Kind("checksums of decoded images", f"{IMAGES}.json", _read_pixels),
     Kind("hosts", "hosts", _read_hosts, is_json=False),
     Kind("class names", "names.txt", _read_names, is_json=False),
 )

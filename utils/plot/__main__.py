@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, run_program
+from spos.core.flags import run_program
 from spos.core.tables import table
 from spos.search.history import X_AXES, load_histories
 from utils.plot.animation import animation
@@ -37,7 +37,7 @@ from utils.plot.latency import latency
 from utils.plot.rooms import rooms
 from utils.plot.search import plot_search
 from utils.plot.stages import stages
-from utils.plot.style import check_format, save
+from utils.plot.style import FigureParser, save
 from utils.plot.supernet import supernet
 from utils.plot.training import training
 from utils.plot.warm_up import warm_up
@@ -68,14 +68,12 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def search(argv: List[str]) -> int:
     """Top-1 of every evaluation of one or more searches, in the order of evaluation and against cost."""
-    parser = OneLineParser(search.__doc__, ())
+    parser = FigureParser(search.__doc__, (), "search.png")
     parser.add_argument(
         "histories", nargs="+", type=Path, metavar="HISTORY_OR_RUN", help="history.jsonl, or the run directory of it"
     )
     parser.add_argument("--x", choices=tuple(X_AXES), default="flops", help="cost of the right panel [%(default)s]")
-    parser.add_argument("--output", default="search.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     histories = load_histories(args.histories)
     save(plot_search(histories, args.x), args.output)
     print(table([*((history.name, history.text(args.x)) for history in histories), ("figure", args.output)]))

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 from matplotlib.figure import Figure
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, pick, positive
+from spos.core.flags import pick, positive
 from spos.core.tables import table
 from spos.space.blocks import BlockKind, ChoiceBlockGeometry
 from spos.space.flags import SpaceOptions, fit, space_of
@@ -30,7 +30,7 @@ from utils.plot.diagrams import (
     write,
     write_beside,
 )
-from utils.plot.style import GREY, check_format, save
+from utils.plot.style import GREY, FigureParser, save
 
 KEPT, GAP, MARGIN = 0.42, 0.12, 0.1  # width left of a main branch for the half that is kept; between boxes; outside
 NOTE_LINE, NOTE_LETTERS = 0.16, 70  # height of a line of the notes, and the letters in it
@@ -38,11 +38,9 @@ NOTE_LINE, NOTE_LETTERS = 0.16, 70  # height of a line of the notes, and the let
 
 def blocks(argv: List[str]) -> int:
     """The choice blocks of a stage: layers, channels, and where channels are selected."""
-    parser = OneLineParser(blocks.__doc__, (SpaceOptions,))
+    parser = FigureParser(blocks.__doc__, (SpaceOptions,), "choice_blocks.png")
     parser.add_argument("--stage", type=positive, help="number of the stage, from 1 [the last]")
-    parser.add_argument("--output", default="choice_blocks.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     options = pick(SpaceOptions, args)
     space = fit(space_of(options), options)
     stage = len(space.stages) if args.stage is None else args.stage

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from spos.core.flags import OneLineParser, not_negative, pick, positive
+from spos.core.flags import not_negative, pick, positive
 from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
@@ -22,20 +22,18 @@ from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.published import SAMPLING_RANGES
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainConstraintOptions, limits_of
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
+from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, draw_published_architectures, save
 
 PUBLISHED = TrainConstraintOptions(*reversed(SAMPLING_RANGES))  # walked through in 7 strips of FLOPs
 
 
 def coverage(argv: List[str]) -> int:
     """Where uniform sampling and both ways of sampling within constraints draw."""
-    parser = OneLineParser(coverage.__doc__, (SpaceOptions, TrainConstraintOptions))
+    parser = FigureParser(coverage.__doc__, (SpaceOptions, TrainConstraintOptions), "coverage.png")
     parser.add_argument("--samples", type=positive, default=3000, help="architectures drawn in each way [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampling [%(default)s]")
-    parser.add_argument("--output", default="coverage.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
     space_options, constraints = pick(SpaceOptions, args), pick(TrainConstraintOptions, args)
-    check_format(args.output)
     space = fit(space_of(space_options), space_options)
     limits = limits_of(constraints) or limits_of(PUBLISHED)
     ways = draw_costs(space, limits, args.samples, args.seed)

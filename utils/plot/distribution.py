@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
-from spos.core.flags import OneLineParser, not_negative, pick, positive
+from spos.core.flags import not_negative, pick, positive
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.counting.distribution import PERCENTS, Distribution, Spread, sample_costs
@@ -17,7 +17,7 @@ from spos.sampling.limits import MILLION
 from spos.space.cost import COMPARISON_MODELS, cost_table
 from spos.space.flags import ComparisonOptions, SpaceOptions, fit, space_of
 from spos.space.space import SearchSpace
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, draw_published_architectures, save
+from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, draw_published_architectures, save
 
 NUM_DIRECTIONS = 720  # in which the rim of the reachable costs is looked for
 NUM_BINS = 60  # of each histogram
@@ -25,13 +25,11 @@ NUM_BINS = 60  # of each histogram
 
 def distribution(argv: List[str]) -> int:
     """Density of a search space in the plane of FLOPs and params, with what is reachable and what is published."""
-    parser = OneLineParser(distribution.__doc__, (SpaceOptions, ComparisonOptions))
+    parser = FigureParser(distribution.__doc__, (SpaceOptions, ComparisonOptions), "distribution.png")
     parser.add_argument("--samples", type=positive, default=20_000, help="architectures drawn [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampling [%(default)s]")
-    parser.add_argument("--output", default="distribution.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
     space_options, comparison = pick(SpaceOptions, args), pick(ComparisonOptions, args)
-    check_format(args.output)
     space = fit(space_of(space_options), space_options)
     costs = sample_costs(space, args.samples, derive_rng(args.seed, "distribution"))
     summary = Distribution.of(space, costs, comparison.comparison_model)

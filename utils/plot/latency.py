@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser
 from spos.core.seeds import derive_rng
 from spos.core.tables import FORMATS, Column, Table, millions, render, table
 from spos.latency.fit import Agreement
@@ -18,7 +17,7 @@ from spos.latency.measurements import FIT, HELD_OUT, read_measurements
 from spos.latency.table import LatencyTable
 from spos.sampling.limits import MILLION
 from spos.space.cost import count_architecture
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, save
 
 NETWORK_COLUMNS = (
     millions("flops", "FLOPs"),
@@ -83,12 +82,10 @@ class MeasuredTable:
 
 def latency(argv: List[str]) -> int:
     """Predicted against measured latency, and latency against FLOPs, of one or more runs of build_latency_table."""
-    parser = OneLineParser(latency.__doc__, ())
+    parser = FigureParser(latency.__doc__, (), "latency.png")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--networks", choices=tuple(FORMATS), help="also list the held-out networks, in this format")
-    parser.add_argument("--output", default="latency.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     tables = read_tables(args.runs)
     save(plot_latency(tables), args.output)
     if args.networks:

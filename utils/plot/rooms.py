@@ -14,11 +14,10 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Set
 
 from matplotlib.figure import Figure
 
-from spos.core.flags import OneLineParser
 from spos.core.installation import ROOT
 from spos.core.tables import table
 from utils.plot.diagrams import SMALL, TITLE, WIDTH, Place, canvas, cut, draw_box, draw_line, write
-from utils.plot.style import BLUE, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, GREY, ORANGE, FigureParser, save
 
 # Rooms from the bottom to the top, and in which of three columns the figure shows them. A room is a package of spos/,
 # or a module or package of this name; programs are PROGRAMS.
@@ -57,10 +56,8 @@ Graph = Mapping[str, Set[str]]  # what imports -> what it imports
 
 def rooms(argv: List[str]) -> int:
     """The rooms of the code, their modules, and which room imports which: an arrow for each that no others imply."""
-    parser = OneLineParser(rooms.__doc__, ())
-    parser.add_argument("--output", default="images/rooms.png", help="file of the figure [%(default)s]")
+    parser = FigureParser(rooms.__doc__, (), "images/rooms.png")
     args = parser.parse_args(argv)
-    check_format(args.output)
     graph = module_graph()
     save(plot_rooms(graph), args.output, describe_rooms(graph))
     arrows = room_graph(graph)
@@ -134,12 +131,12 @@ def room_graph(graph: Graph) -> Dict[str, Set[str]]:
 
 
 def modules_of(graph: Graph) -> Dict[str, List[str]]:
-    """Rooms -> the names of their modules, without the package itself."""
+    """Rooms -> the names of their modules, without the package itself, `__main__` and what stands in for `spos`."""
     found: Dict[str, List[str]] = {room: [] for room in COLUMNS}
     for module in sorted(graph):
         room = room_of(module)
         name = module.rpartition(".")[2]
-        if room in found and module not in (f"spos.{room}", room) and name != "__main__":
+        if room in found and module not in (f"spos.{room}", room) and name not in ("__main__", "spos"):
             found[room].append(name)
     return found
 

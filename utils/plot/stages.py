@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser
 from spos.core.tables import table
 from spos.sampling.limits import MILLION
 from spos.space import layer_specs
 from spos.space.architecture_file import ArchitectureRecord, load_architecture, published_architectures
 from spos.space.cost import ZERO, Cost, count, count_choice_block
-from utils.plot.style import DPI, check_format, save
+from utils.plot.style import DPI, FigureParser, save
 
 Stages = Dict[str, Cost]  # stem, stages, and head with classifier, in this order
 MOST_WITH_NUMBERS = 4  # architectures; bars of more have no room for them
@@ -22,7 +21,7 @@ MOST_WITH_NUMBERS = 4  # architectures; bars of more have no room for them
 
 def stages(argv: List[str]) -> int:
     """FLOPs and params of one or more architectures, stage by stage."""
-    parser = OneLineParser(stages.__doc__, ())
+    parser = FigureParser(stages.__doc__, (), "stages.png")
     parser.add_argument(
         "--architecture",
         action="append",
@@ -30,9 +29,7 @@ def stages(argv: List[str]) -> int:
         metavar="NAME|FILE",
         help="published name or architecture file; may be given again [all published ones]",
     )
-    parser.add_argument("--output", default="stages.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     costs = {name: stage_costs(load_architecture(name)) for name in args.architecture or published_architectures()}
     save(plot_stages(costs), args.output)
     print(table([*((name, describe(parts)) for name, parts in costs.items()), ("figure", args.output)]))

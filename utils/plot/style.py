@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence, Type
 
 from matplotlib.figure import Figure
 
-from spos.core.errors import InputError
+from spos.core.flags import OneLineParser
 from spos.runs.files import write_atomic
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture, published_architectures
@@ -20,9 +21,23 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"
 MARKERS = "*^sDPX"
 
 
-def check_format(output: str) -> None:
-    if Path(output).suffix.lstrip(".").lower() not in WITHOUT_DATE:
-        raise InputError(f"--output {output} must end in {', '.join('.' + name for name in WITHOUT_DATE)}")
+def figure_file(text: str) -> str:
+    """A file whose end says the format of a figure."""
+    if Path(text).suffix.lstrip(".").lower() not in WITHOUT_DATE:
+        raise ArgumentTypeError(f"{text} must end in {', '.join('.' + name for name in WITHOUT_DATE)}")
+    return text
+
+
+class FigureParser(OneLineParser):
+    """The flags of a figure, --output among them.
+
+    Args:
+        output: its default.
+    """
+
+    def __init__(self, description: Optional[str], groups: Sequence[Type], output: str) -> None:
+        super().__init__(description, groups)
+        self.add_argument("--output", type=figure_file, default=output, help="file of the figure [%(default)s]")
 
 
 def save(figure: Figure, output: str, description: str = "") -> None:

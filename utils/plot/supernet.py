@@ -9,7 +9,7 @@ from typing import Any, List, Sequence, Tuple
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from spos.core.flags import OneLineParser, not_negative, pick
+from spos.core.flags import not_negative, pick
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.space import layer_specs
@@ -21,7 +21,7 @@ from spos.space.layers import LayerSpec, Specs, conv_size
 from spos.space.space import SearchSpace
 from utils.plot import diagrams
 from utils.plot.diagrams import ACTIVATIONS, ARROW, SMALL, TITLE, WIDTH, Place, Point, draw_line, tint, write
-from utils.plot.style import BLUE, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, GREY, ORANGE, FigureParser, save
 
 STEM, HEAD = 0.64, WIDTH - 0.64  # the middles of what stands left and right of the stages
 FIRST, LAST = 1.84, WIDTH - 1.58  # where the stages begin and end
@@ -32,11 +32,9 @@ BAR = 0.125  # height of a width
 
 def supernet(argv: List[str]) -> int:
     """A supernet with all its choices, and one sampled path."""
-    parser = OneLineParser(supernet.__doc__, (SpaceOptions,))
+    parser = FigureParser(supernet.__doc__, (SpaceOptions,), "supernet.png")
     parser.add_argument("--seed", type=not_negative, default=0, help="seed of the sampled path [%(default)s]")
-    parser.add_argument("--output", default="supernet.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     options = pick(SpaceOptions, args)
     space = fit(space_of(options), options)
     path = space.sample(derive_rng(args.seed, "supernet"))

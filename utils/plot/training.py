@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser
 from spos.runs.files import check_shape, read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import CONFIG_FILE, LOG_FILE, TRAINING, ConfigShape, options_as
@@ -18,7 +17,7 @@ from spos.sampling.warm_up import SamplingPolicy
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions
 from spos.training.log import EpochRow
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, save
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
 
 LR_WARM_UP = "learning rate warm-up"
@@ -31,11 +30,9 @@ SHADES = {
 
 def training(argv: List[str]) -> int:
     """Loss and top-1 of one or more runs of train_imagenet.py, with their warm-ups."""
-    parser = OneLineParser(training.__doc__, ())
+    parser = FigureParser(training.__doc__, (), "training.png")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("--output", default="training.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     save(plot_training([load_run(folder) for folder in args.runs]), args.output)
     print(f"figure  {args.output}")
     return 0

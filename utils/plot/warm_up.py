@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, not_negative, positive
+from spos.core.flags import not_negative, positive
 from spos.core.tables import table
 from spos.sampling.warm_up import SamplingPolicy
 from spos.space.flags import SpaceOptions, space_of
 from spos.space.space_file import LAYOUTS
 from spos.training.flags import TrainOptions
 from utils.plot.diagrams import span
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, check_format, save
+from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, save
 
 FULL_WIDTH, CHANNEL_WARM_UP, ALL_WIDTHS = "full width", "channel warm-up", "all widths"
 COLOURS = {FULL_WIDTH: GREY, CHANNEL_WARM_UP: ORANGE, ALL_WIDTHS: BLUE}
@@ -27,7 +27,7 @@ Steps = List[Tuple[int, int, int]]  # (first epoch, epoch after the last, lowest
 
 def warm_up(argv: List[str]) -> int:
     """The widths that a supernet is trained at, epoch by epoch, with --cs-warm-up."""
-    parser = OneLineParser(warm_up.__doc__, ())
+    parser = FigureParser(warm_up.__doc__, (), "warm_up.png")
     parser.add_argument(
         "--channels-layout",
         action="append",
@@ -42,9 +42,7 @@ def warm_up(argv: List[str]) -> int:
         help="first epoch (from 0) of channel selection [%(default)s]",
     )
     parser.add_argument("--ignore-first-two-cs", action="store_true", help="leave out the two narrowest widths")
-    parser.add_argument("--output", default="warm_up.png", help="file of the figure [%(default)s]")
     args = parser.parse_args(argv)
-    check_format(args.output)
     if args.epoch_start_cs >= args.num_epochs:
         raise InputError(
             f"--epoch-start-cs {args.epoch_start_cs} is not among the {args.num_epochs} epochs of --num-epochs"
