@@ -119,9 +119,18 @@ class Domain:
         return ConstrainedSampler(costs.fixed, costs.blocks, self.constraints.limits(), must_meet=must_meet)
 
     def check(self) -> None:
-        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
-        smallest = self._costs[min(self.space.input_sizes, default=None)]
-        self.constraints.check_reachable(smallest.fixed, smallest.blocks)
+        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost.
+
+        That is the one at the smallest input size, where that is a choice and no size will do.
+        """
+        refusals: List[InputError] = []
+        for costs in self._costs.values():
+            try:
+                self.constraints.check_reachable(costs.fixed, costs.blocks)
+            except InputError as error:
+                refusals.append(error)
+        if len(refusals) == len(self._costs):
+            raise refusals[0]
         self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:

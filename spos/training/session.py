@@ -86,7 +86,7 @@ def train_subnet(
     Returns: the file of the trained parameters.
     Raises: as `train_supernet`, and InputError if there is no such architecture.
     """
-    space = load_architecture(architecture).space
+    space = load_architecture(architecture).at_its_size.space
     size = open_data(data).input_size
     options = SpaceOptions(strides="" if space.fixed_strides else options_of(space, size).strides)
     named = ArchitectureOptions(architecture=str(architecture))

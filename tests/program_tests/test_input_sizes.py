@@ -10,13 +10,16 @@ import calculate_flops
 import search_supernet
 import train_imagenet
 from spos.core.flags import run_program
+from spos.data.flags import DataOptions
 from spos.deploy.exported import open_model
 from spos.runs.files import read_json, write_json
 from spos.runs.journal import read_rows
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import cost_table, count_architecture
 from spos.space.space import SearchSpace
+from spos.training.session import train_subnet
 from utils import build_latency_table, check_resume, check_search, export_model
+from utils.report import __main__ as report
 
 TRAINING = (
     "--model ShuffleNas --dataset digits --num-epochs 1 --batch-size 64 --reduced-dataset-scale 4 "
@@ -77,11 +80,10 @@ def small(search, tmp_path):
     return tmp_path / "small.json"
 
 
-def test_the_winner_is_trained_counted_and_exported_at_its_size(folder, supernet, small, tmp_path, capsys):
-    flags = ["--model", "ShuffleNas_fixArch", "--architecture", str(small), "--dataset", "digits", "--num-epochs", "1"]
-    flags += ["--batch-size", "64", "-j", "1", "--data-dir", str(folder), "--save-dir", str(tmp_path / "subnet")]
-    flags += ["--init-from-supernet", str(supernet / "model.params")]
-    assert run_program(train_imagenet.main, flags) == 0
+def test_the_winner_is_trained_counted_and_exported_at_its_size(folder, supernet, search, small, tmp_path, capsys):
+    data = DataOptions(dataset="digits", data_dir=str(folder), batch_size=64, num_workers=1)
+    begin = str(supernet / "model.params")
+    params = train_subnet(data, tmp_path / "subnet", small, num_epochs=1, init_from_supernet=begin)
     config = read_json(tmp_path / "subnet" / "config.json")
     assert config["options"]["input_size"] == config["preprocessing"]["input_size"] == 24
     assert SearchSpace.from_json(config["space"]) == DIGITS.at(24) and "input_size" not in config["architecture"]
@@ -89,11 +91,14 @@ def test_the_winner_is_trained_counted_and_exported_at_its_size(folder, supernet
     assert (config["architecture"]["flops"], config["architecture"]["params"]) == counted
     capsys.readouterr()
     assert run_program(calculate_flops.main, ["--architecture", str(small), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert (report["input_size"], report["flops"], report["params"]) == (24, *counted)
-    params, output = tmp_path / "subnet" / "model.params", tmp_path / "exported"
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["input_size"], counts["flops"], counts["params"]) == (24, *counted)
+    output = tmp_path / "exported"
     assert run_program(export_model.main, ["--params", str(params), "--output", str(output), "--format", "mxnet"]) == 0
     assert open_model(output).info.preprocessing.input_size == 24
+    runs = list(map(str, (supernet, search, tmp_path / "subnet")))
+    assert run_program(report.main, [*runs, "--output", str(tmp_path / "page.html")]) == 0
+    assert "24 px" in (tmp_path / "page.html").read_text("utf-8")
 
 
 @pytest.mark.timeout(300)
@@ -135,7 +140,9 @@ def test_a_latency_table_of_each_size_limits_a_search(folder, supernet, tmp_path
         flags += ["--fit-networks", "3", "--held-out-networks", "2", "--copies", "1", "--max-rounds", "10"]
         assert run_program(build_latency_table.main, [*flags, "--save-dir", str(tmp_path / str(size))]) == 0
         tables.append(tmp_path / str(size) / "latency.json")
-        assert read_json(tables[-1])["input_size"] == size
+        table = read_json(tables[-1])
+        assert table["input_size"] == size
+        write_json(tables[-1], {**table, "scale": 1.0, "offset_ms": 0.0})  # a few networks fit no correction
     flags = [
         *SEARCH.split(),
         "--data-dir",

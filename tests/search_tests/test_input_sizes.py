@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from latency_tests.test_table import make_table
 from sized_spaces import DIGITS, FEW, SIZED, everything
 
 from search_tests.test_searcher import Evaluator, make_searcher
 from spos.core.errors import InputError
+from spos.latency.tables import LatencyTables
 from spos.runs.files import read_json
 from spos.sampling.limits import Constraints, Limits
 from spos.search.breeder import contains
@@ -69,6 +71,14 @@ def test_what_no_size_keeps_names_the_smallest_reachable_cost():
     Domain(FEW, replace(UNBOUNDED, flop_max_m=smallest / 1e6)).check()
     with pytest.raises(InputError, match=f"the smallest reachable is {smallest / 1e6:.6g} M"):
         Domain(FEW, replace(UNBOUNDED, flop_max_m=(smallest - 1) / 1e6)).check()
+
+
+def test_a_limit_that_the_larger_size_alone_keeps_is_possible(rng):
+    """Whatever is thought of such tables."""
+    tables = LatencyTables((make_table(FEW.at(24), fixed_ms=9.0), make_table(FEW.at(32), fixed_ms=0.1)))
+    domain = Domain(FEW, replace(UNBOUNDED, latency_max_ms=5.0), latency=tables)
+    domain.check()
+    assert {domain.sample(rng).input_size for _ in range(20)} == {32}
 
 
 @pytest.mark.parametrize("mode", ("genetic", "random", "two-stage"))

@@ -131,7 +131,8 @@ def changes(space: SearchSpace, before: Row, after: Row) -> List[str]:
         if old_width != new_width:
             own.append(f"×{space.channel_scales[old_width]:g} → ×{space.channel_scales[new_width]:g}")
         found += [f"block {i}: {', '.join(own)}"] if own else []
-    return found
+    old_size, new_size = before.get("input_size"), after.get("input_size")
+    return [*found, f"{old_size} → {new_size} px"] if old_size != new_size else found
 
 
 def improvements(space: SearchSpace, rows: Sequence[Row]) -> Table:
