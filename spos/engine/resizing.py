@@ -13,8 +13,8 @@ def resized(images: mx.nd.NDArray, size: int) -> mx.nd.NDArray:
     """Square images (N, C, S, S) at another size (N, C, size, size), by area.
 
     A pixel is the mean of the area that it covers, pixels at its rim weighed by their covered part, as OpenCV's
-    `INTER_AREA` has it. Two products with a constant matrix: the same bits on a device every time. Images that have
-    the size already are returned as they are.
+    `INTER_AREA` has it. Two products with a constant matrix, in float32: the same bits on a device every time. Images
+    that have the size already are returned as they are.
 
     Raises: ValueError if images are smaller than that; they are loaded at the largest size.
     """
@@ -23,9 +23,9 @@ def resized(images: mx.nd.NDArray, size: int) -> mx.nd.NDArray:
         return images
     if loaded < size:
         raise ValueError(f"images of {loaded} px cannot be enlarged to {size}")
-    weights = _area_weights(loaded, size, images.context, np.dtype(images.dtype).name)
-    narrower = mx.nd.dot(images, weights).swapaxes(2, 3)  # (N, C, size, S), columns first
-    return mx.nd.dot(narrower, weights).swapaxes(2, 3)
+    weights = _area_weights(loaded, size, images.context)
+    narrower = mx.nd.dot(images.astype("float32", copy=False), weights).swapaxes(2, 3)  # (N, C, size, S)
+    return mx.nd.dot(narrower, weights).swapaxes(2, 3).astype(images.dtype, copy=False)
 
 
 def area_weights(loaded: int, size: int) -> np.ndarray:
@@ -37,6 +37,6 @@ def area_weights(loaded: int, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=None)
-def _area_weights(loaded: int, size: int, ctx: mx.Context, dtype: str) -> mx.nd.NDArray:
+def _area_weights(loaded: int, size: int, ctx: mx.Context) -> mx.nd.NDArray:
     with mx.autograd.pause():
-        return mx.nd.array(area_weights(loaded, size), ctx=ctx, dtype=dtype)
+        return mx.nd.array(area_weights(loaded, size), ctx=ctx)

@@ -32,6 +32,13 @@ def test_the_same_bits_every_time_and_for_every_image_alone(rng):
     assert all(np.array_equal(resized(images[i : i + 1], 24).asnumpy()[0], first[i]) for i in range(8))
 
 
+def test_half_precision_is_computed_in_single(rng):
+    images = mx.nd.array(rng.normal(0, 1, (2, 3, 32, 32))).astype("float16")
+    got = resized(images, 24)
+    assert got.dtype == np.float16
+    assert np.array_equal(got.asnumpy(), resized(images.astype("float32"), 24).asnumpy().astype(np.float16))
+
+
 def test_images_of_the_size_are_left_alone():
     images = mx.nd.zeros((1, 3, 16, 16))
     assert resized(images, 16) is images
