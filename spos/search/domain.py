@@ -90,13 +90,17 @@ class Domain:
         ]
 
     @cached_property
+    def _limits(self) -> List[Limit]:
+        return self.constraints.limits()
+
+    @cached_property
     def _costs(self) -> Mapping[Optional[int], ChoiceCosts]:
         """By input size; the only one is None where it is no choice."""
         sizes: Sequence[Optional[int]] = self.space.input_sizes or (None,)
         return {size: self._costs_at(size) for size in sizes}
 
     def _costs_at(self, size: Optional[int]) -> ChoiceCosts:
-        table, limits = cost_table(self.space.at(size)), self.constraints.limits()
+        table, limits = cost_table(self.space.at(size)), self._limits
         latency = self.latency.by_size[size or 0] if isinstance(self.latency, LatencyTables) else self.latency
         blocks = []
         for i, pairs in enumerate(self._pairs):
@@ -116,7 +120,7 @@ class Domain:
 
     def _sampler_at(self, size: Optional[int], must_meet: bool = True) -> ConstrainedSampler:
         costs = self._costs[size]
-        return ConstrainedSampler(costs.fixed, costs.blocks, self.constraints.limits(), must_meet=must_meet)
+        return ConstrainedSampler(costs.fixed, costs.blocks, self._limits, must_meet=must_meet)
 
     def check(self) -> None:
         """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost.
@@ -218,20 +222,20 @@ class Domain:
 
     def _better_pairs(self, architecture: Architecture, index: int, choice: int) -> np.ndarray:
         """Pairs of a choice block that would break the limits less than the one it has."""
-        limits, shares = self.constraints.limits(), self._costs[architecture.input_size].shares[index]
-        now = self._values(architecture)
-        return np.flatnonzero(total_excess(now + shares - shares[choice], limits) < total_excess(now, limits))
+        shares, now = self._costs[architecture.input_size].shares[index], self._values(architecture)
+        others = now + shares - shares[choice]
+        return np.flatnonzero(total_excess(others, self._limits) < total_excess(now, self._limits))
 
     def _better_sizes(self, architecture: Architecture) -> np.ndarray:
         """Input sizes at which it would break the limits less than at its own."""
-        limits, sizes = self.constraints.limits(), np.array(self.space.input_sizes)
+        sizes, now = np.array(self.space.input_sizes), self._values(architecture)
         others = np.array([self._values(replace(architecture, input_size=size)) for size in sizes.tolist()])
-        return sizes[total_excess(others, limits) < total_excess(self._values(architecture), limits)]
+        return sizes[total_excess(others, self._limits) < total_excess(now, self._limits)]
 
     def _values(self, architecture: Architecture) -> np.ndarray:
         """Of each limit."""
         cost = self.cost(architecture)
-        return np.array([limit.value(cost) for limit in self.constraints.limits()])
+        return np.array([limit.value(cost) for limit in self._limits])
 
 
 def total_excess(values: np.ndarray, limits: Sequence[Limit]) -> np.ndarray:
