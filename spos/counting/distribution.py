@@ -14,7 +14,7 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table, millions
-from spos.counting.summary import CONVENTION, describe_input
+from spos.counting.summary import convention, describe_input
 from spos.sampling.limits import Constraints, Limit, limits_in_millions, parse_bounds
 from spos.space.cost import DEFAULT_COMPARISON_MODEL, Cost, cost_score, cost_table
 from spos.space.published import SAMPLING_RANGES
@@ -39,12 +39,12 @@ def sample_costs(space: SearchSpace, num: int, rng: np.random.Generator) -> np.n
     """
     table = cost_table(space)
     blocks = table.choice_costs()
-    flat = np.concatenate(blocks)  # every block has as many choices
-    offsets = np.arange(len(blocks)) * len(blocks[0])
+    flat, sizes = np.concatenate(blocks), [len(block) for block in blocks]
+    offsets = np.cumsum([0, *sizes[:-1]])
     costs = np.empty((num, 2), dtype=np.int64)
     for start in range(0, num, CHUNK):
         part = costs[start : start + CHUNK]
-        choices = rng.integers(0, len(blocks[0]), (len(part), len(blocks))) + offsets
+        choices = rng.integers(0, sizes, (len(part), len(blocks))) + offsets
         for axis in range(2):
             part[:, axis] = table.fixed[axis] + flat[:, axis][choices].sum(1)
     return costs
@@ -171,7 +171,7 @@ def distribution_json(space: SearchSpace, num_samples: int, seed: int, compariso
         "classes": space.num_classes,
         "fingerprint": space.fingerprint,
         "space": space.to_json(),
-        "convention": CONVENTION,
+        "convention": convention(space.count_additions),
     }
 
 
@@ -198,6 +198,6 @@ def distribution_table(report: Mapping[str, Any]) -> Table:
         f"Correlation of FLOPs and params{' (exact)' if correlation is not None else ''}: "
         f"{'none' if correlation is None else format(correlation, '.4f')}. Combined score: 0.5 FLOP ratio + 0.5 param "
         f"ratio to {spreads[2]['comparison_model']}.",
-        CONVENTION,
+        report["convention"],
     )
     return Table(f"Costs in a search space: {describe_input(report)}", COLUMNS, tuple(rows), notes)

@@ -9,6 +9,7 @@ from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, changed_flags, flag, not_negative, positive
 from spos.core.tables import FORMATS
 from spos.latency.flags import LatencyTableOptions
+from spos.sampling.flags import LimitOptions
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 
@@ -30,7 +31,10 @@ class CountOptions:
     distribution: Optional[int] = flag(
         None, "show quantiles of so many architectures drawn from the search space", type=positive
     )
-    seed: int = flag(0, "seed of --distribution", type=not_negative)
+    describe: bool = flag(
+        False, "show what a budget can mean in the search space: its costs and choices, and what limits leave of them"
+    )
+    seed: int = flag(0, "seed of --distribution and --describe", type=not_negative)
     format: str = flag("text", "how tables are printed (csv: raw numbers, no notes)", choices=tuple(FORMATS))
 
 
@@ -43,10 +47,11 @@ def check_count_flags(
     space: SpaceOptions,
     output: JsonOptions,
     latency: LatencyTableOptions,
+    limits: LimitOptions,
 ) -> None:
     """Raise InputError for the first combination of flags that cannot work, saying which and why."""
-    for rule in (_view_rules, _subject_rules, _other_rules, _latency_rules):
-        for message in rule(named, options, space, output, latency):
+    for rule in (_view_rules, _subject_rules, _other_rules, _latency_rules, _limit_rules):
+        for message in rule(named, options, space, output, latency, limits):
             raise InputError(message)
 
 
@@ -68,30 +73,37 @@ def given_views(options: CountOptions) -> List[str]:
         "--profile": options.profile,
         "--comparison": options.comparison,
         "--distribution": options.distribution,
+        "--describe": options.describe,
     }
     return [view for view, value in views.items() if value]
+
+
+def of_space(options: CountOptions) -> bool:
+    """Whether a whole space is shown, and no network."""
+    return bool(options.distribution or options.describe)
 
 
 def _view_rules(named: Any, options: CountOptions, space: Any, output: JsonOptions, *_: Any) -> Iterator[str]:
     views = given_views(options)
     if len(views) > 1:
-        yield f"give one of --layers, --profile, --comparison and --distribution; given: {' and '.join(views)}"
+        every = "--layers, --profile, --comparison, --distribution and --describe"
+        yield f"give one of {every}; given: {' and '.join(views)}"
     if output.json and options.format != DEFAULT_FORMAT:
         yield f"--json and --format {options.format} are two outputs; give one of them"
-    if options.seed != CountOptions().seed and not options.distribution:
-        yield "--seed has no effect without --distribution; leave it out"
+    if options.seed != CountOptions().seed and not of_space(options):
+        yield "--seed has no effect without --distribution or --describe; leave it out"
 
 
 def _subject_rules(named: ArchitectureOptions, options: CountOptions, *_: Any) -> Iterator[str]:
     given = given_subjects(named, options)
-    if options.distribution:
+    if of_space(options):
         wrong = [way for way in given if way != "--supernet"]
         if wrong:
-            yield f"--distribution draws from the search space that flags describe; leave out {wrong[0]}"
+            yield f"{given_views(options)[0]} is of the search space that flags describe; leave out {wrong[0]}"
     elif len(given) > 1 or (not given and not options.comparison):
         yield (
             "give one of --architecture, --block-choices with --channel-choices, --supernet, --symbol; "
-            f"given: {' and '.join(given) or 'none'} (only --comparison and --distribution need none)"
+            f"given: {' and '.join(given) or 'none'} (only --comparison, --distribution and --describe need none)"
         )
     if options.profile and (options.supernet or options.symbol):
         yield f"--profile shows the operators of one architecture; leave out {given[0]}"
@@ -103,15 +115,22 @@ def _other_rules(named: Any, options: CountOptions, space: SpaceOptions, *_: Any
         flag for flag, value in (("--input-size", options.input_size), ("--classes", options.classes)) if value
     ]
     if options.symbol:
-        unfit = [flag for flag in changed if flag != "--input-size"]
+        fit = {"--input-size", "--space", *(["--blocks"] if space.space else [])}
+        unfit = [flag for flag in changed if flag not in fit]
         if unfit:
             yield f"{unfit[0]} has no effect on --symbol; leave it out"
     if changed and options.comparison and not given_subjects(named, options):
         yield f"{changed[0]} has no effect on the published networks of --comparison; leave it out"
 
 
+def _limit_rules(named: Any, options: CountOptions, *others: Any) -> Iterator[str]:
+    changed = [flag for flag in changed_flags(others[-1]) if flag != "--comparison-model"]
+    if changed and not options.describe:
+        yield f"{changed[0]} is a limit of --describe; leave it out"
+
+
 def _latency_rules(
-    named: Any, options: CountOptions, space: Any, output: Any, latency: LatencyTableOptions
+    named: Any, options: CountOptions, space: Any, output: Any, latency: LatencyTableOptions, *_: Any
 ) -> Iterator[str]:
     subjects = [way for way in given_subjects(named, options) if way in ("--supernet", "--symbol")]
     unfit = given_views(options) or subjects

@@ -37,7 +37,7 @@ class BranchCost(NamedTuple):
 
 def subnet_layers(space: SearchSpace, architecture: Architecture) -> List[LayerCost]:
     """The layers of a subnet in the order of execution; their costs add up to `spos.space.cost.count_architecture`."""
-    space.validate(architecture)
+    architecture = space.validate(architecture)
     layers = stem_layers(space)
     for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
         layers += _block(space, block, space.block_layers(block.index, b, c))

@@ -71,9 +71,13 @@ class Operator:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the block level: a choice block with all of its operators, or one operator of stem or head."""
+    """A row of the block level: a choice block with all of its operators, or one operator of stem or head.
+
+    A choice block that passes its input on has none.
+    """
 
     name: str
+    in_size: int
     kernel_size: Optional[int]
     in_channels: int
     out_channels: int
@@ -84,12 +88,8 @@ class Row:
         return sum_of(op.cost for op in self.operators)
 
     @property
-    def in_size(self) -> int:
-        return self.operators[0].in_size
-
-    @property
     def quantizable(self) -> Optional[bool]:
-        """None for a mixture."""
+        """None for a mixture, or for nothing."""
         kinds = {op.quantizable for op in self.operators}
         return kinds.pop() if len(kinds) == 1 else None
 
@@ -121,7 +121,7 @@ ELEMENTWISE: Mapping[str, Tuple[bool, int, int]] = {
 
 def profile(space: SearchSpace, architecture: Architecture) -> Profile:
     """The operators of an architecture. Raises InputError if it is not of this space."""
-    space.validate(architecture)
+    architecture = space.validate(architecture)
     rows = _outer_rows(layer_specs.stem(space), space.input_size, "stem ")
     for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
         layers, kind = space.block_layers(block.index, b, c), space.choices[block.index].blocks[b]
@@ -130,9 +130,8 @@ def profile(space: SearchSpace, architecture: Architecture) -> Profile:
             operators.append(_channel_shuffle(block.in_channels, block.in_size))
         operators += _chain(layers.main, block.in_size)
         operators += _joining(layers, block)
-        if not operators:
-            continue  # a block that passes its input on
-        rows.append(Row(kind.name, kind.kernel_size, block.in_channels, block.out_channels, tuple(operators)))
+        channels = block.in_channels, block.out_channels
+        rows.append(Row(kind.name, block.in_size, kind.kernel_size, *channels, tuple(operators)))
     head = layer_specs.head(space)
     rows += _outer_rows(head, space.out_size, "head ")
     rows += _outer_rows(layer_specs.classifier(space), count(head, space.out_size)[1], "classifier ")
@@ -147,7 +146,8 @@ def _outer_rows(specs: Specs, size: int, prefix: str) -> List[Row]:
         groups = [operators] if isinstance(spec, SqueezeExcite) else [[op] for op in operators]
         for group in groups:
             name = prefix + ("squeeze-and-excite" if len(group) > 1 else group[0].name)
-            rows.append(Row(name, group[0].kernel_size, group[0].in_channels, group[-1].out_channels, tuple(group)))
+            channels = group[0].in_channels, group[-1].out_channels
+            rows.append(Row(name, group[0].in_size, group[0].kernel_size, *channels, tuple(group)))
     return rows
 
 

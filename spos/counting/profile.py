@@ -13,6 +13,7 @@ from spos.counting.micronet import (
     Profile,
     micronet_score,
     profile,
+    sum_of,
 )
 from spos.space.architecture import Architecture
 from spos.space.architecture_file import load_architecture
@@ -32,10 +33,11 @@ MILLION = 1e6
 
 CONVENTION = (
     "MicroNet convention: an output of a convolution that sums n products is n multiplies and n - 1 adds, with a bias "
-    "one add and one param more; BatchNorm is merged and free; an element of ReLU is 1 multiply, of hard-swish 3 and 1 "
-    "add, of SE's hard sigmoid 2 and 1 add, SE's scaling is free; global pooling is 1 multiply a channel and H x W - 1 "
-    "adds; a channel shuffle is a sparse 1x1 convolution: C x H x W multiplies, C + C x C / 16 params (one bit a mask "
-    "entry, 16 of them a param). Convolutions and ReLU are quantizable."
+    "one add and one param more; BatchNorm is merged and free; an element of ReLU is 1 multiply, of ReLU6 2, of hard- "
+    "swish 3 and 1 add, of SE's hard sigmoid 2 and 1 add, of a sum of branches 1 add, SE's scaling is free; global "
+    "pooling is 1 multiply a channel and H x W - 1 adds; a channel shuffle is a sparse 1x1 convolution: C x H x W "
+    "multiplies, C + C x C / 16 params (one bit a mask entry, 16 of them a param). Convolutions, ReLU, ReLU6 and sums "
+    "are quantizable."
 )
 
 COST_COLUMNS = (
@@ -135,7 +137,8 @@ def _rows(counted: Profile, level: str) -> Tuple[Tuple[Any, ...], ...]:
 
 def _place(item: Any) -> Tuple[Any, ...]:
     """Name, quantizable or not, and sizes of a row or an operator."""
-    quantizable = {True: "yes", False: "no", None: "mixed"}[item.quantizable]
+    words = {True: "yes", False: "no", None: "mixed"}
+    quantizable = None if item.cost == sum_of(()) else words[item.quantizable]
     return item.name, quantizable, item.in_size, item.kernel_size, item.in_channels, item.out_channels
 
 

@@ -9,15 +9,23 @@ from spos.counting.layers import LayerCost, head_layers, stem_layers, subnet_lay
 from spos.space.architecture import Architecture, format_choices
 from spos.space.cost import COMPARISON_MODELS, ZERO
 from spos.space.space import SearchSpace
+from spos.space.space_file import LAYOUTS
 
 CONVENTION = (
     "Counted: one multiply-add is 1; convolutions, one add per output element of a layer with bias, and the input "
     "elements of each global pooling. BatchNorm and activations are 0; gamma and beta are parameters."
 )
+PLAIN_CONVENTION = (
+    "Counted: one multiply-add is 1; convolutions and the classifier alone. Additions of biases and global poolings, "
+    "BatchNorm and activations are 0; gamma and beta are parameters."
+)
 SUPERNET_NOTE = (
     "Trained are the parameters of all branches. The total has gamma and beta of BatchNorm in stem and head too, which "
     "a supernet does not train; running statistics are no parameters. Smallest and largest are FLOPs and parameters of "
-    "single paths, each taken alone. Published are 15.4M parameters and paths from 168M to 841M FLOPs: these are "
+    "single paths, each taken alone."
+)
+PUBLISHED_NOTE = (
+    "Published are 15.4M parameters and paths from 168M to 841M FLOPs: these are "
     "SNB-3 at 0.6 with SE and SXB-3 at 2.0 without SE in every block, not the ends."
 )
 
@@ -37,6 +45,16 @@ BRANCH_COLUMNS = (
     Column("params", spec=","),
     Column("trained"),
 )
+
+
+def convention(additions: bool) -> str:
+    """What is counted, with the additions of biases and poolings or without them."""
+    return CONVENTION if additions else PLAIN_CONVENTION
+
+
+def supernet_note(space: SearchSpace) -> str:
+    """What the figures of a supernet are; of a published one also what was printed."""
+    return f"{SUPERNET_NOTE} {PUBLISHED_NOTE}" if space.layout in LAYOUTS else SUPERNET_NOTE
 
 
 def summary_table(report: Mapping[str, Any], for_machines: bool = False) -> Table:
@@ -97,11 +115,11 @@ def _flatten(report: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
 
 def layer_table(name: str, space: SearchSpace, architecture: Architecture) -> Table:
     """Every layer of a subnet."""
-    notes = (CONVENTION, "Names are those of the parameters in .params files.")
+    notes = (convention(space.count_additions), "Names are those of the parameters in .params files.")
     return table_of_layers(f"Layers of {name}", subnet_layers(space, architecture), notes)
 
 
-def table_of_layers(title: str, layers: Sequence[LayerCost], notes: Sequence[str] = (CONVENTION,)) -> Table:
+def table_of_layers(title: str, layers: Sequence[LayerCost], notes: Sequence[str]) -> Table:
     """Layers of a subnet, or operators of an exported graph, and their sum."""
     rows = tuple((layer.name, layer.kind, by_size(layer.out_shape), *layer.cost) for layer in layers)
     total = ("total", "", "", *sum((layer.cost for layer in layers), ZERO))
@@ -110,7 +128,6 @@ def table_of_layers(title: str, layers: Sequence[LayerCost], notes: Sequence[str
 
 def branch_table(space: SearchSpace) -> Table:
     """Every choice of every choice block of a supernet, and the layers around them."""
-    low, high = (space.channel_scales[i] for i in (space.min_channel_choice, space.max_channel_choice))
     branches = (
         (branch.name, branch.kind, by_size(branch.out_shape), branch.narrowest.macs, *branch.widest, "yes")
         for branch in supernet_branches(space)
@@ -122,11 +139,23 @@ def branch_table(space: SearchSpace) -> Table:
         ("total", "", "", None, None, sum(row[5] for row in rows), ""),
     )
     notes = (
-        CONVENTION,
-        f"Narrowest and widest: middle channels at {low:g} and {high:g} times half of the output channels; parameters "
-        "are those of the widest. A path runs one branch of each choice block.",
+        convention(space.count_additions),
+        f"Narrowest and widest: middle channels at {_ends_of_scales(space)}; parameters are those of the widest. A "
+        "path runs one branch of each choice block.",
     )
     return Table("Branches of the supernet", BRANCH_COLUMNS, rows, notes, totals)
+
+
+def _ends_of_scales(space: SearchSpace) -> str:
+    """The smallest and the largest scale that may be searched, in words."""
+    searched = [space.channel_choices(index) for index in range(space.num_choice_blocks)]
+    ends = {
+        (own.channel_scales[widths[0]], own.channel_scales[widths[-1]]) for own, widths in zip(space.choices, searched)
+    }
+    if len(ends) > 1:
+        return "the ends of the scales of each choice block"
+    low, high = ends.pop()
+    return f"scales {low:g} and {high:g}"
 
 
 def _outer_row(layer: LayerCost) -> Tuple[Any, ...]:
@@ -158,11 +187,23 @@ def describe_input(report: Mapping[str, Any]) -> str:
     space = report["space"]
     if not space:
         return text
-    parts = [f"strides {format_choices(space['strides'])}", f"layout {space['layout']}"]
+    parts = [f"strides {format_choices(space['strides'])}", f"{_word(space)} {space['layout']}"]
     parts += ["SE"] if space["use_se"] else []
     parts += ["last conv after pooling"] if space["last_conv_after_pooling"] else []
     if space["width_multiple"] > 1:
         parts.append(f"widths in multiples of {space['width_multiple']}")
     if space["min_channel_choice"]:
-        parts.append(f"widths from {space['channel_scales'][space['min_channel_choice']]:g}")
+        parts.append(_left_out(space))
     return ", ".join([text, *parts])
+
+
+def _word(space: Mapping[str, Any]) -> str:
+    """What the name of a space is the name of."""
+    return "layout" if space["layout"] in LAYOUTS else "space"
+
+
+def _left_out(space: Mapping[str, Any]) -> str:
+    """Which widths may not be searched; choice blocks with scales of their own count from the widest."""
+    least = space["min_channel_choice"]
+    has_own = any(stage.get("channel_scales") or stage.get("own_choices") for stage in space["stages"])
+    return f"without the {least} narrowest widths" if has_own else f"widths from {space['channel_scales'][least]:g}"

@@ -2,8 +2,9 @@
 
 The convention is that of `spos.space.cost`: convolutions and fully connected layers count, plus one add per output
 element of a layer with bias, plus the input elements of each global pooling. Everything in `FREE` counts 0, and an
-operator that stands in neither table is an error. Parameters are what training changes: running statistics, constants
-and a fixed gamma are left out; one that several layers share is counted once.
+operator that stands in neither table is an error. Without `additions` those of biases and global poolings count 0 too.
+Parameters are what training changes: running statistics, constants and a fixed gamma are left out; one that several
+layers share is counted once.
 """
 
 from __future__ import annotations
@@ -73,13 +74,14 @@ class _Node:
     attrs: Mapping[str, str]
     in_shapes: Tuple[Shape, ...]
     out_shape: Shape
+    additions: bool  # whether those of biases and global poolings count
 
     def flag(self, name: str) -> bool:
         return self.attrs.get(name) in TRUE
 
 
 def _biases(node: _Node) -> int:
-    return prod(node.out_shape) if len(node.in_shapes) > 2 else 0
+    return prod(node.out_shape) if node.additions and len(node.in_shapes) > 2 else 0
 
 
 def _convolution(node: _Node) -> int:
@@ -101,11 +103,11 @@ def _pooling(node: _Node) -> int:
     in_shape = node.in_shapes[0]
     spatial = in_shape[1:-1] if node.attrs.get("layout", "None").endswith("C") else in_shape[2:]
     whole = node.flag("global_pool") or _integers(node.attrs.get("kernel", "()")) == spatial
-    return prod(in_shape) if whole else 0
+    return prod(in_shape) if whole and node.additions else 0
 
 
 def _adaptive_pooling(node: _Node) -> int:
-    return prod(node.in_shapes[0]) if node.out_shape[2:] == (1, 1) else 0
+    return prod(node.in_shapes[0]) if node.additions and node.out_shape[2:] == (1, 1) else 0
 
 
 def _reduction(node: _Node) -> int:
@@ -114,7 +116,8 @@ def _reduction(node: _Node) -> int:
     axes = {axis % len(in_shape) for axis in _integers(node.attrs.get("axis", "()"))}
     if node.flag("exclude") or not axes:
         axes = set(range(len(in_shape))) - axes
-    return prod(in_shape) if len(in_shape) == 4 and ({2, 3} <= axes or {1, 2} <= axes) else 0
+    whole = len(in_shape) == 4 and ({2, 3} <= axes or {1, 2} <= axes)
+    return prod(in_shape) if whole and node.additions else 0
 
 
 COUNTED: Mapping[str, Callable[[_Node], int]] = {
@@ -129,11 +132,12 @@ COUNTED: Mapping[str, Callable[[_Node], int]] = {
 }
 
 
-def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape) -> List[NodeCost]:
+def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape, additions: bool = True) -> List[NodeCost]:
     """Every operator of a network with its cost, in the order of execution.
 
     Args:
         data_shape: shape of the input `data` for one image, (1, 3, H, W).
+        additions: count those of biases and global poolings, as spaces with `count_additions` do.
     Raises: InputError for an unknown operator, a graph without the input `data`, or a shape that does not fit.
     """
     nodes = json.loads(symbol.tojson())["nodes"]
@@ -148,7 +152,7 @@ def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape) -> List[NodeCost]:
         if node["op"] == "null":
             continue
         in_shapes = tuple(shapes[source][output] for source, output, *_ in node["inputs"])
-        known = _Node(node["name"], node["op"], node.get("attrs", {}), in_shapes, shapes[i][0])
+        known = _Node(node["name"], node["op"], node.get("attrs", {}), in_shapes, shapes[i][0], additions)
         macs = COUNTED[known.op](known) if known.op in COUNTED else 0
         own = {source for source, *_ in node["inputs"]} & uncounted
         uncounted -= own
@@ -157,9 +161,9 @@ def count_nodes(symbol: mx.sym.Symbol, data_shape: Shape) -> List[NodeCost]:
     return result
 
 
-def count_symbol(symbol: mx.sym.Symbol, data_shape: Shape) -> Cost:
+def count_symbol(symbol: mx.sym.Symbol, data_shape: Shape, additions: bool = True) -> Cost:
     """Cost of a whole network; see `count_nodes`."""
-    return sum((node.cost for node in count_nodes(symbol, data_shape)), ZERO)
+    return sum((node.cost for node in count_nodes(symbol, data_shape, additions)), ZERO)
 
 
 def _refuse(node: Mapping[str, Any]) -> NoReturn:

@@ -161,6 +161,14 @@ class ConstrainedSampler(Tries):
         """Logarithm of one over the chance of each architecture within the limits to be kept by a try."""
         return float(np.log(self._cumulative[-1])) - self._tilt.log_weight
 
+    @property
+    def num_ways(self) -> float:
+        """How many architectures the cells hold that may keep the limits; `acceptance` is the share that does.
+
+        With limits off the grid they are weighted.
+        """
+        return float(self._cumulative[-1])
+
     def _reach(self, axis: int) -> Tuple[float, float]:
         """What the limits leave of an axis: (low, high), within the reachable."""
         smallest, largest = self._smallest, self._largest

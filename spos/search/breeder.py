@@ -31,6 +31,8 @@ class SearchDomain(Protocol):
 
     def admits(self, architecture: Architecture) -> bool: ...
 
+    def contains(self, architecture: Architecture) -> bool: ...
+
     def sample_new(self, count: int, rng: np.random.Generator, seen: Container[Architecture]) -> List[Architecture]: ...
 
     def repair(
@@ -123,11 +125,4 @@ class Breeder:
 
     def new_of(self, initial: Sequence[Architecture]) -> List[Architecture]:
         """Those of `initial` that may be scored, each once."""
-        return [a for a in dict.fromkeys(initial) if a not in self.seen and contains(self.domain, a)]
-
-
-def contains(domain: SearchDomain, architecture: Architecture) -> bool:
-    """Whether a search of the domain may visit an architecture."""
-    genes = architecture.genes
-    possible = len(genes) == len(domain.genes) and all(gene in values for gene, values in zip(genes, domain.genes))
-    return possible and domain.admits(architecture)
+        return [a for a in dict.fromkeys(initial) if a not in self.seen and self.domain.contains(a)]

@@ -60,7 +60,7 @@ class Domain:
         )
         self.space.validate(Architecture(blocks, channels), "fixed choices")
         if self.latency is not None:
-            self.latency.check(self.space, self._pairs)
+            self.latency.check(self.space, self.pairs)
         elif self.constraints.latency_max_ms is not None:
             raise InputError("a limit on latency needs a latency table")
 
@@ -81,7 +81,7 @@ class Domain:
         return cost_table(self.space)
 
     @cached_property
-    def _pairs(self) -> List[List[Tuple[int, int]]]:
+    def pairs(self) -> List[List[Tuple[int, int]]]:
         """For every choice block the (block choice, channel choice) pairs that may be visited, in canonical form."""
         space, count = self.space, self.space.num_choice_blocks
         return [
@@ -103,7 +103,7 @@ class Domain:
         table, limits = cost_table(self.space.at(size)), self._limits
         latency = self.latency.by_size[size or 0] if isinstance(self.latency, LatencyTables) else self.latency
         blocks = []
-        for i, pairs in enumerate(self._pairs):
+        for i, pairs in enumerate(self.pairs):
             parts: List[Sequence[Sequence[Any]]] = [table.blocks[i]]
             if latency is not None:
                 parts.append(latency.nanoseconds[i])
@@ -138,12 +138,25 @@ class Domain:
         self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
+        """The architecture of genes that are each from an architecture of the domain, in canonical form.
+
+        The width of a block without a middle is the widest there, whatever is fixed: it is none for another block.
+        """
         count = self.space.num_choice_blocks
         blocks, channels, size = genes[:count], genes[count : 2 * count], genes[2 * count :]
+        channels = channels if self.fixed_channel_choices is None else self.fixed_channel_choices
         return self.space.canonical(Architecture(tuple(blocks), tuple(channels), *size))
 
     def admits(self, architecture: Architecture) -> bool:
+        """Whether an architecture keeps the constraints; its choices are not looked at."""
         return self.constraints.admits(self.cost(architecture))
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether a search of the domain may visit an architecture, in this form."""
+        own, size = list(zip(architecture.block_choices, architecture.channel_choices)), architecture.input_size
+        is_whole = len(architecture.genes) == len(self.genes) and len(own) == len(self.pairs)
+        is_whole = is_whole and (size in self.space.input_sizes if self.space.input_sizes else size is None)
+        return is_whole and all(pair in pairs for pair, pairs in zip(own, self.pairs)) and self.admits(architecture)
 
     def cost(self, architecture: Architecture) -> AnyCost:
         """FLOPs and params, and latency if there is a table: what limits take. Takes microseconds."""
@@ -165,7 +178,7 @@ class Domain:
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Uniform over the architectures that keep the constraints."""
-        return from_pairs(self._pairs, self._sampler.draw(rng))
+        return from_pairs(self.pairs, self._sampler.draw(rng))
 
     def sample_many(self, count: int, rng: np.random.Generator) -> List[Architecture]:
         """Independent samples; none if they are too rare to be met."""
@@ -173,7 +186,7 @@ class Domain:
             drawn = self._sampler.draw_many(count, rng)
         except TooRare:
             return []
-        return [from_pairs(self._pairs, choices) for choices in drawn.tolist()]
+        return [from_pairs(self.pairs, choices) for choices in drawn.tolist()]
 
     def sample_new(self, count: int, rng: np.random.Generator, seen: Container[Architecture]) -> List[Architecture]:
         """Different samples that have not been seen; fewer than `count` if the domain seems used up."""
@@ -204,20 +217,20 @@ class Domain:
         """
         choices = [
             pairs.index(pair) if pair in pairs else int(rng.integers(len(pairs)))
-            for pairs, pair in zip(self._pairs, zip(architecture.block_choices, architecture.channel_choices))
+            for pairs, pair in zip(self.pairs, zip(architecture.block_choices, architecture.channel_choices))
         ]
         if self.space.input_sizes:
             choices.append(architecture.input_size or self.space.input_size)
-        repaired = from_pairs(self._pairs, choices)
+        repaired = from_pairs(self.pairs, choices)
         for i in np.concatenate([rng.permutation(len(choices)) for _ in range(MAX_REPAIR_ROUNDS)]).tolist():
             if self.admits(repaired):
                 return repaired
             better = (
-                self._better_pairs(repaired, i, choices[i]) if i < len(self._pairs) else self._better_sizes(repaired)
+                self._better_pairs(repaired, i, choices[i]) if i < len(self.pairs) else self._better_sizes(repaired)
             )
             if len(better):
                 choices[i] = int(better[rng.integers(len(better))])
-                repaired = from_pairs(self._pairs, choices)
+                repaired = from_pairs(self.pairs, choices)
         return repaired if self.admits(repaired) else None
 
     def _better_pairs(self, architecture: Architecture, index: int, choice: int) -> np.ndarray:

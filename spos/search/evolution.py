@@ -17,7 +17,7 @@ from typing import Callable, Generator, List, Mapping, Optional, Protocol, Seque
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.search.breeder import Breeder, Lineage, Scores, SearchDomain, contains
+from spos.search.breeder import Breeder, Lineage, Scores, SearchDomain
 from spos.space.architecture import Architecture
 
 Search = Generator[List[Architecture], Sequence[float], None]
@@ -100,7 +100,7 @@ def genetic_search(
     """Generations of survivors and their children; only the children are yielded, the survivors keep their score."""
     breeder = breeder_of(domain, settings, rng, seen, lineage)
     seen = breeder.seen
-    population = [architecture for architecture in seen if contains(domain, architecture)]
+    population = [architecture for architecture in seen if domain.contains(architecture)]
     children = breeder.new_of(initial)
     for _ in range(settings.num_iterations):
         parents = select_parents(population, seen, settings, rng)
@@ -130,7 +130,7 @@ def spos_search(
     """
     breeder = breeder_of(domain, settings, rng, seen, lineage)
     seen = breeder.seen
-    visited = [architecture for architecture in seen if contains(domain, architecture)]
+    visited = [architecture for architecture in seen if domain.contains(architecture)]
     generation = breeder.new_of(initial)
     for iteration in range(settings.num_iterations):
         if iteration > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,7 +13,8 @@ from spos.core.seeds import derive_rng
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.tables import Latency, read_latency
 from spos.runs.run import options_as
-from spos.sampling.limits import Constraints, limit_or_none
+from spos.sampling.flags import LimitOptions, constraints_of
+from spos.sampling.limits import limit_or_none
 from spos.search.breeder import Lineage
 from spos.search.domain import Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
@@ -22,7 +23,6 @@ from spos.search.history import Row, best_architectures
 from spos.search.searcher import TARGETS, Target
 from spos.search.two_stage import two_stage_search
 from spos.space.architecture import Architecture, parse_choices
-from spos.space.flags import ComparisonOptions
 from spos.space.space import SearchSpace
 
 DEFAULT_LATENCY_ERROR_MAX = 0.1
@@ -45,18 +45,10 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
         flop_max = DEFAULT_FLOP_MAX if limit_or_none(limits.flop_max_m) is None else -1.0
     if score_max is None:
         score_max = -1.0 if options.evolution == "spos" else DEFAULT_SCORE_MAX
-    constraints = Constraints(
-        limits.comparison_model,
-        flop_max=limit_or_none(flop_max),
-        param_max=limit_or_none(limits.param_max),
-        score_max=limit_or_none(score_max),
-        flop_max_m=limit_or_none(limits.flop_max_m),
-        param_max_m=limit_or_none(limits.param_max_m),
-        latency_max_ms=latency_max_ms,
-    )
+    constraints = constraints_of(replace(limits, flop_max=flop_max, score_max=score_max))
     return Domain(
         space,
-        constraints,
+        replace(constraints, latency_max_ms=latency_max_ms),
         _fixed(options.fixed_block_choices, "--fixed-block-choices"),
         _fixed(options.fixed_channel_choices, "--fixed-channel-choices"),
         read_latency_table(limits, space),
@@ -232,22 +224,9 @@ def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ConstraintOptions(ComparisonOptions, LatencyTableOptions):
+class ConstraintOptions(LimitOptions, LatencyTableOptions):
     """What a searched architecture may cost."""
 
-    flop_max: Optional[float] = flag(
-        None,
-        "largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0, with --flop-max-m no limit]",
-        type=number,
-    )
-    param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
-    score_max: Optional[float] = flag(
-        None,
-        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0, with --evolution spos no limit]",
-        type=number,
-    )
-    flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)
-    param_max_m: float = flag(-1.0, "largest parameters in millions (-1: no limit)", type=number)
     latency_max: float = flag(-1.0, "largest latency in milliseconds by --latency-table (-1: no limit)", type=number)
     latency_error_max: float = flag(
         DEFAULT_LATENCY_ERROR_MAX,

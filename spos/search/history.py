@@ -35,7 +35,6 @@ from spos.runs.files import PathLike, read_json
 from spos.runs.journal import Journal, as_lines, read_rows
 from spos.runs.run import CONFIG_FILE, HISTORY_FILE, SEARCHING
 from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, Text
-from spos.search.breeder import contains
 from spos.search.domain import Domain
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
@@ -156,7 +155,14 @@ def check_costs(rows: Sequence[Row], space: SearchSpace, source: PathLike) -> No
     for number, row in enumerate(rows, 1):
         if "block_choices" not in row or "channel_choices" not in row:
             continue
-        cost = table.cost(space.validate(architecture_of(row), f"{source} line {number}"))
+        architecture = architecture_of(row)
+        canonical = space.validate(architecture, f"{source} line {number}")
+        if architecture != canonical:
+            raise InputError(
+                f"{source} line {number} gives another width than the widest to a block that has none: {architecture}; "
+                f"write {canonical}"
+            )
+        cost = table.cost(canonical)
         if (row.get("flops", cost.macs), row.get("params", cost.params)) != cost:
             raise InputError(
                 f"{source} line {number} states {row.get('flops')} FLOPs and {row.get('params')} params, its choices "
@@ -257,7 +263,7 @@ def best_architectures(
 ) -> List[Architecture]:
     """The best of an older search that this one may visit, best first."""
     ranked = sorted(filter(is_complete, rows), key=fitness, reverse=True)
-    return [architecture for architecture in map(architecture_of, ranked) if contains(domain, architecture)][:count]
+    return [architecture for architecture in map(architecture_of, ranked) if domain.contains(architecture)][:count]
 
 
 def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:

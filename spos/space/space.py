@@ -383,12 +383,26 @@ class SearchSpace:
         Args:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
+        drawn = self._draw(rng, lowest_channel_choice)
+        if self.input_sizes:
+            drawn = replace(drawn, input_size=self.sample_input_size(rng))
+        return self.canonical(drawn)
+
+    def sample_input_size(self, rng: np.random.Generator) -> Optional[int]:
+        """One of `input_sizes`, uniformly; None, and nothing is drawn, if there is no choice."""
+        return self.input_sizes[rng.integers(len(self.input_sizes))] if self.input_sizes else None
+
+    def sample_widths(self, rng: np.random.Generator, lowest_channel_choice: Optional[int] = None) -> Tuple[int, ...]:
+        """Uniform channel choices for whatever blocks; those of `sample` lean to the widest where blocks have none."""
+        return self._draw(rng, lowest_channel_choice).channel_choices
+
+    def _draw(self, rng: np.random.Generator, lowest_channel_choice: Optional[int]) -> Architecture:
+        """Uniform block and channel choices, not in canonical form."""
         lowest = self.min_channel_choice if lowest_channel_choice is None else lowest_channel_choice
         block_counts, channel_counts = self._count_arrays
         blocks = rng.integers(0, block_counts)
         channels = rng.integers(_lowest_array(self, lowest), channel_counts)
-        size = self.input_sizes[rng.integers(len(self.input_sizes))] if self.input_sizes else None
-        return self.canonical(Architecture(tuple(blocks.tolist()), tuple(channels.tolist()), size))
+        return Architecture(tuple(blocks.tolist()), tuple(channels.tolist()))
 
     def widest(self, block_choices: Sequence[int]) -> Architecture:
         """The architecture with these blocks and every width at its maximum."""

@@ -27,7 +27,7 @@ class AdditiveOracle:
     on both block choices. So genes interact, and yet the best architecture is known.
 
     Attributes:
-        utilities: (choice blocks, block choices, channel choices).
+        utilities: (choice blocks, block choices, channel choices), of as many as the choice blocks that have the most.
         pairs: (choice blocks - 1, block choices, block choices).
     """
 
@@ -62,7 +62,7 @@ class AdditiveOracle:
     def _optimum(self, domain: Domain, limit: Optional[Limit]) -> float:
         steps, num_cells = self._steps(domain, limit)
         best = np.full((self.utilities.shape[1], num_cells), -np.inf)  # of the blocks so far, by last choice and cost
-        for i, block in enumerate(self._allowed(domain)):
+        for i, block in enumerate(domain.pairs):
             before = (best[:, None] + self.pairs[i - 1][:, :, None]).max(0) if i else None
             best = np.full_like(best, -np.inf)
             for b, c in block:
@@ -77,17 +77,12 @@ class AdditiveOracle:
                     best[b, step:] = np.maximum(best[b, step:], shifted)
         return float(best.max())
 
-    @staticmethod
-    def _allowed(domain: Domain) -> List[List[Tuple[int, int]]]:
-        count = domain.space.num_choice_blocks
-        return [[(b, c) for b in bs for c in cs] for bs, cs in zip(domain.genes[:count], domain.genes[count:])]
-
     def _steps(self, domain: Domain, limit: Optional[Limit]) -> Tuple[List[np.ndarray], int]:
         """Cells by which each choice moves up from the cheapest one, rounded down, and the number of cells allowed."""
         if limit is None:
             return [np.zeros(block.shape, dtype=int) for block in self.utilities], 1
         values = [np.array([[limit.value(cost) for cost in kind] for kind in block]) for block in domain.table.blocks]
-        cheapest = [min(value[pair] for pair in block) for value, block in zip(values, self._allowed(domain))]
+        cheapest = [min(value[pair] for pair in block) for value, block in zip(values, domain.pairs)]
         budget = limit.upper - limit.value(domain.table.fixed) - sum(cheapest)
         most = sum(value.max() - low for value, low in zip(values, cheapest))
         cell = max(min(budget, most), 0.0) / (NUM_CELLS - 1) or 1.0
@@ -127,6 +122,8 @@ class RecordedDomain:
 
     def admits(self, architecture: Architecture) -> bool:
         return architecture in self.scores
+
+    contains = admits  # nothing is limited but by the table
 
     def sample_new(self, count: int, rng: np.random.Generator, seen: Container[Architecture]) -> List[Architecture]:
         """Different entries that have not been seen; fewer than `count` if there are no more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Dict, List, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -56,12 +56,10 @@ class FairStrategy:
         turns = space.num_block_choices
         dealt = [_dealt(len(choices.blocks), turns, rng) for choices in space.choices]
         passes: List[Pass] = []
-        size: Optional[int] = None
+        size = space.sample_input_size(rng)
         for turn in range(turns):
-            drawn = space.sample(rng, lowest)
-            size = size or drawn.input_size
-            blocks = tuple(order[turn] for order in dealt)
-            passes.append(Pass(space.canonical(Architecture(blocks, drawn.channel_choices, size))))
+            widths, blocks = space.sample_widths(rng, lowest), tuple(order[turn] for order in dealt)
+            passes.append(Pass(space.canonical(Architecture(blocks, widths, size))))
         return tuple(passes)
 
 
@@ -92,7 +90,7 @@ class SandwichStrategy:
         if widest == narrowest:
             return (Pass(widest),)
         between = [
-            space.canonical(Architecture(blocks, space.sample(rng, lowest).channel_choices, size))
+            space.canonical(Architecture(blocks, space.sample_widths(rng, lowest), size))
             for _ in range(NUM_RANDOM_WIDTHS)
         ]
         return (Pass(widest), *(Pass(path, imitates=True) for path in (narrowest, *between)))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import TINY, VARIANTS
+from ragged_spaces import RAGGED
 
 from spos.core.errors import InputError
 from spos.counting import distribution
@@ -28,27 +29,45 @@ SMALL = replace(
 )
 
 
-@pytest.fixture(scope="module")
-def all_costs():
-    """(MACs, params) of every architecture of SMALL, one by one."""
-    pairs = list(itertools.product(range(3), range(1, 3)))
-    paths = itertools.product(pairs, repeat=3)
-    return np.array([CostTable(SMALL).cost(Architecture(*zip(*path))) for path in paths])
+# Without their narrowest width too, which leaves choice blocks of few widths as they are.
+SPACES = {"small": SMALL, "ragged": RAGGED, "ragged, wide": replace(RAGGED, min_channel_choice=2)}
 
 
-def test_moments_and_ends_equal_brute_force(all_costs):
-    assert len(all_costs) == SMALL.num_architectures == 216
-    assert covariance(SMALL) == pytest.approx(np.cov(all_costs.T, bias=True))
+@pytest.fixture(scope="module", params=SPACES)
+def brute_force(request):
+    """A space, and (MACs, params) of each of its architectures, one by one."""
+    space = SPACES[request.param]
+    lowest = [space.channel_choices(index).start for index in range(space.num_choice_blocks)]
+    pairs = [
+        {
+            space.canonical_pair(i, b, c)
+            for b in range(len(own.blocks))
+            for c in range(lowest[i], len(own.channel_scales))
+        }
+        for i, own in enumerate(space.choices)
+    ]
+    return space, np.array([CostTable(space).cost(Architecture(*zip(*path))) for path in itertools.product(*pairs)])
+
+
+def test_numbers_of_architectures():
+    assert [space.num_architectures for space in SPACES.values()] == [216, 1024, 384]
+
+
+def test_moments_and_ends_equal_brute_force(brute_force):
+    space, all_costs = brute_force
+    assert len(all_costs) == space.num_architectures
+    assert covariance(space) == pytest.approx(np.cov(all_costs.T, bias=True))
     for weights in ((1, 0), (0, 1), (0.25, 3.0)):
-        spread, values = Spread.of(weights, SMALL, all_costs), all_costs @ weights
+        spread, values = Spread.of(weights, space, all_costs), all_costs @ weights
         assert (spread.smallest, spread.largest) == (values.min(), values.max())
         assert (spread.mean, spread.std) == pytest.approx((values.mean(), values.std()))
 
 
-def test_a_sample_meets_every_architecture_equally_often(all_costs, rng):
-    """Chi-squared of 216 equal chances; architectures of equal cost are taken together."""
+def test_a_sample_meets_every_architecture_equally_often(brute_force, rng):
+    """Chi-squared of equal chances; architectures of equal cost are taken together."""
+    space, all_costs = brute_force
     keys, expected = np.unique(all_costs, axis=0, return_counts=True)
-    drawn, counts = np.unique(sample_costs(SMALL, 50_000, rng), axis=0, return_counts=True)
+    drawn, counts = np.unique(sample_costs(space, 50_000, rng), axis=0, return_counts=True)
     assert (drawn == keys).all()
     expected = expected * 50_000 / len(all_costs)
     chi_squared = ((counts - expected) ** 2 / expected).sum()
@@ -112,19 +131,21 @@ def test_the_score_is_relative_to_the_comparison_model(rng):
         )
 
 
-def test_the_share_within_limits_is_counted(all_costs):
+def test_the_share_within_limits_is_counted(brute_force):
+    space, all_costs = brute_force
     macs, params = np.median(all_costs, axis=0)
     limits = limits_in_millions((macs / 1e6, None), (None, params / 1e6))
-    summary = Distribution.of(SMALL, all_costs, limits=limits)
+    summary = Distribution.of(space, all_costs, limits=limits)
     kept = (all_costs[:, 0] <= macs) & (all_costs[:, 1] >= params)
     assert 0 < kept.mean() < 1 and summary.share_within == kept.mean()
     assert summary.limits == tuple(map(str, limits))
     assert summary.to_json()["within"] == {"limits": list(summary.limits), "share": kept.mean()}
 
 
-def test_a_limit_on_the_score_leaves_what_is_not_above_it(all_costs):
-    median = Distribution.of(SMALL, all_costs).combined_score.quantiles[PERCENTS.index(50)]
-    summary = Distribution.of(SMALL, all_costs, limits=Constraints(score_max=median * (1 + 1e-9)).limits())
+def test_a_limit_on_the_score_leaves_what_is_not_above_it(brute_force):
+    space, all_costs = brute_force
+    median = Distribution.of(space, all_costs).combined_score.quantiles[PERCENTS.index(50)]
+    summary = Distribution.of(space, all_costs, limits=Constraints(score_max=median * (1 + 1e-9)).limits())
     assert 0.5 <= summary.share_within < 0.6
 
 

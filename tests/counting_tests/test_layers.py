@@ -2,7 +2,10 @@
 
 from math import prod
 
+import numpy as np
+import pytest
 from conftest import TINY
+from ragged_spaces import SPACES
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.counting.layers import subnet_layers, supernet_branches
@@ -15,6 +18,28 @@ def test_layers_add_up_to_the_count(space, rng):
     layers = subnet_layers(space, architecture)
     assert sum((layer.cost for layer in layers), ZERO) == count_architecture(space, architecture)
     assert len({layer.name for layer in layers}) == len(layers)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_layers_add_up_to_the_count_in_every_space(name):
+    space, rng = SPACES[name], np.random.default_rng(3)
+    for _ in range(200):
+        architecture = space.sample(rng)
+        layers = subnet_layers(space, architecture)
+        assert sum((layer.cost for layer in layers), ZERO) == count_architecture(space, architecture), architecture
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_branches_of_every_space_are_all_of_its_choices(name):
+    space = SPACES[name]
+    branches = iter(supernet_branches(space))
+    for index, choices in enumerate(space.choices):
+        for b, kind in enumerate(choices.blocks):
+            branch, widths = next(branches), cost_table(space).blocks[index][b]
+            assert branch.kind == kind.name
+            assert (branch.narrowest, branch.widest) == (widths[0], widths[-1])
+            assert (branch.narrowest == branch.widest) == (not space.has_middle(index, b) or len(widths) == 1)
+    assert next(branches, None) is None
 
 
 def test_names_and_params_are_those_of_the_network(space, rng):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from ragged_spaces import MOBILE, RESNET, SPACES
 
 from spos.core.errors import InputError
 from spos.core.tables import render
@@ -143,6 +144,48 @@ def test_profile_agrees_with_the_count_of_multiply_adds(space, rng):
     assert sum_of(row.cost for row in counted.rows) == counted.total()
 
 
+@pytest.mark.parametrize("name", SPACES)
+def test_profiles_of_every_space_agree_with_the_count_of_its_convolutions(name, rng):
+    space = replace(SPACES[name], count_additions=False)
+    for _ in range(20):
+        architecture = space.sample(rng)
+        operators = [op for op in profile(space, architecture).operators if "conv" in op.name]
+        layers = subnet_layers(space, architecture)
+        batch_norm = sum(layer.cost.params for layer in layers if layer.kind == "BatchNorm")
+        counted = sum(op.cost.mults for op in operators), sum(op.cost.params for op in operators) + batch_norm
+        assert counted == count_architecture(space, architecture)
+
+
+def test_sums_and_relu6_by_hand():
+    """A residual MB6 block of 16 channels on 32 x 32 maps: two ReLU6 of 96 channels, then a sum of 16."""
+    operators = {}
+    for op in profile(MOBILE, Architecture((1,) * 5, (1,) * 5)).rows[2].operators:
+        operators.setdefault(op.name, []).append(op)
+    size = 32 * 32
+    assert [op.cost for op in operators["relu6"]] == [(0, 2 * 96 * size, 0)] * 2
+    assert [(op.cost, op.quantizable) for op in operators["sum"]] == [((0, 0, 16 * size), True)]
+
+
+def test_a_sum_of_a_resnet_block_is_followed_by_its_activation():
+    architecture = Architecture((0,) * 7, (0,) * 7)
+    for row in profile(RESNET, architecture).rows[2:9]:
+        names = [op.name for op in row.operators]
+        assert names[-2] == "sum" and names[-1] in ("relu", "hard_swish")
+
+
+def test_a_block_that_passes_its_input_on_is_a_row_of_nothing():
+    identity = Architecture((2,) * 5, (1,) * 5)
+    rows = profile(MOBILE, identity).rows
+    names = [row.name for row in rows if row.name == "I"]
+    assert len(names) == MOBILE.num_choice_blocks
+    passing = [row for row in rows if row.name == "I" and not row.operators]
+    assert len(passing) == 4  # the first block of the second stage begins at other channels
+    assert all(row.cost == (0, 0, 0) and row.quantizable is None for row in passing)
+    blocks, operators = (profile_json(MOBILE, identity, level)["rows"] for level in ("block", "operator"))
+    assert len(blocks) == len(rows) and len(operators) == len(profile(MOBILE, identity).operators)
+    assert [row["quantizable"] for row in blocks if row["block"] == "I"] == [None, None, "yes", None, None]
+
+
 def test_rows_of_the_head_stand_alone():
     space = search_space(use_se=True)
     names = [row.name for row in profile(space, ARCHITECTURE).rows[-7:]]
@@ -196,7 +239,7 @@ def test_scores_by_hand(precision):
 def test_the_example_of_the_rules():
     """An entry with 3 million params and 500 million operations has 0.862."""
     cost = Operations(3_000_000, 500_000_000, 0)
-    entry = Profile((Row("net", None, 1, 1, (Operator("conv", True, 1, 1, 1, 1, cost),)),))
+    entry = Profile((Row("net", 1, None, 1, 1, (Operator("conv", True, 1, 1, 1, 1, cost),)),))
     assert micronet_score(entry, PRECISIONS[0]).score == pytest.approx(0.862, abs=5e-4)
 
 

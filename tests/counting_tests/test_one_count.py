@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 import pytest
 from conftest import VARIANTS
+from ragged_spaces import SPACES
 
 from oneshot_nas_network import Subnet
 from spos.counting.symbol import count_symbol
@@ -27,14 +28,18 @@ def trained_size(net):
 
 
 def check(variant, num_architectures, seed):
+    check_space(replace(VARIANTS[variant], num_classes=10), num_architectures, seed)
+
+
+def check_space(space, num_architectures, seed):
     """At the space's own input size: nothing is computed, so that size costs no time."""
-    space = replace(VARIANTS[variant], num_classes=10)
     rng = np.random.default_rng(seed)
     for _ in range(num_architectures):
         architecture = space.sample(rng)
         net = Subnet(space, architecture)
         expected = count_architecture(space, architecture)
-        counted = count_symbol(net(mx.sym.var("data")), (1, 3, space.input_size, space.input_size))
+        shape = (1, 3, space.input_size, space.input_size)
+        counted = count_symbol(net(mx.sym.var("data")), shape, space.count_additions)
         assert (counted, trained_size(net)) == (expected, expected.params), (seed, architecture)
 
 
@@ -45,6 +50,11 @@ def test_the_quick_suite_counts_200():
 @pytest.mark.parametrize("variant, num_architectures", quick_shares())
 def test_three_counts_are_one(variant, num_architectures):
     check(variant, num_architectures, seed=20190401)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_three_counts_are_one_in_every_space(name):
+    check_space(SPACES[name], 12, seed=20190401)
 
 
 @pytest.mark.slow

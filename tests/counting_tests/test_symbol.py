@@ -73,6 +73,22 @@ def test_layers_of_an_exported_network(make, macs, params):
     assert count_symbol(small_net(make()), (1, 6, 8, 8)) == (macs, params)
 
 
+@pytest.mark.parametrize(
+    "make, macs, params",
+    (
+        (lambda: nn.Conv2D(4, 3, groups=2, in_channels=6), 4 * 36 * 27, 4 * 27 + 4),
+        (lambda: nn.Conv2DTranspose(4, 2, 2, in_channels=6), 6 * 64 * 16, 6 * 16 + 4),
+        (lambda: nn.Dense(5), 5 * 384, 5 * 384 + 5),
+        (lambda: nn.GlobalAvgPool2D(), 0, 0),
+        (lambda: nn.AvgPool2D(8), 0, 0),
+        (lambda: nn.HybridLambda(lambda F, x: F.mean(x, axis=(2, 3))), 0, 0),
+        (lambda: nn.HybridLambda(lambda F, x: F.contrib.AdaptiveAvgPooling2D(x, output_size=1)), 0, 0),
+    ),
+)
+def test_without_additions_biases_and_poolings_are_free(make, macs, params):
+    assert count_symbol(small_net(make()), (1, 6, 8, 8), additions=False) == (macs, params)
+
+
 def test_a_layer_used_twice_computes_twice_with_one_set_of_parameters():
     conv = nn.Conv2D(6, 1, in_channels=6, use_bias=False)
     assert count_symbol(small_net(conv, conv), (1, 6, 8, 8)) == (2 * 36 * 64, 36)

@@ -1,5 +1,6 @@
 """The program `calculate_flops.py`: its figures, its two outputs, and one clear line for bad input."""
 
+import contextlib
 import csv
 import io
 import json
@@ -16,15 +17,15 @@ from conftest import ROOT
 import calculate_flops
 from oneshot_nas_network import Subnet, Supernet
 from spos.core.flags import run_program
-from spos.counting.summary import CONVENTION
+from spos.counting.summary import CONVENTION, PLAIN_CONVENTION
 from spos.counting.symbol import count_symbol
 from spos.engine.compat import import_gluoncv, mx
 from spos.latency.table import LatencyTable
 from spos.runs.files import write_json
-from spos.space.architecture import format_choices
+from spos.space.architecture import Architecture, format_choices
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.cost import COMPARISON_MODELS, count_architecture
-from spos.space.space_file import search_space
+from spos.space.space_file import LAYOUTS, load_space, search_space
 
 ONESHOT = load_architecture("oneshot").architecture
 CHOICES = (
@@ -189,6 +190,7 @@ VIEWS = {
     "profile": ("--architecture", "oneshot-s+", "--profile", "block"),
     "comparison": ("--comparison",),
     "distribution": ("--distribution", "50"),
+    "description": ("--describe", "--flop-max-m", "300"),
 }
 CONVENTIONS = {"profile": "MicroNet convention: an output", "comparison": "FLOPs are multiply-adds"}
 
@@ -203,7 +205,7 @@ def test_every_view_says_its_convention(view, lines):
 @pytest.mark.parametrize("view", VIEWS)
 def test_csv_is_for_spreadsheets(view, lines):
     tables = "\n".join(lines(*VIEWS[view], "--format", "csv")).split("\n\n")
-    assert len(tables) == (2 if view == "profile" else 1)
+    assert len(tables) == (2 if view in ("profile", "description") else 1)
     for text in tables:
         header, *rows = csv.reader(io.StringIO(text))
         assert rows and all(len(row) == len(header) for row in rows) and len(set(header)) == len(header)
@@ -311,6 +313,101 @@ def test_distribution_has_a_seed(as_json):
 def test_shares_are_of_the_published_limits(as_json):
     names = list(as_json("--distribution", "20")["shares_within"])
     assert names[:2] == ["combined score <= 1", "190 <= FLOPs <= 330 M, 2.8 <= params <= 5 M"]
+
+
+SPACE_CHOICES = {
+    "nas-bench-macro": ("0, 2, 0, 1, 2, 1, 0, 0", (47_327_744, 890_666)),
+    "mobilenetv2": (", ".join("0" * 17), (300_774_272, 3_504_872)),
+}
+
+
+@pytest.fixture(params=SPACE_CHOICES)
+def in_a_space(request):
+    """Flags of an architecture in a space without additions, and its figures."""
+    blocks, expected = SPACE_CHOICES[request.param]
+    channels = format_choices((0,) * len(blocks.split(",")))
+    return ("--space", request.param, "--block-choices", blocks, "--channel-choices", channels), expected
+
+
+def test_every_view_of_an_architecture_of_a_space(in_a_space, as_json):
+    flags, expected = in_a_space
+    report = as_json(*flags)
+    assert figures(report) == expected and report["convention"] == PLAIN_CONVENTION
+    layers = as_json(*flags, "--layers")["layers"]
+    assert (sum(row["flops"] for row in layers), sum(row["params"] for row in layers)) == expected
+    row = as_json(*flags, "--comparison")["comparison"][-1]
+    assert (row["counted_flops"], row["counted_params"]) == expected
+    assert row["network"].endswith("no additions of biases and poolings)")
+    totals = as_json(*flags, "--profile", "block")["profile"]["totals"]["all"]
+    assert totals["mults"] > expected[0]
+
+
+def test_views_of_a_space_say_its_convention(lines):
+    for flags in (("--supernet",), ("--supernet", "--layers"), ("--distribution", "20"), ("--describe",)):
+        printed = " ".join(" ".join(lines("--space", "nas-bench-macro", *flags)).split())
+        assert PLAIN_CONVENTION in printed and CONVENTION not in printed and "15.4M" not in printed
+
+
+def test_branches_of_a_space_say_their_scales(lines, tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps(OWN_SCALES))
+    for space, words in (("tiny", "at scales 0.5 and 1;"), (str(tmp_path / "own.json"), "ends of the scales of each")):
+        assert words in " ".join(" ".join(lines("--supernet", "--layers", "--space", space)).split())
+
+
+OWN_SCALES = {
+    "schema": 1,
+    "name": "own",
+    "blocks": {"B": {"kind": "basic"}},
+    "stem": {"stride": 1},
+    "stages": [
+        {"num_blocks": 1, "out_channels": 16, "stride": 2, "channel_scales": [0.5, 1.0]},
+        {"num_blocks": 1, "out_channels": 32, "stride": 2, "channel_scales": [0.25, 0.5, 0.75, 1.0]},
+    ],
+}
+
+
+def test_left_out_widths_of_stages_with_scales_of_their_own(as_json, lines, tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps(OWN_SCALES))
+    flags = ("--supernet", "--space", str(tmp_path / "own.json"), "--ignore-first-two-cs")
+    assert any("without the 2 narrowest widths" in line for line in lines(*flags))
+    assert any("widths from 1" in line for line in lines("--supernet", "--space", "tiny", "--ignore-first-two-cs"))
+
+
+def test_an_exported_network_by_the_convention_of_a_space(in_a_space, as_json, tmp_path):
+    flags, expected = in_a_space
+    space = load_space(flags[1])
+    blank = Architecture(*(tuple(map(int, flags[i].split(","))) for i in (3, 5)))
+    Subnet(space, blank)(mx.sym.var("data")).save(str(tmp_path / "net-symbol.json"))
+    symbol = ("--symbol", str(tmp_path / "net-symbol.json"))
+    report = as_json(*symbol, *flags[:2])
+    assert figures(report) == expected and report["convention"] == PLAIN_CONVENTION
+    with_additions = as_json(*symbol, "--input-size", str(space.input_size))
+    assert with_additions["convention"] == CONVENTION and with_additions["params"] == expected[1]
+    assert with_additions["flops"] > expected[0]
+    operators = " ".join(" ".join(lines_of(symbol + flags[:2] + ("--layers",))).split())
+    assert PLAIN_CONVENTION in operators
+
+
+def lines_of(argv):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run_program(calculate_flops.main, list(argv)) == 0
+    return printed.getvalue().split("\n")
+
+
+def test_description(as_json, lines):
+    flags = ("--describe", "--space", "nas-bench-macro", "--flop-max-m", "9")
+    report = as_json(*flags)
+    assert report["within"]["num_architectures"] == 1 and report["within"]["is"] == "exact"
+    assert {place["forced_block"] for place in report["choice_blocks"]} == {"I"}
+    assert any("kept by 1 of 6,561 (exact)" in line for line in lines(*flags))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_described(layout, as_json):
+    report = as_json("--describe", "--channels-layout", layout, "--score-max", "1")
+    assert report["within"]["can_be_met"] and len(report["choice_blocks"]) == report["num_choice_blocks"]
+    as_supernet = as_json("--supernet", "--channels-layout", layout)["range"]
+    assert all(report[end] == as_supernet[end] for end in ("smallest", "largest"))
 
 
 def test_operators_of_an_exported_network(as_json, tmp_path):
@@ -428,6 +525,21 @@ BAD_INPUT = (
     (("--supernet", "--inputsize", "3"), "unrecognized arguments: --inputsize"),
     (("--symbol", "nothing-symbol.json"), "nothing-symbol.json does not exist"),
     (("--symbol", str(ROOT / "architectures" / "oneshot.json")), "no list of nodes"),
+    (("--describe", "--layers"), "given: --layers and --describe"),
+    (
+        ("--describe", "--architecture", "oneshot"),
+        "--describe is of the search space that flags describe; leave out --a",
+    ),
+    (("--supernet", "--flop-max-m", "5"), "--flop-max-m is a limit of --describe; leave it out"),
+    (("--describe", "--latency-table", TABLE), "leave out --describe"),
+    (("--describe", "--space", "gone"), "no space 'gone'"),
+    (
+        ("--describe", "--space", "tiny", "--channels-layout", "Small"),
+        "--space and --channels-layout both name a space",
+    ),
+    (("--supernet", "--space", "mobilenetv2", "--last-conv-after-pooling"), "the head is decided by the space file"),
+    (("--symbol", "x-symbol.json", "--blocks", "x.py"), "--blocks has no effect on --symbol"),
+    (("--comparison", "--space", "tiny"), "--space has no effect on the published networks"),
     (("--symbol", "x-symbol.json", "--classes", "10"), "--classes has no effect on --symbol"),
     (("--symbol", "x-symbol.json", "--use-se"), "--use-se has no effect on --symbol"),
 )

@@ -44,7 +44,7 @@ def build_wheel(source, folder):
 def source(tmp_path_factory):
     """A copy of what is built from: a build leaves files beside it."""
     folder = tmp_path_factory.mktemp("source")
-    for name in ("spos", "architectures", "utils", "tests"):
+    for name in ("spos", "architectures", "spaces", "utils", "tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
     for pattern in ("*.py", "*.toml", "*.txt", "README.md", "LICENSE"):
@@ -77,12 +77,16 @@ def requirements(*names):
     return {str(Requirement(line)) for line in lines if line}
 
 
-def test_the_wheel_holds_the_library_the_programs_and_the_architectures_and_nothing_else(wheel):
+def test_the_wheel_holds_the_library_the_programs_architectures_and_spaces_and_nothing_else(wheel):
     packages = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "spos").rglob("*.py")}
     programs = {f"{name}.py": (ROOT / f"{name}.py").read_bytes() for name in MODULES}
-    architectures = {f"spos/architectures/{p.name}": p.read_bytes() for p in (ROOT / "architectures").glob("*.json")}
-    assert len(architectures) == 3
-    assert contents(wheel) == {**packages, **programs, **architectures}
+    files = {
+        f"spos/{folder}/{path.name}": path.read_bytes()
+        for folder in ("architectures", "spaces")
+        for path in (ROOT / folder).glob("*.json")
+    }
+    assert len(files) == 3 + 7
+    assert contents(wheel) == {**packages, **programs, **files}
 
 
 def test_a_wheel_from_the_source_distribution_is_the_same(source, wheel, tmp_path):

@@ -222,11 +222,11 @@ def test_ten_thousand_draws_are_feasible_and_distributed_like_rejection(domain, 
     count = 10_000
     drawn, rejected = domain._sampler.draw_many(count, rng), rejection(domain, count, rng)
     architectures = [
-        Architecture(*zip(*(pairs[choice] for pairs, choice in zip(domain._pairs, choices)))) for choices in drawn
+        Architecture(*zip(*(pairs[choice] for pairs, choice in zip(domain.pairs, choices)))) for choices in drawn
     ]
     assert all(domain.admits(domain.space.validate(a)) for a in architectures)
     limit = NormalDist().inv_cdf(1 - 0.001 / len(BOXES) / drawn.shape[1])
-    for i, pairs in enumerate(domain._pairs):
+    for i, pairs in enumerate(domain.pairs):
         own, other = (np.bincount(choices[:, i], minlength=len(pairs)) for choices in (drawn, rejected))
         own, other = np.array([(a, b) for a, b in zip(own, other) if a + b >= 10]).T
         degrees, chi_square = len(own) - 1, ((own - other) ** 2 / (own + other)).sum()

@@ -14,7 +14,7 @@ from spos.space.architecture import Architecture
 def samples_of(domain, sampler, count, rng):
     """Many samples at once."""
     drawn = sampler.draw_many(count, rng).tolist()
-    return [Architecture(*zip(*(pairs[choice] for pairs, choice in zip(domain._pairs, own)))) for own in drawn]
+    return [Architecture(*zip(*(pairs[choice] for pairs, choice in zip(domain.pairs, own)))) for own in drawn]
 
 
 @pytest.mark.parametrize("position", (0, 2, 40, 400, 1727))

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from ragged_spaces import RAGGED
 
 from search_tests.test_evolution import SPACE, make_fitness, run
 from search_tests.test_flags import MODES, SMALL
@@ -11,6 +12,7 @@ from spos.core.errors import InputError
 from spos.runs.run import open_run_directory
 from spos.search.ancestry import Ancestry, replay
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
+from spos.space.space_file import load_space
 
 LIMITS = ConstraintOptions(flop_max_m=310.0)
 
@@ -19,8 +21,8 @@ def options_of(mode, evolution):
     return replace(SMALL, search_mode=mode, evolution=evolution)
 
 
-def search_of(options, lineage=None):
-    return make_search(make_domain(SPACE, options, LIMITS), options, 3, lineage=lineage)
+def search_of(options, lineage=None, space=SPACE):
+    return make_search(make_domain(space, options, LIMITS), options, 3, lineage=lineage)
 
 
 def rows_of(generations, fitness):
@@ -39,11 +41,11 @@ def rows_of(generations, fitness):
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(options, seed=3):
+    def make(options, seed=3, space=SPACE):
         config = {
             "program": "search_supernet.py",
             "options": {**asdict(options), **asdict(LIMITS), "seed": seed},
-            "space": SPACE.to_json(),
+            "space": space.to_json(),
         }
         (tmp_path / "config.json").write_text(json.dumps(config))
         return open_run_directory(tmp_path)
@@ -75,13 +77,14 @@ def test_children_have_earlier_parents_and_mostly_their_genes(mode, evolution):
 
 
 @MODES
-def test_parents_are_found_again_from_the_recorded_scores(mode, evolution, make_run):
+@pytest.mark.parametrize("space", (SPACE, RAGGED, load_space("tiny")), ids=lambda space: space.layout)
+def test_parents_are_found_again_from_the_recorded_scores(space, mode, evolution, make_run):
     options, lineage, fitness = options_of(mode, evolution), {}, make_fitness()
-    generations = run(search_of(options, lineage), fitness)
+    generations = run(search_of(options, lineage, space), fitness)
     architectures = [a for generation in generations for a in generation]
     rows = rows_of(generations, fitness)
     for count in (len(rows), len(rows) - 3):  # ended, and stopped within a generation
-        found = replay(make_run(options), rows[:count])
+        found = replay(make_run(options, space=space), rows[:count])
         assert len(found.parents) == count
         for number, parents in found.parents.items():
             expected = lineage.get(architectures[number], ())

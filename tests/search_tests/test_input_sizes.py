@@ -14,7 +14,6 @@ from spos.core.errors import InputError
 from spos.latency.tables import LatencyTables
 from spos.runs.files import read_json
 from spos.sampling.limits import Constraints, Limits
-from spos.search.breeder import contains
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, drive, genetic_search
 from spos.search.front import nsga2_search
@@ -43,10 +42,10 @@ def test_the_size_is_one_more_gene(space, rng):
     assert domain.genes[-1] == space.input_sizes and len(domain.genes) == 2 * space.num_choice_blocks + 1
     for _ in range(50):
         drawn = domain.sample(rng)
-        assert domain.from_genes(drawn.genes) == drawn and contains(domain, drawn)
+        assert domain.from_genes(drawn.genes) == drawn and domain.contains(drawn)
         assert domain.cost(drawn) == cost_table(space).cost(drawn) and domain.cost_fields(drawn)["flops"]
-        assert not contains(domain, replace(drawn, input_size=None)) and not contains(
-            domain, replace(drawn, input_size=8)
+        assert not domain.contains(replace(drawn, input_size=None)) and not domain.contains(
+            replace(drawn, input_size=8)
         )
 
 
@@ -112,7 +111,7 @@ def test_nsga2_searches_sizes():
     search = nsga2_search(domain, ("flops",), settings, np.random.default_rng(0))
     drive(search, lambda generation: seen.extend(generation) or [float(one.input_size) for one in generation])
     assert len(seen) == len(set(seen)) == 40 and {one.input_size for one in seen} == {12, 16}
-    assert all(contains(domain, one) for one in seen)
+    assert all(domain.contains(one) for one in seen)
 
 
 @pytest.fixture
