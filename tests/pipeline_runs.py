@@ -12,6 +12,7 @@ from spos.space.space_file import search_space
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, input_size=32, num_classes=10)
 OPTIONS = SearchOptions(search_iters=4, population_size=10, retain_length=4)
+LIMITS = ConstraintOptions()
 SEED = 5
 
 
@@ -24,15 +25,15 @@ def write_run(folder, config, **journals):
     return folder
 
 
-def make_training(folder, model="ShuffleNas", num_epochs=4, done=None, architecture=None, **options):
+def make_training(folder, model="ShuffleNas", num_epochs=4, done=None, architecture=None, space=SPACE, **options):
     """A training of which `done` epochs have ended (default: all)."""
     is_supernet = model == "ShuffleNas"
     recipe = {"model": model, "num_epochs": num_epochs, "warmup_epochs": 1, "epoch_start_cs": 2, "cs_warm_up": True}
     config = {
         "program": "train_imagenet.py",
         "options": {**recipe, **options},
-        "space": replace(SPACE, warm_up_durations=(1, 1)).to_json(),
-        "architecture": None if is_supernet else ArchitectureRecord(SPACE, architecture, {}).to_json(),
+        "space": replace(space, warm_up_durations=(1, 1)).to_json(),
+        "architecture": None if is_supernet else ArchitectureRecord(space, architecture, {}).to_json(),
     }
     done = num_epochs if done is None else done
     rows = [{"epoch": i, "loss": 2 - i / 10, "top1": 0.1 + i / 20, "top5": 0.5} for i in range(done)]
@@ -43,10 +44,10 @@ def make_training(folder, model="ShuffleNas", num_epochs=4, done=None, architect
     return write_run(folder, config, log=rows)
 
 
-def make_search_run(folder, ended=True, latency=False, drop=0, **changes):
+def make_search_run(folder, ended=True, latency=False, drop=0, space=SPACE, limits=LIMITS, **changes):
     """A search on made-up accuracies; the last `drop` rows were dropped early."""
     options = replace(OPTIONS, **changes)
-    domain, fitness = make_domain(SPACE, options, ConstraintOptions()), make_fitness()
+    domain, fitness = make_domain(space, options, limits), make_fitness()
     generations = run(make_search(domain, options, SEED), lambda a: accuracy(fitness, a))
     numbered = [(i, a) for i, generation in enumerate(generations) for a in generation]
     rows = []
@@ -70,8 +71,8 @@ def make_search_run(folder, ended=True, latency=False, drop=0, **changes):
         )
     config = {
         "program": "search_supernet.py",
-        "options": {**asdict(options), **asdict(ConstraintOptions()), "seed": SEED},
-        "space": SPACE.to_json(),
+        "options": {**asdict(options), **asdict(limits), "seed": SEED},
+        "space": space.to_json(),
     }
     write_run(folder, config, history=rows)
     if ended:

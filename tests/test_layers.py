@@ -32,7 +32,8 @@ WITH_MXNET = {
     "latency": "graphs",
     "counting": "symbol",
     "training": (
-        "assembly checkpoint initial_values losses meter network path_trainer progress session trainer validation zoo"
+        "aligned assembly checkpoint initial_values losses meter network path_trainer progress session trainer "
+        "validation zoo"
     ),
     "search": "session",
     "study": "alone matched rank strategies supernet_oracle",
@@ -84,6 +85,7 @@ UNTESTED = {
         "quantize": "test_export_programs.py runs it",
         "summarize": "test_programs.py runs it on a pipeline",
         "blocks": "test_readme_figures.py draws it",
+        "grid": "drawn by supernet: test_readme_figures.py draws it",
         "diagrams": "drawn by blocks and supernet: test_readme_figures.py draws it",
         "supernet": "test_readme_figures.py draws it",
         "warm_up": "test_readme_figures.py draws it",

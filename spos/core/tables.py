@@ -50,6 +50,12 @@ def millions(name: str, title: str, spec: str = ".3f") -> Column:
     return Column(name, title, "M", 1e6, spec)
 
 
+def in_millions(count: float, digits: int) -> str:
+    """A count in words: `3.40M`, with so many digits behind the point; below 1M one more of value."""
+    value = count / 1e6
+    return f"{value:.{digits}f}M" if value >= 1 else f"{value:.{digits + 1}g}M"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under columns, with sentences below.

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from msgspec import Struct
 
-from spos.core.tables import table
+from spos.core.tables import in_millions, table
 from spos.runs.files import write_json
 from spos.runs.journal import Journal
 from spos.runs.run import BEST_FILE
@@ -66,8 +66,8 @@ def describe_iteration(progress: Progress) -> str:
         return text
     best, mean = best_rows(complete, 1)[0], sum(row["top1"] for row in complete) / len(complete)
     return (
-        f"{text}  mean top-1 {mean:.2%}  best {best['top1']:.2%} ({best['flops'] / 1e6:.1f}M FLOPs, "
-        f"{best['params'] / 1e6:.2f}M params)"
+        f"{text}  mean top-1 {mean:.2%}  best {best['top1']:.2%} ({in_millions(best['flops'], 1)} FLOPs, "
+        f"{in_millions(best['params'], 2)} params)"
     )
 
 
@@ -94,8 +94,8 @@ def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:
         ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
         ("mean of random ones", _describe_random(rows, search_mode)),
         ("ties with the best", _describe_ties(find_ties(rows, best))),
-        ("FLOPs", f"{best['flops'] / 1e6:.1f}M"),
-        ("params", f"{best['params'] / 1e6:.2f}M"),
+        ("FLOPs", in_millions(best["flops"], 1)),
+        ("params", in_millions(best["params"], 2)),
         *([("latency", f"{best['latency_ms']:.2f} ms by the table")] if "latency_ms" in best else []),
         ("block choices", format_choices(best["block_choices"])),
         ("channel choices", format_choices(best["channel_choices"])),
@@ -117,5 +117,5 @@ def _describe_ties(ties: Sequence[Row]) -> str:
     cheapest = min(ties, key=lambda row: (row["flops"], row["evaluation"]))
     return (
         f"{len(ties)}, intervals overlap; the cheapest: evaluation {cheapest['evaluation']}, "
-        f"{cheapest['flops'] / 1e6:.1f}M FLOPs, top-1 {cheapest['top1']:.2%}"
+        f"{in_millions(cheapest['flops'], 1)} FLOPs, top-1 {cheapest['top1']:.2%}"
     )

@@ -32,9 +32,18 @@ from spos.training.schedule import LR_MODES, decay_epochs
 from spos.training.strategies import STRATEGIES, UNIFORM
 
 HYBRID, IMPERATIVE, SYMBOLIC = MODES = ("hybrid", "imperative", "symbolic")
+PUBLISHED, ALIGNED = INITIAL_VALUES = ("published", "aligned")
 BY_TABLE, BY_SYMBOL = COUNT_METHODS = ("lookup_table", "symbol")
 
-SUPERNET_FLAGS = ("use_all_blocks", "use_all_channels", "cs_warm_up", "epoch_start_cs", "sampling", "execution")
+SUPERNET_FLAGS = (
+    "use_all_blocks",
+    "use_all_channels",
+    "cs_warm_up",
+    "epoch_start_cs",
+    "sampling",
+    "initial_values",
+    "execution",
+)
 FIRST_PARAMETERS = ("resume_params", "init_params", "init_from_supernet")
 SPACE_FLAGS = ("last_conv_after_pooling", "channels_layout", "ignore_first_two_cs", "width_multiple", "strides")
 
@@ -72,6 +81,11 @@ class TrainOptions(TrainConstraintOptions):
         UNIFORM,
         "paths of a step: one (uniform), every block choice once (fair), or widest to narrowest (sandwich)",
         choices=tuple(STRATEGIES),
+    )
+    initial_values: str = flag(
+        PUBLISHED,
+        "of a supernet: aligned lets all choices of a choice block begin as one function, as far as they can",
+        choices=INITIAL_VALUES,
     )
     use_all_blocks: bool = flag(False, "train the mean of all block choices")
     use_all_channels: bool = flag(False, "train at full width only")

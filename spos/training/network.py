@@ -15,7 +15,8 @@ from spos.runs.run import SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.flags import chosen_input_size, named_architecture, trained_architecture
 from spos.space.space import SearchSpace
-from spos.training.flags import HYBRID, SYMBOLIC, TrainingFlags
+from spos.training.aligned import align
+from spos.training.flags import ALIGNED, HYBRID, SYMBOLIC, TrainingFlags
 from spos.training.initial_values import initialize
 from spos.training.strategies import UNIFORM
 from spos.training.trainer import Forward
@@ -61,6 +62,8 @@ def make_network(
         net = zoo_model(train.model, data.num_classes, flags.zoo, flags.space.use_se)
     initialize(net, data.input_size, flags.zoo.use_pretrained, flags.run.seed, ctx, flags.device.dtype)
     if isinstance(net, Supernet):
+        if train.initial_values == ALIGNED:
+            align(net)
         if train.sampling != UNIFORM:
             add_gradients(net)
     elif train.mode == HYBRID:

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from spos.core.errors import InputError
-from spos.core.tables import Column, Table, as_csv, as_markdown, as_text, millions, render, table
+from spos.core.tables import Column, Table, as_csv, as_markdown, as_text, in_millions, millions, render, table
 
 EXAMPLE = Table(
     "Costs",
@@ -79,3 +79,11 @@ def test_several_tables_are_separated_by_an_empty_line():
     assert render([EXAMPLE, EXAMPLE], "csv") == as_csv(EXAMPLE) + "\n\n" + as_csv(EXAMPLE)
     with pytest.raises(InputError, match="unknown format 'html'; known: text, markdown, csv"):
         render([EXAMPLE], "html")
+
+
+@pytest.mark.parametrize(
+    "count, digits, words",
+    ((328_000_000, 1, "328.0M"), (3_400_000, 2, "3.40M"), (113_580, 2, "0.114M"), (14_290, 2, "0.0143M"), (0, 1, "0M")),
+)
+def test_small_counts_keep_their_digits_in_millions(count, digits, words):
+    assert in_millions(count, digits) == words

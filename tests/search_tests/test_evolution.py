@@ -42,7 +42,7 @@ TINY_SPACE = SearchSpace(
 
 def make_fitness(seed=0):
     """A fitness with one best value for each gene, so that good genes of two parents add up."""
-    best = np.random.default_rng(seed).integers(0, 10, 40)
+    best = np.random.default_rng(seed).integers(0, 10, 200)
     return lambda architecture: -float(np.abs(np.array(architecture.genes) - best[: len(architecture.genes)]).sum())
 
 

@@ -14,6 +14,7 @@ from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings
 from spos.space.architecture import Architecture
 from spos.space.flags import SpaceOptions
+from spos.space.space_file import load_space
 from spos.study.oracles import AdditiveOracle, RecordedDomain
 from spos.study.strategies import searches
 
@@ -37,6 +38,14 @@ def test_the_optimum_is_that_of_brute_force_over_four_choice_blocks(seed):
     space = replace(TINY, channel_scales=TINY.channel_scales[:2])
     domain = Domain(space, UNBOUNDED)
     oracle = AdditiveOracle.draw(space, np.random.default_rng(seed))
+    assert oracle.optimum(domain) == pytest.approx(max(map(oracle, every(domain))), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_optimum_counts_a_block_without_widths_once(seed):
+    space = load_space("tiny")
+    domain = Domain(replace(space, stages=space.stages[:1], strides=space.strides[:2]), UNBOUNDED)
+    oracle = AdditiveOracle.draw(domain.space, np.random.default_rng(seed))
     assert oracle.optimum(domain) == pytest.approx(max(map(oracle, every(domain))), abs=1e-12)
 
 

@@ -1,13 +1,16 @@
 """The figure of where sampling under limits draws."""
 
 import numpy as np
+import pytest
 from conftest import ROOT, VARIANTS
+from drawn_spaces import SPACES
 
 from spos.core.flags import run_program
 from spos.sampling.strips import Cell
+from spos.space.cost import cost_table
 from spos.training.flags import limits_of
 from utils.plot import __main__ as plot
-from utils.plot.coverage import PUBLISHED, Coverage, draw_costs
+from utils.plot.coverage import PUBLISHED, Coverage, draw_costs, usual_limits
 from utils_tests.test_plot import SE
 
 
@@ -25,6 +28,24 @@ def test_coverage_of_other_constraints_draws_their_cells(tmp_path, capsys):
     flags = ["--train-upper-constraints", "params-3.0", "--samples", "5", "--output", str(tmp_path / "c.svg")]
     assert run_program(plot.main, ["coverage", *SE, *flags]) == 0
     assert "cells within the constraints" in (tmp_path / "c.svg").read_text()
+
+
+@pytest.mark.parametrize("name", ("tiny", "nas-bench-macro"))
+def test_a_space_out_of_the_published_ranges_has_its_own(name, tmp_path, capsys):
+    output = tmp_path / "coverage.svg"
+    assert run_program(plot.main, ["coverage", "--space", name, "--samples", "56", "--output", str(output)]) == 0
+    printed, drawn = capsys.readouterr().out, output.read_text()
+    (evolution,) = (line for line in printed.splitlines() if line.startswith("constrained, evolution"))
+    assert "100.0% within, 28 of 28 cells visited" in evolution
+    assert "cells within the constraints" in drawn and "published" not in drawn
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_usual_limits_can_be_kept(name):
+    smallest, largest = cost_table(SPACES[name]).range()
+    for limit in usual_limits(SPACES[name], 0):
+        assert limit.value(smallest) <= limit.upper and limit.value(largest) >= limit.lower
+    assert (usual_limits(SPACES[name], 0) == limits_of(PUBLISHED)) == name.startswith("mobilenet")
 
 
 def test_coverage_counts_draws_in_cells():

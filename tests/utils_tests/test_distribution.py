@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, fails
+from drawn_spaces import SPACES
 
 from spos.core.flags import run_program
 from spos.counting.distribution import sample_costs
@@ -40,6 +41,25 @@ def test_the_figure_names_the_comparison_model(tmp_path):
     assert "combined score 1 (MobileNetV3_large)" in output.read_text()
 
 
+def test_published_networks_are_drawn_where_costs_compare(tmp_path, capsys):
+    for name, is_compared in (("mobilenet", True), ("tiny", False), ("nas-bench-macro", False)):
+        output = tmp_path / f"{name}.svg"
+        flags = ["distribution", "--space", name, "--samples", "50", "--output", str(output)]
+        assert run_program(plot.main, flags) == 0
+        for words in ("oneshot (published)", "combined score 1 (SinglePathOneShot)"):
+            assert (words in output.read_text()) == is_compared
+    assert "0.760 to 10.206 M" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ("tiny", "residual", "random-0"))
+def test_the_hull_of_a_space_whose_blocks_differ_holds_its_architectures(name, rng):
+    corners = reachable_hull(SPACES[name])
+    following = np.roll(corners, -1, axis=0)
+    inside = [cross(start, end, sample_costs(SPACES[name], 300, rng)) for start, end in zip(corners, following)]
+    left_out = 1e-3 * np.prod(np.ptp(corners, axis=0))  # corners between two directions
+    assert (np.array(inside) >= -left_out).all()
+
+
 @pytest.mark.parametrize("lowest", (0, 5))
 def test_no_architecture_lies_outside_the_hull(space, lowest, rng):
     space = replace(space, min_channel_choice=lowest)
@@ -63,6 +83,7 @@ def test_the_hull_of_a_single_architecture_is_its_cost():
     (
         (["distribution", "--output", "figure.jpg"], ".png, .svg, .pdf"),
         (["distribution", "--strides", "2,2"], "stride plan"),
+        (["distribution", "--space", "mobilenetv2"], "space mobilenetv2 has one architecture only"),
         (["stages", "--architecture", "twoshot"], "no architecture 'twoshot'"),
         (["stages", "--output", "figure"], ".png, .svg, .pdf"),
     ),

@@ -5,17 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, VARIANTS, fails
+from drawn_spaces import SPACES
 from matplotlib.colors import to_rgb
 
 from spos.core.flags import run_program
+from spos.sampling.warm_up import SamplingPolicy
 from spos.space.blocks import KINDS, BlockKind, BlockLayers
-from spos.space.layers import depthwise
+from spos.space.flags import SpaceOptions
+from spos.space.layers import SqueezeExcite, depthwise
 from spos.space.space_file import LAYOUTS, search_space
 from utils.plot import __main__ as plot
-from utils.plot.blocks import drawings_of, plot_blocks
+from utils.plot.blocks import plot_blocks
+from utils.plot.grid import shared
+from utils.plot.structures import drawings_of
 from utils.plot.style import ORANGE
-from utils.plot.supernet import plot_supernet
-from utils.plot.warm_up import plot_warm_up, policy_of
+from utils.plot.supernet import caption, plain_width, plot_supernet
+from utils.plot.warm_up import plot_warm_up, policy_of, scale_names
 
 SE = ["--use-se", "--last-conv-after-pooling"]
 
@@ -25,7 +30,7 @@ def texts(figure):
 
 
 def texts_of_blocks(space, stage=-1):
-    return texts(plot_blocks(space, drawings_of(space, range(len(space.stages))[stage])))
+    return texts(plot_blocks(drawings_of(space, range(len(space.stages))[stage])))
 
 
 @pytest.mark.parametrize("flags", (["blocks", "--use-se"], ["supernet", *SE], ["warm-up"]), ids=lambda flags: flags[0])
@@ -85,20 +90,69 @@ def test_a_single_width_is_no_range():
     assert {"640"} <= set(texts_of_blocks(space)) and not any("–" in text for text in texts_of_blocks(space))
 
 
-@pytest.mark.parametrize("name", (*VARIANTS, *LAYOUTS, "tiny"))
+@pytest.mark.parametrize("name", (*VARIANTS, *LAYOUTS, "two-stages", *SPACES))
 def test_a_supernet_shows_every_choice_and_one_path(name, rng):
-    space = TINY if name == "tiny" else VARIANTS.get(name) or search_space(name)
+    named = {**VARIANTS, **SPACES, "two-stages": TINY}
+    space = named[name] if name in named else search_space(name)
     path = space.sample(rng)
     figure = plot_supernet(space, path)
-    num_choices = space.num_choice_blocks * (space.num_block_choices + len(space.searchable_channel_choices))
+    kinds = [range(len(choices.blocks)) for choices in space.choices]
+    widths = [
+        space.channel_choices(i) if any(space.has_middle(i, b) for b in own) else () for i, own in enumerate(kinds)
+    ]
+    channels = [space.mid_channels(i, c, b) for i, (b, c) in enumerate(zip(path.block_choices, path.channel_choices))]
     boxes = [patch for patch in figure.axes[0].patches if type(patch).__name__ == "Rectangle" and patch.zorder == 3]
     chosen = [box for box in boxes if np.allclose(box.get_facecolor()[:3], to_rgb(ORANGE))]
-    assert (len(boxes), len(chosen)) == (num_choices, 2 * space.num_choice_blocks)
+    assert len(boxes) == sum(map(len, kinds)) + sum(map(len, widths))
+    assert len(chosen) == space.num_choice_blocks + sum(map(bool, channels))
     shown = texts(figure)
-    widths = [str(space.mid_channels(i, c)) for i, c in enumerate(path.channel_choices)]
-    assert [text for text in shown if text in widths][: len(widths)] == widths
-    names = {f"stage {len(space.stages)}", f"{space.num_classes} classes", *(kind.name for kind in space.blocks)}
-    assert names <= set(shown) and "1×1 conv" in shown and ("SE" in shown) == space.use_se
+    expected = [str(number or "–") for number in channels]
+    assert [text for text in shown if text in expected][: len(expected)] == expected
+    names = {f"stage {len(space.stages)}", f"{space.num_classes} classes"}
+    names.update(kind.name for choices in space.choices for kind in choices.blocks)
+    assert names <= set(shown) and "1×1 conv" in shown
+    layers = [spec for i, own in enumerate(kinds) for b in own for spec in space.block_layers(i, b, -1).main]
+    has_gates = space.own_head.se or any(isinstance(spec, SqueezeExcite) for spec in layers)
+    assert bool({"SE", "SE in some"} & set(shown)) == has_gates
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    (
+        ("tiny", "10 pairs of block and width in each of 9 choice blocks: $1.0"),
+        ("mobilenet", "1–19 pairs of block and width in each of 22 choice blocks: $5.2"),
+        ("nas-bench-macro", "(3 block choices × 1 width) to the power of 8 choice blocks: 6,561 architectures."),
+        ("mobilenetv2", "(1 block choice × 1 width) to the power of 17 choice blocks: 1 architecture."),
+        ("residual", "1–9 pairs of block and width in each of 7 choice blocks: 102,060 architectures."),
+    ),
+)
+def test_a_supernet_says_how_many_architectures_there_are(name, words):
+    assert caption(SPACES[name])[0].startswith(words)
+    assert (len(caption(SPACES[name])) == 2) == (name != "mobilenetv2")
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    (
+        ("tiny", "the middle\nof a block"),
+        ("residual", "the\nstage's\nchannels"),
+        ("OneShot", "half of\nthe stage's\nchannels"),
+    ),
+)
+def test_scales_are_of_what_the_blocks_say(name, words):
+    assert plain_width(SPACES[name] if name in SPACES else search_space(name, width_multiple=8)) == words
+
+
+@pytest.mark.parametrize(
+    "counts, needed, widths",
+    (
+        ((4, 4), (1, 1), [2, 2]),
+        ((1, 3), (2, 1), [2, 2]),
+        ((1, 3), (5, 3), [5, 3]),
+    ),
+)
+def test_stages_share_what_is_left_by_those_that_need_more(counts, needed, widths):
+    assert shared(4, counts, needed) == widths
 
 
 def test_stages_of_a_supernet_show_their_resolutions():
@@ -106,10 +160,36 @@ def test_stages_of_a_supernet_show_their_resolutions():
     assert {"3 × 32 × 32", "16 × 32 × 32", "64 × 32 × 32", "640 × 4 × 4"} <= set(shown)
 
 
+@pytest.mark.parametrize("name", SPACES)
+def test_the_warm_up_of_any_space_names_its_scales(name):
+    space = SPACES[name]
+    policy = SamplingPolicy(space, 1, cs_warm_up=True)
+    (axes,) = plot_warm_up({name: policy}, 20).axes
+    lowest = {round(bar.get_x() + bar.get_width() / 2) - 1: bar.get_y() + 0.5 for bar in axes.patches}
+    assert lowest == {epoch: policy.lowest_channel_choice(epoch) for epoch in range(20)}
+    assert [label.get_text() for label in axes.get_yticklabels()] == scale_names(space)
+    assert len(scale_names(space)) == space.num_channel_choices
+
+
+def test_scales_of_blocks_that_differ_are_counted_from_the_widest():
+    assert scale_names(SPACES["residual"]) == ["0.25", "0.5", "0.5 to 1.0", "1.0 to 1.5"]
+    assert scale_names(SPACES["mobilenet"]) == ["0.6", "0.8", "1.0"]
+
+
+def test_warm_ups_of_spaces_and_layouts_stand_together(tmp_path, capsys):
+    flags = ["warm-up", "--space", "tiny", "--space", "nas-bench-macro", "--channels-layout", "Small"]
+    assert run_program(plot.main, [*flags, "--output", str(tmp_path / "warm_up.svg")]) == 0
+    printed = capsys.readouterr().out
+    assert "tiny             1.0 in 1 to 60, 0.75 in epoch 61, 0.5 in 62 to 120" in printed
+    assert "nas-bench-macro  1.0 in 1 to 120" in printed
+    drawn = (tmp_path / "warm_up.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("space tiny", "space nas-bench-macro", "layout Small"))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("start, is_short", ((0, False), (60, False), (3, True)))
 def test_bars_of_the_warm_up_are_what_is_sampled(layout, start, is_short):
-    policy = policy_of(layout, start, ignore_first_two_cs=is_short)
+    policy = policy_of(SpaceOptions(channels_layout=layout, ignore_first_two_cs=is_short), start)
     (axes,) = plot_warm_up({layout: policy}, 120).axes
     bars = {round(bar.get_x() + bar.get_width() / 2): (bar.get_y(), bar.get_height()) for bar in axes.patches}
     assert sorted(bars) == list(range(1, 121))
@@ -134,6 +214,8 @@ def test_the_published_schedule_is_printed(tmp_path, capsys):
         (["blocks", "--output", "blocks.gif"], ".png, .svg, .pdf"),
         (["blocks", "--strides", "2,2"], "stride plan"),
         (["supernet", "--output", "supernet"], ".png, .svg, .pdf"),
+        (["supernet", "--space", "huge"], "no space 'huge'"),
+        (["warm-up", "--space", "huge"], "no space 'huge'"),
         (["warm-up", "--num-epochs", "60"], "--epoch-start-cs 60 is not among the 60 epochs"),
         (["animation", "gone"], "gone does not exist"),
         (["animation", "gone", "--output", "search.png"], "must end in .gif"),

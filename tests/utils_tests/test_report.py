@@ -7,14 +7,20 @@ import re
 import zlib
 
 import pytest
+from drawn_spaces import SPACES
 from pipeline_runs import SPACE, make_search_run, make_training, rows_of, write_run
 
 from spos.core.flags import run_program
 from spos.runs.run import open_run_directory
+from spos.search.flags import ConstraintOptions
 from spos.space.architecture import Architecture
+from spos.space.blocks import WIRINGS
+from spos.space.layers import SqueezeExcite
 from utils.report import __main__ as report
-from utils.report.architecture import KINDS, costs_by_block, draw, kind_table
-from utils.report.page import json_in_html
+from utils.report.architecture import KINDS, block_table, costs_by_block, draw, kind_table, layers_of
+from utils.report.lineage import changes
+from utils.report.page import NUM_COLOURS, STYLE, json_in_html, kind_class
+from utils.report.plots import inspected
 
 MISSING = {
     "supernet": "No run of a supernet was given",
@@ -343,3 +349,78 @@ def test_every_choice_block_is_drawn(pipeline):
         (str(i), SPACE.blocks[b].name, str(SPACE.mid_channels(i, c)))
         for i, (b, c) in enumerate(zip(architecture.block_choices, architecture.channel_choices))
     ]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_choice_blocks_of_any_space_are_drawn_with_their_wiring(name, rng):
+    space = SPACES[name]
+    architecture = space.sample(rng)
+    layers = [layers_of(space, architecture, index) for index in range(space.num_choice_blocks)]
+    drawn = draw(space, architecture)
+    blocks = re.findall(r'<svg class="block".*?</svg>', drawn)
+    assert len(blocks) == space.num_choice_blocks and drawn.count(">Stage ") == len(space.stages)
+    kinds = {kind.name: number for number, kind in enumerate(space.blocks)}
+    for index, (block, own, b) in enumerate(zip(blocks, layers, architecture.block_choices)):
+        wiring, kind = WIRINGS[own.wiring], space.choices[index].blocks[b].name
+        assert f"<title>choice block {index}: {kind}, " in block
+        assert ('class="sum"' in block) == wiring.adds and ("H4" in block) == (wiring.adds or wiring.splits)
+        assert block.count('class="side"') == len(own.projection)
+        gates = sum(isinstance(spec, SqueezeExcite) for spec in own.main)
+        assert (block.count('class="gate"'), block.count(f'"kind-{kinds[kind]}"')) == (gates, len(own.main) - gates)
+        assert (f"middle width {own.middle} (" in block) == (own.middle > 0)
+
+
+def test_what_a_block_without_a_width_is_is_said():
+    space = SPACES["tiny"]
+    drawn = draw(space, Architecture((3,) * 9, (2,) * 9))
+    assert "choice block 0: I, no width to choose" in drawn and "choice block 1: I, its input is passed on" in drawn
+    rows = block_table(space, Architecture((3,) + (0,) * 8, (2,) + (1,) * 8)).rows
+    assert [row[3:5] for row in rows[:2]] == [(None, None), (36, 0.75)]
+
+
+def test_choices_are_those_of_their_choice_block():
+    space = SPACES["residual"]
+    assert [kind.name for kind in space.choices[6].blocks] == ["B3"]
+    architecture = Architecture((0, 2, 1, 2, 1, 2, 0), (3, 3, 0, 1, 2, 3, 0))
+    assert [row[4] for row in block_table(space, architecture).rows] == [1.0, None, 0.5, None, 1.5, None, 1.0]
+    row = {"block_choices": [0, 2, 1, 2, 1, 2, 0], "channel_choices": [3, 3, 0, 1, 2, 3, 0]}
+    after = {"block_choices": [0, 0, 1, 2, 0, 2, 0], "channel_choices": [2, 1, 1, 1, 1, 3, 0]}
+    assert changes(space, row, after) == [
+        "block 0: ×1 → ×0.75",
+        "block 1: I → B3, no width → ×0.5",
+        "block 2: ×0.5 → ×1",
+        "block 4: B5 → B3, ×1.5 → ×1",
+    ]
+
+
+def test_strips_show_kinds_of_the_space_and_widths_of_the_choice_block():
+    space = SPACES["mobilenet"]
+    row = {"top1": 0.5, "top1_interval": [0.4, 0.6], "flops": 1, "params": 1, "evaluation": 0, "iteration": 0}
+    last = [len(choices.blocks) - 1 for choices in space.choices]
+    row.update(block_choices=[0, 0, *last[2:]], channel_choices=[2, 0, *[2] * 20])
+    _, kinds, heights, firsts = inspected(space, row)
+    assert kinds[:3] == [0, 1, 7] and kinds[-1] == 6  # the first block is MB1-3 alone, the second has no MB1-3
+    assert heights[:2] == [1.0, 0.333] and kinds[2:5] == [7, 7, 7]
+    assert [height < 0.1 for height in heights] == [kind == 7 and i not in firsts for i, kind in enumerate(kinds)]
+    assert len(firsts) == 7
+
+
+@pytest.mark.parametrize("name", ("tiny", "residual", "nas-bench-macro"))
+def test_a_pipeline_of_any_space_is_reported(name, tmp_path, make_page):
+    space, limits = SPACES[name], ConstraintOptions(flop_max=-1, param_max=-1, score_max=-1)
+    supernet = make_training(tmp_path / "supernet", space=space)
+    search = make_search_run(tmp_path / "search", space=space, limits=limits)
+    _, architecture = best_of(search)
+    subnet = make_training(tmp_path / "subnet", "ShuffleNas_fixArch", architecture=architecture, space=space)
+    page = make_page(supernet, search, subnet)
+    assert "so what follows is what happened" in page
+    assert "the line on the left is the input or its projection, which is added (+)." in page
+    assert "Flat ones compute nothing." in page
+    assert [plot["chosen"] for plot in plots_of(page) if plot["axes"]]
+
+
+def test_every_colour_of_a_kind_is_in_the_style():
+    style = STYLE.read_text()
+    for number in range(NUM_COLOURS):
+        assert style.count(f"--kind-{number}: ") == 2 and f".kind-{number} {{" in style  # light and dark
+    assert kind_class(NUM_COLOURS + 1) == "kind-1"

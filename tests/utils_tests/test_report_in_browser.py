@@ -3,9 +3,11 @@
 import shutil
 
 import pytest
-from pipeline_runs import make_search_run, make_training
+from drawn_spaces import SPACES
+from pipeline_runs import SPACE, make_search_run, make_training
 
 from spos.core.flags import run_program
+from spos.search.flags import ConstraintOptions
 from utils.report import __main__ as report
 
 selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -24,10 +26,15 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
+@pytest.fixture(scope="module", params=("published", "mobilenet"))
+def page(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("runs")
-    runs = [make_training(folder / "supernet"), make_search_run(folder / "search")]
+    space = SPACES.get(request.param, SPACE)
+    limits = ConstraintOptions(flop_max=-1, param_max=-1, score_max=-1)
+    runs = [
+        make_training(folder / "supernet", space=space),
+        make_search_run(folder / "search", space=space, limits=limits),
+    ]
     output = folder / "report.html"
     assert run_program(report.main, [*map(str, runs), "--output", str(output)]) == 0
     return output.as_uri()

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import TINY
+from drawn_spaces import SPACES
 
 from spos.core.flags import run_program
 from spos.runs.files import write_json
@@ -18,6 +19,22 @@ def test_stages_add_up_to_the_architecture(name):
     assert list(parts) == ["stem", "stage 1", "stage 2", "stage 3", "stage 4", "head, classifier"]
     assert parts["stem"] == (16 * 112 * 112 * 27, 16 * 27 + 32)
     assert sum(parts.values(), ZERO) == count_architecture(record.space, record.architecture)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_stages_of_any_space_add_up(name, rng):
+    space = SPACES[name]
+    architecture = space.sample(rng)
+    parts = stage_costs(ArchitectureRecord(space, architecture, {}))
+    assert len(parts) == len(space.stages) + 2
+    assert sum(parts.values(), ZERO) == count_architecture(space, architecture)
+
+
+def test_small_costs_are_in_thousands(tmp_path, rng):
+    path, output = tmp_path / "best.json", tmp_path / "stages.svg"
+    write_json(path, ArchitectureRecord(SPACES["tiny"], SPACES["tiny"].sample(rng), {}).to_json())
+    assert run_program(plot.main, ["stages", "--architecture", str(path), "--output", str(output)]) == 0
+    assert all(f"<!-- {text} -->" in output.read_text() for text in ("FLOPs (M)", "params (k)"))
 
 
 def test_stages_are_plotted_for_several_architectures(tmp_path, capsys):

@@ -14,6 +14,7 @@ from spos.core.flags import not_negative, pick, positive
 from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
+from spos.counting.distribution import sample_costs
 from spos.sampling.limits import MILLION, Limit
 from spos.sampling.strips import NUM_STRIPS, Cell, ConstrainedPolicy, cell_samplers, split
 from spos.sampling.warm_up import Policy, SamplingPolicy
@@ -22,8 +23,18 @@ from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.published import SAMPLING_RANGES
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainConstraintOptions, limits_of
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, draw_published_architectures, save
+from utils.plot.style import (
+    BLUE,
+    DPI,
+    GREY,
+    ORANGE,
+    FigureParser,
+    draw_published_architectures,
+    is_like_published,
+    save,
+)
 
+NUM_DRAWN = 2000  # for limits of spaces that do not reach the published ones
 PUBLISHED = TrainConstraintOptions(*reversed(SAMPLING_RANGES))  # walked through in 7 strips of FLOPs
 
 
@@ -35,14 +46,25 @@ def coverage(argv: List[str]) -> int:
     args = parser.parse_args(argv)
     space_options, constraints = pick(SpaceOptions, args), pick(TrainConstraintOptions, args)
     space = fit(space_of(space_options), space_options)
-    limits = limits_of(constraints) or limits_of(PUBLISHED)
+    limits = limits_of(constraints) or usual_limits(space, args.seed)
     ways = draw_costs(space, limits, args.samples, args.seed)
     cells = [cell for strip in cell_samplers(space, space.min_channel_choice, limits) for cell, _ in strip]
-    save(plot_coverage(ways, limits, cells), args.output)
+    save(plot_coverage(ways, limits, cells, is_like_published(space)), args.output)
     rows = [(f"{args.samples} architectures each, within", " and ".join(map(str, limits)))]
     rows += [(name, Coverage.of(costs, limits, cells).text()) for name, costs in ways.items()]
     print(table([*rows, ("figure", args.output)]))
     return 0
+
+
+def usual_limits(space: SearchSpace, seed: int) -> Tuple[Limit, ...]:
+    """The published ones where a space reaches them; else those that half of its draws keep, of either cost."""
+    smallest, largest = cost_table(space).range()
+    published = limits_of(PUBLISHED)
+    if all(limit.value(largest) >= limit.lower and limit.value(smallest) <= limit.upper for limit in published):
+        return published
+    costs = sample_costs(space, NUM_DRAWN, derive_rng(seed, "limits"))
+    lower, upper = (tuple(ends) for ends in np.percentile(costs, (25, 75), axis=0, method="inverted_cdf").tolist())
+    return Cell((lower[0], upper[0]), (lower[1], upper[1])).limits()
 
 
 def draw_costs(space: SearchSpace, limits: Tuple[Limit, ...], num_samples: int, seed: int) -> Dict[str, np.ndarray]:
@@ -86,16 +108,18 @@ class Coverage:
         )
 
 
-def plot_coverage(ways: Mapping[str, np.ndarray], limits: Sequence[Limit], cells: Sequence[Cell]) -> Figure:
+def plot_coverage(
+    ways: Mapping[str, np.ndarray], limits: Sequence[Limit], cells: Sequence[Cell], with_published: bool = True
+) -> Figure:
     """One panel for each way of sampling, over the published ranges and architectures."""
     figure = Figure(figsize=(11, 4.6), dpi=DPI)
     panels = figure.subplots(1, len(ways), sharex=True, sharey=True)
     for axes, (name, costs) in zip(panels, ways.items()):
         how = Coverage.of(costs, limits, cells)
         axes.scatter(*(costs.T / MILLION), s=5, color=BLUE, alpha=0.35, linewidths=0)
-        ranges = draw_published_ranges(axes)
+        ranges = draw_published_ranges(axes) if with_published else None
         own = draw_cells(axes, cells) if tuple(limits) != limits_of(PUBLISHED) else None
-        markers = draw_published_architectures(axes)
+        markers = draw_published_architectures(axes) if with_published else []
         axes.set_title(
             f"{name}\n{how.share_within:.1%} within, {how.num_visited} of {how.num_cells} cells", fontsize=10
         )
@@ -104,7 +128,7 @@ def plot_coverage(ways: Mapping[str, np.ndarray], limits: Sequence[Limit], cells
     panels[0].set_ylabel("params (M)")
     sample = Line2D([], [], color=BLUE, marker="o", markersize=5, linestyle="", label="a sample")
     handles = [handle for handle in (sample, ranges, own, *markers) if handle]
-    num_rows = 1 if own is None else 2
+    num_rows = 2 if own and with_published else 1
     figure.legend(handles=handles, loc="lower center", ncol=-(-len(handles) // num_rows), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.02 + 0.05 * num_rows, 1, 1))
     return figure

@@ -6,7 +6,9 @@ from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
 
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.textpath import TextPath
 
 from spos.space.layers import Conv, Dropout, GlobalPool, LayerSpec, SqueezeExcite
 from utils.plot.style import BLUE, DPI, GREY, ORANGE
@@ -15,7 +17,7 @@ WIDTH = 9.0  # of a diagram; type of 7.2 points is then 9 pixels high where a pa
 TITLE, SIZE, SMALL = 9.0, 8.0, 7.5  # points of the type
 BOX, LINE, ARROW = 1.16, 0.2, 0.27  # width of the box of a layer, height of a line of type in it, length of an arrow
 ROUNDING = 0.04
-ACTIVATIONS = {"relu": "ReLU", "hard_swish": "hard-swish"}
+ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "hard_swish": "hard-swish"}
 
 Point = Tuple[float, float]
 Row = Tuple[LayerSpec, ...]  # what stands in one place of a chain of layers, under every choice
@@ -50,11 +52,16 @@ def canvas() -> Tuple[Figure, Any]:
     return figure, axes
 
 
-def cut(figure: Figure, axes: Any, height: float) -> Figure:
-    """Give the canvas its height."""
-    figure.set_size_inches(WIDTH, height)
-    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+def cut(figure: Figure, axes: Any, height: float, width: float = WIDTH) -> Figure:
+    """Give the canvas its size."""
+    figure.set_size_inches(width, height)
+    axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
+
+
+def text_width(text: str, size: float = SIZE, weight: str = "normal") -> float:
+    """Inches that a line of type takes."""
+    return TextPath((0, 0), text, prop=FontProperties(size=size, weight=weight)).get_extents().width / 72 if text else 0
 
 
 def tint(colour: str, share: float) -> Tuple[float, ...]:
@@ -126,8 +133,8 @@ def _ends(layer: LayerSpec) -> Tuple[int, int]:
 
 
 def layer_name(row: Row) -> str:
-    """What a layer is called: `k×k` if its kernel depends on the choice."""
-    first = row[0]
+    """What a layer is called: `k×k` if its kernel depends on the choice. One channel alone is never depthwise."""
+    first = row[-1]
     if isinstance(first, Conv):
         kernels = {layer.kernel_size for layer in row if isinstance(layer, Conv)}
         kernel = kernels.pop() if len(kernels) == 1 else "k"
@@ -143,7 +150,7 @@ def layer_name(row: Row) -> str:
 
 def lines(row: Row) -> List[Tuple[str, str]]:
     """(words, colour) of what is done in the place of a layer, one below the other, in the order of execution."""
-    first, name = row[0], layer_name(row)
+    first, name = row[-1], layer_name(row)
     if not isinstance(first, Conv):
         return [(name, GREY)]
     found = [(name, BLUE)]

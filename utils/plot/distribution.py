@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
+from spos.core.errors import InputError
 from spos.core.flags import not_negative, pick, positive
 from spos.core.seeds import derive_rng
 from spos.core.tables import table
@@ -17,7 +18,16 @@ from spos.sampling.limits import MILLION
 from spos.space.cost import COMPARISON_MODELS, cost_table
 from spos.space.flags import ComparisonOptions, SpaceOptions, fit, space_of
 from spos.space.space import SearchSpace
-from utils.plot.style import BLUE, DPI, GREY, ORANGE, FigureParser, draw_published_architectures, save
+from utils.plot.style import (
+    BLUE,
+    DPI,
+    GREY,
+    ORANGE,
+    FigureParser,
+    draw_published_architectures,
+    is_like_published,
+    save,
+)
 
 NUM_DIRECTIONS = 720  # in which the rim of the reachable costs is looked for
 NUM_BINS = 60  # of each histogram
@@ -31,6 +41,8 @@ def distribution(argv: List[str]) -> int:
     args = parser.parse_args(argv)
     space_options, comparison = pick(SpaceOptions, args), pick(ComparisonOptions, args)
     space = fit(space_of(space_options), space_options)
+    if space.num_architectures == 1:
+        raise InputError(f"space {space.layout} has one architecture only; calculate_flops.py counts it")
     costs = sample_costs(space, args.samples, derive_rng(args.seed, "distribution"))
     summary = Distribution.of(space, costs, comparison.comparison_model)
     save(plot_distribution(space, costs, summary), args.output)
@@ -90,10 +102,17 @@ def plot_distribution(space: SearchSpace, costs: np.ndarray, summary: Distributi
     )
     hull = reachable_hull(space) / MILLION
     plane.add_patch(Polygon(hull, fill=False, edgecolor=GREY, label="around all architectures"))
-    draw_published_architectures(plane)
+    if is_like_published(space):
+        draw_published_architectures(plane)
     plane.margins(0.06)
-    draw_comparison_models(plane, summary.comparison_model)
+    if is_like_published(space):
+        draw_comparison_models(plane, summary.comparison_model)
     bar = figure.colorbar(cells, cax=plane.inset_axes((0.63, 0.12, 0.34, 0.025)), orientation="horizontal")
+    counts = np.asarray(cells.get_array())
+    if counts.max() < 10 * counts.min():  # no power of ten may lie between them
+        bar.set_ticks(sorted({int(counts.min()), int(counts.max())}), minor=False)
+        bar.ax.xaxis.set_major_formatter("{x:.0f}")
+        bar.ax.minorticks_off()
     bar.set_label(f"drawn in a cell, of {len(costs):,}", fontsize=9)
     plane.set_xlabel("FLOPs (M)")
     plane.set_ylabel("params (M)")
@@ -103,7 +122,7 @@ def plot_distribution(space: SearchSpace, costs: np.ndarray, summary: Distributi
     draw_histogram(beside, costs[:, 1], summary.params, is_upright=False)
     handles, labels = (own + other for own, other in zip(*(a.get_legend_handles_labels() for a in (plane, above))))
     figure.legend(handles, labels, loc="lower center", ncol=3, frameon=False, fontsize=9)
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.98, bottom=0.16)
+    figure.subplots_adjust(left=0.08 if summary.params.largest >= MILLION else 0.1, right=0.98, top=0.98, bottom=0.16)
     return figure
 
 

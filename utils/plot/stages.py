@@ -16,7 +16,9 @@ from spos.space.cost import ZERO, Cost, count, count_choice_block
 from utils.plot.style import DPI, FigureParser, save
 
 Stages = Dict[str, Cost]  # stem, stages, and head with classifier, in this order
-MOST_WITH_NUMBERS = 4  # architectures; bars of more have no room for them
+MOST_WITH_NUMBERS = 24  # bars; more have no room for them
+MOST_NAMES = 8  # below the bars; more are set aslant
+THOUSAND = 1000
 
 
 def stages(argv: List[str]) -> int:
@@ -39,11 +41,12 @@ def stages(argv: List[str]) -> int:
 def stage_costs(record: ArchitectureRecord) -> Stages:
     """What an architecture costs in its stem, its stages and its head with the classifier."""
     space, architecture = record.space, record.architecture
-    costs = {"stem": count(layer_specs.stem(space), space.input_size)[0]}
+    additions, tail = space.count_additions, layer_specs.head(space) + layer_specs.classifier(space)
+    costs = {"stem": count(layer_specs.stem(space), space.input_size, additions)[0]}
     for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
         name = f"stage {block.stage + 1}"
         costs[name] = costs.get(name, ZERO) + count_choice_block(space, block.index, b, c)
-    costs["head, classifier"] = count(layer_specs.head(space) + layer_specs.classifier(space), space.out_size)[0]
+    costs["head, classifier"] = count(tail, space.out_size, additions)[0]
     return costs
 
 
@@ -65,11 +68,13 @@ def plot_stages(costs: Mapping[str, Stages]) -> Figure:
             raise InputError(f"{architecture} has {len(parts) - 2} stages, {next(iter(costs))} has {len(names) - 2}")
     figure = Figure(figsize=(9, 6.2), dpi=DPI)
     panels = figure.subplots(2, 1, sharex=True)
-    for axis, (axes, label, number) in enumerate(zip(panels, ("FLOPs (M)", "params (M)"), ("%.1f", "%.2f"))):
-        own = {name: [part[axis] / MILLION for part in parts.values()] for name, parts in costs.items()}
-        draw_bars(axes, own, number)
-        axes.set_ylabel(label)
-    panels[1].set_xticks(range(len(names)), names)
+    for axis, (axes, label, number) in enumerate(zip(panels, ("FLOPs", "params"), ("%.1f", "%.2f"))):
+        values = {name: [part[axis] for part in parts.values()] for name, parts in costs.items()}
+        unit, name = (MILLION, "M") if max(map(max, values.values())) >= MILLION else (THOUSAND, "k")
+        draw_bars(axes, {name: [value / unit for value in own] for name, own in values.items()}, number)
+        axes.set_ylabel(f"{label} ({name})")
+    aslant = {"rotation": 30, "ha": "right"} if len(names) > MOST_NAMES else {}
+    panels[1].set_xticks(range(len(names)), names, **aslant)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncol=min(len(costs), 4), frameon=False, fontsize=9)
     num_rows = -(-len(costs) // 4)
@@ -83,7 +88,7 @@ def draw_bars(axes: Any, values: Mapping[str, List[float]], number: str) -> None
     for i, (name, own) in enumerate(values.items()):
         places = np.arange(len(own)) + (i - (len(values) - 1) / 2) * width
         bars = axes.bar(places, own, 0.92 * width, label=name, zorder=2)
-        if len(values) <= MOST_WITH_NUMBERS:
+        if len(values) * len(own) <= MOST_WITH_NUMBERS:
             axes.bar_label(bars, fmt=number, fontsize=7, padding=1)
     axes.margins(y=0.12)
     axes.grid(axis="y", alpha=0.2)

@@ -14,6 +14,8 @@ from spos.runs.files import write_atomic
 from spos.sampling.limits import MILLION
 from spos.space.architecture_file import load_architecture, published_architectures
 from spos.space.cost import count_architecture
+from spos.space.space import SearchSpace
+from spos.space.space_file import search_space
 
 WITHOUT_DATE: Dict[str, Dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 DPI = 110
@@ -49,6 +51,11 @@ def save(figure: Figure, output: str, description: str = "") -> None:
     more = {"Description": description} if description and kind == "png" else {}
     figure.savefig(content, format=kind, metadata={**WITHOUT_DATE[kind], **more})
     write_atomic(output, content.getvalue())
+
+
+def is_like_published(space: SearchSpace) -> bool:
+    """Whether published networks, which are for ImageNet, are for the classes of a space, so that costs compare."""
+    return space.num_classes == search_space().num_classes
 
 
 def draw_published_architectures(axes: Any) -> List[Any]:

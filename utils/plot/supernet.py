@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -14,20 +12,18 @@ from spos.core.seeds import derive_rng
 from spos.core.tables import table
 from spos.space import layer_specs
 from spos.space.architecture import Architecture
-from spos.space.blocks import ChoiceBlockGeometry
 from spos.space.cost import count
 from spos.space.flags import SpaceOptions, fit, space_of
-from spos.space.layers import LayerSpec, Specs, conv_size
+from spos.space.layers import LayerSpec, Specs
 from spos.space.space import SearchSpace
 from utils.plot import diagrams
-from utils.plot.diagrams import ACTIVATIONS, ARROW, SMALL, TITLE, WIDTH, Place, Point, draw_line, tint, write
+from utils.plot.diagrams import ARROW, SMALL, TITLE, Place, draw_line, span, tint, write
+from utils.plot.grid import BAR, Grid, stage_facts
 from utils.plot.style import BLUE, GREY, ORANGE, FigureParser, save
 
-STEM, HEAD = 0.64, WIDTH - 0.64  # the middles of what stands left and right of the stages
-FIRST, LAST = 1.84, WIDTH - 1.58  # where the stages begin and end
-STAGE_GAP = 0.12
-TITLES, KINDS, CELL = 0.17, 1.24, 0.3  # heights: of the titles, of the first block choice; and from one to the next
-BAR = 0.125  # height of a width
+STEM = 0.64  # the middle of what stands left of the stages
+TITLES = 0.17  # height of the titles
+SHARES = {2: "half of\nthe stage's", 1: "the\nstage's"}  # the middle at scale 1, of the channels of its stage
 
 
 def supernet(argv: List[str]) -> int:
@@ -43,109 +39,92 @@ def supernet(argv: List[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Where the choices stand: a column for every choice block, block choices above widths."""
-
-    space: SearchSpace
-
-    @property
-    def pitch(self) -> float:
-        """From one column to the next."""
-        return (LAST - FIRST - STAGE_GAP * (len(self.space.stages) - 1)) / self.space.num_choice_blocks
-
-    def x(self, block: ChoiceBlockGeometry) -> float:
-        return FIRST + self.pitch * (block.index + 0.5) + STAGE_GAP * block.stage
-
-    def kind(self, block: ChoiceBlockGeometry, block_choice: int) -> Point:
-        return self.x(block), KINDS + CELL * (block_choice + 0.5)
-
-    @property
-    def middle(self) -> float:
-        """Height at which the stages are entered and left."""
-        return KINDS + CELL * self.space.num_block_choices / 2
-
-    @property
-    def widths(self) -> float:
-        """Where the widths begin."""
-        return KINDS + CELL * self.space.num_block_choices + 0.14
-
-    def bar(self, block: ChoiceBlockGeometry, channel_choice: int) -> Place:
-        """Of a length that is as the scale of the width."""
-        scales = self.space.channel_scales
-        length = 0.84 * min(self.pitch, 2 * CELL) * scales[channel_choice] / max(scales)
-        top = self.widths + BAR * (channel_choice - self.space.min_channel_choice)
-        return Place(self.x(block) - length / 2, top, length, 0.68 * BAR)
-
-    @cached_property
-    def bottom(self) -> float:
-        """Where the widths end."""
-        return self.widths + BAR * len(self.space.searchable_channel_choices)
-
-
 def plot_supernet(space: SearchSpace, path: Architecture) -> Figure:
     figure, axes = diagrams.canvas()
     grid = Grid(space)
     draw_stages(axes, grid)
     draw_connections(axes, grid)
     draw_choices(axes, grid, path)
-    draw_labels(axes, grid)
+    legend_end = draw_labels(axes, grid)
     draw_stem(axes, grid)
     end = draw_head(axes, grid)
+    bottom = max(end, legend_end, grid.bottom + 0.3)
+    for line in caption(space):
+        bottom += 0.22
+        write(axes, (grid.width / 2, bottom), line)
+    return diagrams.cut(figure, axes, bottom + 0.18, grid.width)
+
+
+def caption(space: SearchSpace) -> List[str]:
+    """Lines that say how many architectures there are, and what the path is."""
+    counts = {(len(choices.blocks), len(space.channel_choices(i))) for i, choices in enumerate(space.choices)}
+    pairs = [len(space.pairs(i)) for i in range(space.num_choice_blocks)]
+    num_blocks, num_widths = next(iter(counts))
+    if len(counts) == 1 and set(pairs) == {num_blocks * num_widths}:
+        choices = f"({counted(num_blocks, 'block choice')} × {counted(num_widths, 'width')}) to the power of "
+        choices += counted(space.num_choice_blocks, "choice block")
+    else:
+        choices = (
+            f"{span(pairs)} pairs of block and width in each of {counted(space.num_choice_blocks, 'choice block')}"
+        )
+    lines = [f"{choices}: {architectures(space)}. A step of the training runs one of them (orange)."]
+    if any(
+        not space.block_layers(i, b, -1).main for i, own in enumerate(space.choices) for b in range(len(own.blocks))
+    ):
+        lines.append("A flat box computes nothing: its input is passed on.")
+    return lines
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def architectures(space: SearchSpace) -> str:
+    """How many there are: digits, or a power of ten."""
+    if space.num_architectures < 10**6:
+        return f"{space.num_architectures:,} architecture{'s' if space.num_architectures > 1 else ''}"
     mantissa, exponent = f"{space.num_architectures:.1e}".split("e")
-    text = (
-        f"({space.num_block_choices} block choices × {len(space.searchable_channel_choices)} widths) to the power of "
-        f"{space.num_choice_blocks} choice blocks: ${mantissa} \\times 10^{{{int(exponent)}}}$ architectures. "
-        "A step of the training runs one of them (orange)."
-    )
-    bottom = max(end, grid.bottom + 0.3)
-    write(axes, (WIDTH / 2, bottom + 0.22), text)
-    return diagrams.cut(figure, axes, bottom + 0.4)
+    return f"${mantissa} \\times 10^{{{int(exponent)}}}$ architectures"
 
 
 def draw_stages(axes: Any, grid: Grid) -> None:
     """A field for every stage, and above its choices what they have in common."""
-    for i in range(len(grid.space.stages)):
-        own = [block for block in grid.space.choice_blocks if block.stage == i]
-        first, size = own[0], conv_size(own[0].in_size, own[0].stride)
-        left, right = grid.x(first) - grid.pitch / 2, grid.x(own[-1]) + grid.pitch / 2
-        field = Rectangle((left, 0.02), right - left, grid.bottom + 0.26, color=tint(GREY, 0.08), linewidth=0, zorder=0)
+    for stage in range(len(grid.space.stages)):
+        left, width = grid.stage(stage)
+        field = Rectangle((left, 0.02), width, grid.bottom + 0.26, color=tint(GREY, 0.08), linewidth=0, zorder=0)
         axes.add_patch(field)
-        middle = (left + right) / 2
-        write(axes, (middle, TITLES), f"stage {i + 1}", fontsize=TITLE, weight="bold")
-        facts = [f"stride {first.stride}", diagrams.shape(first.out_channels, size), ACTIVATIONS[first.act]]
-        facts += ["SE"] if first.use_se else []
+        middle = left + width / 2
+        title, *facts = stage_facts(grid.space, stage)
+        write(axes, (middle, TITLES), title, fontsize=TITLE, weight="bold")
         for row, fact in enumerate(facts):
             write(axes, (middle, TITLES + 0.24 + 0.18 * row), fact, fontsize=SMALL)
 
 
 def draw_connections(axes: Any, grid: Grid) -> None:
     """Every choice of a choice block is followed by every choice of the next."""
-    space = grid.space
-    for block, following in zip(space.choice_blocks, space.choice_blocks[1:]):
-        for b in range(space.num_block_choices):
-            for c in range(space.num_block_choices):
-                ends = [grid.kind(block, b), grid.kind(following, c)]
-                draw_line(axes, ends, has_head=False, color=tint(GREY, 0.35), linewidth=0.5, zorder=1)
-    for x, block in zip((FIRST - 0.15, LAST + 0.15), (space.choice_blocks[0], space.choice_blocks[-1])):
-        for b in range(space.num_block_choices):
-            ends = [(x, grid.middle), grid.kind(block, b)]
-            draw_line(axes, ends, has_head=False, color=tint(GREY, 0.35), linewidth=0.5, zorder=1)
+    style: Dict[str, Any] = {"has_head": False, "color": tint(GREY, 0.35), "linewidth": 0.5, "zorder": 1}
+    blocks = grid.space.choice_blocks
+    for block, following in zip(blocks, blocks[1:]):
+        for start in grid.points(block):
+            for end in grid.points(following):
+                draw_line(axes, [start, end], **style)
+    for x, block in zip((grid.first - 0.15, grid.last + 0.15), (blocks[0], blocks[-1])):
+        for point in grid.points(block):
+            draw_line(axes, [(x, grid.middle), point], **style)
 
 
 def draw_choices(axes: Any, grid: Grid, path: Architecture) -> None:
     """All choices in blue, those of the path in orange."""
-    space, width = grid.space, 0.62 * min(grid.pitch, 2 * CELL)
+    space, points = grid.space, []
     for block, own_kind, own_width in zip(space.choice_blocks, path.block_choices, path.channel_choices):
-        for b in range(space.num_block_choices):
-            x, y = grid.kind(block, b)
-            draw_choice(axes, Place(x - width / 2, y - 0.36 * CELL, width, 0.72 * CELL), b == own_kind)
-        for c in space.searchable_channel_choices:
-            draw_choice(axes, grid.bar(block, c), c == own_width)
-        channels = str(space.mid_channels(block.index, own_width))
-        write(axes, (grid.x(block), grid.bottom + 0.1), channels, fontsize=SMALL, color=ORANGE)
-    points = [grid.kind(block, b) for block, b in zip(space.choice_blocks, path.block_choices)]
-    points = [(FIRST - 0.15, grid.middle), *points, (LAST + 0.15, grid.middle)]
+        channels = space.mid_channels(block.index, own_width, own_kind)
+        for b in range(len(space.choices[block.index].blocks)):
+            draw_choice(axes, grid.box(block, b), b == own_kind)
+        for c in grid.widths_of(block):
+            draw_choice(axes, grid.bar(block, c), channels > 0 and c == own_width)
+        write(axes, (grid.x(block), grid.bottom + 0.1), str(channels or "–"), fontsize=SMALL, color=ORANGE)
+        points.append(grid.points(block)[own_kind])
+    points = [(grid.first - 0.15, grid.middle), *points, (grid.last + 0.15, grid.middle)]
     draw_line(axes, points, has_head=False, color=ORANGE, linewidth=1.6, zorder=3.5)
 
 
@@ -157,18 +136,35 @@ def draw_choice(axes: Any, place: Place, is_chosen: bool) -> None:
     axes.add_patch(box)
 
 
-def draw_labels(axes: Any, grid: Grid) -> None:
-    """What the rows of choices are."""
-    space, first = grid.space, grid.space.choice_blocks[0]
+def draw_labels(axes: Any, grid: Grid) -> float:
+    """What the rows of choices are. Returns where that ends."""
     style = {"ha": "right", "fontsize": SMALL}
-    for b, kind in enumerate(space.blocks):
-        write(axes, (FIRST - 0.2, grid.kind(first, b)[1]), kind.name, **style)
-    for c in space.searchable_channel_choices:
-        write(axes, (FIRST - 0.1, grid.bar(first, c).middle[1]), str(space.channel_scales[c]), **style)
-    middle = (grid.widths + grid.bottom) / 2
-    text = "widths: scales\nof half of\nthe stage's\nchannels"
+    for row, kind in enumerate(grid.kinds):
+        write(axes, (grid.first - 0.2, grid.row(row)), kind.name, **style)
+    for scale in grid.scales:
+        write(axes, (grid.first - 0.1, grid.width_row(scale) + 0.34 * BAR), str(scale), **style)
+    if not grid.scales:
+        return grid.bottom
+    write(axes, (grid.first - 0.1, grid.bottom + 0.1), "channels of the path", color=ORANGE, **style)
+    text = f"widths: scales\nof {plain_width(grid.space)}"
+    middle, half = (grid.widths + grid.bottom) / 2, 0.065 * (text.count("\n") + 1)
+    if middle - half < grid.middle + 0.2 or middle + half > grid.bottom + 0.02:
+        middle = grid.bottom + 0.2 + half
     write(axes, (STEM, middle), text, fontsize=SMALL)
-    write(axes, (FIRST - 0.1, grid.bottom + 0.1), "channels of the path", color=ORANGE, **style)
+    return middle + half
+
+
+def plain_width(space: SearchSpace) -> str:
+    """What the scales of widths multiply, in lines of words."""
+    plain = [
+        (block, kind.describe(block).middle)
+        for block, choices in zip(space.choice_blocks, space.choices)
+        for kind in choices.blocks
+    ]
+    for divisor, words in SHARES.items():
+        if all(middle in (0, block.width(block.out_channels // divisor)) for block, middle in plain):
+            return f"{words}\nchannels"
+    return "the middle\nof a block"
 
 
 def draw_stem(axes: Any, grid: Grid) -> None:
@@ -177,19 +173,19 @@ def draw_stem(axes: Any, grid: Grid) -> None:
     write(axes, (STEM, TITLES), "stem", fontsize=TITLE, weight="bold")
     write(axes, (STEM, TITLES + 0.24), diagrams.shape(specs[0].in_channels, space.input_size), fontsize=SMALL)
     end = diagrams.draw_chain(axes, rows(specs), STEM, TITLES + 0.33)
-    draw_line(axes, [(STEM, end), (STEM, grid.middle), (FIRST - 0.15, grid.middle)])
+    draw_line(axes, [(STEM, end), (STEM, grid.middle), (grid.first - 0.15, grid.middle)])
     text = diagrams.shape(space.stem_channels, count(specs, space.input_size)[1])
     write(axes, (STEM, grid.middle + 0.14), text, fontsize=SMALL)
 
 
 def draw_head(axes: Any, grid: Grid) -> float:
     """From where the stages are left to the classes. Returns where it ends."""
-    space, side, top = grid.space, LAST + 0.28, TITLES + 0.13
-    write(axes, (HEAD, TITLES), "head, classifier", fontsize=TITLE, weight="bold")
-    end = diagrams.draw_chain(axes, rows(layer_specs.head(space) + layer_specs.classifier(space)), HEAD, top)
-    draw_line(axes, [(LAST + 0.15, grid.middle), (side, grid.middle), (side, top), (HEAD, top)], has_head=False)
-    draw_line(axes, [(HEAD, end), (HEAD, end + ARROW)])
-    write(axes, (HEAD, end + ARROW + 0.1), f"{space.num_classes} classes")
+    space, x, side, top = grid.space, grid.width - STEM, grid.last + 0.28, TITLES + 0.13
+    write(axes, (x, TITLES), "head, classifier", fontsize=TITLE, weight="bold")
+    end = diagrams.draw_chain(axes, rows(layer_specs.head(space) + layer_specs.classifier(space)), x, top)
+    draw_line(axes, [(grid.last + 0.15, grid.middle), (side, grid.middle), (side, top), (x, top)], has_head=False)
+    draw_line(axes, [(x, end), (x, end + ARROW)])
+    write(axes, (x, end + ARROW + 0.1), f"{space.num_classes} classes")
     return end + ARROW + 0.2
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 from spos.core.flags import OneLineParser, run_program
+from spos.core.tables import in_millions
 from spos.runs.files import check_output, write_atomic
 from spos.runs.run import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
 from utils.report.lineage import lineage_section
@@ -83,9 +84,9 @@ def cards(runs: Sequence[ReportedRun]) -> List[Card]:
     for run in of_kind(runs, SEARCH_RUN):
         if run.best:
             low, high = run.best["top1_interval"]
-            cost = f"{run.best['params'] / 1e6:.2f}M params, {len(run.history)} architectures scored"
+            cost = f"{in_millions(run.best['params'], 2)} params, {len(run.history)} architectures scored"
             found.append((f"{run.name}, best", f"{run.best['top1']:.2%}", f"top-1, 95% {low:.1%} to {high:.1%}"))
-            found.append((f"{run.name}, best", f"{run.best['flops'] / 1e6:.2f}M FLOPs", cost))
+            found.append((f"{run.name}, best", f"{in_millions(run.best['flops'], 2)} FLOPs", cost))
     for run in of_kind(runs, SUBNET_RUN):
         last = run.last_validated
         if last:

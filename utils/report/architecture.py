@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from spos.core.tables import Column, Table, millions
 from spos.counting.layers import LayerCost, subnet_layers
 from spos.space import layer_specs
 from spos.space.architecture import Architecture
-from spos.space.blocks import ChoiceBlockGeometry
+from spos.space.blocks import WIRINGS, BlockLayers, ChoiceBlockGeometry
 from spos.space.cost import ZERO, Cost
-from spos.space.layers import Conv, Specs, SqueezeExcite, conv_size
+from spos.space.layers import Conv, SqueezeExcite, conv_size
 from spos.space.names import block_position
 from spos.space.space import SearchSpace
-from utils.report.page import legend
+from utils.report.page import kind_class, legend
 
 WIDTH, BAR, GAP = 64, 11, 2.5  # of a drawn choice block, in px
+MOST_BARS = 7  # of this height; more are lower
 WIDEST, NARROWEST = 56, 10  # bars of its convolutions
+MOST_LETTERS = {"kind": 9, "": 11}  # of the lines of text; longer ones are squeezed
 LABELS = 140  # where the lines of text below begin
 STEM, HEAD = "stem", "head"
 POINTWISE, DEPTHWISE, SE, OTHER = "pointwise conv", "depthwise conv", "squeeze-and-excite", "other conv, pooling"
@@ -27,19 +30,27 @@ KINDS = (POINTWISE, DEPTHWISE, SE, OTHER, NORM)  # of operators that cost someth
 
 def draw(space: SearchSpace, architecture: Architecture) -> str:
     """HTML: stages of choice blocks, each drawn with its operators; wider bars are wider layers."""
-    kinds = [(f"kind-{i}", kind.name) for i, kind in enumerate(space.blocks)]
+    kinds = [(kind_class(i), kind.name) for i, kind in enumerate(space.blocks)]
     stages = [_stem(space)]
-    for number, stage in enumerate(space.stages):
+    for number in range(len(space.stages)):
         blocks = [block for block in space.choice_blocks if block.stage == number]
         drawn = "".join(_block(space, architecture, block) for block in blocks)
         first, last = blocks[0], conv_size(blocks[0].in_size, blocks[0].stride)
-        more = ", SE" if space.use_se and stage.se else ""
+        more = ", SE" if any(has_gate(layers_of(space, architecture, block.index)) for block in blocks) else ""
         facts = (
             f"{first.in_channels} → {first.out_channels} channels, {first.in_size}² → {last}² px, "
             f"stride {first.stride}, {first.act}{more}"
         )
         stages.append(_frame(f"Stage {number + 1}", facts, drawn))
     return legend(kinds) + f'<div class="stages">{"".join(stages)}{_head(space)}</div>'
+
+
+def layers_of(space: SearchSpace, architecture: Architecture, index: int) -> BlockLayers:
+    return space.block_layers(index, architecture.block_choices[index], architecture.channel_choices[index])
+
+
+def has_gate(layers: BlockLayers) -> bool:
+    return any(isinstance(spec, SqueezeExcite) for spec in layers.main)
 
 
 def _frame(title: str, facts: str, inner: str = "") -> str:
@@ -68,78 +79,109 @@ def _head(space: SearchSpace) -> str:
 
 
 def _block(space: SearchSpace, architecture: Architecture, block: ChoiceBlockGeometry) -> str:
-    b, c = architecture.block_choices[block.index], architecture.channel_choices[block.index]
-    choices, main = space.choices[block.index], space.block_layers(block.index, b, c).main
-    width, scale, kind = space.mid_channels(block.index, c, b), choices.channel_scales[c], choices.blocks[b]
+    kind = space.choices[block.index].blocks[architecture.block_choices[block.index]]
+    layers = layers_of(space, architecture, block.index)
     title = (
-        f"choice block {block.index}: {kind.name}, middle width {width} ({scale:g} x {block.out_channels // 2}), "
+        f"choice block {block.index}: {kind.name}, {_describe_middle(space, architecture, block)}, "
         f"{block.in_channels} to {block.out_channels} channels, stride {block.stride}"
-        + (", squeeze-and-excite" if block.use_se else "")
+        + (", squeeze-and-excite" if has_gate(layers) else "")
+        + (f", {layers.act} behind the sum" if layers.act else "")
     )
     middle = WIDTH / 2
-    lines = (("kind", kind.name), ("", f"{width} (×{scale:g})"))
+    scale = scale_of(space, architecture, block.index)
+    lines = (("kind", kind.name), ("", f"{layers.middle} (×{scale:g})" if layers.middle else ""))
     texts = "".join(
-        f'<text class="{name}" x="{middle}" y="{LABELS + 13 * i}">{escape(line)}</text>'
+        f'<text class="{name}" x="{middle}" y="{LABELS + 13 * i}"{_squeezed(name, line)}>{escape(line)}</text>'
         for i, (name, line) in enumerate(lines)
+        if line
     )
     notes = [f"s{block.stride}"] if block.stride > 1 else []
+    bars = _operators(space, block, layers, kind_class(space.blocks.index(kind)))
     return (
         f'<svg class="block" viewBox="0 0 {WIDTH} 168" role="img"><title>{escape(title)}</title>'
         f'<text x="{middle}" y="12">{block.index}{" · " if notes else ""}{" ".join(notes)}</text>'
-        f"{_wires(block)}{_operators(space, block, main, b)}{texts}</svg>"
+        f"{_wires(layers)}{bars}{texts}</svg>"
     )
 
 
-def _wires(block: ChoiceBlockGeometry) -> str:
-    """The way beside the main branch: kept channels, or a projection with its two convolutions."""
-    path = f'<path class="wire" d="M32 18 H4 V{LABELS - 14} H32 M32 18 V{LABELS - 14}"/>'
-    if not block.projects:
-        return path
-    bars = "".join(f'<rect class="side" x="1" y="{60 + 16 * i}" width="6" height="11" rx="2"/>' for i in range(2))
-    return path + bars
+def _squeezed(name: str, line: str) -> str:
+    """An attribute that keeps a long line within its drawing."""
+    return f' textLength="{WIDTH - 4}" lengthAdjust="spacingAndGlyphs"' if len(line) > MOST_LETTERS[name] else ""
 
 
-def _operators(space: SearchSpace, block: ChoiceBlockGeometry, main: Specs, block_choice: int) -> str:
+def scale_of(space: SearchSpace, architecture: Architecture, index: int) -> Optional[float]:
+    """Of the width of a choice block; None if the block has none to choose."""
+    if not layers_of(space, architecture, index).middle:
+        return None
+    return space.choices[index].channel_scales[architecture.channel_choices[index]]
+
+
+def _describe_middle(space: SearchSpace, architecture: Architecture, block: ChoiceBlockGeometry) -> str:
+    layers, scale = layers_of(space, architecture, block.index), scale_of(space, architecture, block.index)
+    if scale is None:
+        return "no width to choose" if layers.main else "its input is passed on"
+    kind = space.choices[block.index].blocks[architecture.block_choices[block.index]]
+    plain = kind.describe(replace(block, width_multiple=1)).middle
+    return f"middle width {layers.middle} ({scale:g} x {plain})"
+
+
+def _wires(layers: BlockLayers) -> str:
+    """The way beside the main branch, if there is one: what passes by, or a projection and its layers; + adds."""
+    wiring, end = WIRINGS[layers.wiring], LABELS - 14
+    beside = f"M32 18 H4 V{end} H32 " if wiring.splits or wiring.adds else ""
+    path = f'<path class="wire" d="{beside}M32 18 V{end}"/>'
+    bars = "".join(
+        f'<rect class="side" x="1" y="{60 + 16 * i}" width="6" height="11" rx="2"/>'
+        for i in range(len(layers.projection))
+    )
+    return path + bars + (f'<text class="sum" x="32" y="{end + 4}">+</text>' if wiring.adds else "")
+
+
+def describe_wires(space: SearchSpace, architecture: Architecture) -> str:
+    """What the lines beside the main branches are."""
+    wirings = [WIRINGS[layers_of(space, architecture, index).wiring] for index in range(space.num_choice_blocks)]
+    found = ["the kept half of the channels, or the projection"] if any(one.splits for one in wirings) else []
+    found += ["the input or its projection, which is added (+)"] if any(one.adds for one in wirings) else []
+    return f"the line on the left is {', or '.join(found)}" if found else "nothing runs beside them"
+
+
+def _operators(space: SearchSpace, block: ChoiceBlockGeometry, layers: BlockLayers, kind: str) -> str:
     """Bars of the main branch from above; the widest possible middle is the widest bar."""
-    widest = max(space.mid_channels(block.index, -1), block.out_channels, block.in_channels)
-    height = len(main) * (BAR + GAP)
-    top = 22 + (LABELS - 40 - height) / 2
+    kinds = range(len(space.choices[block.index].blocks))
+    middles = (space.mid_channels(block.index, -1, b) for b in kinds)
+    widest = max(*middles, block.out_channels, block.in_channels)
+    step = (BAR + GAP) * min(1, MOST_BARS / max(len(layers.main), 1))
+    top = 22 + (LABELS - 40 - len(layers.main) * step) / 2
     bars = []
-    for i, spec in enumerate(main):
+    for i, spec in enumerate(layers.main):
         is_gate = isinstance(spec, SqueezeExcite)
         channels = spec.channels if isinstance(spec, SqueezeExcite) else spec.out_channels  # type: ignore[union-attr]
         length = NARROWEST + (WIDEST - 8 - NARROWEST) * channels / widest
-        y = top + i * (BAR + GAP)
+        y = top + i * step
         name = "SE" if is_gate else _operator_name(spec)  # type: ignore[arg-type]
-        kind = "gate" if is_gate else f"kind-{block_choice}"
         bars.append(
-            f'<rect class="{kind}" x="{36 - length / 2:.1f}" y="{y:.1f}" width="{length:.1f}" height="{BAR}" rx="2"/>'
-            + (f'<text class="op" x="36" y="{y + 8.5:.1f}">{name}</text>' if name else "")
+            f'<rect class="{"gate" if is_gate else kind}" x="{36 - length / 2:.1f}" y="{y:.1f}" width="{length:.1f}" '
+            f'height="{step - GAP:g}" rx="2"/>'
+            + (f'<text class="op" x="36" y="{y + step - GAP - 2.5:.1f}">{name}</text>' if name else "")
         )
     return "".join(bars)
 
 
 def _operator_name(conv: Conv) -> str:
-    """What fits into a bar: the kernel of a depthwise convolution."""
-    return f"{conv.kernel_size}" if conv.is_depthwise else ""
+    """What fits into a bar: the kernel, if it is larger than 1."""
+    return f"{conv.kernel_size}" if conv.kernel_size > 1 else ""
 
 
 def block_table(space: SearchSpace, architecture: Architecture) -> Table:
     """The same as the drawing, with what every choice block costs."""
     costs = costs_by_block(space, architecture)
     rows = []
-    for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
-        cost = sum(costs[str(block.index)].values(), ZERO)
-        rows.append(
-            (
-                block.index,
-                f"{block.stage + 1}",
-                space.choices[block.index].blocks[b].name,
-                space.mid_channels(block.index, c, b),
-            )
-            + (space.channel_scales[c], f"{block.in_channels} → {block.out_channels}", block.in_size, block.stride)
-            + ("yes" if block.use_se else "no", *cost)
-        )
+    for block, b in zip(space.choice_blocks, architecture.block_choices):
+        cost, layers = sum(costs[str(block.index)].values(), ZERO), layers_of(space, architecture, block.index)
+        own = block.index, f"{block.stage + 1}", space.choices[block.index].blocks[b].name, layers.middle or None
+        place = f"{block.in_channels} → {block.out_channels}", block.in_size, block.stride
+        gate = "yes" if has_gate(layers) else "no"
+        rows.append((*own, scale_of(space, architecture, block.index), *place, gate, *cost))
     columns = (
         *(Column("choice block"), Column("stage"), Column("kind"), Column("middle width"), Column("scale", spec="g")),
         *(Column("channels"), Column("input", unit="px"), Column("stride"), Column("SE")),

@@ -13,8 +13,8 @@ from spos.search.flags import SEARCHES
 from spos.search.history import Row, is_complete
 from spos.space.architecture import architecture_of
 from spos.space.space import SearchSpace
-from utils.report.page import Section, Writer, details, heading, missing, table, text
-from utils.report.plots import ancestors_plot, inspected
+from utils.report.page import Section, Writer, details, heading, kind_class, missing, table, text
+from utils.report.plots import ancestors_plot, inspected, passes_on
 from utils.report.runs import ReportedRun
 from utils.report.sections import NO_RUN, of_kind, score_columns, scores
 
@@ -76,7 +76,9 @@ def steps(space: SearchSpace, ancestry: Ancestry, line: Sequence[int]) -> str:
         facts = f"evaluation {number}, iteration {row['iteration']}, top-1 {row['top1']:.2%}, {bred}"
         drawn.append(f"<div><span>{escape(facts)}</span>{_strip(space, row, parent)}</div>")
     note = text(
-        "Colour: kind of block; height: width; framed: other than in the fitter parent, one line above.", "muted"
+        "Colour: kind of block; height: width; framed: other than in the fitter parent, one line above."
+        + (" Flat ones compute nothing." if passes_on(space) else ""),
+        "muted",
     )
     return f'{note}<div class="steps">{"".join(drawn)}</div>'
 
@@ -86,7 +88,7 @@ def _strip(space: SearchSpace, row: Row, before: Row) -> str:
     bars = []
     for i, (kind, height) in enumerate(zip(kinds, heights)):
         changed = any(row[key][i] != before[key][i] for key in ("block_choices", "channel_choices"))
-        names = [f"kind-{kind}", *(["first"] if i and i in firsts else []), *(["changed"] if changed else [])]
+        names = [kind_class(kind), *(["first"] if i and i in firsts else []), *(["changed"] if changed else [])]
         bars.append(f'<i class="{" ".join(names)}" style="height:{height:.0%}"></i>')
     return f'<div class="strip small">{"".join(bars)}</div>'
 
@@ -127,9 +129,11 @@ def changes(space: SearchSpace, before: Row, after: Row) -> List[str]:
     found = []
     pairs = zip(before["block_choices"], after["block_choices"], before["channel_choices"], after["channel_choices"])
     for i, (old_kind, new_kind, old_width, new_width) in enumerate(pairs):
-        own = [f"{space.blocks[old_kind].name} → {space.blocks[new_kind].name}"] if old_kind != new_kind else []
+        kinds, scales = space.choices[i].blocks, space.choices[i].channel_scales
+        own = [f"{kinds[old_kind].name} → {kinds[new_kind].name}"] if old_kind != new_kind else []
         if old_width != new_width:
-            own.append(f"×{space.channel_scales[old_width]:g} → ×{space.channel_scales[new_width]:g}")
+            widths = ((old_kind, old_width), (new_kind, new_width))
+            own.append(" → ".join(f"×{scales[c]:g}" if space.has_middle(i, b) else "no width" for b, c in widths))
         found += [f"block {i}: {', '.join(own)}"] if own else []
     old_size, new_size = before.get("input_size"), after.get("input_size")
     return [*found, f"{old_size} → {new_size} px"] if old_size != new_size else found

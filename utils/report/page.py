@@ -21,6 +21,13 @@ STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("css", "j
 # Before anything is shown, so that nothing flashes.
 EARLY = 'if (matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.dataset.theme = "dark";'
 
+NUM_COLOURS = 12  # of kinds of blocks in page.css; more kinds share them
+
+
+def kind_class(number: int) -> str:
+    """The class that has the colour of a kind of blocks, by its number in the space."""
+    return f"kind-{number % NUM_COLOURS}"
+
 
 def policy(scripts: Sequence[str]) -> str:
     """Whatever stands on the page, a browser runs these scripts alone, by digest, and asks nobody for anything."""

@@ -13,13 +13,14 @@ from spos.search.history import X_AXES, History, Row
 from spos.space.space import SearchSpace
 from utils.plot.training import LR_WARM_UP, Run
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
-from utils.report.page import Plot
+from utils.report.page import NUM_COLOURS, Plot
 
 INK, MUTED, FAINT, GRID = "var(--ink)", "var(--muted)", "var(--faint)", "var(--grid)"
 ACCENT, BLUE, BAND, EDGE = "var(--accent)", "var(--blue)", "var(--band)", "var(--edge)"
 SHADES = {LR_WARM_UP: "var(--shade)", FULL_WIDTH: BAND, CHANNEL_WARM_UP: "var(--warm)"}
 RAMP = [[i / 3, f"var(--ramp-{i})"] for i in range(4)]  # of iterations
 CLEAR = "rgba(0,0,0,0)"
+FLAT = 0.06  # height of a block that computes nothing, of a strip
 EVALUATION = "evaluation"  # as an x axis: the order of the search
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 
@@ -112,11 +113,26 @@ def _by_stage(space: SearchSpace, choices: Sequence[int]) -> str:
 
 
 def inspected(space: SearchSpace, row: Row) -> List[Any]:
-    """What the panel below a figure shows of a row: text, kinds, relative widths, first blocks of the stages."""
-    widest = space.num_channel_choices
-    heights = [round((choice + 1) / widest, 3) for choice in row["channel_choices"]]
+    """What the panel below a figure shows of a row: text, colours of kinds, heights, first blocks of the stages."""
+    numbers = {kind.name: number for number, kind in enumerate(space.blocks)}
+    kinds = [numbers[own.blocks[b].name] for own, b in zip(space.choices, row["block_choices"])]
     firsts = [block.index for block in space.choice_blocks if block.projects]
-    return [describe(space, row), list(row["block_choices"]), heights, firsts]
+    return [describe(space, row), [kind % NUM_COLOURS for kind in kinds], _heights(space, row), firsts]
+
+
+def _heights(space: SearchSpace, row: Row) -> List[float]:
+    """The number of each width among those of its choice block, as a share; FLAT for what computes nothing."""
+    heights = []
+    for index, (b, c) in enumerate(zip(row["block_choices"], row["channel_choices"])):
+        share = round((c + 1) / len(space.choices[index].channel_scales), 3)
+        heights.append(share if space.block_layers(index, b, c).main else FLAT)
+    return heights
+
+
+def passes_on(space: SearchSpace) -> bool:
+    """Whether some choice computes nothing."""
+    places = ((i, b) for i, own in enumerate(space.choices) for b in range(len(own.blocks)))
+    return any(not space.block_layers(i, b, -1).main for i, b in places)
 
 
 def search_plot(history: History, space: SearchSpace) -> Plot:

@@ -179,9 +179,9 @@ def _architecture(name: str, space: SearchSpace, architecture: Architecture, wri
         ),
         drawing.draw(space, architecture),
         text(
-            "From above: number of the choice block (s2: stride 2), its operators with the kernels of depthwise "
-            "convolutions, its kind, its middle width (times the plain one). Bars are as wide as their layers; the "
-            "line on the left is the kept half of the channels, or the projection.",
+            "From above: number of the choice block (s2: stride 2), its operators with the kernels of convolutions "
+            "above 1x1, its kind, its middle width (times the plain one). Bars are as wide as their layers; "
+            f"{drawing.describe_wires(space, architecture)}.",
             "muted",
         ),
         heading("Where it spends its budget", 4),
