@@ -148,7 +148,9 @@ class CostTable:
         """
         if self.space.input_sizes:
             sizes = ", ".join(map(str, self.space.input_sizes))
-            raise InputError(f"choices cost something else at each input size; give --input-size, one of {sizes}")
+            raise InputError(
+                f"choices cost something else at each input size; give --input-size, one of {sizes}, or a space of one size"
+            )
         return [
             np.array([block[b][c] for b, c in self.space.pairs(i, lowest)], dtype=np.int64)
             for i, block in enumerate(self.blocks)
