@@ -149,7 +149,7 @@ class CostTable:
         if self.space.input_sizes:
             sizes = ", ".join(map(str, self.space.input_sizes))
             raise InputError(
-                f"choices cost something else at each input size; give --input-size, one of {sizes}, or a space of one size"
+                f"choices cost something else at each input size; give --input-size, one of {sizes}, or a space of one"
             )
         return [
             np.array([block[b][c] for b, c in self.space.pairs(i, lowest)], dtype=np.int64)
