@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from spos.core.flags import JsonOptions, OneLineParser, pick, run_program
@@ -40,7 +40,7 @@ from spos.counting.summary import (
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.table import LatencyTable
 from spos.sampling.flags import LimitOptions, constraints_of
-from spos.space.architecture import Architecture
+from spos.space.architecture import Architecture, choices_of
 from spos.space.cost import ZERO, Cost, cost_score, cost_table, count_architecture, count_supernet, count_untrained
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, space_of
 from spos.space.space import SearchSpace
@@ -140,7 +140,7 @@ def find_subject(named: ArchitectureOptions, options: CountOptions, space_option
     space = fit(record.space, space_options, options.input_size, options.classes)
     cost = count_architecture(space, record.architecture)
     name = named.architecture or str(record.architecture)
-    report = {"architecture": name, **asdict(record.architecture), **figures(space, cost)}
+    report = {"architecture": name, **choices_of(record.architecture), **figures(space, cost)}
     return SubnetSubject(report, space.count_additions, space, record.architecture)
 
 

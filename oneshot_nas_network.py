@@ -35,6 +35,9 @@ class Subnet(mx.gluon.HybridBlock):
     Args:
         bn: False for the network after its BatchNorm layers were merged into convolutions (`spos.deploy.subnet`).
         shuffle: form of the channel shuffles, one of `oneshot_nas_blocks.SHUFFLES`; the same function.
+
+    Attributes:
+        space, architecture: where the input size is a choice, those of the size that was chosen.
     """
 
     def __init__(
@@ -45,8 +48,9 @@ class Subnet(mx.gluon.HybridBlock):
         shuffle: str = "reshape",
     ) -> None:
         super().__init__()
-        self.space = space
-        self.architecture = space.validate(architecture)
+        architecture = space.validate(architecture)
+        self.space = space = space.at(architecture.input_size)
+        self.architecture = architecture = space.canonical(architecture)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             _add(self.features, with_bn(layer_specs.stem(space), bn))

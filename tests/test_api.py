@@ -25,7 +25,8 @@ def parse(text):
 
 # Names and signatures are promises to scripts: a change here is a change for their authors.
 SIGNATURES = parse("""
-Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...]) -> None
+Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...], input_size: Optional[int] = None) ->
+    None
 BlockLayers(wiring: str, main: Specs = (), projection: Specs = (), act: Optional[str] = None) -> None
 ChoiceBlockGeometry(index: int, stage: int, in_channels: int, out_channels: int, stride: int, projects: bool, use_se:
     bool, act: str, in_size: int, scale: float = 1.0, width_multiple: int = 1, pad_to: int = 1) -> None
@@ -70,10 +71,10 @@ recalibrate_batch_norm(net: mx.gluon.HybridBlock, batches: Iterable[Tuple[Any, A
     None, ctx: Optional[Sequence[mx.Context]] = None) -> int
 register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable[..., BlockLayers]]
 sample_architectures(space: SearchSpace, count: int, limits: Optional[Limits] = None, seed: int = 0, latency:
-    Optional[LatencyTable] = None) -> List[Architecture]
+    Optional[Latency] = None) -> List[Architecture]
 search_architectures(space: SearchSpace, score: Score, folder: PathLike, limits: Optional[Limits] = None, mode: str
     = genetic, iterations: int = 20, population: int = 50, retain: int = 10, seed: int = 0, latency:
-    Optional[LatencyTable] = None) -> Found
+    Optional[Latency] = None) -> Found
 search_space(layout: str = OneShot, **changes: Any) -> SearchSpace
 search_supernet(supernet: PathLike, folder: PathLike, limits: Optional[Limits] = None, data: Optional[DataOptions] =
     None, latency_table: PathLike = , seed: int = 0, num_gpus: int = 0, num_processes: int = 1, **search: Any) ->

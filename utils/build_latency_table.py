@@ -145,16 +145,27 @@ def check_flags(options: MeasureOptions) -> None:
 def find_space(options: MeasureOptions, space_options: SpaceOptions) -> SearchSpace:
     """The space of the supernet's run, or of the flags. Raises InputError if both are given."""
     if not options.supernet_params:
-        return fit(space_of(space_options), space_options, options.input_size, options.classes)
+        return of_one_size(fit(space_of(space_options), space_options, options.input_size, options.classes))
     use_blocks(space_options)
-    if replace(space_options, blocks="") != SpaceOptions() or options.input_size or options.classes:
+    if replace(space_options, blocks="") != SpaceOptions() or options.classes:
         raise InputError("--supernet-params brings its own space and images; leave out flags of the space")
     trained = find_config(options.supernet_params)
     if trained is None:
         raise InputError(f"{options.supernet_params} does not lie in a run of train_imagenet.py")
     if not trained.get("space"):
         raise InputError(f"{options.supernet_params} is not of a network with a search space")
-    return described_space(trained, options.supernet_params)
+    space = described_space(trained, options.supernet_params)
+    if options.input_size and not space.input_sizes:
+        raise InputError("--supernet-params brings its own images; leave out --input-size")
+    return of_one_size(space.at(options.input_size) if options.input_size else space)
+
+
+def of_one_size(space: SearchSpace) -> SearchSpace:
+    """Raises InputError if the input size is still a choice."""
+    if space.input_sizes:
+        sizes = ", ".join(map(str, space.input_sizes))
+        raise InputError(f"a table is of one input size; give --input-size, one of {sizes}, and build a table of each")
+    return space
 
 
 def measure(plan: Plan, options: MeasureOptions, journal: Journal, seed: int) -> Measurements:

@@ -73,6 +73,7 @@ class PathParts:
     """Gives the parts of paths; each is described once, when it is first asked for.
 
     Args:
+        space: where the input size is a choice, parts are described for each size.
         fit: the form of every chain.    pad: of (choice block, block choice, channel choice).
         in_supernet: the network holds every block choice, each under its own name; else it is a subnet.
         shuffle: form of the channel shuffles.
@@ -89,9 +90,13 @@ class PathParts:
         self._stem = self._make_stem()
         self._tail = self._make_tail()
         self._blocks: Dict[Tuple[int, int, int], Part] = {}
+        self._sizes = {size: PathParts(space.at(size), fit, pad, in_supernet, shuffle) for size in space.input_sizes}
 
     def of(self, architecture: Architecture) -> Iterator[Part]:
         """Stem, choice blocks and tail of a path, in order."""
+        if self._sizes:
+            yield from self._sizes[architecture.input_size or self.space.input_size].of(architecture)
+            return
         yield self._stem
         for index, (block_choice, channel_choice) in enumerate(
             zip(architecture.block_choices, architecture.channel_choices)
@@ -106,7 +111,7 @@ class PathParts:
     def _make_stem(self) -> Part:
         stem = Chain("features.", 0, layer_specs.stem(self.space))
         chain = Chain("", 0, self._fit(stem.specs, self.space.input_size))
-        return Part("stem", build_rows, (chain,), _slots([stem], [chain]))
+        return Part(("stem", self.space.input_size), build_rows, (chain,), _slots([stem], [chain]))
 
     def _make_tail(self) -> Part:
         space = self.space
@@ -116,7 +121,7 @@ class PathParts:
         )
         head, classifier = (self._fit(chain.specs, size) for chain, size in zip(sources, (space.out_size, 1)))
         chains = Chain("0.", 0, head), Chain("1.", 0, classifier)
-        return Part("tail", build_rows, chains, _slots(sources, chains))
+        return Part(("tail", space.out_size), build_rows, chains, _slots(sources, chains))
 
     def _make_block(self, index: int, block_choice: int, channel_choice: int) -> Part:
         space = self.space

@@ -28,6 +28,7 @@ from oneshot_nas_network import Supernet
 from spos.engine.batch_norm import EPSILON, Moments, batch_moments, scale_and_shift
 from spos.engine.compat import mx
 from spos.engine.forms import CHANNELS_OF_LAYOUTS, fit_to_size
+from spos.engine.resizing import resized
 from spos.execution.graphs import Arrays, Graph, unread_statistic
 from spos.execution.parts import Part, PathParts, Slot, cut_idle_taps
 from spos.space.architecture import Architecture
@@ -111,8 +112,8 @@ class PathExecutor:
 
     def path(self, architecture: Architecture) -> WeightedPath:
         """The path of an architecture, with the supernet's weights as they are now."""
-        self.supernet.space.validate(architecture)
-        return WeightedPath([self._step(part) for part in self._parts.of(architecture)], self.dtype)
+        size = self.supernet.space.validate(architecture).input_size
+        return WeightedPath([self._step(part) for part in self._parts.of(architecture)], self.dtype, size)
 
     def _step(self, part: Part) -> Step:
         if part.key not in self._compiled:
@@ -145,13 +146,18 @@ Batch = Sequence[Tuple[mx.nd.NDArray, mx.nd.NDArray]]  # (images, labels) for ev
 
 
 class WeightedPath:
-    """One architecture with its weights: first `update_batch_norm`, then `logits`."""
+    """One architecture with its weights: first `update_batch_norm`, then `logits`.
 
-    def __init__(self, steps: Sequence[Step], dtype: str) -> None:
+    Args:
+        input_size: that images are resized to, where it is a choice of the architecture.
+    """
+
+    def __init__(self, steps: Sequence[Step], dtype: str, input_size: Optional[int] = None) -> None:
         self._steps = list(steps)
         with_norms = [position for position, step in enumerate(steps) if step.part.num_channels]
         self._updating = self._steps[: with_norms[-1] + 1]  # a head without BatchNorm has nothing to tell
         self._dtype = dtype
+        self._input_size = input_size
         self._ready: List[Dict[mx.Context, Arrays]] = []
 
     def update_batch_norm(self, batches: Iterable[Batch]) -> None:
@@ -183,10 +189,14 @@ class WeightedPath:
 
     def logits(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
+        images = self._resized(images)
         num_images = images.shape[0]
         together = num_scored_together(images.shape) if images.context.device_type == "cpu" else num_images
         parts = [self._score(images[i : i + together]) for i in range(0, num_images, together)]
         return parts[0] if len(parts) == 1 else mx.nd.concat(*parts, dim=0)
+
+    def _resized(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
+        return images if self._input_size is None else resized(images, self._input_size)
 
     def _score(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         x = images.astype(self._dtype, copy=False)
@@ -197,6 +207,7 @@ class WeightedPath:
     def _collect(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
         """Means of all normalised channels and then their 1/std, in order."""
         means, inv_stds = [], []
+        x = self._resized(x)
         with mx.autograd.train_mode():
             for step in self._updating:
                 count, outputs = step.part.num_channels, step.part.collect(x, step.arrays[x.context])

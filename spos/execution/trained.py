@@ -125,16 +125,19 @@ class TrainingGraphs:
         self._ready: Dict[Part, TrainedPart] = {}
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
-        """(N, num_classes) of normalised images (N, 3, H, W) of the space's size, in training mode only.
+        """(N, num_classes) of normalised images (N, 3, H, W), in training mode only.
+
+        Images have the size of the space, or that which the architecture chooses.
 
         Raises: ValueError in inference, whose statistics padded graphs do not have, and for images of another size.
         """
         if not mx.autograd.is_training():
             raise ValueError("these graphs are for training; call the network itself in inference")
-        size = self.space.input_size
+        architecture = self.net.architecture if architecture is None else architecture
+        size = architecture.input_size or self.space.input_size
         if x.shape[2:] != (size, size):
             raise ValueError(f"images of {x.shape[2]} x {x.shape[3]}, compiled for {size} x {size}")
-        for part in self._parts.of(self.net.architecture if architecture is None else architecture):
+        for part in self._parts.of(architecture):
             if part not in self._ready:
                 self._ready[part] = self._make(part)
             x = self._ready[part](x)

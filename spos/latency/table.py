@@ -64,6 +64,8 @@ class LatencyTable:
 
     def __post_init__(self) -> None:
         space = self.space
+        if space.input_sizes:
+            raise InputError("a latency table is of one input size; its space has several")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype must be {', '.join(DTYPES)}, not {self.dtype!r}")
         if type(self.batch_size) is not int or self.batch_size < 1:

@@ -22,9 +22,10 @@ class Choosing(Struct):
 
     block_choices: Choices
     channel_choices: Choices
+    input_size: Union[Positive, UnsetType] = UNSET
 
 
-class Scored(Choosing):
+class Scored(Choosing, kw_only=True):
     """What every record of an accuracy says; `top1` and `top5` are shares of `num_images`."""
 
     top1: Share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from copy import copy
 from typing import List, Mapping, Optional, Sequence, Tuple, Type
@@ -26,7 +27,59 @@ class TooRare(InputError):
     """Architectures within the limits may exist, but tries do not meet them."""
 
 
-class ConstrainedSampler:
+class Tries(ABC):
+    """Draws by tries, each kept or not. All that may be drawn has one chance in a try, so draws are uniform."""
+
+    _at_once: int  # tries for each missing draw
+
+    @abstractmethod
+    def tries(self, count: int, rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+        """What is tried, (count, choices of a draw), and which of it is kept, (count,)."""
+
+    @abstractmethod
+    def nothing_found(self, why: str = "", kind: Type[InputError] = InputError) -> InputError: ...
+
+    def draw(self, rng: np.random.Generator) -> List[int]:
+        """Index of the choice of every block. Raises TooRare if MAX_TRIES in a row break the limits."""
+        return self.draw_many(1, rng)[0].tolist()
+
+    def draw_many(self, count: int, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> np.ndarray:
+        """`count` independent draws at once, (count, blocks): faster than one by one, but other ones."""
+        drawn: List[np.ndarray] = []
+        missing, failures = count, 0
+        while missing:
+            kept = self._try(min(missing * self._at_once, MAX_TRIES_AT_ONCE), rng)[:missing]
+            missing -= len(kept)
+            failures = 0 if len(kept) else failures + min(missing * self._at_once, MAX_TRIES_AT_ONCE)
+            if failures >= max_tries:
+                raise self.nothing_found(
+                    f"; each limit alone can be kept, but {failures} tries close to them met none: widen the limits",
+                    TooRare,
+                )
+            drawn.append(kept)
+        return np.concatenate(drawn)
+
+    def acceptance(self, rng: np.random.Generator, num_tries: int = 4096) -> float:
+        """Share of tries that keep the limits exactly, so that need no second one."""
+        return len(self._try(num_tries, rng)) / num_tries
+
+    def _try(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """What is kept of `count` tries, (up to count, choices of a draw)."""
+        choices, kept = self.tries(count, rng)
+        return choices[kept]
+
+    def _prepare(self, must_meet: bool = True) -> None:
+        """Where many tries are lost, let `draw` make about two at once for every one that is kept.
+
+        Raises: TooRare if MAX_FIRST_TRIES meet nothing, but they must.
+        """
+        share = len(self._try(MAX_TRIES_AT_ONCE, np.random.default_rng(0))) / MAX_TRIES_AT_ONCE
+        self._at_once = 1 if share > 0.7 else int(min(2 / max(share, 1e-9), MAX_TRIES_AT_ONCE))
+        if share == 0 and must_meet:
+            self.draw_many(1, np.random.default_rng(1), MAX_FIRST_TRIES)
+
+
+class ConstrainedSampler(Tries):
     """Draws uniformly from the architectures that keep some limits.
 
     Costs are sums over choice blocks. So the number of ways to complete an architecture from block i on is counted
@@ -46,6 +99,7 @@ class ConstrainedSampler:
         limits: bounds; with none, or none that can be broken, sampling is plain uniform.
         window: (MACs, params) of the narrowest part that `within` will be asked for; the cells are shared out
             among the axes so that parts of this size are drawn well. What the limits leave, by default.
+        must_meet: raise TooRare at once; not of a part of a mixture, whose other parts may be met.
     Raises: InputError if no architecture keeps all limits, naming the smallest and largest reachable cost; TooRare
         if MAX_FIRST_TRIES met none.
     """
@@ -56,7 +110,9 @@ class ConstrainedSampler:
         costs: Sequence[np.ndarray],
         limits: Sequence[Limit],
         window: Optional[Tuple[float, float]] = None,
+        must_meet: bool = True,
     ) -> None:
+        self._must_meet = must_meet
         blocks = [np.asarray(block, dtype=np.int64) for block in costs]
         self._fixed = np.asarray(fixed, dtype=np.int64)
         self._limits = tuple(limits)
@@ -100,25 +156,10 @@ class ConstrainedSampler:
         smallest, largest = (ends[:GRID_AXES].tolist() for ends in (self._smallest, self._largest))
         return Cost(*smallest), Cost(*largest)
 
-    def draw(self, rng: np.random.Generator) -> List[int]:
-        """Index of the choice of every block. Raises TooRare if MAX_TRIES in a row break the limits."""
-        return self.draw_many(1, rng)[0].tolist()
-
-    def draw_many(self, count: int, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> np.ndarray:
-        """`count` independent draws at once, (count, blocks): faster than one by one, but other ones."""
-        drawn: List[np.ndarray] = []
-        missing, failures = count, 0
-        while missing:
-            kept = self._try(min(missing * self._at_once, MAX_TRIES_AT_ONCE), rng)[:missing]
-            missing -= len(kept)
-            failures = 0 if len(kept) else failures + min(missing * self._at_once, MAX_TRIES_AT_ONCE)
-            if failures >= max_tries:
-                raise self._nothing_found(
-                    f"; each limit alone can be kept, but {failures} tries close to them met none: widen the limits",
-                    TooRare,
-                )
-            drawn.append(kept)
-        return np.concatenate(drawn)
+    @property
+    def log_total(self) -> float:
+        """Logarithm of one over the chance of each architecture within the limits to be kept by a try."""
+        return float(np.log(self._cumulative[-1])) - self._tilt.log_weight
 
     @property
     def num_ways(self) -> float:
@@ -127,10 +168,6 @@ class ConstrainedSampler:
         With limits off the grid they are weighted.
         """
         return float(self._cumulative[-1])
-
-    def acceptance(self, rng: np.random.Generator, num_tries: int = 4096) -> float:
-        """Share of tries that keep the limits exactly, so that need no second one."""
-        return len(self._try(num_tries, rng)) / num_tries
 
     def _reach(self, axis: int) -> Tuple[float, float]:
         """What the limits leave of an axis: (low, high), within the reachable."""
@@ -196,10 +233,7 @@ class ConstrainedSampler:
         return repeats
 
     def _select(self) -> None:
-        """Choose the cells that may hold architectures within the limits, and make sure that there is one.
-
-        Where many tries break the limits, `draw` makes about two tries at once for every one that keeps them.
-        """
+        """Choose the cells that may hold architectures within the limits, and make sure that there is one."""
         near = np.arange(self._shape[0])[:, None] * self._cell[0], np.arange(self._shape[1]) * self._cell[1]
         low, high = zip(*(self._costs_in_cells(axis, near[axis]) for axis in range(GRID_AXES)))
         kept = np.ones(self._shape, dtype=bool)
@@ -212,11 +246,8 @@ class ConstrainedSampler:
         self._cells = cells[ways > 0]
         self._cumulative = np.cumsum(ways[ways > 0])
         if not len(self._cells):
-            raise self._nothing_found("; each limit alone can be kept, but nothing lies between them")
-        share = len(self._try(MAX_TRIES_AT_ONCE, np.random.default_rng(0))) / MAX_TRIES_AT_ONCE
-        self._at_once = 1 if share > 0.7 else int(min(2 / max(share, 1e-9), MAX_TRIES_AT_ONCE))
-        if share == 0:
-            self.draw_many(1, np.random.default_rng(1), MAX_FIRST_TRIES)
+            raise self.nothing_found("; each limit alone can be kept, but nothing lies between them")
+        self._prepare(self._must_meet)
 
     def _costs_in_cells(self, axis: int, near: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Smallest and largest exact cost that is rounded to a cell, from the cell's distance to the grid's origin."""
@@ -225,24 +256,24 @@ class ConstrainedSampler:
             return far_end - self._rounded_off[axis], far_end
         return self._smallest[axis] + near, self._smallest[axis] + near + self._rounded_off[axis]
 
-    def _try(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw `count` architectures from the cells. Returns those that keep the limits, (up to count, blocks)."""
+    def tries(self, count: int, rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+        """`count` architectures drawn from the cells, and which of them keep the limits."""
         chances = rng.random((len(self._steps) + 1, count)) * BELOW_ONE
-        cell = self._cells[_pick(self._cumulative[None], chances[0])]
+        cell = self._cells[pick_index(self._cumulative[None], chances[0])]
         choices = np.empty((count, len(self._steps)), dtype=np.int64)
         for i, (steps, ways) in enumerate(zip(self._steps, self._ways[1:])):
             before = ways[cell[:, None] - steps]
             if self._tilt.weights:
                 before *= self._tilt.weights[i]
-            choices[:, i] = choice = _pick(np.cumsum(before, axis=1), chances[i + 1])
+            choices[:, i] = choice = pick_index(np.cumsum(before, axis=1), chances[i + 1])
             cell = cell - steps[choice]
         if not self._limits:
-            return choices
+            return choices, np.ones(count, dtype=bool)
         cost = (self._fixed + self._flat_costs[self._offsets + choices].sum(1)).T
         kept = np.all([limit.keeps(cost) for limit in self._limits], axis=0)
         if self._tilt.weights:
             kept &= rng.random(count) < self._tilt.chance(cost)
-        return choices[kept]
+        return choices, kept
 
     def _check_each_limit(self) -> None:
         """Raise InputError if a limit cannot be kept even alone."""
@@ -252,9 +283,9 @@ class ConstrainedSampler:
             smallest, largest = (fixed + sum(pick(block) for block in values) for pick in (np.min, np.max))
             slack = 1e-12 * abs(largest)  # ratios are sums of fractions
             if smallest > limit.upper + slack or largest < limit.lower - slack:
-                raise self._nothing_found()
+                raise self.nothing_found()
 
-    def _nothing_found(self, why: str = "", kind: Type[InputError] = InputError) -> InputError:
+    def nothing_found(self, why: str = "", kind: Type[InputError] = InputError) -> InputError:
         limits = " and ".join(str(limit) for limit in self._limits)
         start = "found no architecture with" if kind is TooRare else "no architecture of this space has"
         parts = (("FLOPs", "M", MILLION), ("params", "M", MILLION), ("latency", " ms", NANOSECONDS_PER_MS))
@@ -265,7 +296,7 @@ class ConstrainedSampler:
         return kind(f"{start} {limits}; reachable are {', '.join(ranges[:-1])} and {ranges[-1]}{why}")
 
 
-def _pick(cumulative: np.ndarray, chances: np.ndarray) -> np.ndarray:
+def pick_index(cumulative: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """Index drawn from each row of running totals (or from the only one) by a chance in [0, 1)."""
     drawn = chances * cumulative[:, -1]
     if len(cumulative) == 1:

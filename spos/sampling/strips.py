@@ -8,14 +8,15 @@ draw is exactly uniform inside its cell. The cell is a function of the step, so 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from functools import lru_cache, partial
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import MILLION, Limit
+from spos.sampling.sizes import SizedSampler
 from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.architecture import Architecture
 from spos.space.cost import Cost, cost_table
@@ -47,11 +48,12 @@ class PathSampler:
     """Draws architectures of a space within limits.
 
     Args:
-        pairs: of every choice block the (block choice, channel choice) pairs that `choices` draws the numbers of.
+        pairs: of every choice block the (block choice, channel choice) pairs that `choices` draws the numbers of, and
+            behind them the input size if it is a choice.
     """
 
     pairs: Sequence[Sequence[Tuple[int, int]]]
-    choices: ConstrainedSampler
+    choices: Union[ConstrainedSampler, SizedSampler]
 
     def within(self, limits: Sequence[Limit]) -> PathSampler:
         return PathSampler(self.pairs, self.choices.within(limits))
@@ -63,7 +65,13 @@ class PathSampler:
         return [self._architecture(choices) for choices in self.choices.draw_many(count, rng).tolist()]
 
     def _architecture(self, choices: Sequence[int]) -> Architecture:
-        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self.pairs, choices))))
+        return from_pairs(self.pairs, choices)
+
+
+def from_pairs(pairs: Sequence[Sequence[Tuple[int, int]]], choices: Sequence[int]) -> Architecture:
+    """The architecture of a draw: the number of a pair for every choice block, and the input size if it is a choice."""
+    blocks, channels = zip(*(own[choice] for own, choice in zip(pairs, choices)))
+    return Architecture(blocks, channels, *choices[len(pairs) :])
 
 
 def path_sampler(space: SearchSpace, lowest: int, limits: Sequence[Limit], window: Any = None) -> PathSampler:
@@ -71,9 +79,19 @@ def path_sampler(space: SearchSpace, lowest: int, limits: Sequence[Limit], windo
 
     Raises: InputError if no architecture keeps the limits.
     """
-    table = cost_table(space)
-    choices = ConstrainedSampler(table.fixed, table.choice_costs(lowest), limits, window)
+    choices: Union[ConstrainedSampler, SizedSampler]
+    if space.input_sizes:
+        choices = SizedSampler.of(space.input_sizes, partial(_sampler_at, space, lowest, limits, window))
+    else:
+        choices = _sampler_at(space, lowest, limits, window, None, must_meet=True)
     return PathSampler([space.pairs(index, lowest) for index in range(space.num_choice_blocks)], choices)
+
+
+def _sampler_at(
+    space: SearchSpace, lowest: int, limits: Sequence[Limit], window: Any, input_size: Optional[int], must_meet: bool
+) -> ConstrainedSampler:
+    table = cost_table(space.at(input_size))
+    return ConstrainedSampler(table.fixed, table.choice_costs(lowest), limits, window, must_meet)
 
 
 @lru_cache(maxsize=2)

@@ -29,11 +29,13 @@ class Tilt:
     Attributes:
         multipliers: of each limit; above 0 its upper bound is tight, below 0 its lower one, at 0 neither.
         weights: for every choice block the weights of its choices, at most 1; empty if no limit is tight.
+        log_weight: logarithm of weight x chance, which is the same for every architecture within the limits.
     """
 
     limits: Tuple[Limit, ...]
     multipliers: Tuple[float, ...]
     weights: Tuple[np.ndarray, ...]
+    log_weight: float = 0.0
 
     @classmethod
     def towards(
@@ -52,15 +54,23 @@ class Tilt:
             for block in blocks
         ]
         weights = tuple(np.exp(exponent.min() - exponent) for exponent in exponents)
-        return cls(tuple(limits), tuple(multipliers), weights)
+        log_weight = sum(float(exponent.min()) for exponent in exponents)
+        for limit, multiplier in zip(limits, multipliers):
+            if multiplier:
+                log_weight += float(multiplier * (limit.value(fixed) - _bound(limit, multiplier)))
+        return cls(tuple(limits), tuple(multipliers), weights, log_weight)
 
     def chance(self, cost: Parts) -> Any:
         """With which chance a draw of this cost, or of arrays of costs, that keeps the limits is to be kept."""
         exponent = 0.0
         for limit, multiplier in zip(self.limits, self.multipliers):
             if multiplier:
-                exponent += multiplier * (limit.value(cost) - (limit.upper if multiplier > 0 else limit.lower))
+                exponent += multiplier * (limit.value(cost) - _bound(limit, multiplier))
         return np.exp(np.minimum(exponent, 0))
+
+
+def _bound(limit: Limit, multiplier: float) -> float:
+    return limit.upper if multiplier > 0 else limit.lower
 
 
 class _Costs:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Container, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.latency.table import LatencyTable
+from spos.latency.tables import Latency, LatencyTables
 from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import Constraints, Limit
+from spos.sampling.sizes import SizedSampler
+from spos.sampling.strips import from_pairs
 from spos.space.architecture import Architecture
 from spos.space.cost import AnyCost, CostTable, TimedCost, cost_score, cost_table
 from spos.space.space import SearchSpace
@@ -21,18 +23,34 @@ MAX_REPAIR_ROUNDS = 4  # over all choice blocks, one move in each at most
 
 
 @dataclass(frozen=True)
+class ChoiceCosts:
+    """Costs at one input size.
+
+    Args:
+        fixed: (parts of a cost,), that every architecture has.
+        blocks: for every choice block those of the pairs that may be visited, (pairs, parts of a cost).
+        shares: what each pair adds to the value of each limit, (pairs, limits).
+    """
+
+    fixed: np.ndarray
+    blocks: Sequence[np.ndarray]
+    shares: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
 class Domain:
     """The architectures a search may visit: a space, fixed choices if any, and constraints.
 
     Args:
-        latency: makes latency a part of every cost. A limit on latency needs it.
+        latency: makes latency a part of every cost. A limit on latency needs it. Where the input size is a choice, the
+            tables of all sizes.
     """
 
     space: SearchSpace
     constraints: Constraints = Constraints()
     fixed_block_choices: Optional[Tuple[int, ...]] = None
     fixed_channel_choices: Optional[Tuple[int, ...]] = None
-    latency: Optional[LatencyTable] = None
+    latency: Optional[Latency] = None
     tries_before_repair: ClassVar[int] = 20  # children in a row that are no use, before one of them is repaired
 
     def __post_init__(self) -> None:
@@ -48,7 +66,7 @@ class Domain:
 
     @cached_property
     def genes(self) -> Tuple[Tuple[int, ...], ...]:
-        """Values that each gene may take: block choices, then channel choices."""
+        """Values that each gene may take: block choices, channel choices, and the input size if it is a choice."""
         space = self.space
         blocks = [tuple(range(len(choices.blocks))) for choices in space.choices]
         channels = [tuple(space.channel_choices(index)) for index in range(space.num_choice_blocks)]
@@ -56,7 +74,7 @@ class Domain:
             blocks = [(choice,) for choice in self.fixed_block_choices]
         if self.fixed_channel_choices is not None:
             channels = [(choice,) for choice in self.fixed_channel_choices]
-        return tuple(blocks + channels)
+        return tuple(blocks + channels + ([self.space.input_sizes] if self.space.input_sizes else []))
 
     @cached_property
     def table(self) -> CostTable:
@@ -68,32 +86,55 @@ class Domain:
         space, count = self.space, self.space.num_choice_blocks
         return [
             list(dict.fromkeys(space.canonical_pair(index, b, c) for b in blocks for c in channels))
-            for index, (blocks, channels) in enumerate(zip(self.genes[:count], self.genes[count:]))
+            for index, (blocks, channels) in enumerate(zip(self.genes[:count], self.genes[count : 2 * count]))
         ]
 
     @cached_property
-    def _fixed_cost(self) -> np.ndarray:
-        latency = [] if self.latency is None else [self.latency.fixed_nanoseconds]
-        return np.array([*self.table.fixed, *latency], dtype=np.int64)
+    def _limits(self) -> List[Limit]:
+        return self.constraints.limits()
 
     @cached_property
-    def _costs(self) -> List[np.ndarray]:
-        """For every choice block the costs of its pairs, (pairs, parts of a cost)."""
-        costs = []
+    def _costs(self) -> Mapping[Optional[int], ChoiceCosts]:
+        """By input size; the only one is None where it is no choice."""
+        sizes: Sequence[Optional[int]] = self.space.input_sizes or (None,)
+        return {size: self._costs_at(size) for size in sizes}
+
+    def _costs_at(self, size: Optional[int]) -> ChoiceCosts:
+        table, limits = cost_table(self.space.at(size)), self._limits
+        latency = self.latency.by_size[size or 0] if isinstance(self.latency, LatencyTables) else self.latency
+        blocks = []
         for i, pairs in enumerate(self.pairs):
-            parts: List[Sequence[Sequence[Any]]] = [self.table.blocks[i]]
-            if self.latency is not None:
-                parts.append(self.latency.nanoseconds[i])
-            costs.append(np.column_stack([np.array([part[b][c] for b, c in pairs], dtype=np.int64) for part in parts]))
-        return costs
+            parts: List[Sequence[Sequence[Any]]] = [table.blocks[i]]
+            if latency is not None:
+                parts.append(latency.nanoseconds[i])
+            blocks.append(np.column_stack([np.array([part[b][c] for b, c in pairs], dtype=np.int64) for part in parts]))
+        fixed = np.array([*table.fixed, *([] if latency is None else [latency.fixed_nanoseconds])], dtype=np.int64)
+        shares = [np.column_stack([limit.value(block.T) for limit in limits]) for block in blocks] if limits else []
+        return ChoiceCosts(fixed, blocks, shares)
 
     @cached_property
-    def _sampler(self) -> ConstrainedSampler:
-        return ConstrainedSampler(self._fixed_cost, self._costs, self.constraints.limits())
+    def _sampler(self) -> Union[ConstrainedSampler, SizedSampler]:
+        if self.space.input_sizes:
+            return SizedSampler.of(self.space.input_sizes, self._sampler_at)
+        return self._sampler_at(None)
+
+    def _sampler_at(self, size: Optional[int], must_meet: bool = True) -> ConstrainedSampler:
+        costs = self._costs[size]
+        return ConstrainedSampler(costs.fixed, costs.blocks, self._limits, must_meet=must_meet)
 
     def check(self) -> None:
-        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost."""
-        self.constraints.check_reachable(self._fixed_cost, self._costs)
+        """Raise InputError if no architecture keeps the constraints, naming the smallest reachable cost.
+
+        That is the one at the smallest input size, where that is a choice and no size will do.
+        """
+        refusals: List[InputError] = []
+        for costs in self._costs.values():
+            try:
+                self.constraints.check_reachable(costs.fixed, costs.blocks)
+            except InputError as error:
+                refusals.append(error)
+        if len(refusals) == len(self._costs):
+            raise refusals[0]
         self._sampler  # noqa: B018  raises if limits exclude each other
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
@@ -102,8 +143,9 @@ class Domain:
         The width of a block without a middle is the widest there, whatever is fixed: it is none for another block.
         """
         count = self.space.num_choice_blocks
-        channels = genes[count:] if self.fixed_channel_choices is None else self.fixed_channel_choices
-        return self.space.canonical(Architecture(tuple(genes[:count]), tuple(channels)))
+        blocks, channels, size = genes[:count], genes[count : 2 * count], genes[2 * count :]
+        channels = channels if self.fixed_channel_choices is None else self.fixed_channel_choices
+        return self.space.canonical(Architecture(tuple(blocks), tuple(channels), *size))
 
     def admits(self, architecture: Architecture) -> bool:
         """Whether an architecture keeps the constraints; its choices are not looked at."""
@@ -111,8 +153,9 @@ class Domain:
 
     def contains(self, architecture: Architecture) -> bool:
         """Whether a search of the domain may visit an architecture, in this form."""
-        own = list(zip(architecture.block_choices, architecture.channel_choices))
-        is_whole = len(architecture.genes) == 2 * len(own) == len(self.genes)
+        own, size = list(zip(architecture.block_choices, architecture.channel_choices)), architecture.input_size
+        is_whole = len(architecture.genes) == len(self.genes) and len(own) == len(self.pairs)
+        is_whole = is_whole and (size in self.space.input_sizes if self.space.input_sizes else size is None)
         return is_whole and all(pair in pairs for pair, pairs in zip(own, self.pairs)) and self.admits(architecture)
 
     def cost(self, architecture: Architecture) -> AnyCost:
@@ -135,7 +178,7 @@ class Domain:
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Uniform over the architectures that keep the constraints."""
-        return self._from_pairs(self._sampler.draw(rng))
+        return from_pairs(self.pairs, self._sampler.draw(rng))
 
     def sample_many(self, count: int, rng: np.random.Generator) -> List[Architecture]:
         """Independent samples; none if they are too rare to be met."""
@@ -143,7 +186,7 @@ class Domain:
             drawn = self._sampler.draw_many(count, rng)
         except TooRare:
             return []
-        return [self._from_pairs(choices) for choices in drawn.tolist()]
+        return [from_pairs(self.pairs, choices) for choices in drawn.tolist()]
 
     def sample_new(self, count: int, rng: np.random.Generator, seen: Container[Architecture]) -> List[Architecture]:
         """Different samples that have not been seen; fewer than `count` if the domain seems used up."""
@@ -160,19 +203,14 @@ class Domain:
                     found[architecture] = None
         return list(found)
 
-    @cached_property
-    def _shares(self) -> List[np.ndarray]:
-        """For every choice block what each pair adds to the value of each limit, (pairs, limits)."""
-        limits = self.constraints.limits()
-        return [np.column_stack([limit.value(block.T) for limit in limits]) for block in self._costs]
-
     def repair(
         self, architecture: Architecture, rng: np.random.Generator, seen: Container[Architecture] = ()
     ) -> Optional[Architecture]:
         """A near architecture that keeps the constraints, or None if none is met.
 
         Choice blocks, in random order, move to a random one of the allowed pairs that break the limits less: by a
-        smaller sum of relative excesses. What is allowed already is returned as it is.
+        smaller sum of relative excesses. So does the input size, if it is a choice. What is allowed already is returned
+        as it is.
 
         Args:
             seen: what is of no use; a domain of recorded architectures steps aside from it, this one does not.
@@ -181,25 +219,36 @@ class Domain:
             pairs.index(pair) if pair in pairs else int(rng.integers(len(pairs)))
             for pairs, pair in zip(self.pairs, zip(architecture.block_choices, architecture.channel_choices))
         ]
-        repaired = self._from_pairs(choices)
+        if self.space.input_sizes:
+            choices.append(architecture.input_size or self.space.input_size)
+        repaired = from_pairs(self.pairs, choices)
         for i in np.concatenate([rng.permutation(len(choices)) for _ in range(MAX_REPAIR_ROUNDS)]).tolist():
             if self.admits(repaired):
                 return repaired
-            better = self._better_pairs(repaired, i, choices[i])
+            better = (
+                self._better_pairs(repaired, i, choices[i]) if i < len(self.pairs) else self._better_sizes(repaired)
+            )
             if len(better):
                 choices[i] = int(better[rng.integers(len(better))])
-                repaired = self._from_pairs(choices)
+                repaired = from_pairs(self.pairs, choices)
         return repaired if self.admits(repaired) else None
-
-    def _from_pairs(self, choices: Sequence[int]) -> Architecture:
-        return Architecture(*zip(*(pairs[choice] for pairs, choice in zip(self.pairs, choices))))
 
     def _better_pairs(self, architecture: Architecture, index: int, choice: int) -> np.ndarray:
         """Pairs of a choice block that would break the limits less than the one it has."""
-        limits, cost = self.constraints.limits(), self.cost(architecture)
-        now = np.array([limit.value(cost) for limit in limits])
-        others = now + self._shares[index] - self._shares[index][choice]
-        return np.flatnonzero(total_excess(others, limits) < total_excess(now, limits))
+        shares, now = self._costs[architecture.input_size].shares[index], self._values(architecture)
+        others = now + shares - shares[choice]
+        return np.flatnonzero(total_excess(others, self._limits) < total_excess(now, self._limits))
+
+    def _better_sizes(self, architecture: Architecture) -> np.ndarray:
+        """Input sizes at which it would break the limits less than at its own."""
+        sizes, now = np.array(self.space.input_sizes), self._values(architecture)
+        others = np.array([self._values(replace(architecture, input_size=size)) for size in sizes.tolist()])
+        return sizes[total_excess(others, self._limits) < total_excess(now, self._limits)]
+
+    def _values(self, architecture: Architecture) -> np.ndarray:
+        """Of each limit."""
+        cost = self.cost(architecture)
+        return np.array([limit.value(cost) for limit in self._limits])
 
 
 def total_excess(values: np.ndarray, limits: Sequence[Limit]) -> np.ndarray:

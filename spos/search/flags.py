@@ -11,7 +11,7 @@ from spos.core.errors import InputError
 from spos.core.flags import confidence, flag, fraction, number, positive, truth
 from spos.core.seeds import derive_rng
 from spos.latency.flags import LatencyTableOptions
-from spos.latency.table import LatencyTable
+from spos.latency.tables import Latency, read_latency
 from spos.runs.run import options_as
 from spos.sampling.flags import LimitOptions, constraints_of
 from spos.sampling.limits import limit_or_none
@@ -51,7 +51,7 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
         replace(constraints, latency_max_ms=latency_max_ms),
         _fixed(options.fixed_block_choices, "--fixed-block-choices"),
         _fixed(options.fixed_channel_choices, "--fixed-channel-choices"),
-        read_latency_table(limits),
+        read_latency_table(limits, space),
     )
 
 
@@ -59,13 +59,11 @@ def _fixed(text: str, flag: str) -> Optional[Tuple[int, ...]]:
     return parse_choices(text, flag) if text else None
 
 
-def read_latency_table(limits: ConstraintOptions) -> Optional[LatencyTable]:
+def read_latency_table(limits: ConstraintOptions, space: SearchSpace) -> Optional[Latency]:
     """The table that the flags name, if any. Raises InputError if it is malformed or predicts too badly."""
     if not limits.latency_table:
         return None
-    table = LatencyTable.read(limits.latency_table)
-    table.check_error(limit_or_none(limits.latency_error_max))
-    return table
+    return read_latency(limits.latency_table, space, limit_or_none(limits.latency_error_max))
 
 
 @dataclass(frozen=True)

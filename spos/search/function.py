@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from spos.core.errors import InputError
 from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
-from spos.latency.table import LatencyTable
+from spos.latency.tables import Latency
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
 from spos.runs.run import BEST_FILE, CONFIG_FILE, HISTORY_FILE
@@ -41,8 +41,8 @@ class Found:
 
     Args:
         rows: an evaluation each, in the order of the search: `evaluation`, `iteration`, `block_choices`,
-            `channel_choices`, `flops`, `params`, with a latency table `latency_ms`, and `fitness`, the score. In a
-            search of a supernet they have more (docs/history.md).
+            `channel_choices`, where it is a choice `input_size`, `flops`, `params`, with a latency table `latency_ms`,
+            and `fitness`, the score. In a search of a supernet they have more (docs/history.md).
     """
 
     space: SearchSpace
@@ -68,7 +68,7 @@ def sample_architectures(
     count: int,
     limits: Optional[Limits] = None,
     seed: int = 0,
-    latency: Optional[LatencyTable] = None,
+    latency: Optional[Latency] = None,
 ) -> List[Architecture]:
     """Draw architectures independently and uniformly from those that keep the limits, exactly and without rejecting.
 
@@ -92,7 +92,7 @@ def search_architectures(
     population: int = 50,
     retain: int = 10,
     seed: int = 0,
-    latency: Optional[LatencyTable] = None,
+    latency: Optional[Latency] = None,
 ) -> Found:
     """Search for the architecture of the highest score under limits.
 

@@ -4,6 +4,7 @@ A row is one evaluation, in the order of the search; the file holds no times, so
 
     evaluation, iteration             numbers from 0
     block_choices, channel_choices    the architecture
+    input_size                        of its images, if the space leaves a choice of it
     flops, params                     its cost;    flop_ratio, param_ratio, score    relative to the comparison model
     latency_ms                        by the latency table, if there is one
     fitness                           what the search maximises
@@ -69,6 +70,7 @@ class HistoryRow(Struct):
     iteration: Union[Count, UnsetType] = UNSET
     block_choices: Union[Choices, UnsetType] = UNSET
     channel_choices: Union[Choices, UnsetType] = UNSET
+    input_size: Union[Positive, UnsetType] = UNSET
     flops: Union[Count, UnsetType] = UNSET
     params: Union[Count, UnsetType] = UNSET
     flop_ratio: Union[NotNegative, UnsetType] = UNSET

@@ -99,6 +99,7 @@ def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:
         *([("latency", f"{best['latency_ms']:.2f} ms by the table")] if "latency_ms" in best else []),
         ("block choices", format_choices(best["block_choices"])),
         ("channel choices", format_choices(best["channel_choices"])),
+        *([("input size", f"{best['input_size']} px")] if "input_size" in best else []),
         ("written to", save_dir / BEST_FILE),
     ]
     return table(lines)

@@ -193,9 +193,10 @@ class Searcher:
             scores = future.result().to_json()
         except BrokenExecutor as error:
             architecture = generation.architectures[index]
+            at_size = f" at {architecture.input_size} px" if architecture.input_size else ""
             raise InputError(
                 f"architecture with block choices {format_choices(architecture.block_choices)} and channel choices "
-                f"{format_choices(architecture.channel_choices)} cannot be scored: {error}. Is memory short?"
+                f"{format_choices(architecture.channel_choices)}{at_size} cannot be scored: {error}. Is memory short?"
             ) from None
         race = generation.races[index]
         return {**scores, "dropped": True} if race and scores["num_images"] < race.num_images else scores
@@ -235,7 +236,8 @@ class Searcher:
 
 def _scores_in(row: Mapping[str, Any]) -> Dict[str, Any]:
     """What a row of `arrived` says beside its architecture, in its order."""
-    return {key: value for key, value in row.items() if key not in ("block_choices", "channel_choices")}
+    choices = choices_of(architecture_of(row))
+    return {key: value for key, value in row.items() if key not in choices}
 
 
 def _taken_over(scores: Mapping[str, Any]) -> Dict[str, Any]:

@@ -20,6 +20,7 @@ from spos.data.registry import check_output
 from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
+from spos.latency.tables import files_of
 from spos.runs.files import PathLike, file_digest, write_atomic
 from spos.runs.journal import Journal
 from spos.runs.lock import locked
@@ -121,7 +122,8 @@ def search_supernet(
         folder: of the run: `best.json`, `top-N.json`, `history.jsonl` and more.
         limits: what an architecture may cost at most; nothing is limited by default.
         data: the images; those that the supernet was trained on by default.
-        latency_table: file of a table that measures `limits.latency_ms`.
+        latency_table: file of a table that measures `limits.latency_ms`; where the input size is a choice, the files of
+            all sizes, separated by commas.
         num_gpus, num_processes: a process scores on each GPU, or so many on the CPU, with the same result. With
             several, a script does its work under `if __name__ == "__main__":`, because each of them imports it.
         search: flags of a search by their names: search_mode, search_iters, population_size, retain_length, racing, ...
@@ -214,7 +216,7 @@ def describe_search(flags: SearchFlags, supernet: TrainedSupernet) -> Dict[str, 
         "space": supernet.space.to_json(),
         "fingerprint": supernet.space.fingerprint,
         "supernet_sha256": file_digest(supernet.params),
-        **latency_digest(flags.limits.latency_table),
+        **latency_digest(flags.limits.latency_table, supernet.space),
         "data": supernet.dataset.name,
         CONTENTS: supernet.dataset.contents(),
         "versions": versions(),
@@ -258,9 +260,10 @@ def read_seeds(save_dir: Path, job: ScoringJob, options: SearchOptions) -> List[
     return [row for row in rows if is_complete(row)]
 
 
-def latency_digest(path: str) -> Dict[str, str]:
-    """What `config.json` says of the latency table, if there is one."""
-    return {"latency_table_sha256": file_digest(path)} if path else {}
+def latency_digest(paths: str, space: SearchSpace) -> Dict[str, str]:
+    """What `config.json` says of the latency table, if there is one, or of those of all input sizes."""
+    digests = [file_digest(path) for path in files_of(paths, space)] if paths else []
+    return {"latency_table_sha256": ",".join(digests)} if paths else {}
 
 
 def origin(config: Dict[str, Any], options: SearchOptions, seed: int) -> Dict[str, Any]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A block choice and a channel choice for every choice block: one path through the supernet."""
+    """A block choice and a channel choice for every choice block: one path through the supernet.
+
+    Args:
+        input_size: height and width of its images, in a space that leaves a choice of it; else None.
+    """
 
     block_choices: Tuple[int, ...]
     channel_choices: Tuple[int, ...]
+    input_size: Optional[int] = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_choices", tuple(int(c) for c in self.block_choices))
@@ -26,11 +31,13 @@ class Architecture:
 
     @property
     def genes(self) -> Tuple[int, ...]:
-        """Block choices followed by channel choices, the chromosome of the genetic search."""
-        return self.block_choices + self.channel_choices
+        """The chromosome of a search: block choices, channel choices, and the input size if it is a choice."""
+        genes = self.block_choices + self.channel_choices
+        return genes if self.input_size is None else (*genes, self.input_size)
 
     def __str__(self) -> str:
-        return f"blocks {format_choices(self.block_choices)} | channels {format_choices(self.channel_choices)}"
+        text = f"blocks {format_choices(self.block_choices)} | channels {format_choices(self.channel_choices)}"
+        return text if self.input_size is None else f"{text} | {self.input_size} px"
 
 
 def parse_choices(text: str, what: str) -> Tuple[int, ...]:
@@ -48,12 +55,13 @@ def format_choices(choices: Sequence[int]) -> str:
 
 
 def architecture_of(row: Mapping[str, Any]) -> Architecture:
-    return Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
+    return Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]), row.get("input_size"))
 
 
-def choices_of(architecture: Architecture) -> Dict[str, List[int]]:
+def choices_of(architecture: Architecture) -> Dict[str, Any]:
     """The architecture in a row: the inverse of `architecture_of`."""
-    return {
+    row: Dict[str, Any] = {
         "block_choices": list(architecture.block_choices),
         "channel_choices": list(architecture.channel_choices),
     }
+    return row if architecture.input_size is None else {**row, "input_size": architecture.input_size}

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json, shortened
-from spos.space.architecture import Architecture
+from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.cost import count_architecture
 from spos.space.space import SearchSpace
 from spos.space.space_file import described_space
@@ -26,14 +26,21 @@ class ArchitectureRecord:
     architecture: Architecture
     more: Mapping[str, Any]
 
+    @property
+    def at_its_size(self) -> ArchitectureRecord:
+        """The same network in the space of its input size alone, where that was a choice."""
+        if self.architecture.input_size is None:
+            return self
+        space = self.space.at(self.architecture.input_size)
+        return ArchitectureRecord(space, space.canonical(self.architecture), self.more)
+
     def to_json(self) -> Dict[str, Any]:
         cost = count_architecture(self.space, self.architecture)
         return {
             "schema": SCHEMA,
             "space": self.space.to_json(),
             "fingerprint": self.space.fingerprint,
-            "block_choices": list(self.architecture.block_choices),
-            "channel_choices": list(self.architecture.channel_choices),
+            **choices_of(self.architecture),
             "flops": cost.macs,
             "params": cost.params,
             **self.more,
@@ -69,7 +76,7 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
         source: where it stands, for errors.
     Raises: InputError if its parts contradict each other.
     """
-    own = ("schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params")
+    own = ["schema", "space", "fingerprint", "block_choices", "channel_choices", "flops", "params"]
     if isinstance(record, list):
         raise InputError(f"{source} is a list of {len(record)}; a front has a file front-N.json for each of its own")
     missing = [key for key in own if not isinstance(record, dict) or key not in record]
@@ -82,6 +89,11 @@ def parse_architecture(record: Any, source: str) -> ArchitectureRecord:
         if not isinstance(record[key], list) or not all(type(choice) is int for choice in record[key]):
             raise InputError(f"{source}: {key} must be a list of integers")
     architecture = Architecture(tuple(record["block_choices"]), tuple(record["channel_choices"]))
+    if space.input_sizes:
+        own.append("input_size")
+        if type(record.get("input_size", space.input_size)) is not int:
+            raise InputError(f"{source}: input_size must be an integer, not {shortened(repr(record['input_size']))}")
+        architecture = space.validate(architecture_of(record), source=source)
     cost = count_architecture(space, space.validate(architecture, source=source))
     if (record["flops"], record["params"]) != tuple(cost):
         raise InputError(

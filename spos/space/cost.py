@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
+from spos.core.errors import InputError
 from spos.space import layer_specs
 from spos.space.architecture import Architecture
 from spos.space.layers import Conv, Dropout, GlobalPool, LayerSpec, Specs, SqueezeExcite, with_sizes
@@ -105,7 +106,7 @@ class CostTable:
     Exact, because the channels between choice blocks do not depend on the choices.
 
     Attributes:
-        fixed: cost of stem, head and classifier.
+        fixed: cost of stem, head and classifier.    Both hold at the space's input size, the largest if it is a choice.
         blocks: `blocks[i][b][c]`, the cost of choice block i with block choice b and channel choice c; choice blocks
             may have different numbers of both.
     """
@@ -126,7 +127,9 @@ class CostTable:
         )
 
     def cost(self, architecture: Architecture) -> Cost:
-        """Cost of an architecture of this space (not checked; see `SearchSpace.validate`)."""
+        """Cost of an architecture of this space (not checked; see `SearchSpace.validate`), at its own input size."""
+        if architecture.input_size not in (None, self.space.input_size):
+            return cost_table(self.space.at(architecture.input_size)).cost(architecture)
         macs, params = self.fixed
         for block, b, c in zip(self.blocks, architecture.block_choices, architecture.channel_choices):
             choice = block[b][c]
@@ -141,7 +144,13 @@ class CostTable:
 
         Args:
             lowest: narrowest channel choice; the space's own by default.
+        Raises: InputError if the input size is a choice: these costs depend on it, so ask a table of `SearchSpace.at`.
         """
+        if self.space.input_sizes:
+            sizes = ", ".join(map(str, self.space.input_sizes))
+            raise InputError(
+                f"choices cost something else at each input size; give --input-size, one of {sizes}, or a space of one"
+            )
         return [
             np.array([block[b][c] for b, c in self.space.pairs(i, lowest)], dtype=np.int64)
             for i, block in enumerate(self.blocks)
@@ -149,6 +158,9 @@ class CostTable:
 
     def range(self) -> Tuple[Cost, Cost]:
         """Smallest and largest reachable (MACs, params), each taken alone, over the searchable choices."""
+        if self.space.input_sizes:
+            lows, highs = zip(*(cost_table(self.space.at(size)).range() for size in self.space.input_sizes))
+            return Cost(*map(min, zip(*lows))), Cost(*map(max, zip(*highs)))
         reachable = self.choice_costs()
         smallest, largest = (sum(pick(block, axis=0) for block in reachable).tolist() for pick in (np.min, np.max))
         return self.fixed + tuple(smallest), self.fixed + tuple(largest)

@@ -87,9 +87,13 @@ def fit(
     """A space for other images.
 
     Without `--strides` the stride plan follows a new input size, unless the space has one of its own.
+
+    Raises: InputError if the input size is a choice of the space, and this is none of its sizes.
     """
     changes: Dict[str, Any] = {}
     if input_size is not None:
+        if space.input_sizes:
+            space = space.at(input_size)
         changes.update(input_size=input_size)
         if not space.fixed_strides and input_size != space.input_size:
             changes.update(strides=stride_plan(input_size))
@@ -102,20 +106,21 @@ def fit(
 def named_architecture(options: ArchitectureOptions, space: SpaceOptions) -> Optional[ArchitectureRecord]:
     """The architecture that the flags name, or None if they name none.
 
-    A file or a published name brings its own space; flags of the space must not contradict it.
+    A file or a published name brings its own space; flags of the space must not contradict it. Where the input size was
+    a choice, the space is that of the one chosen.
     """
     use_blocks(space)
     choices = (options.block_choices, options.channel_choices)
     if options.architecture:
         if any(choices):
             raise InputError("give either --architecture or --block-choices with --channel-choices, not both")
-        return _checked(load_architecture(options.architecture), space, options.architecture)
+        return _checked(load_architecture(options.architecture), space, options.architecture).at_its_size
     if not any(choices):
         return None
     if not all(choices):
         raise InputError("--block-choices and --channel-choices must be given together")
     own = space_of(space)
-    return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {})
+    return ArchitectureRecord(own, own.validate(Architecture.parse(*choices), "from the flags"), {}).at_its_size
 
 
 def trained_architecture(params: str, space: SpaceOptions) -> ArchitectureRecord:

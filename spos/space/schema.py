@@ -12,6 +12,8 @@ Names = Annotated[List[str], Meta(max_length=64)]
 Scales = Annotated[List[Annotated[float, Meta(gt=0, le=16)]], Meta(max_length=32)]
 Durations = Annotated[List[Annotated[int, Meta(ge=0, le=10**4)]], Meta(max_length=32)]
 Text = Annotated[str, Meta(min_length=1, max_length=100)]
+InputSize = Annotated[int, Meta(ge=1, le=8192)]
+InputSizes = Annotated[List[InputSize], Meta(max_length=32)]
 
 
 class OwnChoicesShape(Struct, forbid_unknown_fields=True):
@@ -61,9 +63,10 @@ class SpaceShape(Struct, forbid_unknown_fields=True):
     last_conv_after_pooling: bool
     min_channel_choice: Annotated[int, Meta(ge=0, le=31)]
     strides: Annotated[List[Literal[1, 2]], Meta(min_length=2, max_length=17)]
-    input_size: Annotated[int, Meta(ge=1, le=8192)]
+    input_size: InputSize
     num_classes: Annotated[int, Meta(ge=1, le=10**6)]
     stem_act: str = ""
     head: Optional[HeadShape] = None
     fixed_strides: bool = False
     count_additions: bool = True
+    input_sizes: InputSizes = []

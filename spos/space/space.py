@@ -129,6 +129,8 @@ class SearchSpace:
         head: by default the published one that `use_se` and `last_conv_after_pooling` choose.
         fixed_strides: the stride plan does not follow the size of the images.
         count_additions: multiply-adds include additions of biases and poolings, as in the published 328M.
+        input_sizes: rising, where the input size is a choice; `input_size` is the largest then, at which images are
+            loaded. Strides are the same at every size.
     """
 
     layout: str
@@ -148,6 +150,7 @@ class SearchSpace:
     head: Optional[Head] = later(None)
     fixed_strides: bool = later(False)
     count_additions: bool = later(True)
+    input_sizes: Tuple[int, ...] = later(())
 
     def __post_init__(self) -> None:
         _check_names(self)
@@ -162,6 +165,16 @@ class SearchSpace:
         for name in ("width_multiple", "input_size", "num_classes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self._check_input_sizes()
+
+    def _check_input_sizes(self) -> None:
+        sizes = self.input_sizes
+        if not sizes:
+            return
+        if len(sizes) < 2 or sizes[0] < 1 or any(low >= high for low, high in zip(sizes, sizes[1:])):
+            raise InputError(f"input_sizes must be two or more rising sizes, not {list(sizes)}")
+        if self.input_size != sizes[-1]:
+            raise InputError(f"input_size must be {sizes[-1]}, the largest of input_sizes, not {self.input_size}")
 
     def __hash__(self) -> int:
         return self._hash
@@ -210,6 +223,17 @@ class SearchSpace:
                 scales = one.channel_scales or stage.channel_scales or self.channel_scales
                 result.append(Choices(kinds_here, scales))
         return tuple(result)
+
+    def at(self, input_size: Optional[int]) -> SearchSpace:
+        """The space of one input size: one of `input_sizes`, by default the largest; itself if there is no choice.
+
+        Layers are the same at every size; sizes of maps are not. Strides stay as they are.
+
+        Raises: InputError if it is no size of the space.
+        """
+        if not self.input_sizes and input_size in (None, self.input_size):
+            return self
+        return _at(self, input_size or self.input_size)
 
     def block_layers(self, index: int, block_choice: int, channel_choice: int, pad_to: int = 1) -> BlockLayers:
         """The layers of choice block `index` under a block and a channel choice, its middle padded to a multiple."""
@@ -279,11 +303,16 @@ class SearchSpace:
         return np.array(blocks), np.array(channels)
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The architecture of the same layers whose blocks without a middle have the widest channel choice."""
+        """The architecture of the same layers whose blocks without a middle have the widest channel choice.
+
+        It has an input size, by default the largest, exactly if that is a choice.
+        """
+        size = (architecture.input_size or self.input_size) if self.input_sizes else None
         if not self._has_widthless:
-            return architecture
+            return architecture if size == architecture.input_size else replace(architecture, input_size=size)
         choices = zip(architecture.block_choices, architecture.channel_choices)
-        return Architecture(*zip(*(self.canonical_pair(index, b, c) for index, (b, c) in enumerate(choices))))
+        blocks, channels = zip(*(self.canonical_pair(index, b, c) for index, (b, c) in enumerate(choices)))
+        return Architecture(blocks, channels, size)
 
     def canonical_pair(self, index: int, block_choice: int, channel_choice: int) -> Tuple[int, int]:
         """The choices of a choice block in that form."""
@@ -305,7 +334,8 @@ class SearchSpace:
     @cached_property
     def num_architectures(self) -> int:
         """Number of architectures that sampling and search can reach."""
-        return prod(len(self.pairs(index)) for index in range(self.num_choice_blocks))
+        num_paths = prod(len(self.pairs(index)) for index in range(self.num_choice_blocks))
+        return num_paths * max(1, len(self.input_sizes))
 
     @property
     def act(self) -> str:
@@ -341,15 +371,27 @@ class SearchSpace:
             for i, (choice, count) in enumerate(zip(own, counts)):
                 if not 0 <= choice < count:
                     raise InputError(f"{what} choice {choice} of choice block {i} is not in 0..{count - 1}{where}")
+        size, sizes = architecture.input_size, self.input_sizes or (self.input_size,)
+        if size is not None and size not in sizes:
+            raise InputError(
+                f"input size {size} is not one of space '{self.layout}', {', '.join(map(str, sizes))}{where}"
+            )
         return self.canonical(architecture)
 
     def sample(self, rng: np.random.Generator, lowest_channel_choice: Optional[int] = None) -> Architecture:
-        """Draw block and channel choices independently and uniformly.
+        """Draw block and channel choices, and the input size if it is a choice, independently and uniformly.
 
         Args:
             lowest_channel_choice: narrowest scale allowed just now (channel warm-up); the space's own by default.
         """
-        return self.canonical(self._draw(rng, lowest_channel_choice))
+        drawn = self._draw(rng, lowest_channel_choice)
+        if self.input_sizes:
+            drawn = replace(drawn, input_size=self.sample_input_size(rng))
+        return self.canonical(drawn)
+
+    def sample_input_size(self, rng: np.random.Generator) -> Optional[int]:
+        """One of `input_sizes`, uniformly; None, and nothing is drawn, if there is no choice."""
+        return self.input_sizes[rng.integers(len(self.input_sizes))] if self.input_sizes else None
 
     def sample_widths(self, rng: np.random.Generator, lowest_channel_choice: Optional[int] = None) -> Tuple[int, ...]:
         """Uniform channel choices for whatever blocks; those of `sample` lean to the widest where blocks have none."""
@@ -367,9 +409,9 @@ class SearchSpace:
         """The architecture with these blocks and every width at its maximum."""
         return self.at_level(block_choices, self.max_channel_choice)
 
-    def at_level(self, block_choices: Sequence[int], lowest: int) -> Architecture:
+    def at_level(self, block_choices: Sequence[int], lowest: int, input_size: Optional[int] = None) -> Architecture:
         """The architecture with these blocks and the narrowest widths where the space's lowest is `lowest`."""
-        return self.canonical(Architecture(tuple(block_choices), _lowest_channel_choices(self, lowest)))
+        return self.canonical(Architecture(tuple(block_choices), _lowest_channel_choices(self, lowest), input_size))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -423,6 +465,14 @@ class SearchSpace:
         except InputError as error:
             raise InputError(f"search space is malformed{where}: {error}") from None
         return space
+
+
+@lru_cache(maxsize=None)
+def _at(space: SearchSpace, input_size: int) -> SearchSpace:
+    if input_size not in space.input_sizes:
+        sizes = ", ".join(map(str, space.input_sizes or (space.input_size,)))
+        raise InputError(f"input size {input_size} is not one of space '{space.layout}', {sizes}")
+    return replace(space, input_size=input_size, input_sizes=(), fixed_strides=True)
 
 
 @lru_cache(maxsize=None)

@@ -19,7 +19,7 @@ from spos.core.errors import InputError
 from spos.runs.files import PathLike, check_shape, read_json, shortened
 from spos.space.blocks import BlockKind, any_own, block_files
 from spos.space.layers import stride_plan
-from spos.space.schema import Channels, Durations, Names, Scales, Text
+from spos.space.schema import Channels, Durations, InputSize, InputSizes, Names, Scales, Text
 from spos.space.space import Head, OwnChoices, SearchSpace, Stage, check_space
 
 SCHEMA = 1
@@ -70,7 +70,8 @@ class SpaceFile(Struct):
     blocks: Annotated[Dict[Text, Dict[str, Any]], Meta(min_length=1, max_length=64)]
     stages: Annotated[List[StageFile], Meta(min_length=1, max_length=16)]
     channel_scales: SomeScales = field(default_factory=lambda: [1.0])
-    input_size: Annotated[int, Meta(ge=1, le=8192)] = 224
+    input_size: InputSize = 224
+    input_sizes: Annotated[InputSizes, Meta(min_length=2)] = []  # a choice; `input_size` is the largest
     num_classes: Annotated[int, Meta(ge=1, le=10**6)] = 1000
     stem: Optional[StemFile] = None
     head: Optional[HeadFile] = None
@@ -205,7 +206,8 @@ def _space(values: Mapping[str, Any]) -> SearchSpace:
         )
     if not any(strides) and len(strides) != len(stride_plan(1)):
         raise InputError(f"{len(stages)} stages need strides, and the stem too: only four of them have a stride plan")
-    input_size = values.get("input_size", 224)
+    input_sizes = tuple(values.get("input_sizes", ()))
+    input_size = values.get("input_size", max(input_sizes, default=224))
     lists = [one for stage in stages for one in (stage, *stage.get("choice_blocks", {}).values())]
     most = max(len(one.get("channel_scales", scales)) for one in lists)
     durations = values.get("warm_up_durations")
@@ -230,8 +232,9 @@ def _space(values: Mapping[str, Any]) -> SearchSpace:
         num_classes=values.get("num_classes", 1000),
         stem_act=stem.get("act", ""),
         head=None if head is None else Head(**head),
-        fixed_strides=all(strides),
+        fixed_strides=all(strides) or bool(input_sizes),
         count_additions=values.get("count_additions", True),
+        input_sizes=input_sizes,
     )
 
 

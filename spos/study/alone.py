@@ -29,7 +29,7 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.lock import wait_until_free
 from spos.runs.run import LOG_FILE, SUBNET
 from spos.runs.schema import Count, NotNegative, Positive, Scored, Share, Text
-from spos.space.architecture import Architecture, architecture_of
+from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.blocks import block_files
 from spos.space.space import SearchSpace
@@ -79,10 +79,11 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Of its run: its choices, in one digit each if there are not more than ten, and its seed."""
+        """Of its run: its choices, in one digit each if there are not more than ten, an input size, and its seed."""
         choices = (self.architecture.block_choices, self.architecture.channel_choices)
         separator = "" if max(map(max, choices)) < 10 else "."
-        return "-".join((*(separator.join(map(str, part)) for part in choices), str(self.seed)))
+        size = () if self.architecture.input_size is None else (f"{self.architecture.input_size}px",)
+        return "-".join((*(separator.join(map(str, part)) for part in choices), *size, str(self.seed)))
 
 
 def check_recipe(recipe: Sequence[str]) -> None:
@@ -195,7 +196,8 @@ class _Training:
             raise InputError(f"training {self.network.name} failed: {last} ({self._output})")
         end = check_shape(read_rows(self.run / LOG_FILE)[-1], self.run / LOG_FILE, ValidatedRow)
         return {
-            **{key: self.record[key] for key in ("block_choices", "channel_choices", "flops", "params")},
+            **choices_of(self.network.architecture),
+            **{key: self.record[key] for key in ("flops", "params")},
             **self.network.about,
             "seed": self.network.seed,
             "top1": end["val_top1"],

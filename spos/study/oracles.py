@@ -11,7 +11,7 @@ import numpy as np
 from spos.core.errors import InputError
 from spos.sampling.limits import Limit
 from spos.search.domain import Domain
-from spos.space.architecture import Architecture
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.space import SearchSpace
 
 PAIR_SHARE = 0.3  # of the variance of an additive oracle
@@ -36,7 +36,9 @@ class AdditiveOracle:
 
     @classmethod
     def draw(cls, space: SearchSpace, rng: np.random.Generator, pair_share: float = PAIR_SHARE) -> AdditiveOracle:
-        """Args: pair_share: of the variance, what the pairs give."""
+        """Args: pair_share: of the variance, what the pairs give. Raises InputError if the input size is a choice."""
+        if space.input_sizes:
+            raise InputError("drawn utilities know no input sizes; compare searches in a space of one, or by a history")
         count, num_blocks = space.num_choice_blocks, space.num_block_choices
         utilities = rng.normal(0, np.sqrt((1 - pair_share) / count), (count, num_blocks, space.num_channel_choices))
         pairs = rng.normal(0, np.sqrt(pair_share / max(count - 1, 1)), (count - 1, num_blocks, num_blocks))
@@ -116,7 +118,7 @@ class RecordedDomain:
 
     def from_genes(self, genes: Sequence[int]) -> Architecture:
         count = len(genes) // 2
-        return Architecture(tuple(genes[:count]), tuple(genes[count:]))
+        return Architecture(tuple(genes[:count]), tuple(genes[count : 2 * count]), *genes[2 * count :])
 
     def admits(self, architecture: Architecture) -> bool:
         return architecture in self.scores
@@ -145,7 +147,7 @@ class RecordedDomain:
         scores: Dict[Architecture, float] = {}
         for number, row in enumerate(rows, 1):
             try:
-                architecture = Architecture(tuple(row["block_choices"]), tuple(row["channel_choices"]))
+                architecture = architecture_of(row)
                 scores[architecture] = float(row["fitness"] if "fitness" in row else row["top1"])
             except (KeyError, TypeError, ValueError):
                 raise InputError(

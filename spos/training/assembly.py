@@ -63,7 +63,8 @@ def sampling_policy(options: TrainOptions, net: mx.gluon.Block, steps_per_epoch:
 
 def count_by_symbol(space: SearchSpace, architecture: Architecture) -> Cost:
     """Cost by a walk over the symbol graph of the subnet."""
-    return count_symbol(Subnet(space, architecture)(mx.sym.var("data")), (1, 3, space.input_size, space.input_size))
+    net = Subnet(space, architecture)
+    return count_symbol(net(mx.sym.var("data")), (1, 3, net.space.input_size, net.space.input_size))
 
 
 def make_recipe(flags: TrainingFlags, objective: Objective, policy: Optional[Policy], steps_per_epoch: int) -> Recipe:

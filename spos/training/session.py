@@ -94,7 +94,7 @@ def train_subnet(
     Returns: the file of the trained parameters.
     Raises: as `train_supernet`, and InputError if there is no such architecture.
     """
-    space = load_architecture(architecture).space
+    space = load_architecture(architecture).at_its_size.space
     data = sized_like(data, space)
     options = SpaceOptions(strides=strides_for(space, open_data(data).input_size))
     named = ArchitectureOptions(architecture=str(architecture))

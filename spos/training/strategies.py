@@ -45,8 +45,8 @@ class FairStrategy:
     """Strict fairness (FairNAS, arXiv:1907.01845): every block choice of every choice block once a step.
 
     The block choices of each choice block are dealt in a random order, one to each of as many passes as there are
-    choices; the gradients of all passes are summed into one update. Widths are drawn anew for each pass. A choice block
-    with fewer choices than others deals them again.
+    choices; the gradients of all passes are summed into one update. Widths are drawn anew for each pass, the input size
+    of a step once. A choice block with fewer choices than others deals them again.
     """
 
     policy: SamplingPolicy
@@ -56,9 +56,10 @@ class FairStrategy:
         turns = space.num_block_choices
         dealt = [_dealt(len(choices.blocks), turns, rng) for choices in space.choices]
         passes: List[Pass] = []
+        size = space.sample_input_size(rng)
         for turn in range(turns):
-            widths = space.sample_widths(rng, lowest)
-            passes.append(Pass(space.canonical(Architecture(tuple(order[turn] for order in dealt), widths))))
+            widths, blocks = space.sample_widths(rng, lowest), tuple(order[turn] for order in dealt)
+            passes.append(Pass(space.canonical(Architecture(blocks, widths, size))))
         return tuple(passes)
 
 
@@ -74,21 +75,23 @@ def _dealt(num_choices: int, turns: int, rng: np.random.Generator) -> List[int]:
 class SandwichStrategy:
     """The sandwich rule with in-place distillation (BigNAS, arXiv:2003.11142), on widths.
 
-    Block choices are drawn uniformly and are the same in all passes of a step, so its paths are nested: the widest
-    learns the labels, the narrowest and NUM_RANDOM_WIDTHS random ones imitate the widest. Gradients are summed into
-    one update. While a single width is allowed, there is nothing to imitate and one pass is left.
+    Block choices and the input size are drawn uniformly and are the same in all passes of a step, so its paths are
+    nested: the widest learns the labels, the narrowest and NUM_RANDOM_WIDTHS random ones imitate the widest. Gradients
+    are summed into one update. While a single width is allowed, there is nothing to imitate and one pass is left.
     """
 
     policy: SamplingPolicy
 
     def __call__(self, epoch: int, step: int, rng: np.random.Generator) -> Tuple[Pass, ...]:
         space, lowest = self.policy.space, self.policy.lowest_channel_choice(epoch)
-        blocks = space.sample(rng, lowest).block_choices
-        widest, narrowest = (space.at_level(blocks, choice) for choice in (space.max_channel_choice, lowest))
+        first = space.sample(rng, lowest)
+        blocks, size = first.block_choices, first.input_size
+        widest, narrowest = (space.at_level(blocks, choice, size) for choice in (space.max_channel_choice, lowest))
         if widest == narrowest:
             return (Pass(widest),)
         between = [
-            space.canonical(Architecture(blocks, space.sample_widths(rng, lowest))) for _ in range(NUM_RANDOM_WIDTHS)
+            space.canonical(Architecture(blocks, space.sample_widths(rng, lowest), size))
+            for _ in range(NUM_RANDOM_WIDTHS)
         ]
         return (Pass(widest), *(Pass(path, imitates=True) for path in (narrowest, *between)))
 

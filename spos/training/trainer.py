@@ -7,7 +7,7 @@ checkpoint between two steps needs to remember where it stands and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
@@ -16,6 +16,7 @@ from spos.core.seeds import derive_rng, derive_seed
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, load_parameters
+from spos.engine.resizing import resized
 from spos.scoring.accuracy import count_hits
 from spos.training.checkpoint import Checkpoint, load_device_statistics, newest_checkpoint
 from spos.training.log import EpochDisplay
@@ -147,7 +148,10 @@ class Trainer:
         return {**result, "lr": self.optimizer.learning_rate, "images_per_second": display.images_per_second}
 
     def step(self, images: Any, labels: Any, epoch: int, step: int) -> List[Part]:
-        """All passes of one step on one batch, shared among the devices, and the update."""
+        """All passes of one step on one batch, shared among the devices, and the update.
+
+        Where the input size is a choice, all passes have one. A teacher sees the images at the size of the data.
+        """
         recipe = self.recipe
         mx.random.seed(derive_seed(recipe.seed, "dropout", epoch, step, self.cluster.rank))
         share, mixup = 1.0, recipe.objective.mixup
@@ -164,6 +168,7 @@ class Trainer:
             self.optimizer.step(images.shape[0])
             return whole
         passes = recipe.strategy(epoch, step, derive_rng(recipe.seed, "sampling", epoch, step))
+        examples = [at_size(example, passes[0].architecture.input_size) for example in examples]
         selected = union([self.net.selected_parameters(one.architecture) for one in passes])
         self.optimizer.fetch(selected)
         parts: List[Part] = []
@@ -243,6 +248,11 @@ class Trainer:
         except Stopped:
             self.save(run, progress)
             raise
+
+
+def at_size(example: Example, size: Optional[int]) -> Example:
+    """The example with its images at a size; None leaves them as they are."""
+    return example if size is None else replace(example, images=resized(example.images, size))
 
 
 def failure_of(show: Callable[..., object], *arguments: Any) -> Optional[OSError]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from sized_spaces import DIGITS
 
 from spos.core.errors import InputError
 from spos.data.dataset import make_dataset
@@ -54,3 +55,14 @@ def test_a_space_file_says_the_size_that_the_flags_do_not(space, given, size):
     assert sized_for(data, SpaceOptions(space=space)) == replace(data, input_size=size)
     if space:
         assert sized_like(data, load_space(space)).input_size == size
+
+
+def test_images_are_loaded_at_the_largest_of_the_sizes_that_may_be_chosen(data):
+    """Its strides stay, whatever the images would have."""
+    assert fit_to_data(DIGITS, SpaceOptions(), data) == replace(DIGITS, num_classes=50)
+    with pytest.raises(
+        InputError, match="input sizes 24, 32: images are loaded at 32 px, not 28; give --input-size 32"
+    ):
+        fit_to_data(DIGITS, SpaceOptions(), replace(data, input_size=28))
+    small = fit_to_data(DIGITS.at(24), SpaceOptions(), replace(data, input_size=24, strides=(1, 2, 1)))
+    assert small == replace(DIGITS.at(24), num_classes=50)

@@ -42,7 +42,7 @@ def test_layers_take_what_the_slots_say(rng):
     for part in parts.of(TINY.sample(rng)):
         own = part.layers()._collect_params_with_prefix()
         assert {slot.name: slot.executed for slot in part.slots} == {name: p.shape for name, p in own.items()}
-        assert part.padded == (part.key not in ("stem", "tail"))
+        assert part.padded == (part.key[0] not in ("stem", "tail"))
 
 
 def test_parts_are_described_once_and_shared_by_key(rng):
@@ -50,7 +50,8 @@ def test_parts_are_described_once_and_shared_by_key(rng):
     first, again = list(parts.of(architecture)), list(parts.of(architecture))
     assert all(one is other for one, other in zip(first, again))
     keys = [part.key for part in first]
-    assert len(keys) == TINY.num_choice_blocks + 2 and keys[0] == "stem" and keys[-1] == "tail"
+    assert len(keys) == TINY.num_choice_blocks + 2
+    assert keys[0] == ("stem", TINY.input_size) and keys[-1] == ("tail", TINY.out_size)
 
 
 def test_statistics_are_told_from_weights(rng):

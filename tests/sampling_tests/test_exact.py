@@ -197,7 +197,8 @@ def with_latency(space, share, seed=0, **limits):
 
 def rejection(domain, count, rng):
     """`count` architectures of a domain, (count, blocks) of indices of pairs, by drawing and rejecting."""
-    costs, fixed, limits = np.array(domain._costs), domain._fixed_cost, domain.constraints.limits()
+    own, limits = domain._costs[None], domain.constraints.limits()
+    costs, fixed = np.array(own.blocks), own.fixed
     blocks, kept = np.arange(len(costs)), []
     for _ in range(200):
         drawn = rng.integers(0, costs.shape[1], (20_000, len(costs)), dtype=np.int8)

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import ROOT, TINY
+from sized_spaces import SIZED
 
 from spos.core.errors import InputError
 from spos.runs.journal import read_rows
@@ -50,6 +52,15 @@ def make_networks(count, seeds=(0,)):
     rng = np.random.default_rng(3)
     architectures = [TINY.sample(rng) for _ in range(count)]
     return [Network(one, seed, {"stratum": i}) for seed in seeds for i, one in enumerate(architectures)]
+
+
+def test_equal_choices_at_two_input_sizes_are_two_networks(trainer):
+    drawn = SIZED.sample(np.random.default_rng(3))
+    networks = [Network(replace(drawn, input_size=size), 0) for size in SIZED.input_sizes]
+    rows = train_all(networks, SIZED, [], trainer / "out", 1)
+    assert [row["input_size"] for row in rows] == [12, 16] and rows[0]["flops"] < rows[1]["flops"]
+    assert [one.name.split("-")[-2:] for one in networks] == [["12px", "0"], ["16px", "0"]]
+    assert list(mean_top1(rows)) == [one.architecture for one in networks]
 
 
 @pytest.mark.parametrize("num_jobs", (1, 3))

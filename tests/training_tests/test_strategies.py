@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import VARIANTS
+from conftest import TINY, VARIANTS
+from sized_spaces import SIZED
 
 from spos.core.seeds import derive_rng
 from spos.sampling.limits import limits_in_millions
@@ -19,6 +20,17 @@ from spos.training.strategies import (
 )
 
 START = 3
+# Genes of the passes of a step in TINY, by seed 5, from before the input size could be a choice.
+DRAWN = {
+    "uniform": [(2, 3, 0, 3, 4, 5, 6, 2)],
+    "fair": [(3, 2, 3, 3, 0, 1, 9, 1), (1, 3, 1, 0, 4, 2, 9, 1), (2, 0, 0, 1, 3, 6, 4, 6), (0, 1, 2, 2, 5, 9, 2, 3)],
+    "sandwich": [
+        (2, 3, 0, 3, 9, 9, 9, 9),
+        (2, 3, 0, 3, 0, 0, 0, 0),
+        (2, 3, 0, 3, 5, 4, 1, 0),
+        (2, 3, 0, 3, 1, 6, 7, 2),
+    ],
+}
 
 
 def make(kind, space):
@@ -98,3 +110,20 @@ def test_what_runs_paths_of_any_cost_is_not_made_with_limits():
     for name in ("fair", "sandwich"):
         with pytest.raises(ValueError, match=f"'{name}' runs paths of any cost.*'uniform'"):
             make_strategy(name, policy)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES.values(), ids=STRATEGIES)
+def test_all_passes_of_a_step_have_one_input_size(kind, rng):
+    strategy, sizes = kind(SamplingPolicy(SIZED)), []
+    for step in range(200):
+        passes = strategy(0, step, rng)
+        sizes.append(passes[0].architecture.input_size)
+        assert {SIZED.validate(one.architecture).input_size for one in passes} == {sizes[-1]}
+    assert 60 < sizes.count(12) < 140 and set(sizes) == {12, 16}
+
+
+@pytest.mark.parametrize("name, drawn", DRAWN.items())
+def test_spaces_of_one_size_draw_what_they_drew(name, drawn):
+    strategy = STRATEGIES[name](SamplingPolicy(TINY))
+    genes = [one.architecture.genes for one in strategy(0, 0, np.random.default_rng(5))]
+    assert genes == drawn

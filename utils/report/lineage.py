@@ -135,7 +135,8 @@ def changes(space: SearchSpace, before: Row, after: Row) -> List[str]:
             widths = ((old_kind, old_width), (new_kind, new_width))
             own.append(" → ".join(f"×{scales[c]:g}" if space.has_middle(i, b) else "no width" for b, c in widths))
         found += [f"block {i}: {', '.join(own)}"] if own else []
-    return found
+    old_size, new_size = before.get("input_size"), after.get("input_size")
+    return [*found, f"{old_size} → {new_size} px"] if old_size != new_size else found
 
 
 def improvements(space: SearchSpace, rows: Sequence[Row]) -> Table:

@@ -92,11 +92,12 @@ def describe(space: SearchSpace, row: Row) -> str:
     """The architecture of a row and all that was found of it, in lines of plain text."""
     low, high = row["top1_interval"]
     latency = f" · {row['latency_ms']:.2f} ms" if "latency_ms" in row else ""
+    size = f" · {row['input_size']} px" if "input_size" in row else ""
     of = f" of {row['num_images']} images" if "num_images" in row else ""
     dropped = f"\ndropped early: scored on {row.get('num_images')} images only" if row.get("dropped") else ""
     return (
         f"top-1 {row['top1']:.2%} (95% interval {low:.2%} to {high:.2%}{of})\n"
-        f"{row['flops'] / 1e6:.3f}M FLOPs · {row['params'] / 1e6:.3f}M params{latency}\n"
+        f"{row['flops'] / 1e6:.3f}M FLOPs · {row['params'] / 1e6:.3f}M params{latency}{size}\n"
         f"evaluation {row['evaluation']} · iteration {row['iteration']}\n"
         f"blocks {_by_stage(space, row['block_choices'])}\n"
         f"channels {_by_stage(space, row['channel_choices'])}{dropped}"

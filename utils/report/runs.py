@@ -86,9 +86,10 @@ class ReportedRun:
         return History(self.name, self.history)
 
     def architecture(self) -> Optional[Tuple[SearchSpace, Architecture]]:
-        """Of a search the best one so far, of a subnet the one that is trained."""
+        """Of a search the best one so far, of a subnet the one that is trained; in the space of its input size."""
         if self.kind == SEARCH_RUN and self.best and self.space:
-            return self.space, architecture_of(self.best)
+            best = ArchitectureRecord(self.space, architecture_of(self.best), {}).at_its_size
+            return best.space, best.architecture
         record = self.trained_record() if self.kind == SUBNET_RUN else None
         return (self.space or record.space, record.architecture) if record else None
 

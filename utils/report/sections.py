@@ -12,7 +12,7 @@ from spos.runs.run import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, S
 from spos.search.flags import SEARCHES
 from spos.search.front import pareto_front, parse_objectives
 from spos.search.history import Row, mean_of_random
-from spos.space.architecture import Architecture, format_choices
+from spos.space.architecture import Architecture, architecture_of, format_choices
 from spos.space.cost import count_architecture
 from spos.space.space import SearchSpace
 from utils.report import architecture as drawing
@@ -222,8 +222,7 @@ def _bn_updates(run: ReportedRun, writer: Writer) -> List[str]:
     counts = sorted({row["num_bn_images"] for row in run.bn_updates})
     tops: dict = {}
     for row in run.bn_updates:
-        key = tuple(row["block_choices"]), tuple(row["channel_choices"])
-        tops.setdefault(key, {})[row["num_bn_images"]] = row["top1"]
+        tops.setdefault(architecture_of(row), {})[row["num_bn_images"]] = row["top1"]
     whole = [own for own in tops.values() if len(own) == len(counts)]
     if not whole:
         return [missing(f"{BN_UPDATE_FILE} of {run.name} has no architecture with all numbers of images so far.")]
