@@ -5,16 +5,19 @@ from math import prod
 import numpy as np
 import pytest
 from conftest import fill_parameters
-from random_spaces import EVERY_SPACE
+from random_spaces import EVERY_SPACE, shipped
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.counting.layers import subnet_layers
+from spos.counting.symbol import count_symbol
 from spos.engine.compat import mx
+from spos.engine.parameters import STATISTICS
 from spos.execution.scored import PathExecutor
 from spos.execution.trained import TrainingGraphs
 from spos.space.cost import ZERO, cost_table
 from spos.space.names import parameter_shapes, subnet_chains
 from spos.space.space import SearchSpace, check_space
+from spos.space.space_file import shipped_spaces
 
 NUM_ARCHITECTURES = 3
 TOLERANCE = 1e-5
@@ -155,3 +158,24 @@ def test_architectures_have_one_canonical_form(space, rng):
             assert pair in space.pairs(index)
             assert space.has_middle(index, pair[0]) == (space.mid_channels(index, pair[1], pair[0]) > 0)
     assert space.num_architectures == prod(len(space.pairs(index)) for index in range(space.num_choice_blocks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_two_hundred_architectures_of_a_space_that_ships(name, rng):
+    """Mask, slice and subnet are one function; closed form, graph walk and parameter arrays one count."""
+    space = shipped(name)
+    sliced, masked = filled(Supernet(space)), filled(Supernet(space, "mask"))
+    images, table = some_images(space, rng, 2), cost_table(space)
+    for _ in range(200):
+        architecture = space.sample(rng)
+        subnet = sliced.extract(architecture)
+        logits = [net.asnumpy() for net in (subnet(images), sliced(images, architecture), masked(images, architecture))]
+        for one in logits[1:]:
+            np.testing.assert_allclose(one, logits[0], rtol=0, atol=10 * TOLERANCE * np.abs(logits[0]).max())
+        shape = (1, *images.shape[1:])
+        walked = count_symbol(subnet(mx.sym.var("data")), shape, additions=space.count_additions)
+        # a supernet does not train BatchNorm around the choice blocks, which the extracted subnet keeps
+        arrays = {n: p for n, p in subnet._collect_params_with_prefix().items() if not n.endswith(STATISTICS)}
+        assert walked == table.cost(architecture)
+        assert sum(prod(p.shape) for p in arrays.values()) == walked.params
