@@ -47,7 +47,8 @@ SearchSpace(layout: str, stages: Tuple[Stage, ...], warm_up_durations: Tuple[int
     channel_scales: Tuple[float, ...], stem_channels: int = 16, width_multiple: int = 1, use_se: bool = False,
     last_conv_after_pooling: bool = False, min_channel_choice: int = 0, strides: Tuple[int, ...] = (2, 2, 2, 2, 2),
     input_size: int = 224, num_classes: int = 1000, stem_act: str = , head: Optional[Head] = None, fixed_strides: bool
-    = False, count_additions: bool = True) -> None
+    = False, count_additions: bool = True, input_sizes:
+    Tuple[int, ...] = ()) -> None
 SqueezeExcite(channels: int, form: Optional[Form] = None, squeezed: Optional[int] = None) -> None
 Subnet(space: SearchSpace, architecture: Architecture, bn: bool = True, shuffle: str = reshape) -> None
 Supernet(space: SearchSpace, execution: str = slice, use_all_blocks: bool = False, shuffle: str = reshape) -> None

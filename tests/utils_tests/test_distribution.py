@@ -82,7 +82,7 @@ def test_the_hull_of_a_single_architecture_is_its_cost():
     "argv, word",
     (
         (["distribution", "--output", "figure.jpg"], ".png, .svg, .pdf"),
-        (["distribution", "--strides", "2,2"], "stride plan"),
+        (["distribution", "--strides", "2,2"], "needs 5 entries"),
         (["distribution", "--space", "mobilenetv2"], "space mobilenetv2 has one architecture only"),
         (["stages", "--architecture", "twoshot"], "no architecture 'twoshot'"),
         (["stages", "--output", "figure"], ".png, .svg, .pdf"),

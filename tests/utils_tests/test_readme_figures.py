@@ -212,7 +212,7 @@ def test_the_published_schedule_is_printed(tmp_path, capsys):
     (
         (["blocks", "--stage", "5"], "layout OneShot has 4 stages"),
         (["blocks", "--output", "blocks.gif"], ".png, .svg, .pdf"),
-        (["blocks", "--strides", "2,2"], "stride plan"),
+        (["blocks", "--strides", "2,2"], "needs 5 entries"),
         (["supernet", "--output", "supernet"], ".png, .svg, .pdf"),
         (["supernet", "--space", "huge"], "no space 'huge'"),
         (["warm-up", "--space", "huge"], "no space 'huge'"),
