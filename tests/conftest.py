@@ -17,8 +17,8 @@ from spos.engine.compat import mx
 from spos.runs.journal import as_lines
 from spos.space import blocks
 from spos.space.architecture import Architecture
-from spos.space.space import Stage
 from spos.space.space_file import load_space, parse_space, search_space
+from spos.space.stages import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

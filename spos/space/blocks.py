@@ -20,13 +20,8 @@ from typing_extensions import get_type_hints
 from spos.core.errors import InputError, printable
 from spos.runs.files import file_digest, shortened, with_value
 from spos.space.layers import (
-    ACTIVATIONS,
     Conv,
-    GlobalPool,
-    LayerSpec,
     Specs,
-    SqueezeExcite,
-    conv_size,
     fold_batch_norm,
     round_up,
 )
@@ -289,89 +284,3 @@ def find_kind(family: Any) -> Kind:
             "registers it by --blocks: no space, run or architecture makes a program run one"
         )
     return KINDS[family]
-
-
-def check_layers(block: ChoiceBlockGeometry, layers: BlockLayers) -> None:
-    """Raise InputError unless the layers fit their place, and every part of the project can follow them."""
-    if not isinstance(layers, BlockLayers):
-        raise InputError(f"describes itself by {type(layers).__name__}, not by BlockLayers")
-    if layers.wiring not in WIRINGS:
-        raise InputError(f"has the wiring {layers.wiring!r}; known: {', '.join(WIRINGS)}")
-    for name, branch in layers.branches:
-        if not isinstance(branch, tuple):
-            raise InputError(f"has a {name} of type {type(branch).__name__}; a tuple of layers is due")
-    _check_act("the sum", layers.act)
-    wiring, place = WIRINGS[layers.wiring], (block.in_channels, block.in_size)
-    passing = block.in_channels
-    if layers.shuffles:
-        if block.in_channels % 2 or (block.stride, block.in_channels) != (1, block.out_channels):
-            raise InputError(
-                f"shuffles {block.in_channels} channels at stride {block.stride} into {block.out_channels}: it needs "
-                "an even number, stride 1, and as many going out"
-            )
-        passing, place = block.in_channels // 2, (block.in_channels // 2, block.in_size)
-    channels, size = _follow(layers.main, *place)
-    beside = _follow(layers.projection, block.in_channels, block.in_size) if layers.projection else None
-    joined = channels + (beside[0] if beside else passing) if wiring.splits else channels
-    out_size = conv_size(block.in_size, block.stride)
-    if (joined, size) != (block.out_channels, out_size):
-        raise InputError(
-            f"gives {joined} channels of {size} x {size} but {block.out_channels} of {out_size} x {out_size} are due"
-        )
-    if wiring.adds and (beside or (block.in_channels, block.in_size)) != (channels, size):
-        raise InputError("adds branches of different shapes: a projection is missing, or has another size")
-    if beside and beside[1] != size:
-        raise InputError("has branches of different sizes")
-    if layers.projection and not (wiring.adds or wiring.splits):
-        raise InputError("is a chain, and yet has a projection")
-    _check_middle(layers)
-
-
-def _follow(specs: Specs, channels: int, size: int) -> Tuple[int, int]:
-    """Channels and size behind a chain."""
-    for position, spec in enumerate(specs):
-        if isinstance(spec, Conv):
-            if spec.in_channels != channels:
-                raise InputError(f"layer {position} reads {spec.in_channels} channels, {channels} come in")
-            if spec.kernel_size % 2 == 0 or spec.stride not in (1, 2) or min(spec.weight_shape) < 1:
-                raise InputError(
-                    f"layer {position} has kernel {spec.kernel_size}, stride {spec.stride} and {spec.out_channels} "
-                    "channels; it needs an odd kernel, stride 1 or 2, and a channel at least"
-                )
-            _check_act(f"layer {position}", spec.act)
-            channels, size = spec.out_channels, conv_size(size, spec.stride)
-        elif isinstance(spec, SqueezeExcite):
-            if spec.channels != channels:
-                raise InputError(f"squeeze-and-excite of {spec.channels} channels, {channels} come in")
-        else:
-            raise InputError(f"layer {position} is {_name(spec)}; blocks are made of Conv and SqueezeExcite")
-    return channels, size
-
-
-def _check_act(where: str, act: Optional[str]) -> None:
-    if act is not None and act not in ACTIVATIONS:
-        raise InputError(f"{where} has the activation {act!r}; known: {', '.join(ACTIVATIONS)}")
-
-
-def _name(spec: Union[LayerSpec, Any]) -> str:
-    return "a global pooling" if isinstance(spec, GlobalPool) else type(spec).__name__
-
-
-def _check_middle(layers: BlockLayers) -> None:
-    """What the channel choice cuts must be cut alike by a mask behind BatchNorm and by slices of weights."""
-    cut = False
-    for position, spec in enumerate(layers.main):
-        if isinstance(spec, SqueezeExcite):
-            if cut and not spec.squeezed:
-                raise InputError("squeeze-and-excite in the middle needs a width `squeezed` of its own")
-            continue
-        if not isinstance(spec, Conv):
-            continue
-        touches = cut or spec.selects
-        if spec.selects and (not spec.bn or spec.out_channels != layers.middle):
-            raise InputError(f"layer {position} is of the middle: it needs BatchNorm, and the same width as the others")
-        if touches and spec.groups > 1 and not (spec.is_depthwise and cut == spec.selects):
-            raise InputError(f"layer {position} has groups in the middle, and is not depthwise")
-        cut = spec.selects
-    if cut:
-        raise InputError("its middle reaches the end of the main branch, whose width no channel choice may change")

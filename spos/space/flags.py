@@ -12,9 +12,10 @@ from spos.runs.run import CONFIG_FILE, RunDirectory, run_folder
 from spos.space.architecture import Architecture, format_choices, parse_choices
 from spos.space.architecture_file import ArchitectureRecord, load_architecture, parse_architecture
 from spos.space.blocks import load_blocks
+from spos.space.checks import check_space
 from spos.space.cost import COMPARISON_MODELS, DEFAULT_COMPARISON_MODEL
 from spos.space.layers import stride_plan
-from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace, check_space
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
 from spos.space.space_file import LAYOUTS, described_space, load_space, search_space, shipped_spaces
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -20,81 +20,25 @@ from spos.core.errors import InputError
 from spos.runs.files import check_shape, shortened
 from spos.space import kinds  # noqa: F401  registers the project's kinds
 from spos.space.architecture import Architecture
-from spos.space.blocks import BlockKind, BlockLayers, ChoiceBlockGeometry, any_own, check_layers
-from spos.space.layers import ACTIVATIONS, conv_size
+from spos.space.blocks import BlockKind, BlockLayers, ChoiceBlockGeometry, any_own
+from spos.space.checks import check_names, check_space
+from spos.space.layers import conv_size
 from spos.space.schema import SpaceShape
+from spos.space.stages import (
+    LAST_CONV_HEAD,
+    PLAIN_HEAD,
+    SE_HEAD,
+    Choices,
+    Head,
+    OwnChoices,
+    Stage,
+    frozen,
+    later,
+    plain,
+    read_stage,
+)
 
-MOST_CHOICE_BLOCKS = 100  # in a file
 STABLE_CHANNEL_CHOICE = 2  # scale 0.6: below it a supernet without SE does not converge (--ignore-first-two-cs)
-
-
-def later(default: Any) -> Any:
-    """A field that came with space files. JSON leaves it out where it says nothing, so older JSON stays the same."""
-    return field(default=default, metadata={"later": True})
-
-
-@dataclass(frozen=True)
-class OwnChoices:
-    """What a single choice block may be, where its stage says otherwise; empty is what the stage says."""
-
-    position: int  # in the stage
-    block_choices: Tuple[str, ...] = ()
-    channel_scales: Tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """`num_blocks` choice blocks at one resolution; the first of them changes resolution and channels.
-
-    Args:
-        se, hard_swish: take effect in a space with `use_se`; without it no stage has them.
-        act: activation whatever `hard_swish` says, one of ACTIVATIONS.
-        block_choices: names of blocks of the space; empty: all of them.
-        channel_scales: empty: those of the space.
-        own_choices: of single choice blocks, in rising position.
-    """
-
-    num_blocks: int
-    out_channels: int
-    se: bool
-    hard_swish: bool
-    act: str = later("")
-    block_choices: Tuple[str, ...] = later(())
-    channel_scales: Tuple[float, ...] = later(())
-    own_choices: Tuple[OwnChoices, ...] = later(())
-
-
-@dataclass(frozen=True)
-class Head:
-    """From the last stage to the feature vector: convolution, pooling, squeeze-and-excite, convolution, dropout.
-
-    Args:
-        before_pooling: channels of a 1x1 convolution with BatchNorm; 0: there is none.
-        se: squeeze-and-excite of the pooled.
-        after_pooling: channels of a 1x1 convolution with bias; 0: there is none.
-        act: behind each of the two, one of ACTIVATIONS.
-        dropout: in front of the classifier, a share.
-    """
-
-    before_pooling: int = 0
-    se: bool = False
-    after_pooling: int = 0
-    act: str = "relu"
-    dropout: float = 0.0
-
-
-# Heads of the published networks: plain, of ShuffleNetV2+, and of MobileNetV3
-PLAIN_HEAD = Head(before_pooling=1024, dropout=0.1)
-SE_HEAD = Head(before_pooling=768, se=True, after_pooling=1024)
-LAST_CONV_HEAD = Head(after_pooling=1024)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What one choice block may be: its blocks and its widths, in the order of their numbers."""
-
-    blocks: Tuple[BlockKind, ...]
-    channel_scales: Tuple[float, ...]
 
 
 # Fields that decide which layers an architecture means. The others say what data it runs on, or how to sample it.
@@ -153,7 +97,7 @@ class SearchSpace:
     input_sizes: Tuple[int, ...] = later(())
 
     def __post_init__(self) -> None:
-        _check_names(self)
+        check_names(self.blocks, self.stages)
         if len(self.strides) != len(self.stages) + 1 or any(s not in (1, 2) for s in self.strides):
             raise InputError(
                 f"stride plan {self.strides} needs {len(self.stages) + 1} entries of 1 or 2: stem, then each stage"
@@ -437,7 +381,7 @@ class SearchSpace:
 
     def to_json(self) -> Dict[str, Any]:
         """Plain lists, dicts and numbers; `from_json` gives an equal space back."""
-        return _plain(self)
+        return plain(self)
 
     @classmethod
     def from_json(cls, values: Any, source: str = "") -> SearchSpace:
@@ -454,9 +398,9 @@ class SearchSpace:
                 f"search space is not described by the expected fields{where}; differing: {shortened(wrong)}"
             )
         check_shape(values, f"search space is malformed{where}", SpaceShape)
-        own = _frozen(values)
+        own = frozen(values)
         try:
-            own["stages"] = tuple(_stage(stage) for stage in values["stages"])
+            own["stages"] = tuple(read_stage(stage) for stage in values["stages"])
             own["blocks"] = tuple(BlockKind.from_json(kind) for kind in values["blocks"])
             if values.get("head") is not None:
                 own["head"] = Head(**values["head"])
@@ -490,77 +434,3 @@ def _block_layers(space: SearchSpace, index: int, block_choice: int, channel_cho
     choices = space.choices[index]
     block = replace(space.choice_blocks[index], scale=choices.channel_scales[channel_choice], pad_to=pad_to)
     return choices.blocks[block_choice].describe(block)
-
-
-def _plain(value: Any) -> Any:
-    """A dataclass as plain JSON."""
-    if isinstance(value, BlockKind):
-        return value.to_json()
-    if is_dataclass(value):
-        items = [(item, getattr(value, item.name)) for item in fields(value)]
-        return {item.name: _plain(own) for item, own in items if not item.metadata.get("later") or own != item.default}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _frozen(values: Mapping[str, Any]) -> Dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _stage(values: Mapping[str, Any]) -> Stage:
-    own = tuple(OwnChoices(**_frozen(one)) for one in values.get("own_choices", ()))
-    return Stage(**{**_frozen(values), "own_choices": own})
-
-
-def check_space(space: SearchSpace) -> None:
-    """Raise InputError if widths do not rise, or if a layer of some architecture cannot be."""
-    if space.num_choice_blocks > MOST_CHOICE_BLOCKS:
-        raise InputError(f"{space.num_choice_blocks} choice blocks; the most are {MOST_CHOICE_BLOCKS}")
-    acts = (*(stage.act for stage in space.stages), space.stem_act, space.own_head.act)
-    for act in filter(None, acts):
-        if act not in ACTIVATIONS:
-            raise InputError(f"no activation is called '{act}'; known: {', '.join(ACTIVATIONS)}")
-    for block, choices in zip(space.choice_blocks, space.choices):
-        where = f"stage {block.stage + 1}, choice block {block.index}"
-        scales = choices.channel_scales
-        if any(low >= high for low, high in zip(scales, scales[1:])):
-            raise InputError(f"{where}: channel_scales must rise, not be {list(scales)}")
-        for b, kind in enumerate(choices.blocks):
-            try:
-                for c in range(len(scales)):
-                    check_layers(replace(block, scale=scales[c]), space.block_layers(block.index, b, c))
-            except InputError as error:
-                raise InputError(f"{where}: block '{kind.name}' {error}") from None
-    for stage in range(len(space.stages)):
-        places = [choices for block, choices in zip(space.choice_blocks, space.choices) if block.stage == stage]
-        kinds_here = [kind for choices in places for kind in choices.blocks]
-        if all(map(_does_nothing, kinds_here)):
-            raise InputError(
-                f"stage {stage + 1}: its only choice is '{kinds_here[0].name}', which computes nothing; add a block"
-            )
-
-
-def _check_names(space: SearchSpace) -> None:
-    """Raise InputError if choices do not mean one thing."""
-    for what in ("attribute", "name"):
-        names = [getattr(kind, what) for kind in space.blocks]
-        if len(set(names)) < len(names):
-            raise InputError(f"two blocks have one {what}: {', '.join(names)}")
-    for number, stage in enumerate(space.stages, 1):
-        lists = [stage.block_choices, *(one.block_choices for one in stage.own_choices)]
-        for chosen in lists:
-            unknown = sorted(set(chosen) - {kind.name for kind in space.blocks})
-            if unknown or len(set(chosen)) < len(chosen):
-                raise InputError(
-                    f"stage {number}: block_choices {', '.join(chosen)} must be different names of blocks; known: "
-                    f"{', '.join(kind.name for kind in space.blocks)}"
-                )
-        positions = [one.position for one in stage.own_choices]
-        if positions != sorted(set(positions)) or not all(0 <= one < stage.num_blocks for one in positions):
-            raise InputError(
-                f"stage {number}: choice_blocks {positions} must be different numbers from 0 to {stage.num_blocks - 1}"
-            )
-
-
-def _does_nothing(kind: BlockKind) -> bool:
-    """Whether a kind passes its input on, where resolution and channels stay."""
-    return not kind.describe(ChoiceBlockGeometry(0, 0, 8, 8, 1, False, False, "relu", 8)).main

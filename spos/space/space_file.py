@@ -18,9 +18,11 @@ from typing_extensions import Annotated
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, check_shape, read_json, shortened
 from spos.space.blocks import BlockKind, any_own, block_files
+from spos.space.checks import check_space
 from spos.space.layers import stride_plan
 from spos.space.schema import Channels, Durations, InputSize, InputSizes, Names, Scales, Text
-from spos.space.space import Head, OwnChoices, SearchSpace, Stage, check_space
+from spos.space.space import SearchSpace
+from spos.space.stages import Head, OwnChoices, Stage
 
 SCHEMA = 1
 # Spaces that ship, by the names of their files; in a checkout a link to spaces/.

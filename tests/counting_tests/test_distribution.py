@@ -16,8 +16,8 @@ from spos.counting.distribution import PERCENTS, Distribution, Spread, covarianc
 from spos.sampling.limits import Constraints, limits_in_millions
 from spos.space.architecture import Architecture
 from spos.space.cost import COMPARISON_MODELS, CostTable, cost_table
-from spos.space.space import Stage
 from spos.space.space_file import search_space
+from spos.space.stages import Stage
 
 SMALL = replace(
     TINY,

@@ -25,8 +25,8 @@ from spos.space.architecture_file import load_architecture
 from spos.space.cost import count_architecture
 from spos.space.layers import Conv, Dropout, GlobalPool, SqueezeExcite
 from spos.space.published import MICRONET_SCORES, PROFILE_ROWS, PROFILE_TOTALS, agrees
-from spos.space.space import Stage
 from spos.space.space_file import search_space
+from spos.space.stages import Stage
 
 RECORD = load_architecture("oneshot-s+")
 SPACE, ARCHITECTURE = RECORD.space, RECORD.architecture

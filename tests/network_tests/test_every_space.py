@@ -14,9 +14,10 @@ from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS
 from spos.execution.scored import PathExecutor
 from spos.execution.trained import TrainingGraphs
+from spos.space.checks import check_space
 from spos.space.cost import ZERO, cost_table
 from spos.space.names import parameter_shapes, subnet_chains
-from spos.space.space import SearchSpace, check_space
+from spos.space.space import SearchSpace
 from spos.space.space_file import shipped_spaces
 
 NUM_ARCHITECTURES = 3

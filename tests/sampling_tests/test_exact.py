@@ -15,8 +15,8 @@ from spos.sampling.strips import path_sampler
 from spos.search.domain import Domain
 from spos.space.architecture import Architecture
 from spos.space.cost import cost_table
-from spos.space.space import Stage
 from spos.space.space_file import search_space
+from spos.space.stages import Stage
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True)
 STABLE = replace(SPACE, min_channel_choice=2)

@@ -19,8 +19,9 @@ from spos.search.evolution import (
 )
 from spos.space.architecture_file import load_architecture
 from spos.space.cost import Cost, cost_table
-from spos.space.space import SearchSpace, Stage
+from spos.space.space import SearchSpace
 from spos.space.space_file import search_space
+from spos.space.stages import Stage
 
 SPACE = search_space(use_se=True, last_conv_after_pooling=True, min_channel_choice=2)
 DOMAIN = Domain(SPACE)

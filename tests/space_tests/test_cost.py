@@ -29,8 +29,9 @@ from spos.space.cost import (
     count_supernet,
 )
 from spos.space.layers import Conv, Dropout, GlobalPool, SqueezeExcite
-from spos.space.space import SearchSpace, Stage
+from spos.space.space import SearchSpace
 from spos.space.space_file import search_space
+from spos.space.stages import Stage
 
 ONESHOT = load_architecture("oneshot").architecture
 ONESHOT_S = load_architecture("oneshot-s+").architecture

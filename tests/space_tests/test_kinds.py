@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from spos.core.errors import InputError
-from spos.space.blocks import KINDS, WIRINGS, ChoiceBlockGeometry, check_layers
+from spos.space.blocks import KINDS, WIRINGS, ChoiceBlockGeometry
+from spos.space.checks import check_layers
 from spos.space.kinds import basic, identity, mbconv, shuffle, xception
 from spos.space.layers import Conv, SqueezeExcite
 

@@ -9,8 +9,9 @@ import pytest
 from spos.core.errors import InputError
 from spos.space.architecture import Architecture, parse_choices
 from spos.space.layers import round_up, stride_plan
-from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace, Stage
+from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
 from spos.space.space_file import LAYOUTS, search_space
+from spos.space.stages import Stage
 
 NARROW_BLOCK = replace(search_space().blocks[0], options=(("kernel_size", 9),))
 

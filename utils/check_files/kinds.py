@@ -85,8 +85,8 @@ from spos.space.architecture import Architecture, choices_of
 from spos.space.architecture_file import load_architecture, parse_architecture
 from spos.space.cost import cost_table, count_supernet
 from spos.space.flags import space_of_run
-from spos.space.space import Stage
 from spos.space.space_file import SPACES, load_space, search_space
+from spos.space.stages import Stage
 from spos.study.strategies import recorded
 from spos.training.checkpoint import CHECKPOINTS, STATE_FILE, STATES_FILE, newest_checkpoint
 from spos.training.flags import TrainOptions
