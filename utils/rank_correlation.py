@@ -10,6 +10,12 @@ pairs, over pairs of the same stratum, and beside orders that need no supernet, 
 regret of a predictor's first k is what taking the best of them loses against the best of all. Intervals are 95%
 percentiles of 2,000 bootstrap samples of the architectures, drawn inside the strata.
 
+With `--truth FILE` nothing is trained: accuracies are those that others measured, of NAS-Bench-Macro
+(`--truth-format nas-bench-macro`) or in a table of your own. Architectures are drawn from it in the same way:
+
+python -m utils.rank_correlation --supernet runs/supernet --num-architectures 500 --truth-format nas-bench-macro \\
+    --truth nas_bench_macro_cifar10.json --save-dir runs/rank-correlation
+
 The same command goes on where it was stopped, also with other --jobs, more --supernet, more --seeds or more
 architectures. Results lie in --save-dir:
   alone.jsonl         a network trained alone a line      networks/    their training runs
@@ -26,6 +32,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from spos.core.errors import InputError
 from spos.core.flags import (
     JsonOptions,
     OneLineParser,
@@ -36,7 +43,7 @@ from spos.core.flags import (
 from spos.core.ranking import Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
-from spos.runs.files import write_json
+from spos.runs.files import file_digest, write_json
 from spos.runs.lock import entered
 from spos.scoring.many import score_all
 from spos.scoring.trained import open_supernets
@@ -44,6 +51,7 @@ from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
 from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement
+from spos.study.truth import TruthOptions, read_truth, rows_of
 from utils.plot.ranking import plot
 from utils.plot.style import figure_file, save
 
@@ -52,19 +60,22 @@ RESULT_FILE = "correlation.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    parser = OneLineParser(__doc__, (RankingOptions, BlocksOptions, JsonOptions))
+    parser = OneLineParser(__doc__, (RankingOptions, TruthOptions, BlocksOptions, JsonOptions))
     parser.add_argument("--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet")
     parser.add_argument("--output", type=figure_file, help="figure of accuracies alone against predictions")
     args = parser.parse_args(own)
-    options, output = pick(RankingOptions, args), pick(JsonOptions, args)
-    check_recipe(recipe)
+    options, truth, output = pick(RankingOptions, args), pick(TruthOptions, args), pick(JsonOptions, args)
+    check_truth(truth, recipe)
     use_blocks(pick(BlocksOptions, args))
     supernets = open_supernets(args.supernet, options.batch_size)
     folder, space = Path(options.save_dir), supernets[0].space
-    networks = plan(space, options)
+    networks = [] if truth.truth else plan(space, options)
+    measured = rows_of(read_truth(truth, space), options, space) if truth.truth else []
     config = describe_run("utils.rank_correlation", options, recipe, space)
+    if truth.truth:
+        config["options"].update(truth_format=truth.truth_format, truth=file_digest(truth.truth))  # wherever it lies
     with entered(folder, config, may_change=("num_architectures", "seeds")):
-        rows = train_all(networks, space, recipe, folder, options.jobs)
+        rows = measured or train_all(networks, space, recipe, folder, options.jobs)
         architectures = list(mean_top1(rows))
         scores = score_all(supernets, architectures, folder, options.jobs)
         ranked = rank(rows, scores)
@@ -75,6 +86,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         save(plot(ranked, correlations, costs_of(rows)), args.output)
     print(json.dumps(record) if output.json else text(ranked, correlations, rows))
     return 0
+
+
+def check_truth(truth: TruthOptions, recipe: Sequence[str]) -> None:
+    """Raise InputError unless there is either a table of accuracies or a recipe of trainings."""
+    if not truth.truth:
+        check_recipe(recipe)
+    elif recipe:
+        raise InputError("--truth: nothing is trained, so no recipe may stand behind --")
 
 
 def text(ranked: Ranked, correlations: Mapping[str, Correlation], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -76,6 +76,28 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
     fails(rank_correlation.main, [*argv, "--seconds", "1"], capsys, "recipe", "another --save-dir")
 
 
+def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_path, capsys):
+    (space,) = (one.space for one in open_supernets([supernet / "supernet"], 32))
+    rng = np.random.default_rng(0)
+    rows = [
+        " ".join(map(str, one.block_choices))
+        + ","
+        + " ".join(map(str, one.channel_choices))
+        + f",{top1:.3f} {top1:.3f}"
+        for one, top1 in ((space.sample(rng), rng.random()) for _ in range(12))
+    ]
+    (tmp_path / "truth.csv").write_text("\n".join(["block_choices,channel_choices,top1", *rows]))
+    argv = [*ranking_flags(supernet, tmp_path / "ranking")[:-1], "--truth", str(tmp_path / "truth.csv"), "--json"]
+    assert rank_correlation.main(argv) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (record["architectures"], record["networks"], record["seed_agreement"]) == (6, 12, 1.0)
+    assert not (tmp_path / "ranking" / ALONE_FILE).exists()
+    assert rank_correlation.main(argv) == 0 and json.loads(capsys.readouterr().out.splitlines()[-1]) == record
+    (tmp_path / "truth.csv").write_text("\n".join(["block_choices,channel_choices,top1", *rows[::-1]]))
+    fails(rank_correlation.main, argv, capsys, "truth", "another --save-dir")
+    fails(rank_correlation.main, [*argv, "--", *RECIPE], capsys, "--truth: nothing is trained")
+
+
 @pytest.mark.parametrize(
     "change, words",
     (

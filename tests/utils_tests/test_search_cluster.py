@@ -40,9 +40,11 @@ def start():
 
     yield start
     for process in started:
+        members = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)  # or both are one
-        process.send_signal(signal.SIGTERM)  # ends at once what would finish its step
+        _, alive = psutil.wait_procs(members, timeout=3)
+        for member in alive:  # how they end by themselves is tested elsewhere
+            member.kill()
         process.wait(30)
 
 
