@@ -47,7 +47,9 @@ def test_the_exit_code_is_that_of_the_command(code, expected):
 
 
 def test_a_line_asks_the_command_to_end():
-    code = "import signal, time; signal.signal(15, lambda *_: exit(5)); print('ready', flush=True); time.sleep(60)"
+    # short sleeps, because a signal just before a long one does not cut it short
+    code = "import signal, time; signal.signal(15, lambda *_: exit(5)); print('ready', flush=True)\n"
+    code += "for _ in range(600): time.sleep(0.1)"
     with start(code) as process:
         assert process.stdout.readline() == b"ready\n"
         process.stdin.write(agent.STOP)
