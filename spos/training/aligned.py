@@ -62,8 +62,8 @@ def match(reference: Specs, specs: Specs) -> Optional[Matching]:
     """Which layers of a chain begin as which of the reference's, in order; None if it cannot begin as that.
 
     Of several ways, one in which most strides agree, and of those the first. A later place, behind an identity, may be
-    nearer to the same function (a ReLU behind a ReLU changes nothing), and yet trains worse: on the digits (the flags of
-    the quickstart, seed 0) a supernet ended at 35% of its training images so, and at 66% with the first place.
+    nearer to the same function (a ReLU behind a ReLU changes nothing), and yet trains worse: on the digits, by the
+    flags of the quickstart with seed 0, a supernet ended at 35% so, and with the first place at 66%.
     """
     theirs, own = _places(reference), _places(specs)
     best: Optional[Tuple[int, Matching]] = None
