@@ -509,7 +509,7 @@ class ShuffleNasBlock(mx.gluon.Block):
         modes, self._attributes = {family: mode for mode, family in BLOCK_MODES.items()}, []
         with self.name_scope():
             for kind in original_blocks():
-                sizes = (input_channel, output_channel, self.width, kind.kernel_size or 3, stride)
+                sizes = (input_channel, output_channel, self.width, dict(kind.options)["kernel_size"], stride)
                 self._attributes.append(kind.attribute)
                 setattr(self, kind.attribute, ShuffleNetBlock(*sizes, modes[kind.family], act_name, use_se))
 

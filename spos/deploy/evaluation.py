@@ -16,6 +16,7 @@ from spos.data.loader import ImageLoader
 from spos.data.order import Order
 from spos.data.preprocessing import Preprocessing
 from spos.data.registry import open_data
+from spos.data.space import sized_like
 from spos.deploy.exported import ExportedModel
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.trained import FileOfRun, TrainedSubnet, open_trained
@@ -149,13 +150,16 @@ def open_subnet(
 ) -> TrainedSubnet:
     """As `open_trained`, for the images that `given` names: parameters that lie in no run do not say what they are for.
 
-    Their network has the size and the strides that training would take from these images.
+    Their network has the size and the strides that training would take from these images, or from the space.
     """
     size = given.input_size
     is_alone = Path(trained.params).is_file() and run_folder(trained.params) is None
-    if is_alone and named_architecture(named, space):
-        data = open_data(given)
-        size, space = data.input_size, replace(space, strides=space.strides or ",".join(map(str, data.strides)))
+    record = named_architecture(named, space) if is_alone else None
+    if record:
+        data = open_data(sized_like(given, record.space))
+        size = data.input_size
+        if not (space.strides or record.space.fixed_strides):
+            space = replace(space, strides=",".join(map(str, data.strides)))
     return open_trained(trained, named, space, size)
 
 

@@ -103,6 +103,10 @@ def check_layers(block: ChoiceBlockGeometry, layers: BlockLayers) -> None:
             raise InputError(f"has a {name} of type {type(branch).__name__}; a tuple of layers is due")
     _check_act("the sum", layers.act)
     wiring, place = WIRINGS[layers.wiring], (block.in_channels, block.in_size)
+    if layers.act and not wiring.adds:
+        raise InputError(f"has the activation {layers.act} behind a sum, and its wiring {layers.wiring!r} has no sum")
+    if not layers.main and (wiring.adds or wiring.splits):
+        raise InputError(f"has no main branch, which its wiring {layers.wiring!r} needs; 'chain' may be empty")
     passing = block.in_channels
     if layers.shuffles:
         if block.in_channels % 2 or (block.stride, block.in_channels) != (1, block.out_channels):

@@ -35,6 +35,11 @@ IN, OUT = Conv(16, 24, selects=True), Conv(24, 16)
         ([IN, OUT], "describes itself by list"),
         (BlockLayers("parallel", (IN, OUT)), "has the wiring 'parallel'; known: shuffle, residual, chain"),
         (BlockLayers("chain", [IN, OUT]), "has a main_branch of type list"),
+        (
+            BlockLayers("chain", (IN, OUT), act="relu"),
+            "has the activation relu behind a sum, and its wiring 'chain' has",
+        ),
+        (BlockLayers("residual"), "has no main branch, which its wiring 'residual' needs"),
         (BlockLayers("residual", (IN, OUT), act="gelu"), "the sum has the activation 'gelu'; known: relu"),
         (BlockLayers("chain", (IN, Conv(24, 16, act="swish"))), "layer 1 has the activation 'swish'"),
         (BlockLayers("chain", (IN, Conv(23, 16))), "layer 1 reads 23 channels, 24 come in"),

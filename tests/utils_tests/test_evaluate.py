@@ -9,6 +9,7 @@ import pytest
 from conftest import NUM_TEST, NUM_TRAIN, data_flags, fails
 
 import train_imagenet
+from oneshot_nas_network import Subnet
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_images
 from spos.data.registry import open_data
@@ -18,10 +19,14 @@ from spos.deploy.subnet import as_function
 from spos.deploy.trained import open_trained
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, save_arrays
+from spos.runs.files import write_json
 from spos.runs.journal import read_rows
 from spos.runs.run import LISTS_FOLDER, LOG_FILE
+from spos.space.architecture import Architecture
+from spos.space.architecture_file import ArchitectureRecord
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.space.original import ORIGINAL_PERMUTATION
+from spos.space.space_file import load_space
 from utils import evaluate, export_model, merge_bn
 
 BLOCKS, CHANNELS = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["2", "5", "4", "3", "7"] * 4)
@@ -132,6 +137,20 @@ def test_parameters_without_a_run_are_for_the_images_as_training_takes_them(run,
     for flags, strides in ((space, open_data(images).strides), (replace(space, strides="2,2,2,2,2"), (2, 2, 2, 2, 2))):
         found = open_subnet(TrainedOptions(str(tmp_path / "alone.params")), named, flags, images).subnet.space
         assert (found.input_size, found.strides) == (32, strides)
+
+
+@pytest.mark.parametrize("name", ("nas-bench-macro", "tiny"))
+def test_parameters_without_a_run_keep_the_size_and_the_strides_of_a_space_file(name, tmp_path):
+    """The images have a stride plan of five, and 32 px; these spaces have four, and 96 px."""
+    space = replace(load_space(name), num_classes=10)
+    architecture = space.validate(Architecture((0,) * space.num_choice_blocks, (0,) * space.num_choice_blocks))
+    net = Subnet(space, architecture)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "net.params"))
+    write_json(tmp_path / "net.json", ArchitectureRecord(space, architecture, {}).to_json())
+    named, data = ArchitectureOptions(str(tmp_path / "net.json")), DataOptions(dataset="digits", data_dir=str(tmp_path))
+    opened = open_subnet(TrainedOptions(str(tmp_path / "net.params")), named, SpaceOptions(), data).subnet.space
+    assert (opened.strides, opened.input_size) == (space.strides, space.input_size)
 
 
 def test_lists_of_a_network_without_a_run_are_not_kept(run, tmp_path, work, capsys, monkeypatch):
