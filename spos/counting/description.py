@@ -9,8 +9,8 @@ import numpy as np
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table, millions
 from spos.counting.budget import Budget, Left
-from spos.counting.distribution import sample_costs
-from spos.counting.summary import by_size, convention, describe_input
+from spos.counting.distribution import provenance, sample_costs
+from spos.counting.summary import by_size, describe_input
 from spos.counting.sums import median, sums_of
 from spos.sampling.limits import Limit
 from spos.space.cost import Cost, cost_table
@@ -63,15 +63,7 @@ def description_json(space: SearchSpace, limits: Sequence[Limit], seed: int) -> 
         report["within"] = _within(space, budget)
         for place, own in zip(report["choice_blocks"], budget.left):
             place.update(_left(own))
-    return {
-        **report,
-        "seed": seed,
-        "input_size": space.input_size,
-        "classes": space.num_classes,
-        "fingerprint": space.fingerprint,
-        "space": space.to_json(),
-        "convention": convention(space.count_additions),
-    }
+    return {**report, **provenance(space, seed)}
 
 
 def median_cost(space: SearchSpace, seed: int) -> Tuple[Cost, str]:

@@ -166,6 +166,13 @@ def distribution_json(space: SearchSpace, num_samples: int, seed: int, compariso
     return {
         **report,
         "shares_within": shares,
+        **provenance(space, seed),
+    }
+
+
+def provenance(space: SearchSpace, seed: int) -> Dict[str, Any]:
+    """What a report about a whole space says of where its figures come from."""
+    return {
         "seed": seed,
         "input_size": space.input_size,
         "classes": space.num_classes,

@@ -7,9 +7,9 @@ What is wanted of a form: the same parameters (a corner of them at least), and r
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Iterator, List, Tuple
+from typing import List
 
-from spos.space.layers import Conv, Form, GlobalPool, LayerSpec, Specs, SqueezeExcite, conv_size
+from spos.space.layers import Conv, Form, LayerSpec, Specs, SqueezeExcite, with_sizes
 
 FAST_KERNEL_SIZE = 3  # columns of a depthwise kernel whose weight gradient oneDNN computes fast
 CHANNELS_OF_KERNELS = 8  # its kernels, and those of ONNX Runtime, work on so many at once where the CPU has AVX2
@@ -26,7 +26,7 @@ def fit_to_size(specs: Specs, size: int) -> Specs:
     """The same function on `size` x `size` maps: kernels without the taps that only ever meet padding, and pointwise
     convolutions of single pixels as products of matrices."""
     result: List[LayerSpec] = []
-    for spec, in_size in with_sizes(specs, size):
+    for spec, in_size, _ in with_sizes(specs, size):
         if isinstance(spec, Conv):
             kernel_size = min(spec.kernel_size, 2 * in_size - 1)
             on_pixel = in_size == kernel_size == spec.groups == 1
@@ -45,7 +45,7 @@ def fit_to_training(specs: Specs, size: int) -> Specs:
     - Squeeze-and-excite spreads its gate by a product of matrices: the gradient of a broadcast is a slow reduction.
     """
     result: List[LayerSpec] = []
-    for spec, in_size in with_sizes(fit_to_size(specs, size), size):
+    for spec, in_size, _ in with_sizes(fit_to_size(specs, size), size):
         if isinstance(spec, Conv):
             too_wide = spec.kernel_size > min(FAST_KERNEL_SIZE, in_size)
             by_columns = spec.is_depthwise and too_wide and spec.out_channels % CHANNELS_OF_KERNELS == 0
@@ -57,13 +57,3 @@ def fit_to_training(specs: Specs, size: int) -> Specs:
             spec = replace(spec, form=replace(spec.form or Form(), map_size=in_size))
         result.append(spec)
     return tuple(result)
-
-
-def with_sizes(specs: Specs, size: int) -> Iterator[Tuple[LayerSpec, int]]:
-    """Every entry with the size of the maps that it reads, for images of `size` x `size`."""
-    for spec in specs:
-        yield spec, size
-        if isinstance(spec, Conv):
-            size = conv_size(size, spec.stride)
-        elif isinstance(spec, GlobalPool):
-            size = 1

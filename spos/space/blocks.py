@@ -152,18 +152,21 @@ def register_block(name: str) -> Callable[[Callable[..., BlockLayers]], Callable
             if KINDS[name].describe.__code__ == describe.__code__:  # the same once more, as notebooks do
                 return describe
             raise InputError(f"a kind of blocks is called '{name}' already; known: {', '.join(KINDS)}")
-        hints = get_type_hints(describe, include_extras=True)
-        fields = []
-        for parameter in list(inspect.signature(describe).parameters.values())[1:]:
-            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name not in hints:
-                raise InputError(f"block '{name}': '{parameter.name}' must be keyword-only, with an annotation")
-            default = () if parameter.default is parameter.empty else (parameter.default,)
-            fields.append((parameter.name, hints[parameter.name], *default))
-        options = msgspec.defstruct(f"{name}_options", fields, kw_only=True, forbid_unknown_fields=True)
-        KINDS[name] = Kind(name, describe, options, describe.__module__ != _PROJECT, _loading[-1])
+        KINDS[name] = Kind(name, describe, _options_of(name, describe), describe.__module__ != _PROJECT, _loading[-1])
         return describe
 
     return add
+
+
+def _options_of(name: str, describe: Callable[..., BlockLayers]) -> Type[msgspec.Struct]:
+    """The keyword-only parameters of a description, as a type that values are checked by."""
+    hints, fields = get_type_hints(describe, include_extras=True), []
+    for parameter in list(inspect.signature(describe).parameters.values())[1:]:
+        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name not in hints:
+            raise InputError(f"block '{name}': '{parameter.name}' must be keyword-only, with an annotation")
+        default = () if parameter.default is parameter.empty else (parameter.default,)
+        fields.append((parameter.name, hints[parameter.name], *default))
+    return msgspec.defstruct(f"{name}_options", fields, kw_only=True, forbid_unknown_fields=True)
 
 
 def load_blocks(path: Union[str, Path]) -> None:

@@ -8,11 +8,11 @@ from conftest import TINY
 
 from oneshot_nas_blocks import build
 from spos.engine.compat import mx
-from spos.engine.forms import as_described, fit_to_size, fit_to_training, with_sizes
+from spos.engine.forms import as_described, fit_to_size, fit_to_training
 from spos.execution.parts import cut_idle_taps
 from spos.space.blocks import BlockKind, ChoiceBlockGeometry
 from spos.space.layer_specs import head
-from spos.space.layers import Conv, Form, GlobalPool, SqueezeExcite, conv_size, depthwise
+from spos.space.layers import Conv, Form, GlobalPool, SqueezeExcite, conv_size, depthwise, with_sizes
 from spos.space.names import parameter_shapes
 
 KINDS = {
@@ -147,10 +147,12 @@ def test_nothing_but_the_form_changes_where_kernels_fit():
 
 
 def test_sizes_follow_strides_and_pooling():
-    assert [size for _, size in with_sizes((Conv(3, 4, 3, 2), depthwise(4, 3, 2), GlobalPool(4), Conv(4, 5)), 32)] == [
+    assert [
+        size for _, size, _ in with_sizes((Conv(3, 4, 3, 2), depthwise(4, 3, 2), GlobalPool(4), Conv(4, 5)), 32)
+    ] == [
         32,
         16,
         8,
         1,
     ]
-    assert [size for _, size in with_sizes(head(TINY), TINY.out_size)] == [TINY.out_size, 1, 1]
+    assert [size for _, size, _ in with_sizes(head(TINY), TINY.out_size)] == [TINY.out_size, 1, 1]
