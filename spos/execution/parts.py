@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Callable, Dict, Hashable, Iterator, Sequence, Tuple
+from typing import Callable, Dict, Hashable, Iterator, Optional, Sequence, Tuple
 
 from oneshot_nas_blocks import Block, build_block, build_rows
 from spos.engine.compat import mx
@@ -17,8 +17,8 @@ from spos.engine.parameters import STATISTICS
 from spos.space import layer_specs
 from spos.space.architecture import Architecture
 from spos.space.blocks import BlockLayers
-from spos.space.layers import Specs
-from spos.space.names import Chain, block_position, block_prefix, parameter_shapes
+from spos.space.layers import GlobalPool, Specs
+from spos.space.names import Chain, block_position, block_prefix, num_layers, parameter_shapes
 from spos.space.space import SearchSpace
 
 Shape = Tuple[int, ...]
@@ -56,6 +56,8 @@ class Part:
         key: parts of one key have the same layers, with other arrays.
         assemble: makes the layers from the chains, or from the same ones without BatchNorm.
         chains: as they are executed; the names in the layers begin with their prefixes.
+        in_channels, in_size: of the maps that it reads.
+        block: the layers of a choice block; None for stem and tail.
         padded: whether they are wider than what the path selects.
     """
 
@@ -63,6 +65,9 @@ class Part:
     assemble: Callable[[Sequence[Specs]], mx.gluon.HybridBlock]
     chains: Tuple[Chain, ...]
     slots: Tuple[Slot, ...]
+    in_channels: int
+    in_size: int
+    block: Optional[BlockLayers] = None
     padded: bool = False
 
     def layers(self) -> mx.gluon.HybridBlock:
@@ -88,7 +93,7 @@ class PathParts:
         self._in_supernet = in_supernet
         self._shuffle = shuffle
         self._stem = self._make_stem()
-        self._tail = self._make_tail()
+        self._tail = self.tail_from(0)
         self._blocks: Dict[Tuple[int, int, int], Part] = {}
         self._sizes = {size: PathParts(space.at(size), fit, pad, in_supernet, shuffle) for size in space.input_sizes}
 
@@ -111,17 +116,19 @@ class PathParts:
     def _make_stem(self) -> Part:
         stem = Chain("features.", 0, layer_specs.stem(self.space))
         chain = Chain("", 0, self._fit(stem.specs, self.space.input_size))
-        return Part(("stem", self.space.input_size), build_rows, (chain,), _slots([stem], [chain]))
+        size = self.space.input_size
+        return Part(("stem", size), build_rows, (chain,), _slots([stem], [chain]), stem.specs[0].in_channels, size)
 
-    def _make_tail(self) -> Part:
-        space = self.space
-        sources = (
-            Chain("features.", block_position(space, space.num_choice_blocks), layer_specs.head(space)),
-            Chain("output.", 0, layer_specs.classifier(space)),
-        )
-        head, classifier = (self._fit(chain.specs, size) for chain, size in zip(sources, (space.out_size, 1)))
+    def tail_from(self, first: int) -> Part:
+        """Head and classifier without the first layers of the head."""
+        space, all_specs = self.space, layer_specs.head(self.space)
+        position = block_position(space, space.num_choice_blocks) + num_layers(all_specs[:first])
+        sources = Chain("features.", position, all_specs[first:]), Chain("output.", 0, layer_specs.classifier(space))
+        size = 1 if first > num_before_pooling(space) else space.out_size
+        head, classifier = (self._fit(chain.specs, of) for chain, of in zip(sources, (size, 1)))
         chains = Chain("0.", 0, head), Chain("1.", 0, classifier)
-        return Part(("tail", space.out_size), build_rows, chains, _slots(sources, chains))
+        key = "tail", size, first
+        return Part(key, build_rows, chains, _slots(sources, chains), space.out_channels, space.out_size)
 
     def _make_block(self, index: int, block_choice: int, channel_choice: int) -> Part:
         space = self.space
@@ -139,8 +146,16 @@ class PathParts:
             partial(_block, block.in_channels, executed, self._shuffle),
             tuple(chains),
             _slots(sources, chains),
+            block.in_channels,
+            block.in_size,
+            executed,
             padded=executed.middle != selected.middle,
         )
+
+
+def num_before_pooling(space: SearchSpace) -> int:
+    """Layers of the head in front of its global pooling."""
+    return next(i for i, spec in enumerate(layer_specs.head(space)) if isinstance(spec, GlobalPool))
 
 
 def _block(in_channels: int, described: BlockLayers, shuffle: str, chains: Sequence[Specs]) -> Block:

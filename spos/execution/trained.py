@@ -22,7 +22,8 @@ from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_training
 from spos.engine.parameters import STATISTICS
 from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
-from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps
+from spos.execution.native import NativePath, NativeProgram, native_kernels
+from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps, num_before_pooling
 from spos.space.architecture import Architecture
 
 
@@ -114,6 +115,8 @@ class TrainingGraphs:
                 for parameter in self._parameters.values()
             )
         self.fast = fast
+        self._graphs: Dict[Hashable, Graph] = {}
+        self._ready: Dict[Part, TrainedPart] = {}
         self._parts = PathParts(
             self.space,
             fit_to_training if fast else as_described,
@@ -121,8 +124,9 @@ class TrainingGraphs:
             in_supernet=isinstance(net, Supernet),
             shuffle="stack" if fast else "reshape",
         )
-        self._graphs: Dict[Hashable, Graph] = {}
-        self._ready: Dict[Part, TrainedPart] = {}
+        self._native: Optional[NativePath] = None
+        if fast and native_kernels():
+            self._start_native()
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
         """(N, num_classes) of normalised images (N, 3, H, W), in training mode only.
@@ -137,11 +141,23 @@ class TrainingGraphs:
         size = architecture.input_size or self.space.input_size
         if x.shape[2:] != (size, size):
             raise ValueError(f"images of {x.shape[2]} x {x.shape[3]}, compiled for {size} x {size}")
+        if self._native:
+            x = self._native(x, *self._programs.of(architecture))
+            return self._run(self._tail, x).reshape((0, -1))
         for part in self._parts.of(architecture):
-            if part not in self._ready:
-                self._ready[part] = self._make(part)
-            x = self._ready[part](x)
+            x = self._run(part, x)
         return x.reshape((0, -1))
+
+    def _run(self, part: Part, x: mx.nd.NDArray) -> mx.nd.NDArray:
+        if part not in self._ready:
+            self._ready[part] = self._make(part)
+        return self._ready[part](x)
+
+    def _start_native(self) -> None:
+        in_supernet = isinstance(self.net, Supernet)
+        self._programs = NativeProgram(PathParts(self.space, as_described, lambda *_: 1, in_supernet), trains=True)
+        self._native = NativePath(self._parameters)
+        self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
 
     def _pad(self, index: int, block_choice: int, channel_choice: int) -> int:
         return CHANNELS_OF_LAYOUTS if self.fast else 1

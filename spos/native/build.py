@@ -1,0 +1,84 @@
+"""Where the native library is, and how it is built: for this machine's processor, by the C++ compiler that it has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import List, Optional
+
+from spos.core.errors import InputError
+
+SOURCE = Path(__file__).resolve().parent
+MAIN = "session.cpp"
+FLAGS = "-std=c++17 -O3 -march=native -fno-math-errno -fPIC -shared -pthread -Wall -Wextra".split()
+ONLY_X86 = ["-mprefer-vector-width=512"]
+COMPILERS = ("g++", "clang++", "c++")
+SWITCH = "SPOS_NATIVE"  # environment variable: 0 for MXNet's operators alone
+
+
+def is_wanted() -> bool:
+    """Whether native kernels may be used: unless the environment says SPOS_NATIVE=0."""
+    return os.environ.get(SWITCH, "1") != "0"
+
+
+@lru_cache(maxsize=None)
+def library_file() -> Optional[Path]:
+    """The library built from these sources for this processor; None if there is none."""
+    file = place_of_library()
+    return file if file.is_file() else None
+
+
+@lru_cache(maxsize=None)
+def place_of_library() -> Path:
+    """Where it belongs: in the environment, by a digest of sources, flags and processor."""
+    digest = hashlib.sha256()
+    for file in sorted([*SOURCE.glob("*.h"), *SOURCE.glob("*.cpp")]):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    digest.update("\0".join([*FLAGS, *ONLY_X86, _processor()]).encode())
+    return Path(sys.prefix) / "lib" / "spos-native" / f"session-{digest.hexdigest()[:16]}.so"
+
+
+def build(compiler: Optional[str] = None) -> Path:
+    """Compile the library, if it is not there. Takes a quarter of a minute.
+
+    Args:
+        compiler: a program; by default CXX of the environment, or the first of COMPILERS that there is.
+    Raises: InputError if there is no compiler, or if it fails.
+    """
+    place = place_of_library()
+    if place.is_file():
+        return place
+    command = compiler or os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    if command is None:
+        raise InputError(f"no C++ compiler: none of {', '.join(COMPILERS)} is installed")
+    flags = FLAGS + (ONLY_X86 if platform.machine() in ("x86_64", "AMD64") else [])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        made = Path(folder) / place.name
+        parts: List[str] = [*command.split(), *flags, "-o", str(made), str(SOURCE / MAIN)]
+        try:
+            done = subprocess.run(parts, capture_output=True, text=True)
+        except OSError as error:
+            raise InputError(f"{command}: {error.strerror}") from None
+        if done.returncode:
+            raise InputError(f"{command} failed with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        made.replace(place)  # whole or not at all
+    library_file.cache_clear()
+    return place
+
+
+def _processor() -> str:
+    """What the machine code depends on: the instruction sets of this processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {flags}"

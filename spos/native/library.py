@@ -1,0 +1,141 @@
+"""The native library in this process: `Session` runs programs on arrays that are given by their addresses."""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import List, Optional
+
+import numpy as np
+
+from spos.native.build import library_file
+from spos.native.steps import AFFINE_ROWS, PARAMETER, STEP, TENSOR, Program
+
+
+class Mode(IntEnum):
+    """What statistics a program normalises by; the numbers are those of `session.cpp`.
+
+    TRAIN: the batch's, which move the running ones; backward may follow.    COLLECT: the batch's, which are given.
+    INFER: known ones.
+    """
+
+    TRAIN = 0
+    COLLECT = 1
+    INFER = 2
+
+
+_ADDRESS, _I64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_SIGNATURES = {
+    "spos_sizes": (None, [_ADDRESS]),
+    "spos_last_error": (ctypes.c_char_p, []),
+    "spos_new": (_ADDRESS, [ctypes.c_int]),
+    "spos_delete": (None, [_ADDRESS]),
+    "spos_prepare": (
+        ctypes.c_int,
+        [_ADDRESS, _I64, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _I64, _I64, _FLOAT, _FLOAT],
+    ),
+    "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
+    "spos_backward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
+    "spos_set_statistics": (ctypes.c_int, [_ADDRESS]),
+    "spos_infer": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _I64, _ADDRESS]),
+}
+
+
+@lru_cache(maxsize=None)
+def load(file: Path) -> ctypes.CDLL:
+    """Raises: OSError if it cannot be loaded; RuntimeError if its records have other sizes than ours."""
+    library = ctypes.CDLL(str(file))
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    sizes = np.zeros(4, np.int64)
+    library.spos_sizes(sizes.ctypes.data)
+    if sizes.tolist() != [len(STEP), len(TENSOR), len(PARAMETER), AFFINE_ROWS]:
+        raise RuntimeError(f"{file} was built from other sources: its records have {sizes.tolist()} fields")
+    return library
+
+
+class Session:
+    """Memory and threads of one program at a time. Calls wait until they are done, and leave other threads running.
+
+    Args:
+        threads: that share the work; results do not depend on how many.
+    """
+
+    def __init__(self, threads: int) -> None:
+        file = library_file()
+        if file is None:
+            raise RuntimeError("the native library is not built")
+        self._library = load(file)
+        self._session: Optional[int] = self._library.spos_new(threads)
+        if not self._session:
+            raise MemoryError(self._message())
+
+    def __del__(self) -> None:
+        if getattr(self, "_session", None):
+            self._library.spos_delete(self._session)
+            self._session = None
+
+    def prepare(
+        self, mode: Mode, program: Program, parameters: np.ndarray, num_images: int, epsilon: float, momentum: float
+    ) -> None:
+        """Take a program and its weights, as they are now.
+
+        Args:
+            parameters: (num_parameters, len(PARAMETER)) int64, records by the columns PARAMETER.
+            num_images: of a batch; in inference, that run together.
+        """
+        self._check(
+            self._library.spos_prepare(
+                self._session,
+                int(mode),
+                num_images,
+                program.steps.ctypes.data,
+                len(program.steps),
+                program.tensors.ctypes.data,
+                len(program.tensors),
+                parameters.ctypes.data,
+                len(parameters),
+                program.floats_per_image,
+                program.affine,
+                epsilon,
+                momentum,
+            )
+        )
+
+    def forward(self, images: int, result: int) -> None:
+        """From the address of float32 images (N, C, H, W) to that of the pooled features (N, F)."""
+        self._check(self._library.spos_forward(self._session, images, result))
+
+    def backward(self, gradient: int, parameters: np.ndarray) -> None:
+        """From the gradient of the features, (N, F), to those of the parameters, whose records name their places."""
+        self._check(self._library.spos_backward(self._session, gradient, parameters.ctypes.data))
+
+    def set_statistics(self) -> None:
+        """Take the statistics as they are now, for inference."""
+        self._check(self._library.spos_set_statistics(self._session))
+
+    def infer(self, images: int, num_images: int, together: int, result: int) -> None:
+        """As `forward`, for any number of images, of which `together` at most run together on a thread."""
+        self._check(self._library.spos_infer(self._session, images, num_images, together, result))
+
+    def _check(self, failed: int) -> None:
+        if failed:
+            raise RuntimeError(f"native kernels: {self._message()}")
+
+    def _message(self) -> str:
+        return (self._library.spos_last_error() or b"").decode(errors="replace")
+
+
+_free: List[Session] = []
+
+
+def borrow_session(threads: int) -> Session:
+    """A session that nobody uses; give it back by `return_session`, and its memory is used again."""
+    return _free.pop() if _free else Session(threads)
+
+
+def return_session(session: Session) -> None:
+    _free.append(session)
