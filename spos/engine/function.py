@@ -68,12 +68,15 @@ def raise_failure() -> None:
         raise _failures.pop()
 
 
-def address(array: mx.nd.NDArray) -> int:
-    """Where the values of a CPU array begin, in the plain layout, after everything that was to be done with it."""
-    array.wait_to_read()
-    pointer = ctypes.c_void_p()
-    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    return pointer.value or 0
+def address(array: mx.nd.NDArray, writes: bool = False) -> int:
+    """Where the values of a CPU array begin, in the plain layout, after everything that was to be done with it.
+
+    Args:
+        writes: wait for those who read it, too.
+    """
+    wait = mx.base._LIB.MXNDArrayWaitToWrite if writes else mx.base._LIB.MXNDArrayWaitToRead
+    mx.base.check_call(wait(array.handle))
+    return place(array)
 
 
 def place(array: mx.nd.NDArray) -> int:

@@ -16,7 +16,6 @@ from spos.engine.batch_norm import EPSILON, MOMENTUM
 from spos.engine.compat import mx, num_threads
 from spos.engine.function import ADD, address, place, record_function
 from spos.execution.parts import Part, PathParts, Slot, num_before_pooling
-from spos.native.build import is_wanted, library_file
 from spos.native.library import Mode, borrow_session, return_session
 from spos.native.steps import (
     PARAMETER,
@@ -31,11 +30,6 @@ from spos.space.architecture import Architecture
 
 KEPT_PROGRAMS = 1000
 _P = {name: column for column, name in enumerate(PARAMETER)}
-
-
-def native_kernels() -> bool:
-    """Whether there are native kernels, and they are wanted."""
-    return is_wanted() and library_file() is not None
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,9 @@ class NativePath:
         corners = [Corner(self._parameters[slot.source], slot) for slot in slots]
         values = [corner.parameter.data(ctx) for corner in corners]
         records = np.zeros((len(corners), len(PARAMETER)), np.int64)
-        records[:, _P["data"]] = [address(value) for value in values]
+        records[:, _P["data"]] = [
+            address(value, writes=bool(corner.slot.statistic)) for value, corner in zip(values, corners)
+        ]
         strides = [strides_of(corner.parameter.shape) for corner in corners]
         records[:, _P["row"]] = [row for row, _ in strides]
         records[:, _P["column"]] = [column for _, column in strides]
@@ -75,7 +71,7 @@ class NativePath:
         session.prepare(Mode.TRAIN, program, records, x.shape[0], EPSILON, MOMENTUM)
         with mx.autograd.pause():
             output = mx.nd.empty((x.shape[0], program.num_features, 1, 1), ctx=ctx)
-        session.forward(address(x), address(output))
+        session.forward(address(x), address(output, writes=True))
         if not mx.autograd.is_recording():
             return_session(session)
             return output

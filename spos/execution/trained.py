@@ -22,8 +22,9 @@ from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_training
 from spos.engine.parameters import STATISTICS
 from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
-from spos.execution.native import NativePath, NativeProgram, native_kernels
+from spos.execution.native import NativePath, NativeProgram
 from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps, num_before_pooling
+from spos.native.build import are_ready
 from spos.space.architecture import Architecture
 
 
@@ -125,7 +126,7 @@ class TrainingGraphs:
             shuffle="stack" if fast else "reshape",
         )
         self._native: Optional[NativePath] = None
-        if fast and native_kernels():
+        if fast and are_ready():
             self._start_native()
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:

@@ -23,9 +23,9 @@ COMPILERS = ("g++", "clang++", "c++")
 SWITCH = "SPOS_NATIVE"  # environment variable: 0 for MXNet's operators alone
 
 
-def is_wanted() -> bool:
-    """Whether native kernels may be used: unless the environment says SPOS_NATIVE=0."""
-    return os.environ.get(SWITCH, "1") != "0"
+def are_ready() -> bool:
+    """Whether there are native kernels, and the environment does not say SPOS_NATIVE=0."""
+    return os.environ.get(SWITCH, "1") != "0" and library_file() is not None
 
 
 @lru_cache(maxsize=None)

@@ -49,40 +49,56 @@ inline void normalise(float* to, i64 row_to, const float* from, i64 row_from, i6
   });
 }
 
-// of *= gradient of act at scale * z + shift; the sums of the result and of the result times z are set.
+template <i64 A, int W>
+inline void normalise_back_columns(float* to, i64 row_to, const float* of, i64 row_of, const float* z, i64 row_z,
+                                   i64 rows, const float* scale, const float* shift, float* first, float* second) {
+  vec s[W], t[W], sums[W], products[W];
+  for (int i = 0; i < W; ++i) s[i] = load(scale + i * VL), t[i] = load(shift + i * VL), sums[i] = products[i] = vec{};
+  for (i64 r = 0; r < rows; ++r, to += row_to, of += row_of, z += row_z)
+#pragma GCC unroll 4
+    for (int i = 0; i < W; ++i) {
+      const vec at = load(z + i * VL);
+      const vec result = pass_back<A>(at * s[i] + t[i], load(of + i * VL));
+      store(to + i * VL, result);
+      sums[i] += result;
+      products[i] += result * at;
+    }
+  for (int i = 0; i < W; ++i) store(first + i * VL, sums[i]), store(second + i * VL, products[i]);
+}
+
+// to = of * gradient of act at scale * z + shift; the sums of the result and of the result times z are set.
 inline void normalise_back(float* to, i64 row_to, const float* of, i64 row_of, const float* z, i64 row_z, i64 rows,
                            i64 width, const float* scale, const float* shift, i64 act, float* sums) {
   with_act(act, [&](auto a) {
-    for (i64 c = 0; c < width; c += VL) {
-      const vec s = load(scale + c), t = load(shift + c);
-      vec first = {}, second = {};
-      for (i64 r = 0; r < rows; ++r) {
-        const vec at = load(z + r * row_z + c);
-        const vec result = pass_back<a.value>(at * s + t, load(of + r * row_of + c));
-        store(to + r * row_to + c, result);
-        first += result;
-        second += result * at;
-      }
-      store(sums + c, first);
-      store(sums + width + c, second);
-    }
+    i64 c = 0;
+    for (; c + 4 * VL <= width; c += 4 * VL)
+      normalise_back_columns<a.value, 4>(to + c, row_to, of + c, row_of, z + c, row_z, rows, scale + c, shift + c,
+                                         sums + c, sums + width + c);
+    for (; c < width; c += VL)
+      normalise_back_columns<a.value, 1>(to + c, row_to, of + c, row_of, z + c, row_z, rows, scale + c, shift + c,
+                                         sums + c, sums + width + c);
   });
+}
+
+template <int W>
+inline void moments_columns(const float* z, i64 row, i64 rows, float* mean, float* squares) {
+  vec totals[W] = {}, sums[W] = {};
+  for (i64 r = 0; r < rows; ++r)
+    for (int i = 0; i < W; ++i) totals[i] += load(z + r * row + i * VL);
+  for (int i = 0; i < W; ++i) totals[i] = totals[i] / static_cast<float>(rows);
+  for (i64 r = 0; r < rows; ++r)
+    for (int i = 0; i < W; ++i) {
+      const vec off = load(z + r * row + i * VL) - totals[i];
+      sums[i] += off * off;
+    }
+  for (int i = 0; i < W; ++i) store(mean + i * VL, totals[i]), store(squares + i * VL, sums[i]);
 }
 
 // Means of the rows and sums of the squares of what differs from them.
 inline void moments(const float* z, i64 row, i64 rows, i64 width, float* mean, float* squares) {
-  for (i64 c = 0; c < width; c += VL) {
-    vec total = {};
-    for (i64 r = 0; r < rows; ++r) total += load(z + r * row + c);
-    const vec middle = total / static_cast<float>(rows);
-    vec square = {};
-    for (i64 r = 0; r < rows; ++r) {
-      const vec off = load(z + r * row + c) - middle;
-      square += off * off;
-    }
-    store(mean + c, middle);
-    store(squares + c, square);
-  }
+  i64 c = 0;
+  for (; c + 4 * VL <= width; c += 4 * VL) moments_columns<4>(z + c, row, rows, mean + c, squares + c);
+  for (; c < width; c += VL) moments_columns<1>(z + c, row, rows, mean + c, squares + c);
 }
 
 // to = slope_a * a + slope_z * z + offset: the gradient in front of BatchNorm.

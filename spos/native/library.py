@@ -26,6 +26,11 @@ class Mode(IntEnum):
     INFER = 2
 
 
+#: a part of a parameter for the optimizer: `rows` of `length` floats, `stride` apart; addresses, learning rate, decay
+CORNER = np.dtype(
+    [(name, np.int64) for name in "weight gradient momentum rows length stride".split()]
+    + [("rate", np.float64), ("decay", np.float64)]
+)
 _ADDRESS, _I64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
     "spos_sizes": (None, [_ADDRESS]),
@@ -38,6 +43,7 @@ _SIGNATURES = {
     ),
     "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
     "spos_backward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
+    "spos_nesterov": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _FLOAT, _FLOAT]),
     "spos_set_statistics": (ctypes.c_int, [_ADDRESS]),
     "spos_infer": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _I64, _ADDRESS]),
 }
@@ -50,9 +56,9 @@ def load(file: Path) -> ctypes.CDLL:
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    sizes = np.zeros(4, np.int64)
+    sizes = np.zeros(5, np.int64)
     library.spos_sizes(sizes.ctypes.data)
-    if sizes.tolist() != [len(STEP), len(TENSOR), len(PARAMETER), AFFINE_ROWS]:
+    if sizes.tolist() != [len(STEP), len(TENSOR), len(PARAMETER), AFFINE_ROWS, len(CORNER.names or ())]:
         raise RuntimeError(f"{file} was built from other sources: its records have {sizes.tolist()} fields")
     return library
 
@@ -112,6 +118,14 @@ class Session:
     def backward(self, gradient: int, parameters: np.ndarray) -> None:
         """From the gradient of the features, (N, F), to those of the parameters, whose records name their places."""
         self._check(self._library.spos_backward(self._session, gradient, parameters.ctypes.data))
+
+    def nesterov(self, corners: np.ndarray, momentum: float, scale: float) -> None:
+        """One step of Nesterov's accelerated gradient on many parameters, as MXNet's `nag_mom_update` rounds it.
+
+        Args:
+            corners: (n,) of CORNER.    scale: of the gradients.
+        """
+        self._check(self._library.spos_nesterov(self._session, corners.ctypes.data, len(corners), momentum, scale))
 
     def set_statistics(self) -> None:
         """Take the statistics as they are now, for inference."""

@@ -12,8 +12,13 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "layers.h"
 #include "threads.h"
+#include "update.h"
 
 namespace spos {
 
@@ -65,25 +70,53 @@ float* reserve(Floats& memory, i64 count) {
   return memory.data();
 }
 
-// Memory that is not set to zero, and kept while it is large enough.
+// Memory that is kept, and grows without giving back the pages it has: a new page costs more than what is done with it.
 class Arena {
  public:
+  Arena() = default;
+  Arena(Arena&& other) noexcept : memory_(other.memory_), bytes_(other.bytes_) {
+    other.memory_ = nullptr;
+    other.bytes_ = 0;
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { release(); }
+
   float* reserve(i64 count) {
-    if (count > size_) {
-      memory_.reset();
-      memory_.reset(static_cast<float*>(std::aligned_alloc(4096, (count * sizeof(float) + 4095) / 4096 * 4096)));
-      if (!memory_) throw std::bad_alloc();
-      size_ = count;
-    }
-    return memory_.get();
+    const i64 bytes = (count * static_cast<i64>(sizeof(float)) + kPage - 1) / kPage * kPage;
+    if (bytes > bytes_) grow(bytes);
+    return static_cast<float*>(memory_);
   }
 
  private:
-  struct Free {
-    void operator()(float* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<float, Free> memory_;
-  i64 size_ = 0;
+  static constexpr i64 kPage = 2 << 20;
+
+#if defined(__linux__)
+  void grow(i64 bytes) {
+    void* place = memory_ ? mremap(memory_, bytes_, bytes, MREMAP_MAYMOVE)
+                          : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (place == MAP_FAILED) throw std::bad_alloc();
+    memory_ = place;
+    bytes_ = bytes;
+    madvise(memory_, bytes_, MADV_HUGEPAGE);  // a wish
+  }
+
+  void release() {
+    if (memory_) munmap(memory_, bytes_);
+  }
+#else
+  void grow(i64 bytes) {
+    release();
+    memory_ = std::aligned_alloc(4096, bytes);
+    bytes_ = memory_ ? bytes : 0;
+    if (!memory_) throw std::bad_alloc();
+  }
+
+  void release() { std::free(memory_); }
+#endif
+
+  void* memory_ = nullptr;
+  i64 bytes_ = 0;
 };
 
 struct Scratch {
@@ -142,6 +175,10 @@ class Session {
     parameters_.assign(parameters, parameters + parameters_.size());
     Run run{this, arena_.reserve(floats_per_image_ * images_), images_, false};
     for (i64 i = static_cast<i64>(steps_.size()) - 1; i >= 0; --i) run.backward(i, of);
+  }
+
+  void update(const Corner* corners, i64 count, float momentum, float scale) {
+    nesterov(threads_, corners, count, momentum, scale);
   }
 
   // Statistics of the parts, known: what scale and shift follow from.
@@ -985,6 +1022,7 @@ void spos_sizes(i64* sizes) {
   sizes[1] = sizeof(spos::Tensor) / 8;
   sizes[2] = sizeof(spos::Parameter) / 8;
   sizes[3] = spos::AFFINE_ROWS;
+  sizes[4] = sizeof(spos::Corner) / 8;
 }
 
 const char* spos_last_error() { return last_error.c_str(); }
@@ -1016,6 +1054,12 @@ int spos_forward(void* session, const float* images, float* result) {
 int spos_backward(void* session, const float* of, const i64* parameters) {
   return guarded([&] {
     static_cast<spos::Session*>(session)->backward(of, reinterpret_cast<const spos::Parameter*>(parameters));
+  });
+}
+
+int spos_nesterov(void* session, const void* corners, i64 count, float momentum, float scale) {
+  return guarded([&] {
+    static_cast<spos::Session*>(session)->update(static_cast<const spos::Corner*>(corners), count, momentum, scale);
   });
 }
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.engine.cluster import LOCAL, Cluster
-from spos.engine.compat import mx
+from spos.engine.compat import mx, num_threads
+from spos.engine.function import address
 from spos.engine.slicing import assign_leading_corner, is_leading_rows, leading_corner
+from spos.native.build import are_ready
+from spos.native.library import CORNER, borrow_session, return_session
 
 Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
 NO_DECAY = ("gamma", "beta", "bias")
@@ -105,6 +110,9 @@ class PathTrainer(mx.gluon.Trainer):
         servers = self._servers
         before = {i: self._params[i].list_data()[0].copy() for i, _ in self._selected} if servers else {}
         for device, updater in enumerate(self._updaters):
+            if not device and self._is_fused:
+                self._update_fused()
+                continue
             for index, shape in self._selected:
                 parameter = self._params[index]
                 weights = parameter.list_data()
@@ -117,6 +125,37 @@ class PathTrainer(mx.gluon.Trainer):
         if servers:
             for index, old in before.items():
                 servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
+
+    @property
+    def _is_fused(self) -> bool:
+        """Whether the native step does what the optimizer would do to the first device's parameters."""
+        optimizer = self._optimizer
+        return (
+            are_ready()
+            and type(optimizer) is mx.optimizer.NAG
+            and optimizer.momentum > 0
+            and not optimizer.clip_gradient
+            and self._contexts[0].device_type == "cpu"
+            and all(np.dtype(parameter.dtype) == np.float32 for parameter in self._params)
+        )
+
+    def _update_fused(self) -> None:
+        """All selected corners in one call: 250 parameters cost as many microseconds, not milliseconds."""
+        optimizer, states = self._optimizer, self._updaters[0].states
+        indices = [index for index, _ in self._selected]
+        optimizer._update_count(indices)
+        corners = np.zeros(len(indices), CORNER)
+        for corner, (index, shape) in zip(corners, self._selected):
+            self._make_state(0, index)
+            parameter = self._params[index]
+            weight, gradient = parameter.list_data()[0], parameter.list_grad()[0]
+            corner["weight"], corner["momentum"] = address(weight, True), address(states[index], True)
+            corner["gradient"] = address(gradient)
+            corner["rows"], corner["length"], corner["stride"] = _rows_of(shape, parameter.shape)
+        corners["rate"], corners["decay"] = optimizer._get_lrs(indices), optimizer._get_wds(indices)
+        session = borrow_session(num_threads())
+        session.nesterov(corners, optimizer.momentum, optimizer.rescale_grad)
+        return_session(session)
 
     @property
     def _shares_memory(self) -> bool:
@@ -177,6 +216,16 @@ class PathTrainer(mx.gluon.Trainer):
                     saved.copyto(array)
                 updater.states[index] = state
                 updater.states_synced[index] = True
+
+
+@lru_cache(maxsize=None)
+def _rows_of(shape: Tuple[int, ...], full: Tuple[int, ...]) -> Tuple[int, int, int]:
+    """A corner as rows: how many, the length of each, and how far they are apart, in values."""
+    if is_leading_rows(shape, full):
+        return 1, math.prod(shape), 0
+    if shape[2:] != full[2:]:
+        raise ValueError(f"{shape} of {full} is no corner of rows and columns")
+    return shape[0], math.prod(shape[1:]), math.prod(full[1:])
 
 
 def _flat(state: Any) -> List[Any]:

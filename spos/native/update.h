@@ -1,0 +1,47 @@
+// The optimizer's step on the corners of many parameters at once.
+#pragma once
+
+#include "threads.h"
+
+namespace spos {
+
+// A corner of a parameter: rows of floats, `stride` apart, in all three arrays.
+struct Corner {
+  float* weight;
+  const float* gradient;
+  float* momentum;
+  std::int64_t rows, length, stride;
+  double rate, decay;
+};
+
+// As MXNet's nag_mom_update, bit by bit: every product and sum is rounded by itself, and what stays in the momentum
+// is made with the decay of the weight that was just moved (docs/mxnet.md).
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((optimize("fp-contract=off"), noinline))
+#endif
+inline void nesterov_row(float* __restrict weight, const float* __restrict gradient, float* __restrict momentum,
+                         std::int64_t length, float rate, float decay, float kept, float scale) {
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#endif
+  for (std::int64_t i = 0; i < length; ++i) {
+    const float scaled = scale * gradient[i], before = kept * momentum[i];
+    const float next = before - rate * (scaled + decay * weight[i]);
+    const float moved = weight[i] - before + (1.f + kept) * next;
+    weight[i] = moved;
+    momentum[i] = before - rate * (scaled + decay * moved);
+  }
+}
+
+inline void nesterov(Threads& threads, const Corner* corners, std::int64_t count, float kept, float scale) {
+  threads.share(count, [&](std::int64_t index, int) {
+    const Corner& one = corners[index];
+    for (std::int64_t row = 0; row < one.rows; ++row) {
+      const std::int64_t place = row * one.stride;
+      nesterov_row(one.weight + place, one.gradient + place, one.momentum + place, one.length,
+                   static_cast<float>(one.rate), static_cast<float>(one.decay), kept, scale);
+    }
+  });
+}
+
+}  // namespace spos
