@@ -1,26 +1,28 @@
-"""Paths by the native kernels of `spos.native`, in training: the maps between images and pooled features.
+"""Paths by the native kernels of `spos.native`: the maps between images and pooled features.
 
-Weights are read where they are, in the network's parameters, and gradients written where they belong: nothing is cut
-out, padded or copied. What comes behind the pooling is left to MXNet.
+Weights are read where they are, in the network's parameters, and gradients written where they belong: no corner is cut
+out, and nothing is padded. What comes behind the pooling is left to MXNet.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from spos.engine.batch_norm import EPSILON, MOMENTUM
+from spos.core.errors import warn
+from spos.engine.batch_norm import EPSILON, MOMENTUM, Moments
 from spos.engine.compat import mx, num_threads
-from spos.engine.function import ADD, address, place, record_function
-from spos.execution.parts import Part, PathParts, Slot, num_before_pooling
-from spos.native.library import Mode, borrow_session, return_session
+from spos.engine.function import ADD, address, record_function
+from spos.execution.parts import Part, PathParts, Shape, Slot, num_before_pooling
+from spos.native.library import Mode, Session, borrow_session, return_session
 from spos.native.steps import (
     PARAMETER,
     Fragment,
     Program,
+    Unsupported,
     assemble,
     block_fragment,
     head_fragment,
@@ -29,6 +31,7 @@ from spos.native.steps import (
 from spos.space.architecture import Architecture
 
 KEPT_PROGRAMS = 1000
+CACHED_FLOATS = 1 << 19  # maps of the images that run together: they stay in the second cache, or close to it
 _P = {name: column for column, name in enumerate(PARAMETER)}
 
 
@@ -56,33 +59,30 @@ class NativePath:
         self._dirty: Dict[Tuple[str, Any], Tuple[int, int]] = {}  # corners of gradients that are not zero
 
     def __call__(self, x: mx.nd.NDArray, program: Program, slots: Sequence[Slot]) -> mx.nd.NDArray:
-        """(N, F, 1, 1) pooled features of images (N, 3, H, W)."""
+        """(N, F, 1, 1) pooled features of images (N, 3, H, W). Their gradient can be followed back once."""
         ctx = x.context
         corners = [Corner(self._parameters[slot.source], slot) for slot in slots]
         values = [corner.parameter.data(ctx) for corner in corners]
-        records = np.zeros((len(corners), len(PARAMETER)), np.int64)
-        records[:, _P["data"]] = [
-            address(value, writes=bool(corner.slot.statistic)) for value, corner in zip(values, corners)
-        ]
-        strides = [strides_of(corner.parameter.shape) for corner in corners]
-        records[:, _P["row"]] = [row for row, _ in strides]
-        records[:, _P["column"]] = [column for _, column in strides]
+        output = _empty(x.shape[0], program, ctx)
+        mx.nd.waitall()
+        records = records_of(values, [corner.parameter.shape for corner in corners])
         session = borrow_session(num_threads())
-        session.prepare(Mode.TRAIN, program, records, x.shape[0], EPSILON, MOMENTUM)
-        with mx.autograd.pause():
-            output = mx.nd.empty((x.shape[0], program.num_features, 1, 1), ctx=ctx)
-        session.forward(address(x), address(output, writes=True))
+        session.prepare(Mode.TRAIN, program, records, EPSILON, MOMENTUM)
+        session.forward(address(x), x.shape[0], address(output))
         if not mx.autograd.is_recording():
             return_session(session)
             return output
         trained = [position for position, corner in enumerate(corners) if corner.trains]
+        held = [session]
 
         def backward(gradients: List[Any], places: List[Any], wanted: List[int]) -> None:
+            if not held:
+                raise RuntimeError("the maps of a native path are kept for one backward pass")
             for position, gradient, how in zip(trained, places, wanted):
                 if how:
                     self._want(records[position], corners[position], gradient, how == ADD, ctx)
-            session.backward(place(gradients[0]), records)
-            return_session(session)
+            held[0].backward(address(gradients[0]), records)
+            return_session(held.pop())
 
         record_function([values[position] for position in trained], output, backward)
         return output
@@ -91,30 +91,34 @@ class NativePath:
         key = corner.parameter.name, ctx
         shape = (*corner.slot.selected[:2], 1)[:2]
         before = self._dirty.get(key, (0, 0))
-        record[_P["gradient"]] = place(gradient)
+        record[_P["gradient"]] = address(gradient)
         record[_P["adds"]] = adds
         record[_P["dirty_rows"]], record[_P["dirty_columns"]] = before
         self._dirty[key] = tuple(map(max, before, shape)) if adds else shape
 
 
 class NativeProgram:
-    """Programs of the paths of a network, each with the parameters that it reads.
-
-    Raises: Unsupported, when a path is asked for that has layers without native kernels.
-    """
+    """Programs of the paths of a network, each with the parameters that it reads."""
 
     def __init__(self, parts: PathParts, trains: bool) -> None:
         self._parts = parts
         self._trains = trains
         self._fragments: Dict[int, Fragment] = {}  # by identity of the part, which `parts` keeps
-        self._programs: Dict[Architecture, Tuple[Program, Tuple[Slot, ...]]] = {}
+        self._programs: Dict[Architecture, Optional[Tuple[Program, Tuple[Slot, ...]]]] = {}
+        self._unsupported: Set[str] = set()
 
-    def of(self, architecture: Architecture) -> Tuple[Program, Tuple[Slot, ...]]:
-        """Up to the pooling."""
+    def of(self, architecture: Architecture) -> Optional[Tuple[Program, Tuple[Slot, ...]]]:
+        """Up to the pooling; None if there are no native kernels for one of its layers, which is said once."""
         if architecture not in self._programs:
             if len(self._programs) >= KEPT_PROGRAMS:
                 self._programs.clear()
-            self._programs[architecture] = self._make(architecture)
+            try:
+                self._programs[architecture] = self._make(architecture)
+            except Unsupported as error:
+                self._programs[architecture] = None
+                if str(error) not in self._unsupported:
+                    self._unsupported.add(str(error))
+                    warn(f"{error}; paths that have it run by MXNet's operators, which takes longer")
         return self._programs[architecture]
 
     def _make(self, architecture: Architecture) -> Tuple[Program, Tuple[Slot, ...]]:
@@ -137,6 +141,82 @@ class NativeProgram:
                 made = block_fragment(part.block, *place)
             self._fragments[id(part)] = made
         return self._fragments[id(part)]
+
+
+class NativeFeatures:
+    """Pooled features of one path, for scoring: first `moments`, as often as there are batches, then `__call__`.
+
+    Args:
+        parameters: of the network, by name.    program: of the path.    slots: that it names.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, mx.gluon.Parameter], program: Program, slots: Sequence[Slot]
+    ) -> None:
+        self._parameters = [parameters[slot.source] for slot in slots]
+        self._program = program
+        self._num_updates = 0
+        ends = np.cumsum([slot.selected[0] * (slot.statistic == "running_mean") for slot in slots]).tolist()
+        self._means = np.zeros(ends[-1], np.float32)
+        self._variances = np.zeros(ends[-1], np.float32)
+        # a mean stands in front of the variance of its layer, and they begin at the same place
+        self._statistics = {
+            position: (self._means if slot.statistic == "running_mean" else self._variances)[
+                ends[position] - slot.selected[0] :
+            ]
+            for position, slot in enumerate(slots)
+            if slot.statistic
+        }
+
+    def moments(self, images: mx.nd.NDArray) -> Moments:
+        """Of all BatchNorm layers in order, each normalised by this batch."""
+        session, output = self._ready(Mode.COLLECT, images)
+        session.forward(address(images), images.shape[0], address(output))
+        mean, variance = (values.astype(np.float64) for values in (self._means, self._variances))
+        return_session(session)
+        return Moments(images.shape[0], mean, variance * images.shape[0])
+
+    def set_moments(self, moments: Moments) -> None:
+        """Normalise by these from now on."""
+        self._means[:], self._variances[:] = moments.mean, moments.variance
+        self._num_updates += 1
+
+    def __call__(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
+        """(N, F, 1, 1) of images (N, 3, H, W)."""
+        session, output = self._ready(Mode.INFER, images)
+        num_images, threads = images.shape[0], num_threads()
+        fits = CACHED_FLOATS // self._program.floats_per_image
+        together = max(1, min(fits, -(-num_images // threads)))
+        session.infer(address(images), num_images, together, address(output))
+        return_session(session)
+        return output
+
+    def _ready(self, mode: Mode, images: mx.nd.NDArray) -> Tuple[Session, mx.nd.NDArray]:
+        ctx = images.context
+        owner = self, mode, ctx, self._num_updates
+        output = _empty(images.shape[0], self._program, ctx)
+        mx.nd.waitall()
+        session = borrow_session(num_threads(), owner)
+        if session.owner != owner:
+            values = [parameter.data(ctx) for parameter in self._parameters]
+            records = records_of(values, [parameter.shape for parameter in self._parameters])
+            for position, statistic in self._statistics.items():
+                records[position, _P["data"]] = statistic.ctypes.data
+            session.prepare(mode, self._program, records, EPSILON, MOMENTUM, owner)
+        return session, output
+
+
+def _empty(num_images: int, program: Program, ctx: mx.Context) -> mx.nd.NDArray:
+    with mx.autograd.pause():
+        return mx.nd.empty((num_images, program.num_features, 1, 1), ctx=ctx)
+
+
+def records_of(values: Sequence[mx.nd.NDArray], shapes: Sequence[Shape]) -> np.ndarray:
+    """Records of arrays, by the columns PARAMETER, without gradients."""
+    records = np.zeros((len(values), len(PARAMETER)), np.int64)
+    records[:, _P["data"]] = [address(value) for value in values]
+    records[:, [_P["row"], _P["column"]]] = [strides_of(shape) for shape in shapes]
+    return records
 
 
 @lru_cache(maxsize=None)

@@ -20,17 +20,19 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Deque, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
+from typing import Deque, Dict, Hashable, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from oneshot_nas_network import Supernet
 from spos.engine.batch_norm import EPSILON, Moments, batch_moments, scale_and_shift
 from spos.engine.compat import mx
-from spos.engine.forms import CHANNELS_OF_LAYOUTS, fit_to_size
+from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_size
 from spos.engine.resizing import resized
 from spos.execution.graphs import Arrays, Graph, unread_statistic
-from spos.execution.parts import Part, PathParts, Slot, cut_idle_taps
+from spos.execution.native import NativeFeatures, NativeProgram
+from spos.execution.parts import Part, PathParts, Slot, cut_idle_taps, num_before_pooling
+from spos.native.build import are_ready
 from spos.space.architecture import Architecture
 from spos.space.layers import fold_batch_norm, round_up
 from spos.space.names import Fold, fold_names
@@ -104,15 +106,24 @@ class PathExecutor:
         multiple = CHANNELS_OF_LAYOUTS if ctx[0].device_type == "cpu" else 1
         self._parts = PathParts(space, fit_to_size, partial(padding, space, multiple=multiple))
         self._compiled: Dict[Hashable, ScoredPart] = {}  # by the key of the part
+        self._programs: Optional[NativeProgram] = None
+        if dtype == "float32" and are_ready() and all(one.device_type == "cpu" for one in ctx):
+            self._programs = NativeProgram(PathParts(space, as_described, lambda *_: 1), trains=False)
+            self._parameters = supernet._collect_params_with_prefix()
+            self._tail = self._parts.tail_from(num_before_pooling(space) + 1)
 
     @property
     def num_parts(self) -> int:
         """How many parts were compiled so far: they are kept."""
         return len(self._compiled)
 
-    def path(self, architecture: Architecture) -> WeightedPath:
+    def path(self, architecture: Architecture) -> Union[WeightedPath, NativeWeightedPath]:
         """The path of an architecture, with the supernet's weights as they are now."""
         size = self.supernet.space.validate(architecture).input_size
+        program = self._programs and self._programs.of(architecture)
+        if program:
+            features = NativeFeatures(self._parameters, *program)
+            return NativeWeightedPath(features, self._step(self._tail), size)
         return WeightedPath([self._step(part) for part in self._parts.of(architecture)], self.dtype, size)
 
     def _step(self, part: Part) -> Step:
@@ -189,14 +200,11 @@ class WeightedPath:
 
     def logits(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
-        images = self._resized(images)
+        images = _at_size(images, self._input_size)
         num_images = images.shape[0]
         together = num_scored_together(images.shape) if images.context.device_type == "cpu" else num_images
         parts = [self._score(images[i : i + together]) for i in range(0, num_images, together)]
         return parts[0] if len(parts) == 1 else mx.nd.concat(*parts, dim=0)
-
-    def _resized(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
-        return images if self._input_size is None else resized(images, self._input_size)
 
     def _score(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         x = images.astype(self._dtype, copy=False)
@@ -207,7 +215,7 @@ class WeightedPath:
     def _collect(self, x: mx.nd.NDArray) -> mx.nd.NDArray:
         """Means of all normalised channels and then their 1/std, in order."""
         means, inv_stds = [], []
-        x = self._resized(x)
+        x = _at_size(x, self._input_size)
         with mx.autograd.train_mode():
             for step in self._updating:
                 count, outputs = step.part.num_channels, step.part.collect(x, step.arrays[x.context])
@@ -218,6 +226,39 @@ class WeightedPath:
                 means.append(moments[:count])
                 inv_stds.append(moments[count:])
         return mx.nd.concat(*means, *inv_stds, dim=0)
+
+
+class NativeWeightedPath:
+    """As `WeightedPath`, by the native kernels. The weights are the supernet's own, so they must not change meanwhile.
+
+    Args:
+        tail: what comes behind the pooling.
+    """
+
+    def __init__(self, features: NativeFeatures, tail: Step, input_size: Optional[int] = None) -> None:
+        self._features = features
+        self._tail = tail
+        self._input_size = input_size
+
+    def update_batch_norm(self, batches: Iterable[Batch]) -> None:
+        """Set the statistics to those of these images, pooled as in `recalibrate_batch_norm`."""
+        pooled: Optional[Moments] = None
+        for batch in batches:
+            for images, _ in batch:
+                moments = self._features.moments(_at_size(images, self._input_size))
+                pooled = moments if pooled is None else pooled.merge(moments)
+        if pooled is None:
+            raise ValueError("the BatchNorm update needs at least one image")
+        self._features.set_moments(pooled)
+
+    def logits(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
+        """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
+        x = self._features(_at_size(images, self._input_size))
+        return self._tail.part.score(x, self._tail.arrays[x.context]).reshape((0, -1))
+
+
+def _at_size(images: mx.nd.NDArray, size: Optional[int]) -> mx.nd.NDArray:
+    return images if size is None else resized(images, size)
 
 
 def _merge(pooled: Optional[Moments], num_images: int, vector: mx.nd.NDArray) -> Moments:

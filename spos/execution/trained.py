@@ -125,9 +125,12 @@ class TrainingGraphs:
             in_supernet=isinstance(net, Supernet),
             shuffle="stack" if fast else "reshape",
         )
-        self._native: Optional[NativePath] = None
+        self._programs: Optional[NativeProgram] = None
         if fast and are_ready():
-            self._start_native()
+            parts = PathParts(self.space, as_described, lambda *_: 1, isinstance(net, Supernet))
+            self._programs = NativeProgram(parts, trains=True)
+            self._native = NativePath(self._parameters)
+            self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
         """(N, num_classes) of normalised images (N, 3, H, W), in training mode only.
@@ -142,8 +145,9 @@ class TrainingGraphs:
         size = architecture.input_size or self.space.input_size
         if x.shape[2:] != (size, size):
             raise ValueError(f"images of {x.shape[2]} x {x.shape[3]}, compiled for {size} x {size}")
-        if self._native:
-            x = self._native(x, *self._programs.of(architecture))
+        program = self._programs and self._programs.of(architecture)
+        if program:
+            x = self._native(x, *program)
             return self._run(self._tail, x).reshape((0, -1))
         for part in self._parts.of(architecture):
             x = self._run(part, x)
@@ -153,12 +157,6 @@ class TrainingGraphs:
         if part not in self._ready:
             self._ready[part] = self._make(part)
         return self._ready[part](x)
-
-    def _start_native(self) -> None:
-        in_supernet = isinstance(self.net, Supernet)
-        self._programs = NativeProgram(PathParts(self.space, as_described, lambda *_: 1, in_supernet), trains=True)
-        self._native = NativePath(self._parameters)
-        self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
 
     def _pad(self, index: int, block_choice: int, channel_choice: int) -> int:
         return CHANNELS_OF_LAYOUTS if self.fast else 1

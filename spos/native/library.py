@@ -39,12 +39,11 @@ _SIGNATURES = {
     "spos_delete": (None, [_ADDRESS]),
     "spos_prepare": (
         ctypes.c_int,
-        [_ADDRESS, _I64, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _I64, _I64, _FLOAT, _FLOAT],
+        [_ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _I64, _I64, _FLOAT, _FLOAT],
     ),
-    "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
+    "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _ADDRESS]),
     "spos_backward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
     "spos_nesterov": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _FLOAT, _FLOAT]),
-    "spos_set_statistics": (ctypes.c_int, [_ADDRESS]),
     "spos_infer": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _I64, _ADDRESS]),
 }
 
@@ -75,6 +74,7 @@ class Session:
         if file is None:
             raise RuntimeError("the native library is not built")
         self._library = load(file)
+        self.owner: object = None  # of the program that is prepared
         self._session: Optional[int] = self._library.spos_new(threads)
         if not self._session:
             raise MemoryError(self._message())
@@ -85,19 +85,19 @@ class Session:
             self._session = None
 
     def prepare(
-        self, mode: Mode, program: Program, parameters: np.ndarray, num_images: int, epsilon: float, momentum: float
+        self, mode: Mode, program: Program, parameters: np.ndarray, epsilon: float, momentum: float, owner: object = None
     ) -> None:
         """Take a program and its weights, as they are now.
 
         Args:
             parameters: (num_parameters, len(PARAMETER)) int64, records by the columns PARAMETER.
-            num_images: of a batch; in inference, that run together.
+            owner: of the program, if it comes back to this session for more.
         """
+        self.owner = owner
         self._check(
             self._library.spos_prepare(
                 self._session,
                 int(mode),
-                num_images,
                 program.steps.ctypes.data,
                 len(program.steps),
                 program.tensors.ctypes.data,
@@ -111,9 +111,9 @@ class Session:
             )
         )
 
-    def forward(self, images: int, result: int) -> None:
+    def forward(self, images: int, num_images: int, result: int) -> None:
         """From the address of float32 images (N, C, H, W) to that of the pooled features (N, F)."""
-        self._check(self._library.spos_forward(self._session, images, result))
+        self._check(self._library.spos_forward(self._session, images, num_images, result))
 
     def backward(self, gradient: int, parameters: np.ndarray) -> None:
         """From the gradient of the features, (N, F), to those of the parameters, whose records name their places."""
@@ -126,10 +126,6 @@ class Session:
             corners: (n,) of CORNER.    scale: of the gradients.
         """
         self._check(self._library.spos_nesterov(self._session, corners.ctypes.data, len(corners), momentum, scale))
-
-    def set_statistics(self) -> None:
-        """Take the statistics as they are now, for inference."""
-        self._check(self._library.spos_set_statistics(self._session))
 
     def infer(self, images: int, num_images: int, together: int, result: int) -> None:
         """As `forward`, for any number of images, of which `together` at most run together on a thread."""
@@ -146,8 +142,15 @@ class Session:
 _free: List[Session] = []
 
 
-def borrow_session(threads: int) -> Session:
-    """A session that nobody uses; give it back by `return_session`, and its memory is used again."""
+def borrow_session(threads: int, owner: object = None) -> Session:
+    """A session that nobody uses; give it back by `return_session`, and its memory is used again.
+
+    Args:
+        owner: gets the session that it has prepared, if that has not been used for anything else.
+    """
+    for position, session in enumerate(_free):
+        if owner is not None and session.owner == owner:
+            return _free.pop(position)
     return _free.pop() if _free else Session(threads)
 
 

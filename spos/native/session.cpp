@@ -131,11 +131,10 @@ class Session {
  public:
   explicit Session(int threads) : threads_(threads), scratch_(threads) {}
 
-  void prepare(i64 mode, i64 images, const Step* steps, i64 num_steps, const Tensor* tensors, i64 num_tensors,
+  void prepare(i64 mode, const Step* steps, i64 num_steps, const Tensor* tensors, i64 num_tensors,
                const Parameter* parameters, i64 num_parameters, i64 floats_per_image, i64 affine_floats, float epsilon,
                float momentum) {
     mode_ = mode;
-    images_ = images;
     steps_.assign(steps, steps + num_steps);
     tensors_.assign(tensors, tensors + num_tensors);
     parameters_.assign(parameters, parameters + num_parameters);
@@ -145,10 +144,12 @@ class Session {
     affine_.assign(affine_floats, 0.f);
     if (packed_.size() < steps_.size()) packed_.resize(steps_.size());
     threads_.share(num_steps, [&](i64 i, int) { pack_weights(steps_[i], packed_[i]); });
+    if (mode == kInfer) set_statistics();
   }
 
   // Images (N, C, H, W) to what the last step gives, (N, channels).
-  void forward(const float* images, float* result) {
+  void forward(const float* images, i64 count, float* result) {
+    images_ = count;
     Run run{this, arena_.reserve(floats_per_image_ * images_), images_, false};
     run.read_images(images);
     for (i64 i = 0; i < static_cast<i64>(steps_.size()); ++i) run.forward(i);
@@ -181,7 +182,12 @@ class Session {
     nesterov(threads_, corners, count, momentum, scale);
   }
 
-  // Statistics of the parts, known: what scale and shift follow from.
+ private:
+  struct Run;
+
+  const float* vector(i64 parameter) const { return parameters_[parameter].data; }
+
+  // Scale and shift from known statistics.
   void set_statistics() {
     for (const Step& step : steps_) {
       const Tensor& to = tensors_[step.to];
@@ -201,11 +207,6 @@ class Session {
       }
     }
   }
-
- private:
-  struct Run;
-
-  const float* vector(i64 parameter) const { return parameters_[parameter].data; }
 
   void set_bias(const Step& step, float* affine, i64 width) const {
     for (i64 c = 0; c < tensors_[step.to].channels; ++c) {
@@ -450,6 +451,14 @@ class Session {
       for (i64 c = 0; c < count; ++c) to[c] = static_cast<float>(parameter.adds ? to[c] + values[c] : values[c]);
     }
 
+    // Zeros where an earlier path has left a gradient, outside of the corner of this one.
+    static void clear_outside(const Parameter& parameter, i64 out, i64 in, i64 taps) {
+      if (parameter.adds) return;
+      for (i64 o = 0; o < parameter.dirty_rows; ++o)
+        for (i64 i = o < out ? in : 0; i < parameter.dirty_columns; ++i)
+          std::fill_n(parameter.gradient + o * parameter.row + i * parameter.column, taps, 0.f);
+    }
+
     // A gradient value(row, column, tap) of a weight with all of its taps, of which the idle ones get nothing.
     template <class Value>
     void give_weight(const Step& step, i64 out, i64 in, Value value) const {
@@ -457,11 +466,7 @@ class Session {
       if (!parameter.gradient) return;
       const i64 all = step.kernel * step.kernel, size = session->taps(step);
       const i64 out_pieces = std::min<i64>(out, 16), together = (out + out_pieces - 1) / out_pieces;
-      if (!parameter.adds) {
-        for (i64 o = 0; o < parameter.dirty_rows; ++o)
-          for (i64 i = o < out ? in : 0; i < parameter.dirty_columns; ++i)
-            std::fill_n(parameter.gradient + o * parameter.row + i * parameter.column, all, 0.f);
-      }
+      clear_outside(parameter, out, in, all);
       std::vector<i64> taps(size * size);
       for (i64 t = 0; t < size * size; ++t) taps[t] = (t / size + step.idle) * step.kernel + t % size + step.idle;
       share(out_pieces, [&](i64 piece, Scratch&) {
@@ -553,9 +558,15 @@ class Session {
       finish_sums(step, to, session->num_pieces_);
       const i64 total = rows(to), together = rows_together(total), pieces = (total + together - 1) / together;
       const i64 in = padded(from.channels), out = padded(to.channels), size = to.channels * in;
+      float* sums = sums_of(from, pieces);
+      if (total * (in + out) < 8 * size) {
+        rows_back(step, packed, pieces, together, sums);
+        filters_back(step);
+        if (step.goes_on) keep_sums(from, pieces);
+        return;
+      }
       const i64 count_groups = groups(size, total * (in + out), pieces);
       float* partial = reserve(session->partial_, count_groups * size);
-      float* sums = sums_of(from, pieces);
       share(count_groups, [&](i64 group, Scratch& scratch) {
         float* own = partial + group * size;
         const i64 begin = group * pieces / count_groups, end = (group + 1) * pieces / count_groups;
@@ -566,21 +577,66 @@ class Session {
           i64 row_x;
           const float* x = read(from, first, count, scratch.input, &row_x);
           multiply(to.channels, in, dz, 1, row, {x, count, row_x}, own, in, piece > begin);
-          if (!step.goes_on) continue;
-          const Right back = {packed.back.data(), to.channels, 0};
-          if (!is_lazy(from)) {
-            multiply(count, in, dz, row, 1, back, gradient(from) + first * from.row, from.row, step.adds);
-            continue;
-          }
-          const i64 row_dx = stride_of(from.channels);
-          float* dx = reserve(scratch.output, count * row_dx);
-          multiply(count, in, dz, row, 1, back, dx, row_dx, false);
-          take(step, from, first, count, dx, row_dx, sums + piece * 2 * in);
+          if (step.goes_on) input_back(step, packed, first, count, dz, row, scratch, sums + piece * 2 * in);
         }
       });
       add_groups(partial, size, count_groups);
       give_weight(step, to.channels, from.channels, [&](i64 o, i64 i, i64) { return partial[o * in + i]; });
       if (step.goes_on) keep_sums(from, pieces);
+    }
+
+    // The gradient of what a pointwise convolution reads, of some rows.
+    void input_back(const Step& step, const Packed& packed, i64 first, i64 count, const float* dz, i64 row,
+                    Scratch& scratch, float* sums) const {
+      const Tensor& from = tensor(step.from);
+      const i64 in = padded(from.channels);
+      const Right back = {packed.back.data(), tensor(step.to).channels, 0};
+      if (!is_lazy(from)) {
+        multiply(count, in, dz, row, 1, back, gradient(from) + first * from.row, from.row, step.adds);
+        return;
+      }
+      const i64 row_dx = stride_of(from.channels);
+      float* dx = reserve(scratch.output, count * row_dx);
+      multiply(count, in, dz, row, 1, back, dx, row_dx, false);
+      take(step, from, first, count, dx, row_dx, sums);
+    }
+
+    // Where weights are many and rows few: all rows first, which keep what the filters need, and then filter by filter.
+    void rows_back(const Step& step, const Packed& packed, i64 pieces, i64 together, float* sums) const {
+      const Tensor &from = tensor(step.from), &to = tensor(step.to);
+      const i64 total = rows(to), in = padded(from.channels);
+      float* inputs = is_lazy(from) ? reserve(session->inputs_, total * stride_of(from.channels)) : nullptr;
+      share(pieces, [&](i64 piece, Scratch& scratch) {
+        const i64 first = piece * together, count = std::min(together, total - first);
+        float* dz = gradient(to) + first * to.row;
+        gradient_rows(to, first, count, dz, to.row);
+        if (inputs) {
+          const i64 row = stride_of(from.channels);
+          normalise(inputs + first * row, row, data(from) + first * from.row, from.row, count, in, affine(from),
+                    affine(from) + in, from.act);
+        }
+        if (step.goes_on) input_back(step, packed, first, count, dz, to.row, scratch, sums + piece * 2 * in);
+      });
+    }
+
+    void filters_back(const Step& step) const {
+      const Tensor &from = tensor(step.from), &to = tensor(step.to);
+      const Parameter& weight = session->parameters_[step.weight];
+      if (!weight.gradient) return;
+      const i64 total = rows(to), in = padded(from.channels), together = 2 * MR;
+      const i64 row_x = is_lazy(from) ? stride_of(from.channels) : from.row;
+      const float* x = is_lazy(from) ? session->inputs_.data() : data(from);
+      clear_outside(weight, to.channels, from.channels, 1);
+      share((to.channels + together - 1) / together, [&](i64 piece, Scratch& scratch) {
+        const i64 first = piece * together, count = std::min(together, to.channels - first);
+        float* of = reserve(scratch.output, count * in);
+        multiply(count, in, gradient(to) + first, 1, to.row, {x, total, row_x}, of, in, false);
+        for (i64 o = 0; o < count; ++o) {
+          float* place = weight.gradient + (first + o) * weight.row;
+          for (i64 i = 0; i < from.channels; ++i)
+            place[i] = weight.adds ? place[i] + of[o * in + i] : of[o * in + i];
+        }
+      });
     }
 
     // --- depthwise convolutions ---
@@ -886,10 +942,7 @@ class Session {
     void give_matrix(i64 index, i64 out, i64 in, Value value) const {
       const Parameter& parameter = session->parameters_[index];
       if (!parameter.gradient) return;
-      if (!parameter.adds)
-        for (i64 o = 0; o < parameter.dirty_rows; ++o)
-          for (i64 i = o < out ? in : 0; i < parameter.dirty_columns; ++i)
-            parameter.gradient[o * parameter.row + i * parameter.column] = 0.f;
+      clear_outside(parameter, out, in, 1);
       for (i64 o = 0; o < out; ++o)
         for (i64 i = 0; i < in; ++i) {
           float& place = parameter.gradient[o * parameter.row + i * parameter.column];
@@ -988,7 +1041,7 @@ class Session {
   std::vector<Scratch> scratch_;
   std::vector<Arena> arenas_;
   Arena arena_;
-  Floats affine_, pieces_, sums_, partial_;
+  Floats affine_, pieces_, sums_, partial_, inputs_;
 };
 
 }  // namespace spos
@@ -1035,20 +1088,20 @@ void* spos_new(int threads) {
 
 void spos_delete(void* session) { delete static_cast<spos::Session*>(session); }
 
-int spos_prepare(void* session, i64 mode, i64 images, const i64* steps, i64 num_steps, const i64* tensors,
+int spos_prepare(void* session, i64 mode, const i64* steps, i64 num_steps, const i64* tensors,
                  i64 num_tensors, const i64* parameters, i64 num_parameters, i64 floats_per_image, i64 affine_floats,
                  float epsilon, float momentum) {
   return guarded([&] {
     static_cast<spos::Session*>(session)->prepare(
-        mode, images, reinterpret_cast<const spos::Step*>(steps), num_steps,
+        mode, reinterpret_cast<const spos::Step*>(steps), num_steps,
         reinterpret_cast<const spos::Tensor*>(tensors), num_tensors,
         reinterpret_cast<const spos::Parameter*>(parameters), num_parameters, floats_per_image, affine_floats, epsilon,
         momentum);
   });
 }
 
-int spos_forward(void* session, const float* images, float* result) {
-  return guarded([&] { static_cast<spos::Session*>(session)->forward(images, result); });
+int spos_forward(void* session, const float* images, i64 count, float* result) {
+  return guarded([&] { static_cast<spos::Session*>(session)->forward(images, count, result); });
 }
 
 int spos_backward(void* session, const float* of, const i64* parameters) {
@@ -1061,10 +1114,6 @@ int spos_nesterov(void* session, const void* corners, i64 count, float momentum,
   return guarded([&] {
     static_cast<spos::Session*>(session)->update(static_cast<const spos::Corner*>(corners), count, momentum, scale);
   });
-}
-
-int spos_set_statistics(void* session) {
-  return guarded([&] { static_cast<spos::Session*>(session)->set_statistics(); });
 }
 
 int spos_infer(void* session, const float* images, i64 count, i64 together, float* result) {

@@ -144,12 +144,14 @@ class PathTrainer(mx.gluon.Trainer):
         optimizer, states = self._optimizer, self._updaters[0].states
         indices = [index for index, _ in self._selected]
         optimizer._update_count(indices)
+        for index in indices:
+            self._make_state(0, index)
+        mx.nd.waitall()
         corners = np.zeros(len(indices), CORNER)
         for corner, (index, shape) in zip(corners, self._selected):
-            self._make_state(0, index)
             parameter = self._params[index]
             weight, gradient = parameter.list_data()[0], parameter.list_grad()[0]
-            corner["weight"], corner["momentum"] = address(weight, True), address(states[index], True)
+            corner["weight"], corner["momentum"] = address(weight), address(states[index])
             corner["gradient"] = address(gradient)
             corner["rows"], corner["length"], corner["stride"] = _rows_of(shape, parameter.shape)
         corners["rate"], corners["decay"] = optimizer._get_lrs(indices), optimizer._get_wds(indices)
