@@ -1,10 +1,12 @@
 """The shortest time that a machine could take for a training step: FLOPs at its peak, bytes at its bandwidth.
 
-A layer computes at the measured peak, or reads what it needs once and writes what it gives once at the bandwidth measured
-for arrays of that size in all, whichever takes longer: a convolution's backward reads x and dy and writes dx,
-BatchNorm with its activation reads y and writes z forward and reads dz and y twice and writes dy backward, a gate reads
-its map twice and writes it once forward, reads three maps and writes one backward. Sums, shuffles, concatenations,
-reorders and calls count 0, because a neighbour could do them while it reads or writes.
+A layer computes at the measured peak, or reads what it needs and writes what it gives at the bandwidth measured for
+arrays of that size in all, whichever takes longer: a convolution reads x and writes y forward and reads x and dy and
+writes dx backward; BatchNorm with its activation reads y and writes z forward, and reads dz and y twice and writes dy
+backward; a gate reads its map twice and writes it forward, and reads three maps and writes one backward. Sums,
+shuffles, concatenations, reorders and calls count 0, because a neighbour could do them while it reads or writes.
+
+Times are processor times by the number of threads, so that other programs do not count.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -43,7 +45,7 @@ FLOAT = 4  # bytes
 PRODUCT_SIZE = 2048  # rows and columns of the matrices whose product tells the peak
 COPIED_BYTES = tuple(2**power for power in range(19, 30, 2))  # of source and copy together: 512 KiB to 512 MiB
 TOUCHED_BYTES = 2**26
-REPEATS = 7  # of each; the fastest counts, because it was disturbed least
+REPEATS = 9  # of each; the fastest counts, because it was disturbed least
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def met_taps(size: int, kernel_size: int, stride: int) -> int:
 
 def measure_machine(num_threads: int) -> Machine:
     return Machine(
-        _measured_peak(),
+        _measured_peak(num_threads),
         falling([(size, _copied_per_second(size, num_threads)) for size in COPIED_BYTES]),
         _seconds_of_a_fault(),
     )
@@ -168,15 +170,15 @@ def falling(rates: List[Tuple[int, float]]) -> Tuple[Tuple[int, float], ...]:
     return tuple(reversed(kept))
 
 
-def _measured_peak() -> float:
+def _measured_peak(num_threads: int) -> float:
     """FLOP/s of the faster of NumPy's and oneDNN's product."""
     one = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
     array = mx.nd.array(one)
-    product: Mapping[str, Callable[[], object]] = {
-        "numpy": lambda: one @ one,
-        "mxnet": lambda: mx.nd.FullyConnected(array, array, num_hidden=PRODUCT_SIZE, no_bias=True).wait_to_read(),
-    }
-    return 2 * PRODUCT_SIZE**3 / min(map(_fastest, product.values()))
+    products: Sequence[Callable[[], object]] = (
+        lambda: one @ one,
+        lambda: mx.nd.FullyConnected(array, array, num_hidden=PRODUCT_SIZE, no_bias=True).wait_to_read(),
+    )
+    return 2 * PRODUCT_SIZE**3 * num_threads / min(map(_fastest, products))
 
 
 def _copied_per_second(size: int, num_threads: int) -> float:
@@ -189,19 +191,21 @@ def _copied_per_second(size: int, num_threads: int) -> float:
             np.copyto(part[1], part[0])
 
     with ThreadPoolExecutor(num_threads) as threads:
-        return times * size / _fastest(lambda: list(threads.map(copy, parts)))
+        return times * size * num_threads / _fastest(lambda: list(threads.map(copy, parts)))
 
 
 def _seconds_of_a_fault() -> float:
-    def touch(memory: mmap.mmap) -> None:
-        np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE] = 1
-
     costs = []
     for _ in range(REPEATS):
         memory = mmap.mmap(-1, TOUCHED_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        before, seconds = page_faults(), _seconds(partial(touch, memory))
+        before = page_faults()
+        seconds = _seconds(partial(_touch, memory))
         costs.append(seconds / max(1, page_faults() - before))
     return float(np.median(costs))
+
+
+def _touch(memory: mmap.mmap) -> None:
+    np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE] = 1
 
 
 def page_faults() -> int:
@@ -214,6 +218,6 @@ def _fastest(run: Callable[[], object]) -> float:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - start

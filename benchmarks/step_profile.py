@@ -23,18 +23,19 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from benchmarks.limits import Machine, measure_machine, page_faults, path_works, shortest_times
-from benchmarks.measure import OutputOptions, milliseconds, where_and_when, write_line
-from benchmarks.step_trace import KINDS, StepTrace, read_kernels, read_operators, trace_of
+from benchmarks.limits import measure_machine, path_works, shortest_times
+from benchmarks.measure import OutputOptions, write_line
+from benchmarks.step_shares import Profile, Undisturbed
+from benchmarks.step_trace import StepTrace, read_kernels, read_operators, trace_of
 from benchmarks.supernet_step import make_space
 from benchmarks.training import LR, Problem, Step, TrainingOptions, make_problem, options_json, our_step
 from spos.core.errors import InputError
-from spos.core.flags import OneLineParser, flag, pick, positive, run_program
-from spos.core.tables import Column, Table, as_text
+from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
+from spos.core.tables import as_text
 from spos.engine.compat import mx, num_threads
 from spos.space.architecture import Architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, with_strides
@@ -42,7 +43,6 @@ from spos.space.space import SearchSpace
 
 TRACE_FILE, STEPS_FILE = "trace.json", "steps.json"
 VERBOSE = {"DNNL_VERBOSE": "1", "DNNL_VERBOSE_TIMESTAMP": "1"}
-MILLI, MIB, GIGA = 1e-3, 2**20, 1e9
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class ProfileOptions:
     architecture: str = flag("", "published name or architecture file of a subnet; the supernet without it")
     strides: str = flag("", "stride plan: stem, then each stage, e.g. 2,2,2,2,2 (empty: by input size)")
     paths: int = flag(4, "architectures of the supernet, in turns", type=positive)
+    details: int = flag(0, "also show so many operators and kernels, the longest first", type=not_negative)
 
 
 GROUPS = (TrainingOptions, ProfileOptions, OutputOptions)
@@ -89,25 +90,6 @@ def _network(options: TrainingOptions, chosen: ProfileOptions) -> Tuple[SearchSp
     return fit(record.space, flags, options.input_size, options.classes), record.architecture
 
 
-@dataclass(frozen=True)
-class Undisturbed:
-    """Medians of steps without a profiler; of a supernet the means of its paths' medians.
-
-    Args:
-        wall, python, system: seconds of a step, of them the interpreter's thread computed, the kernel of the system did.
-        faults: page faults of a step.
-        one_image: seconds of a step on one image: what does not depend on the batch.
-        transfer: seconds in which a batch in memory becomes an array of the engine; no part of the step.
-    """
-
-    wall: float
-    python: float
-    system: float
-    faults: float
-    one_image: float
-    transfer: float
-
-
 def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, GROUPS)
     parser.add_argument("--child", default="", help="a folder: train under the profiler and write the trace into it")
@@ -121,12 +103,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     undisturbed = measure_undisturbed(case, options)
     traces = traces_of_child(options, chosen)
     machine = measure_machine(num_threads())
-    batch_size = options.batch_size
-    limits = [shortest_times(path_works(case.problem.space, one, batch_size), machine) for one in case.architectures]
-    rows = shares(traces, limits, machine)
-    line = json.dumps(to_json(rows, undisturbed, machine, traces, {**options_json(options, chosen)}))
+    space, batch_size = case.problem.space, options.batch_size
+    limits = [shortest_times(path_works(space, one, batch_size), machine) for one in case.architectures]
+    profile = Profile(traces, limits, undisturbed, machine)
+    line = json.dumps({"stage": "step_profile", "options": options_json(options, chosen), **profile.to_json()})
     write_line(line, output)
-    print(line if output.json else as_text(table(rows, undisturbed, machine, traces)))
+    print(line if output.json else "\n\n".join(map(as_text, profile.tables(chosen.details))))
     return 0
 
 
@@ -153,11 +135,11 @@ def record(case: Case, options: TrainingOptions, folder: Path) -> None:
 
 def traces_of_child(options: TrainingOptions, chosen: ProfileOptions) -> List[List[StepTrace]]:
     """Steps by architecture. Raises: InputError with the child's last words if it fails."""
-    flags = {**options_json(options), **options_json(chosen)}
+    flags = options_json(options, chosen)
     command = [sys.executable, "-m", "benchmarks.step_profile"]
-    command += [
-        part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value)) if value != ""
-    ]
+    for name, value in flags.items():
+        if value != "":
+            command += [f"--{name.replace('_', '-')}", str(value)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*command, "--child", folder],
@@ -177,121 +159,57 @@ def traces_of_child(options: TrainingOptions, chosen: ProfileOptions) -> List[Li
 
 
 def measure_undisturbed(case: Case, options: TrainingOptions) -> Undisturbed:
-    step, images = case.ready_step(), case.problem.images
+    problem, images = case.problem, case.problem.images
+    wall, waited, python, system, faults = _typical_step(case, options)
+    one_image = replace(case, problem=replace(problem, images=images[:1], labels=problem.labels[:1]))
+    transfer = float(np.median([_seconds_of_transfer(images) for _ in range(options.rounds)]))
+    return Undisturbed(wall, waited, python, system, faults, _typical_step(one_image, options)[0], transfer)
+
+
+def _typical_step(case: Case, options: TrainingOptions) -> Tuple[float, ...]:
+    """The first five fields of `Undisturbed`."""
+    step = case.ready_step()
     steps: List[List[Tuple[float, ...]]] = [[] for _ in case.architectures]
     for number in range(options.warm_up + options.rounds):
         for own, architecture in zip(steps, case.architectures):
-            before = _clocks()
+            threads, before = thread_times(), _clocks()
             step(architecture)
+            wall, computed, *others = (after - old for after, old in zip(_clocks(), before))
+            waited = _wait_of_busiest(threads, thread_times())
             if number >= options.warm_up:
-                own.append(tuple(after - old for after, old in zip(_clocks(), before)))
-    wall, python, system, faults = np.mean([np.median(own, axis=0) for own in steps], axis=0).tolist()
-    single = replace(case, problem=replace(case.problem, images=images[:1], labels=case.problem.labels[:1]))
-    small = single.ready_step()
-    walls = [[_wall(lambda: small(one)) for _ in range(options.rounds)] for one in case.architectures]  # noqa: B023
-    transfer = float(np.median([_wall(lambda: mx.nd.array(images).wait_to_read()) for _ in range(options.rounds)]))
-    return Undisturbed(wall, python, system, faults, float(np.mean(np.median(walls, axis=1))), transfer)
+                own.append((min(wall - waited, computed), waited, *others))
+    return tuple(np.mean([np.median(own, axis=0) for own in steps], axis=0).tolist())
 
 
-def _clocks() -> Tuple[float, float, float, float]:
-    return time.perf_counter(), time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_stime, page_faults()
+def _clocks() -> Tuple[float, ...]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), time.process_time(), time.thread_time(), used.ru_stime, used.ru_minflt
 
 
-def _wall(run: Any) -> float:
+ThreadTimes = Dict[str, Tuple[float, float]]
+
+
+def thread_times() -> ThreadTimes:
+    """For each thread of this process the seconds in which it ran, and in which it waited for a processor (Linux)."""
+    times = {}
+    for stat in Path("/proc/self/task").glob("*/schedstat"):
+        ran, waited, _ = stat.read_text(encoding="ascii").split()
+        times[stat.parent.name] = int(ran) / 1e9, int(waited) / 1e9
+    return times
+
+
+def _wait_of_busiest(before: ThreadTimes, after: ThreadTimes) -> float:
+    """What the thread that ran longest meanwhile has waited."""
+    passed = [
+        tuple(new - old for new, old in zip(times, before.get(thread, (0.0, 0.0)))) for thread, times in after.items()
+    ]
+    return max(passed)[1]
+
+
+def _seconds_of_transfer(images: np.ndarray) -> float:
     start = time.perf_counter()
-    run()
+    mx.nd.array(images).wait_to_read()
     return time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Share:
-    """A part of the step under the profiler.
-
-    Args:
-        seconds: median of the steps, and mean of the paths.    share: of the step.
-        limit: the shortest time that it could take.
-        speed: of convolutions, FLOP/s as executed by the peak.
-        work: of convolutions, FLOPs as executed by those that are needed; both of None otherwise.
-    """
-
-    kind: str
-    seconds: float
-    share: float
-    limit: float
-    speed: Optional[float] = None
-
-
-def shares(
-    traces: Sequence[Sequence[StepTrace]], limits: Sequence[Mapping[str, float]], machine: Machine
-) -> List[Share]:
-    """A part after the other, as KINDS has them; those that take no time are left out."""
-    wall = _mean_of_medians(traces, lambda trace: trace.wall)
-    rows = []
-    for kind in KINDS:
-        seconds = _mean_of_medians(traces, lambda trace: trace.seconds.get(kind, 0.0))  # noqa: B023
-        flops = _mean_of_medians(traces, lambda trace: trace.flops.get(kind, 0.0))  # noqa: B023
-        limit = float(np.mean([own.get(kind, 0.0) for own in limits]))
-        if seconds or limit:
-            speed = flops / seconds / machine.peak if flops else None
-            rows.append(Share(kind, seconds, seconds / wall, limit, speed))
-    return rows
-
-
-def _mean_of_medians(traces: Sequence[Sequence[StepTrace]], value: Any) -> float:
-    return float(np.mean([np.median([value(trace) for trace in own]) for own in traces]))
-
-
-def to_json(
-    rows: Sequence[Share],
-    undisturbed: Undisturbed,
-    machine: Machine,
-    traces: Sequence[Sequence[StepTrace]],
-    options: Mapping[str, Any],
-) -> Dict[str, Any]:
-    return {
-        "stage": "step_profile",
-        "options": dict(options),
-        "shares": [vars(row) for row in rows],
-        "traced": _mean_of_medians(traces, lambda trace: trace.wall),
-        "stray": _mean_of_medians(traces, lambda trace: trace.stray),
-        "others": _others(traces),
-        "undisturbed": vars(undisturbed),
-        "limits": vars(machine),
-        **where_and_when(),
-    }
-
-
-def _others(traces: Sequence[Sequence[StepTrace]]) -> List[str]:
-    return sorted({name for own in traces for trace in own for name in trace.others})
-
-
-def table(
-    rows: Sequence[Share], undisturbed: Undisturbed, machine: Machine, traces: Sequence[Sequence[StepTrace]]
-) -> Table:
-    columns = (
-        Column("kind", "part"),
-        Column("seconds", "time", "ms", MILLI, ".1f"),
-        Column("share", spec=".1%"),
-        Column("limit", "at best", "ms", MILLI, ".1f"),
-        Column("speed", "of peak", spec=".0%"),
-    )
-    values = tuple((row.kind, row.seconds, row.share, row.limit, row.speed) for row in rows)
-    wall = _mean_of_medians(traces, lambda trace: trace.wall)
-    total = ("the step under the profiler", wall, 1.0, sum(row.limit for row in rows), None)
-    rates = ", ".join(f"{rate / GIGA:.0f} GB/s on {size / MIB:g} MiB" for size, rate in machine.bandwidths)
-    num_steps = sum(map(len, traces))
-    notes = (
-        f"Medians of {num_steps} steps of {len(traces)} path{'s' * (len(traces) > 1)}. A step without a profiler: "
-        f"{milliseconds(undisturbed.wall)} ms; of one image: {milliseconds(undisturbed.one_image)} ms. Of it Python's "
-        f"thread computes {milliseconds(undisturbed.python)} ms, beside operators; a batch reaches the engine in "
-        f"{milliseconds(undisturbed.transfer)} ms, before the step.",
-        f"Page faults: {undisturbed.faults:,.0f} a step, at {machine.fault * 1e6:.1f} us each "
-        f"{milliseconds(undisturbed.faults * machine.fault)} ms; the system's own time in a step: "
-        f"{milliseconds(undisturbed.system)} ms. They lie in the parts whose memory is new.",
-        f"Peak: {machine.peak / GIGA:.0f} GFLOP/s (a product of matrices). Copies: {rates}.",
-        *([f"Other operators: {', '.join(_others(traces))}."] if _others(traces) else []),
-    )
-    return Table("", columns, values, notes, totals=(total,))
 
 
 if __name__ == "__main__":

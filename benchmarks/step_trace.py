@@ -1,17 +1,19 @@
 """Where the time of a step was, from MXNet's trace of operators and oneDNN's lines about the kernels inside them.
 
-`DNNL_VERBOSE=1 DNNL_VERBOSE_TIMESTAMP=1` makes oneDNN print a line for each kernel: when it began, what it was, how long
-it took. The trace says when each operator began and ended. So what a kernel took is told apart from what its operator
-did beside it: new memory for the output, with its page faults, and the search for the kernel.
+`DNNL_VERBOSE=1 DNNL_VERBOSE_TIMESTAMP=1` makes oneDNN print a line for each kernel: when it began, what it was, and how
+long it took. The trace says when each operator began and ended. So what a kernel took is told apart from what its
+operator did beside it: new memory for the output, with its page faults, and the search for the kernel.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any, DefaultDict, Dict, Iterable, List, Mapping, Sequence, Tuple
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, DefaultDict, Dict, List, Mapping, Sequence, Tuple
+from typing import Counter as Counts
 
 from benchmarks.limits import (
     DEPTHWISE_BACKWARD,
@@ -29,12 +31,12 @@ from spos.core.errors import InputError
 ACTIVATIONS = "activations"
 SHUFFLES = "shuffles, concatenations, copies"
 REORDERS = "layout reorders"
-AROUND = "around kernels: new memory, calls"
+AROUND = "around kernels: calls, new memory"
 WEIGHTS = "cutting weights, moving statistics"
 LOSS = "dropout, loss, hits"
 ENGINE = "operators of the engine"
 OTHER = "other operators"
-IDLE = "no operator: Python, engine"
+IDLE = "rest: Python, engine, new memory"
 KINDS = (
     POINTWISE_FORWARD,
     POINTWISE_BACKWARD,
@@ -139,23 +141,36 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A kernel, or what an operator did beside its kernels.
+
+    Args:
+        name: of the operator, or of the kernel with its implementation.
+        flops: of a convolution.
+    """
+
+    kind: str
+    name: str
+    seconds: float
+    flops: float = 0.0
+
+
+Key = Tuple[str, ...]  # the same for the same piece of another step of the same path
+
+
+@dataclass(frozen=True)
 class StepTrace:
     """What ran between two times.
 
     Args:
-        seconds: by kind, those of KINDS that were there.
-        flops: of convolutions, by kind.
-        implementations: seconds by (kind, implementation) of kernels.
+        wall: seconds between them, the profiler's own included.
+        pieces: all that ran.
         stray: seconds of kernels outside of any operator.
-        others: names of the operators of OTHER.
     """
 
     wall: float
-    seconds: Mapping[str, float]
-    flops: Mapping[str, float]
-    implementations: Mapping[Tuple[str, str], float]
+    pieces: Mapping[Key, Piece]
     stray: float
-    others: Tuple[str, ...]
 
 
 def read_kernels(output: str) -> List[Kernel]:
@@ -192,42 +207,45 @@ def trace_of(start: float, end: float, operators: Sequence[Operator], kernels: S
     own = [operator for operator in operators if start <= operator.start < end]
     hosts = [operator for operator in own if operator.kind != ENGINE]
     starts, rest = [operator.start for operator in hosts], [operator.end - operator.start for operator in hosts]
-    seconds: DefaultDict[str, float] = defaultdict(float)
-    flops: DefaultDict[str, float] = defaultdict(float)
-    implementations: DefaultDict[Tuple[str, str], float] = defaultdict(float)
+    pieces: Dict[Key, Piece] = {}
+    counts: Counts[Key] = Counter()
     stray = 0.0
+
+    def add(piece: Piece, *key: str) -> None:
+        counts[key] += 1
+        pieces[(*key, str(counts[key]))] = piece
+
     for kernel in kernels:
         if not start <= kernel.start < end:
             continue
         place = bisect_right(starts, kernel.start) - 1
         inside = place >= 0 and kernel.start <= hosts[place].end
-        kind = kernel.kind or (hosts[place].kind if inside else OTHER)
         stray += 0.0 if inside else kernel.seconds
-        implementations[kind, kernel.implementation] += kernel.seconds
-        flops[kind] += kernel.flops
-        if kernel.kind or not inside:
-            seconds[kind] += kernel.seconds
-            if inside:
-                rest[place] -= kernel.seconds
+        if inside:
+            rest[place] -= kernel.seconds
+        kind = kernel.kind or (hosts[place].kind if inside else OTHER)
+        name = f"{kernel.name} {kernel.implementation}"
+        add(Piece(kind, name, kernel.seconds, kernel.flops), name, kernel.direction, kernel.formats, kernel.problem)
     for operator, left in zip(hosts, rest):
-        seconds[operator.kind] += max(0.0, left)
+        add(Piece(operator.kind, operator.name, max(0.0, left)), operator.name)
     for operator in own:
         if operator.kind == ENGINE:
-            seconds[ENGINE] += operator.end - operator.start
-    seconds[IDLE] = max(0.0, end - start - covered(own))
-    others = tuple(sorted({operator.name for operator in own if operator.kind == OTHER}))
-    return StepTrace(end - start, dict(seconds), dict(flops), dict(implementations), stray, others)
+            add(Piece(ENGINE, operator.name, operator.end - operator.start), operator.name)
+    return StepTrace(end - start, pieces, stray)
 
 
-def covered(operators: Iterable[Operator]) -> float:
-    """Seconds in which at least one of them ran; they come by rising start."""
-    total, last = 0.0, float("-inf")
-    for operator in operators:
-        total += max(0.0, operator.end - max(last, operator.start))
-        last = max(last, operator.end)
-    return total
+def typical_pieces(traces: Sequence[StepTrace]) -> List[Piece]:
+    """Pieces with the medians of their seconds in several steps of the same path, 0 where one is missing.
 
-
-def kinds_of(names: Iterable[str]) -> Dict[str, str]:
-    """The kind of each operator by its name."""
-    return {name: Operator(name, 0, 0).kind for name in names}
+    Other programs take the processor from a few operators of a step, seldom from the same ones: the sum of the medians
+    is without that, the median of the sums is not.
+    """
+    found: Dict[Key, List[Piece]] = defaultdict(list)
+    for trace in traces:
+        for key, piece in trace.pieces.items():
+            found[key].append(piece)
+    typical = []
+    for pieces in found.values():
+        seconds = [piece.seconds for piece in pieces] + [0.0] * (len(traces) - len(pieces))
+        typical.append(replace(pieces[0], seconds=median(seconds)))
+    return typical
