@@ -41,6 +41,7 @@ from spos.space.architecture import Architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, with_strides
 from spos.space.space import SearchSpace
 
+COMMAND = sys.executable, "-m", "benchmarks.step_profile"  # of the child
 TRACE_FILE, STEPS_FILE = "trace.json", "steps.json"
 VERBOSE = {"DNNL_VERBOSE": "1", "DNNL_VERBOSE_TIMESTAMP": "1"}
 
@@ -136,7 +137,7 @@ def record(case: Case, options: TrainingOptions, folder: Path) -> None:
 def traces_of_child(options: TrainingOptions, chosen: ProfileOptions) -> List[List[StepTrace]]:
     """Steps by architecture. Raises: InputError with the child's last words if it fails."""
     flags = options_json(options, chosen)
-    command = [sys.executable, "-m", "benchmarks.step_profile"]
+    command = list(COMMAND)
     for name, value in flags.items():
         if value != "":
             command += [f"--{name.replace('_', '-')}", str(value)]
