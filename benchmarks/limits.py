@@ -1,10 +1,11 @@
 """The shortest time that a machine could take for a training step: FLOPs at its peak, bytes at its bandwidth.
 
 A layer computes at the measured peak, or reads what it needs and writes what it gives at the bandwidth measured for
-arrays of that size in all, whichever takes longer: a convolution reads x and writes y forward and reads x and dy and
-writes dx backward; BatchNorm with its activation reads y and writes z forward, and reads dz and y twice and writes dy
-backward; a gate reads its map twice and writes it forward, and reads three maps and writes one backward. Sums,
-shuffles, concatenations, reorders and calls count 0, because a neighbour could do them while it reads or writes.
+arrays of that size in all, whichever takes longer: a convolution reads x and writes y forward, and reads x and dy and
+writes dx backward; BatchNorm with its activation reads y and writes z forward, and reads dz and y and writes dy
+backward, a few channels at a time, so that it finds them in the cache when it has their sums; a gate reads its map
+twice and writes it forward, and reads three maps and writes one backward. Sums, shuffles, concatenations, reorders and
+calls count 0, because a neighbour could do them while it reads or writes.
 
 Times are processor times by the number of threads, so that other programs do not count.
 """
@@ -116,7 +117,7 @@ def _chain_works(specs: Specs, size: int, batch_size: int, needs_input_gradient:
             if spec.bn:
                 out = FLOAT * batch_size * spec.out_channels * out_size**2
                 yield Work(NORM_FORWARD, 0, 2 * out, 2 * out)
-                yield Work(NORM_BACKWARD, 0, 5 * out, 3 * out)
+                yield Work(NORM_BACKWARD, 0, 3 * out, 3 * out)
         elif isinstance(spec, (SqueezeExcite, GlobalPool)):
             whole = FLOAT * batch_size * spec.channels * in_size**2
             if isinstance(spec, SqueezeExcite):

@@ -139,9 +139,10 @@ class Profile:
         rates = ", ".join(f"{rate / GIGA:.0f} GB/s on {size / MIB:g} MiB" for size, rate in machine.bandwidths)
         others = sorted({piece.name for piece in self.pieces if piece.kind == OTHER})
         return (
-            f"Medians of {self.num_steps} steps of {self.num_paths} path{'s' * (self.num_paths > 1)}: of operators and "
-            f"kernels under the profiler, whose step took {milliseconds(self.traced)} ms, and of undisturbed steps, "
-            f"without {milliseconds(own.waited)} ms in which the busiest thread waited for a processor.",
+            f"{self.num_steps} steps of {self.num_paths} path{'s' * (self.num_paths > 1)}: lower quartiles of every "
+            f"operator and kernel under the profiler, whose step took {milliseconds(self.traced)} ms, and medians of "
+            f"undisturbed steps, without {milliseconds(own.waited)} ms in which the busiest thread waited for a "
+            "processor.",
             f"A step of one image: {milliseconds(own.one_image)} ms. Python's thread computes "
             f"{milliseconds(own.python)} ms of a step, beside operators. A batch reaches the engine in "
             f"{milliseconds(own.transfer)} ms, before it.",

@@ -11,9 +11,10 @@ import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any, DefaultDict, Dict, List, Mapping, Sequence, Tuple
 from typing import Counter as Counts
+
+import numpy as np
 
 from benchmarks.limits import (
     DEPTHWISE_BACKWARD,
@@ -235,17 +236,17 @@ def trace_of(start: float, end: float, operators: Sequence[Operator], kernels: S
 
 
 def typical_pieces(traces: Sequence[StepTrace]) -> List[Piece]:
-    """Pieces with the medians of their seconds in several steps of the same path, 0 where one is missing.
+    """Pieces with the lower quartiles of their seconds in several steps of the same path.
 
-    Other programs take the processor from a few operators of a step, seldom from the same ones: the sum of the medians
-    is without that, the median of the sums is not.
+    Other programs take the processor from a few operators of each step, often after the same time: the sum of the
+    quartiles is nearly without that, the median of the sums is not. What most of the steps do not have is left out.
     """
     found: Dict[Key, List[Piece]] = defaultdict(list)
     for trace in traces:
         for key, piece in trace.pieces.items():
             found[key].append(piece)
-    typical = []
-    for pieces in found.values():
-        seconds = [piece.seconds for piece in pieces] + [0.0] * (len(traces) - len(pieces))
-        typical.append(replace(pieces[0], seconds=median(seconds)))
-    return typical
+    return [
+        replace(pieces[0], seconds=float(np.percentile([piece.seconds for piece in pieces], 25)))
+        for pieces in found.values()
+        if 2 * len(pieces) >= len(traces)
+    ]

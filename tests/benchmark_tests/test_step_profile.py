@@ -74,8 +74,8 @@ def test_what_others_took_of_single_operators_does_not_count():
         pieces = {(str(i),): Piece("kind", str(i), one) for i, one in enumerate(seconds)}
         return StepTrace(sum(seconds), pieces, 0.0)
 
-    typical = step_trace.typical_pieces([step(1, 1, 90, 1), step(90, 1, 1), step(1, 1, 1)])
-    assert [piece.seconds for piece in typical] == [1, 1, 1, 0]
+    steps = [step(1, 90, 1, 1), step(90, 1, 1), step(1, 1, 90), step(1, 1, 1), step(1, 1, 90)]
+    assert [piece.seconds for piece in step_trace.typical_pieces(steps)] == [1, 1, 1]  # the fourth was there once
 
 
 def test_every_operator_has_one_kind():
@@ -134,7 +134,7 @@ def test_work_of_a_path_is_that_of_its_layers():
     forward, backward = (
         sum(work.traffic for work in works if work.kind == kind) for kind in (NORM_FORWARD, NORM_BACKWARD)
     )
-    assert backward == 2.5 * forward > 0
+    assert backward == 1.5 * forward > 0
     assert all(work.kind != limits.SUMS for work in works)
     halves = list(limits.path_works(TINY, ARCHITECTURE, 2))
     assert sum(work.flops for work in works) == 2 * sum(work.flops for work in halves)
