@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from spos.core.errors import warn
 from spos.engine.batch_norm import EPSILON, MOMENTUM, Moments
 from spos.engine.compat import mx, num_threads
 from spos.engine.function import ADD, address, record_function
-from spos.execution.parts import Part, PathParts, Shape, Slot, num_before_pooling
+from spos.execution.parts import Part, PathParts, Slot, num_before_pooling
 from spos.native.library import Mode, Session, borrow_session, return_session
 from spos.native.steps import (
     PARAMETER,
@@ -36,79 +36,45 @@ _P = {name: column for column, name in enumerate(PARAMETER)}
 
 
 @dataclass(frozen=True)
-class Corner:
-    """A parameter of the network, and the part of it that a path uses."""
-
-    parameter: mx.gluon.Parameter
-    slot: Slot
-
-    @property
-    def trains(self) -> bool:
-        return not self.slot.statistic and self.parameter.grad_req != "null"
-
-
-class NativePath:
-    """Runs programs in training; gradients go to the parameters.
+class NativeProgram:
+    """A program with the parameters that it reads.
 
     Args:
-        parameters: of the network, by name.
+        slots, parameters: in the order in which the program numbers them.
+        records: of the parameters, by the columns PARAMETER, without addresses.
+        trained: positions of those that have gradients.
     """
 
-    def __init__(self, parameters: Mapping[str, mx.gluon.Parameter]) -> None:
-        self._parameters = parameters
-        self._dirty: Dict[Tuple[str, Any], Tuple[int, int]] = {}  # corners of gradients that are not zero
+    program: Program
+    slots: Tuple[Slot, ...]
+    parameters: Tuple[mx.gluon.Parameter, ...]
+    records: np.ndarray
+    trained: Tuple[int, ...]
 
-    def __call__(self, x: mx.nd.NDArray, program: Program, slots: Sequence[Slot]) -> mx.nd.NDArray:
-        """(N, F, 1, 1) pooled features of images (N, 3, H, W). Their gradient can be followed back once."""
-        ctx = x.context
-        corners = [Corner(self._parameters[slot.source], slot) for slot in slots]
-        values = [corner.parameter.data(ctx) for corner in corners]
-        output = _empty(x.shape[0], program, ctx)
-        mx.nd.waitall()
-        records = records_of(values, [corner.parameter.shape for corner in corners])
-        session = borrow_session(num_threads())
-        session.prepare(Mode.TRAIN, program, records, EPSILON, MOMENTUM)
-        session.forward(address(x), x.shape[0], address(output))
-        if not mx.autograd.is_recording():
-            return_session(session)
-            return output
-        trained = [position for position, corner in enumerate(corners) if corner.trains]
-        held = [session]
-
-        def backward(gradients: List[Any], places: List[Any], wanted: List[int]) -> None:
-            if not held:
-                raise RuntimeError("the maps of a native path are kept for one backward pass")
-            for position, gradient, how in zip(trained, places, wanted):
-                if how:
-                    self._want(records[position], corners[position], gradient, how == ADD, ctx)
-            held[0].backward(address(gradients[0]), records)
-            return_session(held.pop())
-
-        record_function([values[position] for position in trained], output, backward)
-        return output
-
-    def _want(self, record: np.ndarray, corner: Corner, gradient: Any, adds: bool, ctx: mx.Context) -> None:
-        key = corner.parameter.name, ctx
-        shape = (*corner.slot.selected[:2], 1)[:2]
-        before = self._dirty.get(key, (0, 0))
-        record[_P["gradient"]] = address(gradient)
-        record[_P["adds"]] = adds
-        record[_P["dirty_rows"]], record[_P["dirty_columns"]] = before
-        self._dirty[key] = tuple(map(max, before, shape)) if adds else shape
+    def addressed(self, ctx: mx.Context) -> np.ndarray:
+        """Records with the addresses of the values on a device; call `mx.nd.waitall()` before."""
+        records = self.records.copy()
+        records[:, _P["data"]] = [address(parameter.data(ctx)) for parameter in self.parameters]
+        return records
 
 
-class NativeProgram:
-    """Programs of the paths of a network, each with the parameters that it reads."""
+class NativePrograms:
+    """Programs of the paths of a network up to the pooling.
 
-    def __init__(self, parts: PathParts, trains: bool) -> None:
+    Args:
+        parameters: of the network, by name.    trains: see `assemble`.
+    """
+
+    def __init__(self, parts: PathParts, parameters: Mapping[str, mx.gluon.Parameter], trains: bool) -> None:
         self._parts = parts
+        self._parameters = parameters
         self._trains = trains
         self._fragments: Dict[int, Fragment] = {}  # by identity of the part, which `parts` keeps
-        self._programs: Dict[Architecture, Optional[Tuple[Program, Tuple[Slot, ...]]]] = {}
+        self._programs: Dict[Architecture, Optional[NativeProgram]] = {}
         self._unsupported: Set[str] = set()
 
-    def of(self, architecture: Architecture) -> Optional[Tuple[Program, Tuple[Slot, ...]]]:
-        """Up to the pooling; None if there are no native kernels for one of its layers, which is said once."""
+    def of(self, architecture: Architecture) -> Optional[NativeProgram]:
+        """None if there are no native kernels for one of its layers, which is said once."""
         if architecture not in self._programs:
             if len(self._programs) >= KEPT_PROGRAMS:
                 self._programs.clear()
@@ -121,12 +87,20 @@ class NativeProgram:
                     warn(f"{error}; paths that have it run by MXNet's operators, which takes longer")
         return self._programs[architecture]
 
-    def _make(self, architecture: Architecture) -> Tuple[Program, Tuple[Slot, ...]]:
+    def _make(self, architecture: Architecture) -> NativeProgram:
         parts = list(self._parts.of(architecture))
         fragments = [self._fragment(part, part is parts[0], part is parts[-1]) for part in parts]
         program = assemble(fragments, parts[0].in_channels, parts[0].in_size, self._trains)
-        slots = [slot for part, one in zip(parts, fragments) for slot in part.slots[: one.num_parameters]]
-        return program, tuple(slots)
+        slots = tuple(slot for part, one in zip(parts, fragments) for slot in part.slots[: one.num_parameters])
+        parameters = tuple(self._parameters[slot.source] for slot in slots)
+        records = np.zeros((len(slots), len(PARAMETER)), np.int64)
+        records[:, [_P["row"], _P["column"]]] = [strides_of(parameter.shape) for parameter in parameters]
+        trained = tuple(
+            position
+            for position, (slot, parameter) in enumerate(zip(slots, parameters))
+            if not slot.statistic and parameter.grad_req != "null"
+        )
+        return NativeProgram(program, slots, parameters, records, trained)
 
     def _fragment(self, part: Part, is_first: bool, is_last: bool) -> Fragment:
         if id(part) not in self._fragments:
@@ -143,19 +117,55 @@ class NativeProgram:
         return self._fragments[id(part)]
 
 
+class NativeTraining:
+    """Runs programs in training; gradients go to the parameters."""
+
+    def __init__(self) -> None:
+        self._dirty: Dict[Tuple[str, Any], Tuple[int, int]] = {}  # corners of gradients that are not zero
+
+    def __call__(self, x: mx.nd.NDArray, path: NativeProgram) -> mx.nd.NDArray:
+        """(N, F, 1, 1) pooled features of images (N, 3, H, W). Their gradient can be followed back once."""
+        ctx = x.context
+        output = _empty(x.shape[0], path.program, ctx)
+        mx.nd.waitall()
+        records = path.addressed(ctx)
+        session = borrow_session(num_threads())
+        session.prepare(Mode.TRAIN, path.program, records, EPSILON, MOMENTUM)
+        session.forward(address(x), x.shape[0], address(output))
+        if not mx.autograd.is_recording():
+            return_session(session)
+            return output
+        held = [session]
+
+        def backward(gradients: List[Any], places: List[Any], wanted: List[int]) -> None:
+            if not held:
+                raise RuntimeError("the maps of a native path are kept for one backward pass")
+            for position, gradient, how in zip(path.trained, places, wanted):
+                if how:
+                    shape = (*path.slots[position].selected[:2], 1)[:2]
+                    self._want(records[position], path.parameters[position].name, shape, gradient, how == ADD)
+            held[0].backward(address(gradients[0]), records)
+            return_session(held.pop())
+
+        record_function([path.parameters[position].data(ctx) for position in path.trained], output, backward)
+        return output
+
+    def _want(self, record: np.ndarray, name: str, corner: Tuple[int, int], gradient: Any, adds: bool) -> None:
+        key = name, gradient.context
+        before = self._dirty.get(key, (0, 0))
+        record[_P["gradient"]] = address(gradient)
+        record[_P["adds"]] = adds
+        record[_P["dirty_rows"]], record[_P["dirty_columns"]] = before
+        self._dirty[key] = (max(before[0], corner[0]), max(before[1], corner[1])) if adds else corner
+
+
 class NativeFeatures:
-    """Pooled features of one path, for scoring: first `moments`, as often as there are batches, then `__call__`.
+    """Pooled features of one path, for scoring: first `moments`, as often as there are batches, then `__call__`."""
 
-    Args:
-        parameters: of the network, by name.    program: of the path.    slots: that it names.
-    """
-
-    def __init__(
-        self, parameters: Mapping[str, mx.gluon.Parameter], program: Program, slots: Sequence[Slot]
-    ) -> None:
-        self._parameters = [parameters[slot.source] for slot in slots]
-        self._program = program
+    def __init__(self, path: NativeProgram) -> None:
+        self._path = path
         self._num_updates = 0
+        slots = path.slots
         ends = np.cumsum([slot.selected[0] * (slot.statistic == "running_mean") for slot in slots]).tolist()
         self._means = np.zeros(ends[-1], np.float32)
         self._variances = np.zeros(ends[-1], np.float32)
@@ -185,7 +195,7 @@ class NativeFeatures:
         """(N, F, 1, 1) of images (N, 3, H, W)."""
         session, output = self._ready(Mode.INFER, images)
         num_images, threads = images.shape[0], num_threads()
-        fits = CACHED_FLOATS // self._program.floats_per_image
+        fits = CACHED_FLOATS // self._path.program.floats_per_image
         together = max(1, min(fits, -(-num_images // threads)))
         session.infer(address(images), num_images, together, address(output))
         return_session(session)
@@ -194,29 +204,20 @@ class NativeFeatures:
     def _ready(self, mode: Mode, images: mx.nd.NDArray) -> Tuple[Session, mx.nd.NDArray]:
         ctx = images.context
         owner = self, mode, ctx, self._num_updates
-        output = _empty(images.shape[0], self._program, ctx)
+        output = _empty(images.shape[0], self._path.program, ctx)
         mx.nd.waitall()
         session = borrow_session(num_threads(), owner)
         if session.owner != owner:
-            values = [parameter.data(ctx) for parameter in self._parameters]
-            records = records_of(values, [parameter.shape for parameter in self._parameters])
+            records = self._path.addressed(ctx)
             for position, statistic in self._statistics.items():
                 records[position, _P["data"]] = statistic.ctypes.data
-            session.prepare(mode, self._program, records, EPSILON, MOMENTUM, owner)
+            session.prepare(mode, self._path.program, records, EPSILON, MOMENTUM, owner)
         return session, output
 
 
 def _empty(num_images: int, program: Program, ctx: mx.Context) -> mx.nd.NDArray:
     with mx.autograd.pause():
         return mx.nd.empty((num_images, program.num_features, 1, 1), ctx=ctx)
-
-
-def records_of(values: Sequence[mx.nd.NDArray], shapes: Sequence[Shape]) -> np.ndarray:
-    """Records of arrays, by the columns PARAMETER, without gradients."""
-    records = np.zeros((len(values), len(PARAMETER)), np.int64)
-    records[:, _P["data"]] = [address(value) for value in values]
-    records[:, [_P["row"], _P["column"]]] = [strides_of(shape) for shape in shapes]
-    return records
 
 
 @lru_cache(maxsize=None)

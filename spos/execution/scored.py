@@ -30,7 +30,7 @@ from spos.engine.compat import mx
 from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_size
 from spos.engine.resizing import resized
 from spos.execution.graphs import Arrays, Graph, unread_statistic
-from spos.execution.native import NativeFeatures, NativeProgram
+from spos.execution.native import NativeFeatures, NativePrograms
 from spos.execution.parts import Part, PathParts, Slot, cut_idle_taps, num_before_pooling
 from spos.native.build import are_ready
 from spos.space.architecture import Architecture
@@ -106,10 +106,10 @@ class PathExecutor:
         multiple = CHANNELS_OF_LAYOUTS if ctx[0].device_type == "cpu" else 1
         self._parts = PathParts(space, fit_to_size, partial(padding, space, multiple=multiple))
         self._compiled: Dict[Hashable, ScoredPart] = {}  # by the key of the part
-        self._programs: Optional[NativeProgram] = None
+        self._programs: Optional[NativePrograms] = None
         if dtype == "float32" and are_ready() and all(one.device_type == "cpu" for one in ctx):
-            self._programs = NativeProgram(PathParts(space, as_described, lambda *_: 1), trains=False)
-            self._parameters = supernet._collect_params_with_prefix()
+            parameters = supernet._collect_params_with_prefix()
+            self._programs = NativePrograms(PathParts(space, as_described, lambda *_: 1), parameters, trains=False)
             self._tail = self._parts.tail_from(num_before_pooling(space) + 1)
 
     @property
@@ -122,7 +122,7 @@ class PathExecutor:
         size = self.supernet.space.validate(architecture).input_size
         program = self._programs and self._programs.of(architecture)
         if program:
-            features = NativeFeatures(self._parameters, *program)
+            features = NativeFeatures(program)
             return NativeWeightedPath(features, self._step(self._tail), size)
         return WeightedPath([self._step(part) for part in self._parts.of(architecture)], self.dtype, size)
 

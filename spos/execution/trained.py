@@ -22,7 +22,7 @@ from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_training
 from spos.engine.parameters import STATISTICS
 from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
-from spos.execution.native import NativePath, NativeProgram
+from spos.execution.native import NativePrograms, NativeTraining
 from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps, num_before_pooling
 from spos.native.build import are_ready
 from spos.space.architecture import Architecture
@@ -125,11 +125,11 @@ class TrainingGraphs:
             in_supernet=isinstance(net, Supernet),
             shuffle="stack" if fast else "reshape",
         )
-        self._programs: Optional[NativeProgram] = None
+        self._programs: Optional[NativePrograms] = None
         if fast and are_ready():
             parts = PathParts(self.space, as_described, lambda *_: 1, isinstance(net, Supernet))
-            self._programs = NativeProgram(parts, trains=True)
-            self._native = NativePath(self._parameters)
+            self._programs = NativePrograms(parts, self._parameters, trains=True)
+            self._native = NativeTraining()
             self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
@@ -147,7 +147,7 @@ class TrainingGraphs:
             raise ValueError(f"images of {x.shape[2]} x {x.shape[3]}, compiled for {size} x {size}")
         program = self._programs and self._programs.of(architecture)
         if program:
-            x = self._native(x, *program)
+            x = self._native(x, program)
             return self._run(self._tail, x).reshape((0, -1))
         for part in self._parts.of(architecture):
             x = self._run(part, x)

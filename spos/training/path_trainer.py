@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -51,6 +51,7 @@ class PathTrainer(mx.gluon.Trainer):
         super().__init__(list(named.values()), optimizer, kvstore=kvstore, update_on_kvstore=False)
         self._everything = [(i, p.shape) for i, p in enumerate(self._params)]
         self._selected = self._everything
+        self._rows: Dict[Tuple[int, Tuple[int, ...]], Tuple[int, int, int]] = {}  # of corners, for the native step
 
     def start(self) -> None:
         """Let all workers begin with the chief's parameters and optimizer state, before the first forward pass.
@@ -126,7 +127,7 @@ class PathTrainer(mx.gluon.Trainer):
             for index, old in before.items():
                 servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
 
-    @property
+    @cached_property
     def _is_fused(self) -> bool:
         """Whether the native step does what the optimizer would do to the first device's parameters."""
         optimizer = self._optimizer
@@ -153,7 +154,9 @@ class PathTrainer(mx.gluon.Trainer):
             weight, gradient = parameter.list_data()[0], parameter.list_grad()[0]
             corner["weight"], corner["momentum"] = address(weight), address(states[index])
             corner["gradient"] = address(gradient)
-            corner["rows"], corner["length"], corner["stride"] = _rows_of(shape, parameter.shape)
+            if (index, shape) not in self._rows:
+                self._rows[index, shape] = _rows_of(shape, parameter.shape)
+            corner["rows"], corner["length"], corner["stride"] = self._rows[index, shape]
         corners["rate"], corners["decay"] = optimizer._get_lrs(indices), optimizer._get_wds(indices)
         session = borrow_session(num_threads())
         session.nesterov(corners, optimizer.momentum, optimizer.rescale_grad)
@@ -220,7 +223,6 @@ class PathTrainer(mx.gluon.Trainer):
                 updater.states_synced[index] = True
 
 
-@lru_cache(maxsize=None)
 def _rows_of(shape: Tuple[int, ...], full: Tuple[int, ...]) -> Tuple[int, int, int]:
     """A corner as rows: how many, the length of each, and how far they are apart, in values."""
     if is_leading_rows(shape, full):
