@@ -160,6 +160,28 @@ inline void depthwise_pixels(const float* x, i64 row_x, i64 step, i64 channels, 
   for (int i = 0; i < W; ++i) store(z + i * row_z, sums[i]);
 }
 
+// The same for a stride of 1: every pixel is loaded once for all taps of a line that meet it.
+template <int K, int W>
+inline void depthwise_line(const float* x, i64 row_x, i64 channels, const float* weight, float* z, i64 row_z) {
+  vec sums[W];
+#pragma GCC unroll 8
+  for (int i = 0; i < W; ++i) sums[i] = vec{};
+  for (int ky = 0; ky < K; ++ky, x += row_x, weight += K * channels) {
+    vec taps[K];
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) taps[k] = load(weight + k * channels);
+#pragma GCC unroll 16
+    for (int p = 0; p < W + K - 1; ++p) {
+      const vec at = load(x + p * channels);
+#pragma GCC unroll 8
+      for (int k = 0; k < K; ++k)
+        if (p - k >= 0 && p - k < W) sums[p - k] += taps[k] * at;
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < W; ++i) store(z + i * row_z, sums[i]);
+}
+
 // Depthwise convolution of a padded image; `weight` has a row of channels for each tap.
 template <int K>
 inline void depthwise_of(const Window& w, i64 channels, const float* x, const float* weight, float* z, i64 row_z) {
@@ -170,6 +192,12 @@ inline void depthwise_of(const Window& w, i64 channels, const float* x, const fl
       float* to = z + y * w.out_width * row_z + c;
       i64 i = 0;
       const i64 step = w.stride * channels;
+      if constexpr (K > 1 && VL == 16) {  // as many registers as it takes
+        for (; w.stride == 1 && i + 8 <= w.out_width; i += 8)
+          depthwise_line<K, 8>(from + i * step, row_x, channels, weight + c, to + i * row_z, row_z);
+        for (; w.stride == 1 && i + 4 <= w.out_width; i += 4)
+          depthwise_line<K, 4>(from + i * step, row_x, channels, weight + c, to + i * row_z, row_z);
+      }
       for (; i + 8 <= w.out_width; i += 8)
         depthwise_pixels<K, 8>(from + i * step, row_x, w.stride, channels, weight + c, w.kernel, to + i * row_z, row_z);
       for (; i + 4 <= w.out_width; i += 4)
@@ -218,7 +246,24 @@ inline void depthwise_taps(const Window& w, i64 channels, const float* x, const 
   for (i64 y = 0; y < w.out_height; ++y) {
     const float* from = x + y * w.stride * row_x;
     const float* gradient = of + y * width_of;
-    for (i64 i = 0; i < w.out_width; ++i, from += step, gradient += row_of) {
+    i64 i = 0;
+    if constexpr (K > 1 && VL == 16) {  // four pixels at once: their windows share what they load
+      for (; w.stride == 1 && i + 4 <= w.out_width; i += 4, from += 4 * step, gradient += 4 * row_of) {
+        vec g[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) g[j] = load(gradient + j * row_of);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+          for (int p = 0; p < 4 + K - 1; ++p) {
+            const vec at = load(from + r * row_x + p * channels);
+#pragma GCC unroll 8
+            for (int k = 0; k < K; ++k)
+              if (p - k >= 0 && p - k < 4) sums[r][k] += g[p - k] * at;
+          }
+      }
+    }
+    for (; i < w.out_width; ++i, from += step, gradient += row_of) {
       const vec g = load(gradient);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
