@@ -23,6 +23,7 @@ from spos.engine.parameters import STATISTICS, set_parameters
 from spos.execution.trained import TrainingGraphs
 from spos.sampling.warm_up import Policy
 from spos.space.architecture import Architecture
+from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions
 from spos.training.losses import SMOOTHING, Objective
@@ -39,9 +40,9 @@ LOSS_TOLERANCE, CHANGE_TOLERANCE = 1e-4, 2e-2
 class TrainingOptions:
     """What to measure."""
 
-    input_size: int = flag(224, "height and width of the images", type=positive)
+    input_size: Optional[int] = flag(None, "height and width of the images (default: the space's)", type=positive)
     batch_size: int = flag(16, "images in a step", type=positive)
-    classes: int = flag(1000, "number of classes", type=positive)
+    classes: Optional[int] = flag(None, "number of classes (default: the space's)", type=positive)
     rounds: int = flag(11, "counted steps of every way", type=positive)
     warm_up: int = flag(2, "steps of every way that are not counted", type=not_negative)
     seed: int = flag(0, "seed of weights, images and architectures", type=not_negative)
@@ -305,6 +306,12 @@ def _run_finite(step: Step, name: str, architecture: Architecture) -> None:
 def options_json(*groups: Any) -> Dict[str, Any]:
     """Options for the record, without the paths of this machine."""
     return {name: value for group in groups for name, value in asdict(group).items() if name != "torch_python"}
+
+
+def described(options: Any, flags: SpaceOptions, space: SearchSpace) -> Dict[str, Any]:
+    """Options for the record: also the flags of the space that were given, and the sizes that it has decided."""
+    given = {name: value for name, value in asdict(flags).items() if value != getattr(SpaceOptions(), name)}
+    return {**given, **options_json(options), "input_size": space.input_size, "classes": space.num_classes}
 
 
 PLAIN_SUPERNET = MXNetWay("plain: masks, imperative, whole parameters", PLAIN, plain_step, execution="mask")

@@ -41,7 +41,7 @@ torch_only = pytest.mark.skipif(not TORCH_PYTHON, reason="SPOS_TORCH_PYTHON name
 def tiny(monkeypatch):
     """Every program measures the tiny space."""
     for program in (supernet_step, bn_update, flops_count):
-        monkeypatch.setattr(program, "make_space", lambda input_size, classes: TINY)
+        monkeypatch.setattr(program, "make_space", lambda *_: TINY)
     record = ArchitectureRecord(TINY, ARCHITECTURE, {})
     for program in (subnet_step, inference):
         monkeypatch.setattr(program, "named_architecture", lambda *_: record)
