@@ -33,7 +33,11 @@ from spos.training.trainer import Recipe, Trainer
 
 MOMENTUM, WD = 0.9, 3e-5
 LR, CHECK_LR = 0.01, 1.0  # the larger one, so that the change of a weight is not lost in its rounding
-LOSS_TOLERANCE, CHANGE_TOLERANCE = 1e-4, 2e-2
+LOSS_TOLERANCE = 1e-4
+# A rounding that carries a value over the kink of a ReLU switches its whole gradient. So what a step of mobilenet's
+# supernet changes (224 px, batch 16) is 2.4e-2 (plain, ours) and 3.1e-2 (PyTorch) away from the same step in float64;
+# of nas-bench-macro's (32 px, batch 64) 3e-4.
+CHANGE_TOLERANCE = 5e-2
 
 
 @dataclass(frozen=True)
