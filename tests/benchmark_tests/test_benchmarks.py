@@ -104,7 +104,7 @@ def test_pytorch_computes_the_same(stage, tmp_path, capsys):
 
 
 @torch_only
-@pytest.mark.parametrize("stage", ("supernet_step", "subnet_step", "scoring"))
+@pytest.mark.parametrize("stage", ("supernet_step", "scoring"))  # paths; and a subnet with BatchNorm folded
 @pytest.mark.parametrize("space", SPACES)
 def test_pytorch_computes_the_same_in_every_space(space, stage, monkeypatch, tmp_path, capsys):
     program, argv = PROGRAMS[stage]
@@ -177,7 +177,7 @@ def test_inference_goes_without_onnx(monkeypatch, tmp_path, capsys):
 
 
 def wrong_rate(net, problem, lr, make_step=training.our_step):
-    return make_step(net, problem, 1.1 * lr)
+    return make_step(net, problem, 1.05 * lr)
 
 
 def wrong_loss(net, problem, lr, make_step=training.our_step):
