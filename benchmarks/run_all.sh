@@ -54,12 +54,12 @@ if [ -n "$quick" ]; then
     small="--input-size 32 --batch-size 4 --classes 10 --rounds 1 --warm-up 1"
     beside_torch supernet_step $small
     beside_torch supernet_step $small --space nas-bench-macro
-    beside_torch supernet_step $small --space mobilenet
+    beside_torch supernet_step $small --space mobilenet --input-size 64
     beside_torch subnet_step $small
     beside_torch bn_update $small --batches 1
     beside_torch scoring $small
     beside_torch inference --architecture oneshot-s+ --input-size 32 --batch-sizes 2 --rounds 1
-    run end_to_end --quick
+    with_threads 1 run end_to_end --quick
     run flops_count --input-size 32 --rounds 1
     run constrained_sampling --rounds 1 --tries 200000
     run input_pipeline --runs 1 --repeat 1 --input-size 96
