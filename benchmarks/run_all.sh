@@ -73,7 +73,7 @@ else
         with_threads "$threads" beside_torch subnet_step $small
     done
     with_threads 2 beside_torch supernet_step --space nas-bench-macro $small
-    with_threads 2 beside_torch supernet_step --space mobilenet
+    with_threads 2 beside_torch supernet_step --space mobilenet --rounds 7
     for images in "--input-size 224" "$small"; do
         with_threads 2 beside_torch bn_update --batches 4 $images
         with_threads 2 beside_torch scoring $images
@@ -82,9 +82,9 @@ else
         with_threads 2 beside_torch inference --architecture oneshot-s+ --batch-sizes 16 --formats "$form"
     done
     with_threads 1 run end_to_end # maps of a few pixels: the scripts of the digits take one thread
-    with_threads 2 run candidate
+    with_threads 2 run candidate --candidates 4
     with_threads 2 run flops_count
-    with_threads 2 run constrained_sampling
+    with_threads 2 run constrained_sampling --rounds 5
     with_threads 2 run input_pipeline
     with_threads 2 run width_multiple
     sh "$root/scripts/run.sh" benchmarks.table "$results" --write "$root/benchmarks/README.md"
