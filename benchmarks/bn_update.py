@@ -1,6 +1,7 @@
 """Time of a candidate's BatchNorm update: plain, the extracted subnet, ours and PyTorch, in turns.
 
     OMP_NUM_THREADS=2 python -m benchmarks.bn_update --torch-python PATH/TO/python
+    OMP_NUM_THREADS=2 python -m benchmarks.bn_update --space mobilenet
 
 One candidate, random weights, images in memory. Each way begins with the supernet's weights; what a search keeps from
 one candidate to the next is made before, so the first rounds are not counted. Before, the statistics of one batch of
@@ -27,7 +28,7 @@ from benchmarks.measure import OTHER, OURS, PLAIN, PYTORCH, OutputOptions, Resul
 from benchmarks.plain import clip_and_divide, update_by_backward
 from benchmarks.supernet_step import make_space
 from benchmarks.torch_process import NETWORK, WITHOUT, TorchOptions, TorchProcess
-from benchmarks.training import Problem, TrainingOptions, make_problem, options_json
+from benchmarks.training import Problem, TrainingOptions, described, make_problem
 from oneshot_nas_network import Supernet
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
 from spos.deploy.parity import random_images
@@ -35,6 +36,7 @@ from spos.engine.batch_norm import MOMENTUM, recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.execution.scored import PathExecutor
 from spos.space.architecture import Architecture
+from spos.space.flags import SpaceOptions
 
 TOLERANCE = 1e-2  # of the logits: random weights multiply rounding, layer after layer
 TORCH_EXECUTIONS = ("slice", "mask")
@@ -50,13 +52,14 @@ class UpdateOptions(TrainingOptions):
     warm_up: int = flag(1, "updates of every way that are not counted", type=positive)
 
 
-GROUPS = (UpdateOptions, TorchOptions, OutputOptions)
+GROUPS = (UpdateOptions, SpaceOptions, TorchOptions, OutputOptions)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    options, torch, output = (pick(group, OneLineParser(__doc__, GROUPS).parse_args(argv)) for group in GROUPS)
+    args = OneLineParser(__doc__, GROUPS).parse_args(argv)
+    options, flags, torch, output = (pick(group, args) for group in GROUPS)
     output.check()
-    space = make_space(options.input_size, options.classes)
+    space = make_space(options.input_size, options.classes, flags)
     architecture = space.sample(np.random.default_rng(options.seed))
     problem = make_problem(space, options)
     images = np.stack([random_images(space.input_size, options.batch_size, i) for i in range(options.batches)])
@@ -69,9 +72,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     else:
         rows, extra = measure(problem, images, architecture, options, None, notes), {}
         notes.append(WITHOUT)
-    described = {**options_json(options), "architecture": str(architecture)}
+    about = {**described(options, flags, space), "architecture": str(architecture)}
     unit = f"an update on {options.batches * options.batch_size} images"
-    Result("bn_update", unit, described, rows, notes, extra).report(output)
+    Result("bn_update", unit, about, rows, notes, extra).report(output)
     return 0
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -95,6 +95,8 @@ class Row:
     Args:
         speedup: median over the rounds of the plain way's time by this one's; 2 is twice as fast.
         error: its relative standard error.
+        ours: (median over the rounds of the time of ours by this one's, its relative standard error): below 1 where
+            ours is faster. Of PyTorch only; of several ways of ours the fastest.
     """
 
     name: str
@@ -104,18 +106,26 @@ class Row:
     speedup: float
     error: float
     rounds: int
+    ours: Optional[Tuple[float, float]] = None
 
     @classmethod
-    def of(cls, way: Way, seconds: Sequence[float], base: Sequence[float]) -> Row:
+    def of(
+        cls, way: Way, seconds: Sequence[float], base: Sequence[float], ours: Optional[Sequence[float]] = None
+    ) -> Row:
         timing = Timing.of(np.array(base) / np.array(seconds))
         low, median, high = np.percentile(seconds, (25, 50, 75)).tolist()
-        return cls(way.name, way.role, median, (low, high), timing.ratio, timing.error, len(seconds))
+        row = cls(way.name, way.role, median, (low, high), timing.ratio, timing.error, len(seconds))
+        if ours is None:
+            return row
+        beside = Timing.of(np.array(ours) / np.array(seconds))
+        return replace(row, ours=(beside.ratio, beside.error))
 
 
 def rows_of(ways: Sequence[Way], seconds: Mapping[str, Sequence[float]]) -> List[Row]:
     """In the order of `ways`; the first with the role of the plain one is the base."""
     base = next(way.name for way in ways if way.role == PLAIN)
-    return [Row.of(way, seconds[way.name], seconds[base]) for way in ways]
+    ours = min((seconds[way.name] for way in ways if way.role == OURS), key=np.median, default=None)
+    return [Row.of(way, seconds[way.name], seconds[base], ours if way.role == PYTORCH else None) for way in ways]
 
 
 @dataclass(frozen=True)
@@ -153,9 +163,17 @@ class Result:
             Column("quartiles", unit="ms"),
             Column("speedup", "times as fast as plain", spec=".2f"),
             Column("error", "standard error", spec=".1%"),
+            Column("ours", "ours / PyTorch"),
         )
         rows = tuple(
-            (row.name, milliseconds(row.median), " to ".join(map(milliseconds, row.quartiles)), row.speedup, row.error)
+            (
+                row.name,
+                milliseconds(row.median),
+                " to ".join(map(milliseconds, row.quartiles)),
+                row.speedup,
+                row.error,
+                with_error(*row.ours) if row.ours else None,
+            )
             for row in self.rows
         )
         return Table("", columns, rows, notes=(f"Times are of {self.unit}.", *self.notes))
@@ -165,6 +183,17 @@ class Result:
         line = json.dumps(self.to_json())
         write_line(line, output)
         print(line if output.json else as_text(self.table()))
+
+
+def with_error(value: float, error: float) -> str:
+    """A ratio and its standard error, which is given relative to it."""
+    return f"{significant(value)} ± {significant(error * value, 1)}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """With so many digits, but never as a power of ten."""
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if value >= 10**digits or "e+" in text else text
 
 
 def milliseconds(seconds: float) -> str:

@@ -1,9 +1,11 @@
 """Time of a training step of a subnet: plain, ours and PyTorch, in turns.
 
     OMP_NUM_THREADS=2 python -m benchmarks.subnet_step --architecture oneshot-s+ --torch-python PATH/TO/python
+    OMP_NUM_THREADS=2 python -m benchmarks.subnet_step --space nas-bench-macro --batch-size 64
 
-The plain subnet is hybridized, as a user would do it. Before, one step of each way must give the same loss and the same
-changes of all parameters and statistics.
+Without an architecture it is oneshot-s+, or one drawn from the space of the flags, if they name one. The plain subnet
+is hybridized, as a user would do it. Before, one step of each way must give the same loss and the same changes of all
+parameters and statistics.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ if __name__ == "__main__":
     import spos.core.startup  # noqa: F401  # first
 
 import sys
-from typing import List, Optional
+from typing import List, Optional, Tuple
+
+import numpy as np
 
 from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result
+from benchmarks.supernet_step import make_space, name_a_space
 from benchmarks.torch_process import TorchOptions
-from benchmarks.training import MXNetWay, TrainingOptions, make_problem, measure, options_json, our_step, plain_step
+from benchmarks.training import MXNetWay, TrainingOptions, described, make_problem, measure, our_step, plain_step
 from spos.core.flags import OneLineParser, pick, run_program
+from spos.space.architecture import Architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture
+from spos.space.space import SearchSpace
 
 WAYS = (
     MXNetWay("plain: hybridized, whole parameters", PLAIN, plain_step, hybridize={}),
@@ -32,16 +39,26 @@ GROUPS = (TrainingOptions, ArchitectureOptions, SpaceOptions, TorchOptions, Outp
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    options, named, space_options, torch, output = (pick(group, args) for group in GROUPS)
+    options, named, flags, torch, output = (pick(group, args) for group in GROUPS)
     output.check()
-    record = named_architecture(named, space_options) or named_architecture(ArchitectureOptions(DEFAULT), space_options)
-    space = fit(record.space, space_options, options.input_size, options.classes)
-    problem = make_problem(space, options, record.architecture)
-    architectures = [record.architecture] * (options.warm_up + options.rounds)
+    space, architecture = find_subnet(options, named, flags)
+    problem = make_problem(space, options, architecture)
+    architectures = [architecture] * (options.warm_up + options.rounds)
     rows, notes, extra = measure(WAYS, TORCH_EXECUTIONS, problem, architectures, options, torch)
-    described = {**options_json(options), "architecture": str(record.architecture)}
-    Result("subnet_step", "a step", described, rows, notes, extra).report(output)
+    about = {**described(options, flags, space), "architecture": str(architecture)}
+    Result("subnet_step", "a step", about, rows, notes, extra).report(output)
     return 0
+
+
+def find_subnet(
+    options: TrainingOptions, named: ArchitectureOptions, flags: SpaceOptions
+) -> Tuple[SearchSpace, Architecture]:
+    """The named one; without a name DEFAULT, or one drawn from the space of the flags."""
+    if name_a_space(flags) and named == ArchitectureOptions():
+        space = make_space(options.input_size, options.classes, flags)
+        return space, space.sample(np.random.default_rng(options.seed))
+    record = named_architecture(named, flags) or named_architecture(ArchitectureOptions(DEFAULT), flags)
+    return fit(record.space, flags, options.input_size, options.classes), record.architecture
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Time of a training step of the supernet: plain, ours and PyTorch, in turns.
 
     OMP_NUM_THREADS=2 python -m benchmarks.supernet_step --torch-python PATH/TO/python
+    OMP_NUM_THREADS=1 python -m benchmarks.supernet_step --input-size 32 --batch-size 64
+    OMP_NUM_THREADS=2 python -m benchmarks.supernet_step --space nas-bench-macro --batch-size 64
 
-Blocks uniform, channel scales 0.6 to 2.0, squeeze-and-excite, last conv after pooling. Every step trains a new
-architecture, the same for all ways. Before, one step of each must give the same loss and the same changes of everything
-that the architecture selects. Ours has compiled the graphs of these architectures before, as a training of many
-thousand steps finds them.
+Without flags of a space it is that of OneShot-S+: channel scales 0.6 to 2.0, squeeze-and-excite, last conv after
+pooling. Choices are drawn uniformly. Every step trains a new architecture, the same for all ways. Before, one
+step of each must give the same loss and the same changes of everything that the architecture selects. Ours has
+compiled the graphs of these architectures before, as a training of many thousand steps finds them.
 """
 
 from __future__ import annotations
@@ -25,42 +27,48 @@ from benchmarks.training import (
     OUR_SUPERNET,
     PLAIN_SUPERNET,
     TrainingOptions,
+    described,
     make_problem,
     measure,
-    options_json,
 )
 from spos.core.flags import OneLineParser, pick, run_program
-from spos.space.layers import stride_plan
-from spos.space.space import STABLE_CHANNEL_CHOICE, SearchSpace
-from spos.space.space_file import search_space
+from spos.space.flags import SpaceOptions, fit, space_of
+from spos.space.space import SearchSpace
 
 WAYS = (PLAIN_SUPERNET, replace(OUR_SUPERNET, name="ours, but by masks", role=OTHER, execution="mask"), OUR_SUPERNET)
 TORCH_EXECUTIONS = ("slice", "mask")
-GROUPS = (TrainingOptions, TorchOptions, OutputOptions)
+GROUPS = (TrainingOptions, SpaceOptions, TorchOptions, OutputOptions)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    options, torch, output = (pick(group, OneLineParser(__doc__, GROUPS).parse_args(argv)) for group in GROUPS)
+    args = OneLineParser(__doc__, GROUPS).parse_args(argv)
+    options, flags, torch, output = (pick(group, args) for group in GROUPS)
     output.check()
-    space = make_space(options.input_size, options.classes)
+    space = make_space(options.input_size, options.classes, flags)
     rng = np.random.default_rng(options.seed)
     architectures = [space.sample(rng) for _ in range(options.warm_up + options.rounds)]
     problem = make_problem(space, options)
     rows, notes, extra = measure(WAYS, TORCH_EXECUTIONS, problem, architectures, options, torch)
-    Result("supernet_step", "a step", options_json(options), rows, notes, extra).report(output)
+    Result("supernet_step", "a step", described(options, flags, space), rows, notes, extra).report(output)
     return 0
 
 
-def make_space(input_size: int, classes: int) -> SearchSpace:
-    """The space of OneShot-S+ without the two narrowest scales."""
-    return search_space(
-        use_se=True,
-        last_conv_after_pooling=True,
-        min_channel_choice=STABLE_CHANNEL_CHOICE,
-        input_size=input_size,
-        strides=stride_plan(input_size),
-        num_classes=classes,
-    )
+def make_space(input_size: Optional[int], classes: Optional[int], flags: Optional[SpaceOptions] = None) -> SearchSpace:
+    """The space of the flags for such images, or for its own.
+
+    Without flags it is that of OneShot-S+ without the two narrowest scales. Where the input size is a choice and none
+    is said, it is the largest.
+    """
+    flags = flags or SpaceOptions()
+    if not name_a_space(flags):
+        flags = replace(flags, use_se=True, last_conv_after_pooling=True, ignore_first_two_cs=True)
+    space = fit(space_of(flags), flags, input_size, classes)
+    return space.at(space.input_size)
+
+
+def name_a_space(flags: SpaceOptions) -> bool:
+    """Whether flags say more than a stride plan and where blocks are described."""
+    return replace(flags, strides="", blocks="") != SpaceOptions()
 
 
 if __name__ == "__main__":

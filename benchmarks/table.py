@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from benchmarks.measure import ONNX_RUNTIME, OURS, PLAIN, PYTORCH, milliseconds
+from benchmarks.measure import ONNX_RUNTIME, OURS, PLAIN, PYTORCH, milliseconds, significant, with_error
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, run_program
 from spos.core.tables import Column, Table, as_markdown
@@ -31,9 +31,10 @@ TARGETS: Mapping[str, float] = {
     "inference": 2.0,
     "flops_count": 1000.0,
 }
+END_TO_END = "end_to_end"  # its lines stand in a table of their own: their rows are not ways, but stages
 EXPORTED_TARGETS: Mapping[str, float] = {"inference": 4.0}
 # What sets the lines of a stage apart, and is said beside its name.
-CASES = ("input_size", "batch_size", "batches", "limits", "formats")
+CASES = ("space", "input_size", "batch_size", "batches", "limits", "formats")
 FIELDS = ("stage", "unit", "options", "rows", "machine", "threads", "versions", "date")
 
 Line = Dict[str, Any]
@@ -65,28 +66,72 @@ def read_lines(file: str) -> List[Line]:
 
 
 def newest(lines: Sequence[Line]) -> List[Line]:
-    """The last line of each stage and case, in the order in which they first came. Raises InputError if none came."""
+    """The last line of each stage, case and number of threads, in the order in which they first came.
+
+    Raises: InputError if none came.
+    """
     kept: Dict[Tuple[str, ...], Line] = {}
     for line in lines:
-        kept[(line["stage"], *(str(line["options"].get(name)) for name in CASES))] = line
+        kept[(line["stage"], str(line["threads"]), *(str(line["options"].get(name)) for name in CASES))] = line
     if not kept:
         raise InputError("there are no results; run sh benchmarks/run_all.sh")
     return list(kept.values())
 
 
 def render(lines: Sequence[Line]) -> str:
-    """The table in Markdown, and below it where its lines were measured."""
+    """The tables in Markdown, and below each where its lines were measured."""
+    whole = [line for line in lines if line["stage"] == END_TO_END]
+    others = [line for line in lines if line["stage"] != END_TO_END]
+    tables = [make([*own]) for make, own in ((table_of_ways, others), (table_of_stages, whole)) if own]
+    return "\n\n".join(map(as_markdown, tables))
+
+
+def table_of_ways(lines: Sequence[Line]) -> Table:
+    """A row for each line: the fastest way of each role."""
     columns = (
         Column("stage"),
         Column("time", "time of"),
+        Column("threads"),
         Column("plain"),
         Column("ours"),
         Column("speedup", "times as fast"),
         Column("target"),
         Column("pytorch", "PyTorch"),
+        Column("ratio", "ours / PyTorch"),
         Column("onnxruntime", "ONNX Runtime"),
     )
-    return as_markdown(Table("", columns, tuple(map(_cells, lines)), notes=_sources(lines)))
+    return Table("", columns, tuple(map(_cells, lines)), notes=_sources(lines))
+
+
+def table_of_stages(lines: Sequence[Line]) -> Table:
+    """A row for each stage of the whole method, as `benchmarks.end_to_end` writes them."""
+    columns = (
+        Column("stage"),
+        Column("threads"),
+        Column("seconds", unit="s"),
+        Column("seconds_quartiles", "quartiles", "s"),
+        Column("speed"),
+        Column("speed_quartiles", "quartiles"),
+        Column("runs"),
+    )
+    rows = tuple(
+        (
+            f"`{line['stage']}`: {row['name']}",
+            str(line["threads"]),
+            significant(row["seconds"]),
+            _range(row["seconds_quartiles"]),
+            f"{significant(row['speed'])} {row['unit']}" if "speed" in row else "-",
+            _range(row["speed_quartiles"]) if "speed" in row else "-",
+            str(row["runs"]),
+        )
+        for line in lines
+        for row in line["rows"]
+    )
+    return Table("", columns, rows, notes=_sources(lines))
+
+
+def _range(quartiles: Sequence[float]) -> str:
+    return " to ".join(map(significant, quartiles))
 
 
 def _cells(line: Line) -> Tuple[str, ...]:
@@ -94,17 +139,19 @@ def _cells(line: Line) -> Tuple[str, ...]:
     case = ", ".join(f"{name.replace('_', ' ')} {_words(options[name])}" for name in CASES if name in options)
     best = {role: fastest(line["rows"], role) for role in (PLAIN, OURS, PYTORCH, ONNX_RUNTIME)}
     ours = best[OURS]
-    targets = [_number(TARGETS[stage])] if ours and stage in TARGETS else []
+    targets = [significant(TARGETS[stage])] if ours and stage in TARGETS else []
     if best[ONNX_RUNTIME] and stage in EXPORTED_TARGETS:
         targets.append(f"exported {EXPORTED_TARGETS[stage]:.3g}")
     return (
         f"`{stage}`" + (f" ({case})" if case else ""),
         line["unit"],
+        str(line["threads"]),
         _time(best[PLAIN]),
         _time(ours),
-        f"{_number(ours['speedup'])} ± {_number(ours['error'] * ours['speedup'], 1)}" if ours else "-",
+        with_error(ours["speedup"], ours["error"]) if ours else "-",
         "; ".join(targets) or "-",
         _time(best[PYTORCH], beside_plain=True),
+        _ratio(best[PYTORCH]),
         _time(best[ONNX_RUNTIME], beside_plain=True),
     )
 
@@ -118,10 +165,9 @@ def fastest(rows: Sequence[Mapping[str, Any]], role: str) -> Optional[Mapping[st
     return min((row for row in rows if row["role"] == role), key=lambda row: row["median"], default=None)
 
 
-def _number(value: float, digits: int = 3) -> str:
-    """With so many digits, but never as a power of ten."""
-    text = f"{value:.{digits}g}"
-    return f"{value:,.0f}" if value >= 10**digits or "e+" in text else text
+def _ratio(row: Optional[Mapping[str, Any]]) -> str:
+    """Time of ours by PyTorch's; lines from before it was recorded have none."""
+    return with_error(*row["ours"]) if row and row.get("ours") else "-"
 
 
 def _time(row: Optional[Mapping[str, Any]], beside_plain: bool = False) -> str:
@@ -144,7 +190,6 @@ def _source(line: Line) -> str:
     commit = (libraries.pop("commit", None) or "unknown")[:12]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB; "
-        f"OMP_NUM_THREADS={line['threads']}; "
         f"{', '.join(f'{name} {version}' for name, version in libraries.items())}; "
         f"commit {commit}; {line['date'][:10]}"
     )

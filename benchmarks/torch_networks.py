@@ -6,6 +6,7 @@ supernet's parameters (`slice`), or a mask behind the full width (`mask`).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Dict, Mapping, Optional, Tuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 
 from spos.space import layer_specs
 from spos.space.architecture import Architecture
-from spos.space.blocks import ChoiceBlockGeometry
+from spos.space.blocks import WIRINGS, ChoiceBlockGeometry
 from spos.space.layers import Conv, Dropout, GlobalPool, Specs, SqueezeExcite, with_bn
 from spos.space.names import SQUEEZE_EXCITE, block_position, block_prefix, layer_positions, num_layers
 from spos.space.space import SearchSpace
@@ -23,7 +24,11 @@ EPSILON = 1e-5  # of BatchNorm, as in `spos.engine.batch_norm`, which needs MXNe
 MOMENTUM = 0.1  # PyTorch: share of the NEW value; MXNet writes the same thing as 0.9
 STATISTICS = ("running_mean", "running_var")
 NO_DECAY = ("gamma", "beta", "bias")
-ACTIVATIONS = {"relu": F.relu_, "hard_swish": F.hardswish}  # both keep a channels-last layout
+ACTIVATIONS = {  # all of them keep a channels-last layout
+    "relu": F.relu_,
+    "relu6": partial(F.relu6, inplace=True),
+    "hard_swish": F.hardswish,
+}
 
 
 class TorchNetwork:
@@ -57,7 +62,7 @@ class TorchNetwork:
             if tensor.dim() == 4:
                 tensor = tensor.to(memory_format=torch.channels_last)
             self.tensors[name] = tensor.requires_grad_(not name.endswith(STATISTICS) and name not in fixed)
-        self._masks: Dict[Tuple[int, int], torch.Tensor] = {}
+        self._masks: Dict[Tuple[int, int], torch.Tensor] = {}  # by (selected, all) channels
         self._counts: Dict[str, Tuple[int, int]] = {}  # (channels, values of a channel) in the last training pass
 
     def unbias(self) -> None:
@@ -83,19 +88,26 @@ class TorchNetwork:
         self, x: torch.Tensor, block: ChoiceBlockGeometry, b: int, c: int, training: bool, execution: str
     ) -> torch.Tensor:
         space, mask = self.space, None
+        layers = space.block_layers(block.index, b, c)
         if self.is_supernet:
             prefix = block_prefix(space, block.index, b)
-            if execution == "mask":
-                mask, c = self._mask(block.index, c), space.max_channel_choice
+            if execution == "mask" and layers.middle:
+                widest = space.block_layers(block.index, b, len(space.choices[block.index].channel_scales) - 1)
+                layers, mask = widest, self._mask(layers.middle, widest.middle)
         else:
             prefix = f"features.{self._first_block + block.index}."
-        layers = space.block_layers(block.index, b, c)
-        main, projection = layers.main, layers.projection
-        if block.projects:
-            kept = self._chain(x, prefix + "proj_branch.", projection, 0, training)
-        else:
+        wiring, kept = WIRINGS[layers.wiring], x
+        if layers.projection:
+            kept = self._chain(x, prefix + "proj_branch.", layers.projection, 0, training)
+        elif layers.shuffles:
             kept, x = shuffle(x).chunk(2, dim=1)
-        return torch.cat([kept, self._chain(x, prefix + "main_branch.", main, 0, training, mask)], dim=1)
+        main = self._chain(x, prefix + "main_branch.", layers.main, 0, training, mask)
+        if wiring.splits:
+            return torch.cat([kept, main], dim=1)
+        if wiring.adds:
+            total = kept + main
+            return ACTIVATIONS[layers.act](total) if layers.act else total
+        return main
 
     def _chain(
         self,
@@ -134,6 +146,8 @@ class TorchNetwork:
         if weight.shape[:2] != (rows, columns):
             weight = weight[:rows, :columns]
         bias = self.tensors[name + "bias"] if spec.bias else None
+        if bias is not None and bias.shape[0] != rows:
+            bias = bias[:rows]
         return F.conv2d(x, weight, bias, spec.stride, spec.kernel_size // 2, groups=spec.groups)
 
     def _normalise(self, x: torch.Tensor, name: str, channels: int, training: bool) -> torch.Tensor:
@@ -146,12 +160,10 @@ class TorchNetwork:
         )
         return F.batch_norm(x, mean, variance, gamma, beta, training, self.momentum, EPSILON)
 
-    def _mask(self, index: int, channel_choice: int) -> torch.Tensor:
-        key = index, channel_choice
+    def _mask(self, selected: int, width: int) -> torch.Tensor:
+        key = selected, width
         if key not in self._masks:
-            width = self.space.mid_channels(index, self.space.max_channel_choice)
-            chosen = torch.arange(width) < self.space.mid_channels(index, channel_choice)
-            self._masks[key] = chosen.float().reshape(1, width, 1, 1)
+            self._masks[key] = (torch.arange(width) < selected).float().reshape(1, width, 1, 1)
         return self._masks[key]
 
 

@@ -23,6 +23,7 @@ from spos.engine.parameters import STATISTICS, set_parameters
 from spos.execution.trained import TrainingGraphs
 from spos.sampling.warm_up import Policy
 from spos.space.architecture import Architecture
+from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions
 from spos.training.losses import SMOOTHING, Objective
@@ -32,16 +33,20 @@ from spos.training.trainer import Recipe, Trainer
 
 MOMENTUM, WD = 0.9, 3e-5
 LR, CHECK_LR = 0.01, 1.0  # the larger one, so that the change of a weight is not lost in its rounding
-LOSS_TOLERANCE, CHANGE_TOLERANCE = 1e-4, 2e-2
+LOSS_TOLERANCE = 1e-4
+# A rounding that carries a value over the kink of a ReLU switches its whole gradient. So what a step of mobilenet's
+# supernet changes (224 px, batch 16) is 2.4e-2 (plain, ours) and 3.1e-2 (PyTorch) away from the same step in float64;
+# of nas-bench-macro's (32 px, batch 64) 3e-4. Such noise has no direction, so along plain's changes they agree better.
+CHANGE_TOLERANCE, ALONG_TOLERANCE = 1e-1, 2e-2
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """What to measure."""
 
-    input_size: int = flag(224, "height and width of the images", type=positive)
+    input_size: Optional[int] = flag(None, "height and width of the images (default: the space's)", type=positive)
     batch_size: int = flag(16, "images in a step", type=positive)
-    classes: int = flag(1000, "number of classes", type=positive)
+    classes: Optional[int] = flag(None, "number of classes (default: the space's)", type=positive)
     rounds: int = flag(11, "counted steps of every way", type=positive)
     warm_up: int = flag(2, "steps of every way that are not counted", type=not_negative)
     seed: int = flag(0, "seed of weights, images and architectures", type=not_negative)
@@ -231,6 +236,8 @@ def _compare(
             own, other = (np.concatenate([side[1][name].ravel() for name in chosen]) for side in (expected, found))
             about = f"changes of {', '.join(kinds)} of plain and {what}"
             worst = max(worst, check_close(own, other, CHANGE_TOLERANCE, about))
+            along = (np.array([np.dot(own.astype(np.float64), changes)]) for changes in (own, other))
+            check_close(*along, ALONG_TOLERANCE, f"sizes of {about}")
     return f"{what}: first loss {found[0]:.5f} (plain {expected[0]:.5f}), changes within {worst:.0e} of plain's."
 
 
@@ -305,6 +312,12 @@ def _run_finite(step: Step, name: str, architecture: Architecture) -> None:
 def options_json(*groups: Any) -> Dict[str, Any]:
     """Options for the record, without the paths of this machine."""
     return {name: value for group in groups for name, value in asdict(group).items() if name != "torch_python"}
+
+
+def described(options: Any, flags: SpaceOptions, space: SearchSpace) -> Dict[str, Any]:
+    """Options for the record: also the flags of the space that were given, and the sizes that it has decided."""
+    given = {name: value for name, value in asdict(flags).items() if value != getattr(SpaceOptions(), name)}
+    return {**given, **options_json(options), "input_size": space.input_size, "classes": space.num_classes}
 
 
 PLAIN_SUPERNET = MXNetWay("plain: masks, imperative, whole parameters", PLAIN, plain_step, execution="mask")

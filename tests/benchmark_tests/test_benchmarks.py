@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, fails
+from conftest import ROOT, SPACES, TINY, fails
 
 from benchmarks import (
     bn_update,
@@ -19,6 +20,7 @@ from benchmarks import (
     input_pipeline,
     measure,
     plain,
+    scoring,
     subnet_step,
     supernet_step,
     table,
@@ -30,9 +32,12 @@ from spos.core.errors import InputError
 from spos.engine.batch_norm import MOMENTUM
 from spos.engine.compat import mx
 from spos.space.architecture_file import ArchitectureRecord
+from spos.space.flags import ArchitectureOptions, SpaceOptions
+from spos.space.space_file import load_space, search_space
 
 ARCHITECTURE = TINY.sample(np.random.default_rng(1))
 STEPS = ("--batch-size", "4", "--rounds", "1", "--warm-up", "1")
+MAKE_SPACE = supernet_step.make_space
 TORCH_PYTHON = os.environ.get("SPOS_TORCH_PYTHON", "")
 torch_only = pytest.mark.skipif(not TORCH_PYTHON, reason="SPOS_TORCH_PYTHON names no Python with PyTorch")
 
@@ -40,8 +45,8 @@ torch_only = pytest.mark.skipif(not TORCH_PYTHON, reason="SPOS_TORCH_PYTHON name
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Every program measures the tiny space."""
-    for program in (supernet_step, bn_update, flops_count):
-        monkeypatch.setattr(program, "make_space", lambda input_size, classes: TINY)
+    for program in (supernet_step, bn_update, scoring, flops_count):
+        monkeypatch.setattr(program, "make_space", lambda *_: TINY)
     record = ArchitectureRecord(TINY, ARCHITECTURE, {})
     for program in (subnet_step, inference):
         monkeypatch.setattr(program, "named_architecture", lambda *_: record)
@@ -52,6 +57,7 @@ PROGRAMS = {
     "supernet_step": (supernet_step, STEPS),
     "subnet_step": (subnet_step, STEPS),
     "bn_update": (bn_update, (*STEPS, "--batches", "2")),
+    "scoring": (scoring, STEPS),
     "flops_count": (flops_count, ("--rounds", "1")),
 }
 
@@ -88,12 +94,57 @@ def test_a_python_without_pytorch_is_refused(capsys):
 
 
 @torch_only
-@pytest.mark.parametrize("stage", ("supernet_step", "subnet_step", "bn_update"))
+@pytest.mark.parametrize("stage", ("supernet_step", "subnet_step", "bn_update", "scoring"))
 def test_pytorch_computes_the_same(stage, tmp_path, capsys):
     program, argv = PROGRAMS[stage]
     line = run(program, [*argv, "--torch-python", TORCH_PYTHON], tmp_path, capsys)
-    assert any(row["role"] == measure.PYTORCH for row in line["rows"]) and "torch" in line
-    assert sum("PyTorch" in note for note in line["notes"]) >= 1
+    found = [row for row in line["rows"] if row["role"] == measure.PYTORCH]
+    assert found and all(row["ours"][0] > 0 for row in found) and "torch" in line
+    assert sum("PyTorch" in note for note in line["notes"]) == len(found)
+
+
+@torch_only
+@pytest.mark.parametrize("stage", ("supernet_step", "scoring"))  # paths; and a subnet with BatchNorm folded
+@pytest.mark.parametrize("space", SPACES)
+def test_pytorch_computes_the_same_in_every_space(space, stage, monkeypatch, tmp_path, capsys):
+    program, argv = PROGRAMS[stage]
+    monkeypatch.setattr(program, "make_space", lambda *_: SPACES[space])
+    line = run(program, [*argv, "--space", "tiny", "--torch-python", TORCH_PYTHON], tmp_path, capsys)
+    assert any(row["role"] == measure.PYTORCH for row in line["rows"])
+
+
+def test_flags_choose_the_space():
+    published = search_space(use_se=True, last_conv_after_pooling=True, min_channel_choice=2)
+    assert MAKE_SPACE(None, None) == published
+    small = MAKE_SPACE(32, 10)
+    assert (small.input_size, small.num_classes, small.strides) == (32, 10, (1, 1, 2, 2, 2))
+    assert MAKE_SPACE(None, None, SpaceOptions(strides="2,1,2,2,2")) == replace(published, strides=(2, 1, 2, 2, 2))
+    macro = load_space("nas-bench-macro")
+    assert MAKE_SPACE(None, None, SpaceOptions(space="nas-bench-macro")) == macro
+    assert MAKE_SPACE(64, None, SpaceOptions(space="nas-bench-macro")) == replace(macro, input_size=64)
+
+
+def test_the_largest_input_size_is_measured_if_none_is_said(monkeypatch):
+    sizes = replace(TINY, input_sizes=(12, 16))
+    monkeypatch.setattr(supernet_step, "space_of", lambda flags: sizes)
+    assert (MAKE_SPACE(None, None).input_size, MAKE_SPACE(12, None).input_size) == (16, 12)
+    assert MAKE_SPACE(None, None).input_sizes == ()
+
+
+def test_a_subnet_is_drawn_from_a_space_that_is_named(monkeypatch):
+    options = training.TrainingOptions(seed=3)
+    assert subnet_step.find_subnet(options, ArchitectureOptions(), SpaceOptions()) == (TINY, ARCHITECTURE)
+    monkeypatch.setattr(subnet_step, "make_space", MAKE_SPACE)
+    space, architecture = subnet_step.find_subnet(options, ArchitectureOptions(), SpaceOptions(space="tiny"))
+    assert space == load_space("tiny") and space.validate(architecture) == architecture
+
+
+def test_flags_of_the_space_are_recorded(tmp_path, capsys):
+    options = run(supernet_step, [*STEPS, "--space", "mobilenet", "--input-size", "64"], tmp_path, capsys)["options"]
+    assert options["space"] == "mobilenet" and "channels_layout" not in options
+    assert (options["input_size"], options["classes"]) == (TINY.input_size, TINY.num_classes)  # of what was measured
+    text = table.render(table.read_lines(str(tmp_path / "results.jsonl")))
+    assert "`supernet_step` (space mobilenet, input size 16, batch size 4)" in text
 
 
 def test_inference_is_measured_for_every_batch_size(tmp_path, capsys):
@@ -126,7 +177,7 @@ def test_inference_goes_without_onnx(monkeypatch, tmp_path, capsys):
 
 
 def wrong_rate(net, problem, lr, make_step=training.our_step):
-    return make_step(net, problem, 1.1 * lr)
+    return make_step(net, problem, 1.05 * lr)
 
 
 def wrong_loss(net, problem, lr, make_step=training.our_step):
@@ -166,6 +217,14 @@ def test_another_update_is_not_timed(monkeypatch, capsys):
         bn_update.SubnetUpdate, "update", lambda self, architecture, batches: self.net.extract(architecture)
     )
     fails(bn_update.main, [*STEPS, "--batches", "1"], capsys, "subnet", "not timed")
+
+
+def test_other_scores_are_not_timed(monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "take_turns", lambda *_, **__: pytest.fail("it was timed"))
+    update = scoring.OurUpdate.update
+    stale = lambda self, architecture, batches: update(self, architecture, [images / 2 for images in batches])  # noqa: E731
+    monkeypatch.setattr(scoring.OurUpdate, "update", stale)
+    fails(scoring.main, STEPS, capsys, "logits of plain and ours", "not timed")
 
 
 def test_another_count_is_not_timed(monkeypatch, capsys):
@@ -223,6 +282,13 @@ def test_every_way_takes_its_turn_in_every_round():
     assert (base.speedup, other.speedup, other.error, other.median) == (1, 4, 0, 2)
 
 
+def test_ours_is_held_against_pytorch_round_by_round():
+    ways = [Way(name, role, print) for name, role in zip("abcd", (PLAIN, OURS, OURS, measure.PYTORCH))]
+    rows = rows_of(ways, {"a": [8, 8, 8], "b": [6, 6, 6], "c": [1, 2, 6], "d": [2, 4, 12]})  # machine slows down
+    assert [row.ours for row in rows] == [None, None, None, (0.5, 0)]  # of the faster of ours, which is c
+    assert rows_of(ways[:2], {"a": [8], "b": [4]})[1].ours is None
+
+
 def test_work_may_be_warm_when_it_is_timed(monkeypatch):
     ticks = iter(range(100))
     monkeypatch.setitem(measure.CLOCKS, "cpu", lambda: next(ticks))
@@ -266,6 +332,7 @@ def test_images_for_the_input_pipeline_can_be_decoded(monkeypatch, tmp_path):
     assert 20_000 < size < 120_000  # bytes; a photograph of 500 x 375 px at this quality takes 50,000 to 100,000
 
 
+PYTORCH_ROW = {"role": "pytorch", "error": 0.01}
 LINE = {
     "stage": "supernet_step",
     "unit": "a step",
@@ -273,8 +340,8 @@ LINE = {
     "rows": [
         {"name": "plain", "role": "plain", "median": 3.0, "speedup": 1.0, "error": 0.0},
         {"name": "ours", "role": "ours", "median": 0.75, "speedup": 4.0, "error": 0.01},
-        {"name": "PyTorch, slice", "role": "pytorch", "median": 0.8, "speedup": 3.75, "error": 0.01},
-        {"name": "PyTorch, mask", "role": "pytorch", "median": 0.9, "speedup": 3.3, "error": 0.01},
+        {**PYTORCH_ROW, "name": "PyTorch, slice", "median": 0.8, "speedup": 3.75, "ours": [0.94, 0.02]},
+        {**PYTORCH_ROW, "name": "PyTorch, mask", "median": 0.9, "speedup": 3.3, "ours": [0.83, 0.02]},
     ],
     "machine": {"cpu": "a processor", "cores": 2, "memory": 2**34},
     "threads": 2,
@@ -295,9 +362,9 @@ def write_lines(path, *lines):
 
 def test_the_table_says_what_was_measured():
     text = table.render([LINE])
-    row = "| `supernet_step` (input size 224, batch size 16) | a step | 3,000 ms | 750 ms | 4 ± 0.04 | 3 |"
-    assert f"{row} 800 ms (3.75 x plain) | - |" in text
-    assert "supernet_step: a processor, 2 cores, 16 GiB; OMP_NUM_THREADS=2; mxnet 1.9.1, torch 2.0; commit" in text
+    row = "| `supernet_step` (input size 224, batch size 16) | a step | 2 | 3,000 ms | 750 ms | 4 ± 0.04 | 3 |"
+    assert f"{row} 800 ms (3.75 x plain) | 0.94 ± 0.02 | - |" in text
+    assert "supernet_step: a processor, 2 cores, 16 GiB; mxnet 1.9.1, torch 2.0; commit" in text
     assert "commit 0123456789ab; 2025-01-01." in text
 
 
@@ -309,6 +376,17 @@ def test_of_the_same_case_the_last_line_counts(tmp_path):
     lines = table.newest(table.read_lines(file))
     assert [line["rows"][0]["median"] for line in lines] == [6.0, 3.0]
     assert [line["options"]["input_size"] for line in lines] == [224, 32]
+
+
+def test_numbers_of_threads_are_lines_of_their_own():
+    lines = table.newest([LINE, changed(threads=1), changed(threads=1, date="2025-01-02T00:00:00+00:00")])
+    assert [(line["threads"], line["date"][:10]) for line in lines] == [(2, "2025-01-01"), (1, "2025-01-02")]
+    assert "| a step | 1 | 3,000 ms |" in table.render(lines)
+
+
+def test_lines_from_before_there_was_a_ratio_have_none():
+    rows = [{name: value for name, value in row.items() if name != "ours"} for row in LINE["rows"]]
+    assert "| 800 ms (3.75 x plain) | - | - |" in table.render([changed(rows=rows)])
 
 
 def test_the_table_takes_the_place_between_its_markers(tmp_path, capsys):
@@ -350,7 +428,7 @@ def test_all_programs_run_quickly(tmp_path):
     done = call(command)
     assert done.returncode == 0, done.stderr
     stages = {json.loads(line)["stage"] for line in results.read_text().splitlines()}
-    assert stages == {*PROGRAMS, "inference", "constrained_sampling", "input_pipeline"}
+    assert stages == {*PROGRAMS, "inference", "constrained_sampling", "input_pipeline", "end_to_end"}
     assert all(f"`{stage}`" in done.stdout for stage in stages)
     refused = call(["sh", str(ROOT / "benchmarks" / "run_all.sh"), "--unknown"])
     assert refused.returncode == 2 and "--unknown" in refused.stderr
