@@ -48,6 +48,7 @@ class Subnet(mx.gluon.HybridBlock):
         shuffle: str = "reshape",
     ) -> None:
         super().__init__()
+        self.bn = bn
         architecture = space.validate(architecture)
         self.space = space = space.at(architecture.input_size)
         self.architecture = architecture = space.canonical(architecture)

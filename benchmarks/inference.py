@@ -49,10 +49,11 @@ from spos.deploy.model_info import ModelInfo
 from spos.deploy.onnx import import_library
 from spos.deploy.parity import Logits, random_images
 from spos.deploy.subnet import DeployedSubnet, as_function, merge_batch_norm, pad_widths
+from spos.execution.inferred import Inference
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture
 
 RUNTIME = {"onnx": "ONNX Runtime", "mxnet": "MXNet"}
-ROLE = {("onnx", "float32"): ONNX_RUNTIME, ("mxnet", "float32"): OURS}  # others stand beside
+ROLE = {("onnx", "float32"): ONNX_RUNTIME, ("mxnet", "float32"): OTHER}  # others stand beside
 TOLERANCE = 1e-3  # of the logits
 TORCH_NETWORKS = {"PyTorch": True, "PyTorch, BatchNorm merged": False}  # whether they have BatchNorm
 
@@ -149,6 +150,7 @@ def make_ways(
     hybridized = subnet.network()
     hybridized.hybridize(static_alloc=True, static_shape=True)
     networks.append(Network("MXNet, not exported", OTHER, as_function(hybridized)))
+    networks.append(Network("native kernels", OURS, as_function(Inference(subnet.network()))))
     forms, extra = list(options.formats), {}
     if "onnx" in forms:
         try:

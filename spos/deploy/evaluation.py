@@ -23,6 +23,7 @@ from spos.deploy.trained import FileOfRun, TrainedSubnet, open_trained
 from spos.engine.compat import mx
 from spos.engine.devices import make_devices
 from spos.engine.flags import DeviceOptions
+from spos.execution.inferred import Inference
 from spos.runs.run import run_folder
 from spos.scoring.accuracy import Accuracy, HitCount
 from spos.scoring.job import SCORING_LISTS
@@ -79,7 +80,7 @@ class Subject:
             "mxnet",
             space.num_classes,
             space.input_size,
-            partial(_in_precision, net, devices.dtype),
+            partial(_in_precision, Inference(net), devices.dtype),
             ctx,
             trained.data_options(given),
             own and replace(own, input_size=space.input_size, crop_ratio=given.crop_ratio or own.crop_ratio),
@@ -176,8 +177,8 @@ def _shared(array: mx.nd.NDArray, ctx: Tuple[mx.Context, ...]) -> List[mx.nd.NDA
     return mx.gluon.utils.split_and_load(array, list(ctx[: array.shape[0]]), even_split=False)
 
 
-def _in_precision(net: mx.gluon.Block, dtype: str, images: mx.nd.NDArray) -> mx.nd.NDArray:
-    return net(images.astype(dtype))
+def _in_precision(net: Inference, dtype: str, images: mx.nd.NDArray) -> mx.nd.NDArray:
+    return net(images.astype(dtype, copy=False))
 
 
 def _through_numpy(model: ExportedModel, images: mx.nd.NDArray) -> mx.nd.NDArray:

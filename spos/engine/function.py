@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from spos.engine.compat import mx
 
@@ -51,7 +51,9 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
     count = len(callbacks)
     context = mx.base.MXCallbackList(
         count,
-        ctypes.cast(mx.base.c_array(ctypes.CFUNCTYPE(ctypes.c_int), callbacks), ctypes.POINTER(ctypes.CFUNCTYPE(ctypes.c_int))),
+        ctypes.cast(
+            mx.base.c_array(ctypes.CFUNCTYPE(ctypes.c_int), callbacks), ctypes.POINTER(ctypes.CFUNCTYPE(ctypes.c_int))
+        ),
         ctypes.cast(mx.base.c_array(ctypes.c_void_p, [None] * count), ctypes.POINTER(ctypes.c_void_p)),
     )
     key = id(context)

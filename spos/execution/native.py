@@ -160,9 +160,13 @@ class NativeTraining:
 
 
 class NativeFeatures:
-    """Pooled features of one path, for scoring: first `moments`, as often as there are batches, then `__call__`."""
+    """Pooled features of one path, for scoring: first `moments`, as often as there are batches, then `__call__`.
 
-    def __init__(self, path: NativeProgram) -> None:
+    Args:
+        running: normalise by the network's running statistics; there are no `moments` then.
+    """
+
+    def __init__(self, path: NativeProgram, running: bool = False) -> None:
         self._path = path
         self._num_updates = 0
         slots = path.slots
@@ -175,7 +179,7 @@ class NativeFeatures:
                 ends[position] - slot.selected[0] :
             ]
             for position, slot in enumerate(slots)
-            if slot.statistic
+            if slot.statistic and not running
         }
 
     def moments(self, images: mx.nd.NDArray) -> Moments:

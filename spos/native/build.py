@@ -17,7 +17,7 @@ from spos.core.errors import InputError
 
 SOURCE = Path(__file__).resolve().parent
 MAIN = "session.cpp"
-FLAGS = "-std=c++17 -O3 -march=native -fno-math-errno -fPIC -shared -pthread -Wall -Wextra".split()
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra"]
 ONLY_X86 = ["-mprefer-vector-width=512"]
 COMPILERS = ("g++", "clang++", "c++")
 SWITCH = "SPOS_NATIVE"  # environment variable: 0 for MXNet's operators alone

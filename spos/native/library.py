@@ -28,7 +28,7 @@ class Mode(IntEnum):
 
 #: a part of a parameter for the optimizer: `rows` of `length` floats, `stride` apart; addresses, learning rate, decay
 CORNER = np.dtype(
-    [(name, np.int64) for name in "weight gradient momentum rows length stride".split()]
+    [(name, np.int64) for name in ["weight", "gradient", "momentum", "rows", "length", "stride"]]
     + [("rate", np.float64), ("decay", np.float64)]
 )
 _ADDRESS, _I64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -85,7 +85,13 @@ class Session:
             self._session = None
 
     def prepare(
-        self, mode: Mode, program: Program, parameters: np.ndarray, epsilon: float, momentum: float, owner: object = None
+        self,
+        mode: Mode,
+        program: Program,
+        parameters: np.ndarray,
+        epsilon: float,
+        momentum: float,
+        owner: object = None,
     ) -> None:
         """Take a program and its weights, as they are now.
 

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict
 from spos.core.seeds import derive_rng
 from spos.data.pixels import Pixels
 from spos.engine.compat import mx
+from spos.execution.inferred import Inference
 from spos.sampling.warm_up import Policy
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator
@@ -53,7 +54,8 @@ def validate_network(
         net: the very block that is trained, which a cast prepares anew.
         batch_size: images in each step of all devices together.
     """
-    accuracy = evaluate(lambda images: net(images.astype(dtype)), load().batches(batch_size, ctx))
+    logits = Inference(net)
+    accuracy = evaluate(lambda images: logits(images.astype(dtype, copy=False)), load().batches(batch_size, ctx))
     net.cast(dtype)
     return {"val_top1": accuracy.top1, "val_top5": accuracy.top5, "val_images": accuracy.num_images}
 
