@@ -17,7 +17,6 @@ _BACKWARD = ctypes.CFUNCTYPE(
 )  # fmt: skip
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _alive: Dict[int, Any] = {}  # callbacks that MXNet may still call
-_failures: List[BaseException] = []
 
 
 def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, backward: Backward) -> None:
@@ -27,8 +26,8 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
 
     Args:
         backward: (gradients of the outputs, places of the gradients of the inputs, how each is wanted). It runs in a
-            thread of MXNet's; nothing else uses these arrays meanwhile. What it raises is printed, and ends the process's
-            training by the error that MXNet then raises.
+            thread of MXNet's; nothing else uses these arrays meanwhile. What it raises is printed, and MXNet raises an
+            error where the gradients are waited for.
     """
 
     def run(num_outputs: int, num_inputs: int, handles: Any, wanted: Any, _is_train: int, _state: Any) -> int:
@@ -38,24 +37,19 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
                 for i in range(num_outputs + num_inputs)
             ]
             backward(arrays[:num_outputs], arrays[num_outputs:], [wanted[i] for i in range(num_inputs)])
-        except Exception as error:  # nothing may be raised into the engine
+        except Exception:  # nothing may be raised into the engine, which fails by itself then
             traceback.print_exc()
-            _failures.append(error)
             return 0
         return 1
 
     def forget(_state: Any) -> int:
         return int(_alive.pop(key, None) is not None)
 
-    callbacks = [ctypes.cast(one, ctypes.CFUNCTYPE(ctypes.c_int)) for one in (_BACKWARD(run), _DELETE(forget))]
-    count = len(callbacks)
-    context = mx.base.MXCallbackList(
-        count,
-        ctypes.cast(
-            mx.base.c_array(ctypes.CFUNCTYPE(ctypes.c_int), callbacks), ctypes.POINTER(ctypes.CFUNCTYPE(ctypes.c_int))
-        ),
-        ctypes.cast(mx.base.c_array(ctypes.c_void_p, [None] * count), ctypes.POINTER(ctypes.c_void_p)),
-    )
+    any_function = ctypes.CFUNCTYPE(ctypes.c_int)
+    callbacks = [ctypes.cast(one, any_function) for one in (_BACKWARD(run), _DELETE(forget))]
+    functions = ctypes.cast(mx.base.c_array(any_function, callbacks), ctypes.POINTER(any_function))
+    states = ctypes.cast(mx.base.c_array(ctypes.c_void_p, [None] * 2), ctypes.POINTER(ctypes.c_void_p))
+    context = mx.base.MXCallbackList(2, functions, states)
     key = id(context)
     _alive[key] = context, callbacks
     mx.base.check_call(
@@ -63,12 +57,6 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
             len(inputs), mx.base.c_handle_array(inputs), 1, mx.base.c_handle_array([output]), ctypes.byref(context)
         )
     )
-
-
-def raise_failure() -> None:
-    """Raise what a backward function has failed with, if one has."""
-    if _failures:
-        raise _failures.pop()
 
 
 def address(array: mx.nd.NDArray) -> int:

@@ -142,8 +142,9 @@ class NativeTraining:
                 raise RuntimeError("the maps of a native path are kept for one backward pass")
             for position, gradient, how in zip(path.trained, places, wanted):
                 if how:
-                    shape = (*path.slots[position].selected[:2], 1)[:2]
-                    self._want(records[position], path.parameters[position].name, shape, gradient, how == ADD)
+                    rows, columns, *_ = *path.slots[position].selected, 1
+                    name = path.parameters[position].name
+                    self._want(records[position], name, (rows, columns), gradient, how == ADD)
             held[0].backward(address(gradients[0]), records)
             return_session(held.pop())
 

@@ -22,6 +22,7 @@ from spos.space.names import Chain, block_position, block_prefix, num_layers, pa
 from spos.space.space import SearchSpace
 
 Shape = Tuple[int, ...]
+IMAGE_CHANNELS = 3
 Fit = Callable[[Specs, int], Specs]  # a form of a chain on maps of a size (`spos.engine.forms`)
 Pad = Callable[[int, int, int], int]  # multiple that the middle of a choice is padded to at execution
 
@@ -117,7 +118,7 @@ class PathParts:
         stem = Chain("features.", 0, layer_specs.stem(self.space))
         chain = Chain("", 0, self._fit(stem.specs, self.space.input_size))
         size = self.space.input_size
-        return Part(("stem", size), build_rows, (chain,), _slots([stem], [chain]), stem.specs[0].in_channels, size)
+        return Part(("stem", size), build_rows, (chain,), _slots([stem], [chain]), IMAGE_CHANNELS, size)
 
     def tail_from(self, first: int) -> Part:
         """Head and classifier without the first layers of the head."""

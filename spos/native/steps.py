@@ -1,8 +1,8 @@
 """From descriptions of layers to the list of steps that `session.cpp` runs: which layer reads and writes which map.
 
-A part of a path (stem, choice block, head up to its pooling) becomes a `Fragment` once; fragments of the parts of a path
-are put one behind the other to a `Program`. What a convolution gives is a *lazy* map: BatchNorm and activation are
-applied where the next layer reads it. A branch ends with a join, which writes what is read by others.
+A part of a path (stem, choice block, head up to its pooling) becomes a `Fragment` once; the fragments of a path are put
+one behind the other to a `Program`. What a convolution gives is a *lazy* map: BatchNorm and activation are applied
+where the next layer reads it. A branch ends with a join, which writes what is read by others.
 """
 
 from __future__ import annotations
@@ -33,28 +33,8 @@ class Kind(IntEnum):
     POOL = 5
 
 
-STEP = [
-    "kind",
-    "source",
-    "target",
-    "weight",
-    "gamma",
-    "beta",
-    "mean",
-    "variance",
-    "kernel",
-    "idle",
-    "stride",
-    "column",
-    "beside",
-    "act",
-    "adds",
-    "adds_beside",
-    "squeeze",
-    "squeezed",
-    "kept",
-    "goes_on",
-]
+STEP = ["kind", "source", "target", "weight", "gamma", "beta", "mean", "variance", "kernel", "idle", "stride", "column"]
+STEP += ["beside", "act", "adds", "adds_beside", "squeeze", "squeezed", "kept", "goes_on"]
 TENSOR = ["height", "width", "channels", "row", "place", "gradient", "affine", "act"]
 PARAMETER = ["data", "gradient", "row", "column", "adds", "dirty_rows", "dirty_columns"]
 _S = {name: column for column, name in enumerate(STEP)}
@@ -216,7 +196,7 @@ class _Writer:
         act: Optional[str] = None,
         squeeze: Optional[SqueezeExcite] = None,
     ) -> None:
-        """The end of a branch: gates, sum with the map `beside`, activation; written from a channel of the target on."""
+        """The end of a branch: gates, sum with `beside`, activation; written from a channel of the target on."""
         values = {"column": column, "beside": beside, "act": ACTS[act]}
         if squeeze is not None:
             squeezed = squeeze.convs[0].out_channels
