@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from spos.engine.compat import mx
 
@@ -27,7 +27,7 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
 
     Args:
         backward: (gradients of the outputs, places of the gradients of the inputs, how each is wanted). It runs in a
-            thread of MXNet's; nothing else uses these arrays meanwhile. What it raises is printed, and ends the process's
+            thread of MXNet's; nothing else uses these arrays meanwhile. What it raises is printed, and ends the
             training by the error that MXNet then raises.
     """
 
@@ -51,7 +51,9 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
     count = len(callbacks)
     context = mx.base.MXCallbackList(
         count,
-        ctypes.cast(mx.base.c_array(ctypes.CFUNCTYPE(ctypes.c_int), callbacks), ctypes.POINTER(ctypes.CFUNCTYPE(ctypes.c_int))),
+        ctypes.cast(
+            mx.base.c_array(ctypes.CFUNCTYPE(ctypes.c_int), callbacks), ctypes.POINTER(ctypes.CFUNCTYPE(ctypes.c_int))
+        ),
         ctypes.cast(mx.base.c_array(ctypes.c_void_p, [None] * count), ctypes.POINTER(ctypes.c_void_p)),
     )
     key = id(context)

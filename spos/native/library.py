@@ -10,7 +10,8 @@ from typing import List, Optional
 
 import numpy as np
 
-from spos.native.build import library_file
+from spos.core.errors import InputError
+from spos.native.build import COMMAND, SWITCH, library_file
 from spos.native.steps import AFFINE_ROWS, PARAMETER, STEP, TENSOR, Program
 
 
@@ -28,7 +29,7 @@ class Mode(IntEnum):
 
 #: a part of a parameter for the optimizer: `rows` of `length` floats, `stride` apart; addresses, learning rate, decay
 CORNER = np.dtype(
-    [(name, np.int64) for name in "weight gradient momentum rows length stride".split()]
+    [(name, np.int64) for name in ["weight", "gradient", "momentum", "rows", "length", "stride"]]
     + [("rate", np.float64), ("decay", np.float64)]
 )
 _ADDRESS, _I64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -50,8 +51,12 @@ _SIGNATURES = {
 
 @lru_cache(maxsize=None)
 def load(file: Path) -> ctypes.CDLL:
-    """Raises: OSError if it cannot be loaded; RuntimeError if its records have other sizes than ours."""
-    library = ctypes.CDLL(str(file))
+    """Raises: InputError if it cannot be loaded; RuntimeError if its records have other sizes than ours."""
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError as error:
+        advice = f"`{COMMAND}` builds it anew when the file is gone; {SWITCH}=0 does without it"
+        raise InputError(f"{file} cannot be loaded ({error}): {advice}") from None
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -85,7 +90,13 @@ class Session:
             self._session = None
 
     def prepare(
-        self, mode: Mode, program: Program, parameters: np.ndarray, epsilon: float, momentum: float, owner: object = None
+        self,
+        mode: Mode,
+        program: Program,
+        parameters: np.ndarray,
+        epsilon: float,
+        momentum: float,
+        owner: object = None,
     ) -> None:
         """Take a program and its weights, as they are now.
 

@@ -1,7 +1,7 @@
 """From descriptions of layers to the list of steps that `session.cpp` runs: which layer reads and writes which map.
 
-A part of a path (stem, choice block, head up to its pooling) becomes a `Fragment` once; fragments of the parts of a path
-are put one behind the other to a `Program`. What a convolution gives is a *lazy* map: BatchNorm and activation are
+A part of a path (stem, choice block, head up to its pooling) becomes a `Fragment` once; fragments of the parts are put
+one behind the other to a `Program`. What a convolution gives is a *lazy* map: BatchNorm and activation are
 applied where the next layer reads it. A branch ends with a join, which writes what is read by others.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
@@ -33,12 +33,30 @@ class Kind(IntEnum):
     POOL = 5
 
 
-STEP = (
-    "kind source target weight gamma beta mean variance kernel idle stride column beside act adds adds_beside squeeze "
-    "squeezed kept goes_on"
-).split()
-TENSOR = "height width channels row place gradient affine act".split()
-PARAMETER = "data gradient row column adds dirty_rows dirty_columns".split()
+STEP = [
+    "kind",
+    "source",
+    "target",
+    "weight",
+    "gamma",
+    "beta",
+    "mean",
+    "variance",
+    "kernel",
+    "idle",
+    "stride",
+    "column",
+    "beside",
+    "act",
+    "adds",
+    "adds_beside",
+    "squeeze",
+    "squeezed",
+    "kept",
+    "goes_on",
+]
+TENSOR = ["height", "width", "channels", "row", "place", "gradient", "affine", "act"]
+PARAMETER = ["data", "gradient", "row", "column", "adds", "dirty_rows", "dirty_columns"]
 _S = {name: column for column, name in enumerate(STEP)}
 _T = {name: column for column, name in enumerate(TENSOR)}
 _MAPS = [_S[name] for name in ("source", "target", "beside")]  # columns that hold numbers of maps
@@ -138,7 +156,7 @@ class _Writer:
 
     def _step(self, kind: Kind, source: int, target: int, **values: int) -> None:
         record = dict.fromkeys(STEP, 0)
-        record.update(dict.fromkeys("weight gamma beta mean variance beside squeeze".split(), -1))
+        record.update(dict.fromkeys(["weight", "gamma", "beta", "mean", "variance", "beside", "squeeze"], -1))
         record.update(kind=int(kind), source=source, target=target, goes_on=int(source > 0 or not self._is_image))
         record.update(values)
         self._steps.append(record)
@@ -198,7 +216,7 @@ class _Writer:
         act: Optional[str] = None,
         squeeze: Optional[SqueezeExcite] = None,
     ) -> None:
-        """The end of a branch: gates, sum with the map `beside`, activation; written from a channel of the target on."""
+        """The end of a branch: gates, sum with the map `beside`, activation; written from channel `column` on."""
         values = {"column": column, "beside": beside, "act": ACTS[act]}
         if squeeze is not None:
             squeezed = squeeze.convs[0].out_channels
