@@ -24,7 +24,7 @@ from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
 from spos.execution.native import NativePath, NativeProgram
 from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps, num_before_pooling
-from spos.native import build
+from spos.native.build import are_ready, describe
 from spos.space.architecture import Architecture
 
 
@@ -126,7 +126,7 @@ class TrainingGraphs:
             shuffle="stack" if fast else "reshape",
         )
         self._programs: Optional[NativeProgram] = None
-        if fast and build.are_ready():
+        if fast and are_ready():
             parts = PathParts(self.space, as_described, lambda *_: 1, isinstance(net, Supernet))
             self._programs = NativeProgram(parts, trains=True)
             self._native = NativePath(self._parameters)
@@ -135,7 +135,7 @@ class TrainingGraphs:
     @property
     def kernels(self) -> str:
         """What computes, for people."""
-        return build.describe() if self.fast else "MXNet's operators"
+        return describe() if self.fast else "MXNet's operators"
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
         """(N, num_classes) of normalised images (N, 3, H, W), in training mode only.
