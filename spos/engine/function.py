@@ -17,7 +17,6 @@ _BACKWARD = ctypes.CFUNCTYPE(
 )  # fmt: skip
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _alive: Dict[int, Any] = {}  # callbacks that MXNet may still call
-_failures: List[BaseException] = []
 
 
 def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, backward: Backward) -> None:
@@ -38,9 +37,8 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
                 for i in range(num_outputs + num_inputs)
             ]
             backward(arrays[:num_outputs], arrays[num_outputs:], [wanted[i] for i in range(num_inputs)])
-        except Exception as error:  # nothing may be raised into the engine
+        except Exception:  # nothing may be raised into the engine
             traceback.print_exc()
-            _failures.append(error)
             return 0
         return 1
 
@@ -63,12 +61,6 @@ def record_function(inputs: Sequence[mx.nd.NDArray], output: mx.nd.NDArray, back
             len(inputs), mx.base.c_handle_array(inputs), 1, mx.base.c_handle_array([output]), ctypes.byref(context)
         )
     )
-
-
-def raise_failure() -> None:
-    """Raise what a backward function has failed with, if one has."""
-    if _failures:
-        raise _failures.pop()
 
 
 def address(array: mx.nd.NDArray) -> int:
