@@ -117,7 +117,8 @@ class PathParts:
         stem = Chain("features.", 0, layer_specs.stem(self.space))
         chain = Chain("", 0, self._fit(stem.specs, self.space.input_size))
         size = self.space.input_size
-        return Part(("stem", size), build_rows, (chain,), _slots([stem], [chain]), stem.specs[0].in_channels, size)
+        in_channels = stem.specs[0].in_channels  # type: ignore[union-attr]  # it begins with a convolution
+        return Part(("stem", size), build_rows, (chain,), _slots([stem], [chain]), in_channels, size)
 
     def tail_from(self, first: int) -> Part:
         """Head and classifier without the first layers of the head."""
