@@ -129,6 +129,13 @@ except ImportError as error:
 sys.exit(main())'
 }
 
+# Kernels for this processor (docs/native.md). Everything works without them.
+build_native() {
+    if ! said=$(env/bin/python -m utils.build_native 2>&1); then
+        echo "There are no native kernels (${said#error: }): MXNet's operators do their work, which takes longer" >&2
+    fi
+}
+
 [ -z "${PYTHON:-}" ] || check_chosen_python
 flavour=${flavour:-$(cat env/.flavour 2>/dev/null || echo cpu)}
 requirements=requirements-$flavour.txt
@@ -150,4 +157,5 @@ if [ ! -e env/.verified ]; then
     verify >env/.verifying || fail "env/ is made, but does not work on this machine (see above)"
     mv env/.verifying env/.verified
 fi
+build_native
 cat env/.verified

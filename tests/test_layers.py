@@ -22,9 +22,9 @@ from utils.plot.rooms import (
 
 # What loads MXNet, by room; everything else in spos/ runs without it.
 WITH_MXNET = {
-    "engine": "batch_norm cluster compat depthwise devices graph_file parameters resizing slicing symbols",
+    "engine": "batch_norm cluster compat depthwise devices function graph_file parameters resizing slicing symbols",
     "data": "arrays cifar digits loader pixels prepared registry",
-    "execution": "graphs parts scored trained",
+    "execution": "graphs native parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
     "deploy": (
         "calibration evaluation export exported formats int8 onnx prediction quantization rewrites subnet trained"
@@ -80,6 +80,7 @@ UNTESTED = {
         "kinds": "test_check_files.py reads one of each kind, sound and damaged",
         "mutations": "test_check_files.py damages files by it",
         "reading": "test_check_files.py reads by it",
+        "build_native": "native_tests/test_command.py runs its parts",
         "check_resume": "test_training_programs.py runs it on a real training",
         "check_search": "test_search_program.py runs it on a real search",
         "export_model": "test_export_programs.py runs it",
@@ -245,7 +246,7 @@ def test_every_module_has_the_test_file_of_its_name(graph):
 
 @pytest.mark.parametrize(
     "modules, most",
-    (("spos.data.registry", 20), ("spos.execution.scored, spos.execution.trained", 28), ("spos.training.trainer", 25)),
+    (("spos.data.registry", 20), ("spos.execution.scored, spos.execution.trained", 33), ("spos.training.trainer", 31)),
 )
 def test_an_import_pulls_few_modules_of_ours(modules, most):
     """Packages, which hold a docstring alone, are not counted."""

@@ -25,3 +25,8 @@ def search() -> int:
 def count() -> int:
     """spos-count"""
     return run_program(import_module("calculate_flops").main)
+
+
+def build_native() -> int:
+    """spos-build-native"""
+    return run_program(import_module("spos.native.command").main)

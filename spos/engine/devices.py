@@ -14,6 +14,7 @@ from spos.core.installation import ROOT
 from spos.engine.cluster import Cluster, open_cluster
 from spos.engine.compat import mx, return_freed_memory
 from spos.engine.flags import DeviceOptions, TrainDeviceOptions
+from spos.native import build
 
 
 def make_devices(options: DeviceOptions) -> Tuple[mx.Context, ...]:
@@ -43,8 +44,9 @@ def join_cluster(options: TrainDeviceOptions) -> Cluster:
 
 
 def versions() -> Dict[str, Any]:
-    """What a result depends on beside its flags: library versions and the commit of this code, if it is known."""
-    return {"mxnet": mx.__version__, "numpy": np.__version__, "opencv": cv2.__version__, "commit": commit_of(ROOT)}
+    """What a result depends on beside its flags: library versions, native kernels, and the commit if it is known."""
+    libraries = {"mxnet": mx.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    return {**libraries, "native": build.version(), "commit": commit_of(ROOT)}
 
 
 def commit_of(folder: Path) -> Optional[str]:

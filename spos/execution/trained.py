@@ -24,7 +24,7 @@ from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
 from spos.execution.native import NativePrograms, NativeTraining
 from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps, num_before_pooling
-from spos.native.build import are_ready
+from spos.native.build import are_ready, describe
 from spos.space.architecture import Architecture
 
 
@@ -131,6 +131,11 @@ class TrainingGraphs:
             self._programs = NativePrograms(parts, self._parameters, trains=True)
             self._native = NativeTraining()
             self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
+
+    @property
+    def kernels(self) -> str:
+        """What computes, for people."""
+        return describe() if self.fast else "MXNet's operators"
 
     def __call__(self, x: mx.nd.NDArray, architecture: Optional[Architecture] = None) -> mx.nd.NDArray:
         """(N, num_classes) of normalised images (N, 3, H, W), in training mode only.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from spos.core.errors import InputError
+from spos.core.installation import IN_CHECKOUT
 
 SOURCE = Path(__file__).resolve().parent
 MAIN = "session.cpp"
@@ -21,11 +22,26 @@ FLAGS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-sha
 ONLY_X86 = ["-mprefer-vector-width=512"]
 COMPILERS = ("g++", "clang++", "c++")
 SWITCH = "SPOS_NATIVE"  # environment variable: 0 for MXNet's operators alone
+COMMAND = "python -m utils.build_native" if IN_CHECKOUT else "spos-build-native"
 
 
 def are_ready() -> bool:
     """Whether there are native kernels, and the environment does not say SPOS_NATIVE=0."""
     return os.environ.get(SWITCH, "1") != "0" and library_file() is not None
+
+
+def version() -> Optional[str]:
+    """Which native kernels compute, by their digest: the last bits depend on it. None: MXNet's operators."""
+    return place_of_library().stem.partition("-")[2] if are_ready() else None
+
+
+def describe() -> str:
+    """What computes on a CPU, for people."""
+    if are_ready():
+        return f"native kernels ({version()})"
+    if os.environ.get(SWITCH) == "0":
+        return f"MXNet's operators, because {SWITCH}=0"
+    return f"MXNet's operators; `{COMMAND}` builds native kernels, which are faster"
 
 
 @lru_cache(maxsize=None)
@@ -48,9 +64,11 @@ def place_of_library() -> Path:
 def build(compiler: Optional[str] = None) -> Path:
     """Compile the library, if it is not there. Takes a quarter of a minute.
 
+    It is there whole or not at all, and others may build it at the same time.
+
     Args:
         compiler: a program; by default CXX of the environment, or the first of COMPILERS that there is.
-    Raises: InputError if there is no compiler, or if it fails.
+    Raises: InputError if there is no compiler, if it fails, or if the environment cannot be written to.
     """
     place = place_of_library()
     if place.is_file():
@@ -58,20 +76,32 @@ def build(compiler: Optional[str] = None) -> Path:
     command = compiler or os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if command is None:
         raise InputError(f"no C++ compiler: none of {', '.join(COMPILERS)} is installed")
-    flags = FLAGS + (ONLY_X86 if platform.machine() in ("x86_64", "AMD64") else [])
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        made = Path(folder) / place.name
-        parts: List[str] = [*command.split(), *flags, "-o", str(made), str(SOURCE / MAIN)]
-        try:
-            done = subprocess.run(parts, capture_output=True, text=True)
-        except OSError as error:
-            raise InputError(f"{command}: {error.strerror}") from None
-        if done.returncode:
-            raise InputError(f"{command} failed with {done.returncode}: {done.stderr.strip()[-2000:]}")
-        made.replace(place)  # whole or not at all
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+            made = Path(folder) / place.name
+            _compile(command, made)
+            made.replace(place)
+    except OSError as error:
+        raise InputError(f"{place.parent} cannot be written: {error.strerror}") from None
     library_file.cache_clear()
     return place
+
+
+def _compile(command: str, target: Path) -> None:
+    flags = FLAGS + (ONLY_X86 if platform.machine() in ("x86_64", "AMD64") else [])
+    words: List[str] = [*command.split(), *flags, "-o", str(target), str(SOURCE / MAIN)]
+    own = {**os.environ, "TMPDIR": str(target.parent)}  # what a killed compiler leaves goes with the folder
+    try:
+        done = subprocess.run(
+            words, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+        )
+    except OSError as error:
+        raise InputError(f"{command} does not run: {error.strerror}") from None
+    if done.returncode or not target.is_file():
+        lines = done.stderr.strip().splitlines()
+        reason = next((line for line in lines if "error" in line), lines[-1] if lines else "it says nothing")
+        raise InputError(f"{command} failed with {done.returncode}: {reason[:300]}")
 
 
 def _processor() -> str:

@@ -10,7 +10,8 @@ from typing import List, Optional
 
 import numpy as np
 
-from spos.native.build import library_file
+from spos.core.errors import InputError
+from spos.native.build import COMMAND, SWITCH, library_file
 from spos.native.steps import AFFINE_ROWS, PARAMETER, STEP, TENSOR, Program
 
 
@@ -50,8 +51,12 @@ _SIGNATURES = {
 
 @lru_cache(maxsize=None)
 def load(file: Path) -> ctypes.CDLL:
-    """Raises: OSError if it cannot be loaded; RuntimeError if its records have other sizes than ours."""
-    library = ctypes.CDLL(str(file))
+    """Raises: InputError if it cannot be loaded; RuntimeError if its records have other sizes than ours."""
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError as error:
+        advice = f"`{COMMAND}` builds it anew when the file is gone; {SWITCH}=0 does without it"
+        raise InputError(f"{file} cannot be loaded ({error}): {advice}") from None
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

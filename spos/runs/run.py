@@ -130,6 +130,8 @@ def open_run(
     path = Path(directory) / CONFIG_FILE
     config = json.loads(json.dumps(config))
     old = check_run(directory, config, must_resume, may_change)
+    if old is not None:
+        _warn_of_other_kernels(directory, old, config)
     changed = (*may_change, *DATA_PATHS) if CONTENTS in config else may_change
     if (
         old is None
@@ -155,6 +157,20 @@ def check_run(
     if directory.is_dir() and not all(_may_be_there(entry) for entry in directory.iterdir()):
         raise InputError(f"{directory} is not empty and holds no run; give another --save-dir")
     return None
+
+
+def _warn_of_other_kernels(directory: PathLike, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Both are allowed, but they do not round alike."""
+    before, now = (config.get("versions") or {} for config in (old, new))
+    if before and now and before.get("native") != now.get("native"):
+        names = [
+            f"native kernels ({one})" if one else "MXNet's operators"
+            for one in (before.get("native"), now.get("native"))
+        ]
+        warn_once(
+            f"{directory} began with {names[0]} and goes on with {names[1]}, which round differently: "
+            "it ends with other bits than if it had not been stopped"
+        )
 
 
 def _may_be_there(entry: Path) -> bool:

@@ -21,6 +21,7 @@ from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
 from spos.latency.tables import files_of
+from spos.native import build
 from spos.runs.files import PathLike, file_digest, write_atomic
 from spos.runs.journal import Journal
 from spos.runs.lock import locked
@@ -194,6 +195,8 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
 
         open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
+        if not flags.device.num_gpus:
+            print(f"candidates run by {build.describe()}", flush=True)
         if seeds:
             write_atomic(save_dir / SEED_FILE, seed_lines(seeds))
         if shared:

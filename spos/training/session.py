@@ -22,6 +22,7 @@ from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.flags import TrainDeviceOptions
 from spos.engine.parameters import save_parameters
+from spos.execution.trained import TrainingGraphs
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
 from spos.runs.lock import entered, locked
@@ -172,6 +173,8 @@ def train(flags: TrainingFlags) -> Path:
             flags.train.keep_checkpoints,
             flags.train.log_interval,
         )
+        if cluster.is_chief and isinstance(trainer.forward, TrainingGraphs):
+            print(f"paths run by {trainer.forward.kernels}", flush=True)
         progress = start(trainer, run, flags.train, begins_with)
         log.keep_epochs_before(progress.epoch)
         if flags.train.tensorboard and cluster.is_chief:

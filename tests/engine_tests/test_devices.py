@@ -6,6 +6,7 @@ from spos.core.errors import InputError
 from spos.engine.compat import mx
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
+from spos.native import build
 
 
 @pytest.mark.parametrize("number", (1, 3))
@@ -35,4 +36,12 @@ def test_freed_memory_is_returned_if_the_flag_says_so(low_memory, monkeypatch):
 
 
 def test_versions_are_those_of_the_libraries():
-    assert versions()["mxnet"] == mx.__version__ and set(versions()) == {"mxnet", "numpy", "opencv", "commit"}
+    assert versions()["mxnet"] == mx.__version__
+    assert set(versions()) == {"mxnet", "numpy", "opencv", "native", "commit"}
+
+
+def test_versions_say_which_kernels_compute(monkeypatch):
+    if build.are_ready():
+        assert versions()["native"] in build.place_of_library().name
+    monkeypatch.setenv(build.SWITCH, "0")
+    assert versions()["native"] is None

@@ -21,6 +21,7 @@ PROGRAMS = {
     "spos-train": "spos.core.commands:train",
     "spos-search": "spos.core.commands:search",
     "spos-count": "spos.core.commands:count",
+    "spos-build-native": "spos.core.commands:build_native",
 }
 EXTRAS = ("cluster", "deploy", "dev")
 
@@ -77,7 +78,7 @@ def requirements(*names):
     return {str(Requirement(line)) for line in lines if line}
 
 
-def test_the_wheel_holds_the_library_the_programs_architectures_and_spaces_and_nothing_else(wheel):
+def test_the_wheel_holds_the_library_the_programs_architectures_spaces_and_kernels_and_nothing_else(wheel):
     packages = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "spos").rglob("*.py")}
     programs = {f"{name}.py": (ROOT / f"{name}.py").read_bytes() for name in MODULES}
     files = {
@@ -86,6 +87,9 @@ def test_the_wheel_holds_the_library_the_programs_architectures_and_spaces_and_n
         for path in (ROOT / folder).glob("*.json")
     }
     assert len(files) == 3 + 7
+    kernels = [path for suffix in ("h", "cpp") for path in (ROOT / "spos" / "native").glob(f"*.{suffix}")]
+    assert len(kernels) == 5
+    files.update({f"spos/native/{path.name}": path.read_bytes() for path in kernels})
     assert contents(wheel) == {**packages, **programs, **files}
 
 
@@ -123,7 +127,8 @@ def test_installed_commands_run_from_any_folder(wheel, tmp_path):
     path = {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     printed = run(str(installed / "bin" / "spos-count"), "--architecture", "oneshot-s+", cwd=elsewhere, **path)
     assert "291.476 M" in printed and "3.542 M" in printed
-    for program, flag in (("spos-train", "--num-epochs"), ("spos-search", "--search-iters")):
+    flags = {"spos-train": "--num-epochs", "spos-search": "--search-iters", "spos-build-native": "--compiler"}
+    for program, flag in flags.items():
         assert flag in run(str(installed / "bin" / program), "--help", cwd=elsewhere, **path)
     code = (
         "import spos; from spos.core.installation import install_command; from spos.engine.devices import versions; "

@@ -112,3 +112,50 @@ def test_a_gpu_that_no_build_can_run_stops_before_the_download(checkout):
     status, output = setup(checkout, "cu112", PYTHON=sys.executable)
     assert status == 1 and "GPU 0: too new" in output and "nothing was installed" in output
     assert not (checkout / "env").exists()
+
+
+@pytest.fixture
+def made(checkout, tmp_path):
+    """The checkout with an env/ that is complete, but for the kernels: its Python answers what setup.sh asks."""
+
+    def make(building):
+        packages = tmp_path / "packages"
+        packages.mkdir()
+        text = f"""case "$1 $2" in
+    *purelib*) echo "{packages}" ;;
+    "-m utils.build_native") {building} ;;
+    "-c "*) exec "{sys.executable}" "$@" ;;
+    *) exit 99 ;;
+esac
+"""
+        (checkout / "env" / "bin").mkdir(parents=True)
+        executable(checkout / "env" / "bin" / "python", text)
+        shutil.copy(ROOT / "spos" / "engine" / "before_mxnet.py", checkout / "spos" / "engine")
+        files = ["constraints.txt", "requirements.txt", "requirements-common.txt", "requirements-cpu.txt"]
+        content = b"".join((checkout / name).read_bytes() for name in files)
+        total = subprocess.run(["cksum"], input=content, capture_output=True, check=True).stdout
+        contents = {".flavour": b"cpu\n", ".installed-cpu": total, ".verified": b"all is well\n"}
+        for name, value in contents.items():
+            (checkout / "env" / name).write_bytes(value)
+        return {name: value for name, value in os.environ.items() if name != "PYTHON"}
+
+    return make
+
+
+def test_kernels_are_built_once_the_environment_is_made(checkout, made):
+    environ = made('echo "native kernels: somewhere"; echo done >built')
+    command = ["sh", str(checkout / "scripts" / "setup.sh")]
+    answer = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "all is well\n", "")
+    assert (checkout / "built").is_file()
+
+
+def test_without_a_compiler_one_line_says_what_that_means(checkout, made):
+    environ = made('echo "error: no C++ compiler: none of them is installed" >&2; exit 2')
+    command = ["sh", str(checkout / "scripts" / "setup.sh")]
+    answer = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stdout) == (0, "all is well\n")
+    assert answer.stderr == (
+        "There are no native kernels (no C++ compiler: none of them is installed): "
+        "MXNet's operators do their work, which takes longer\n"
+    )

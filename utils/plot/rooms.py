@@ -25,6 +25,7 @@ COLUMNS = {
     "core": 1,
     "runs": 1,
     "space": 1,
+    "native": 1,
     "sampling": 2,
     "engine": 1,
     "oneshot_nas_blocks": 1,
