@@ -26,7 +26,7 @@ from spos.training.network import make_forward
 from spos.training.path_trainer import PathTrainer, make_optimizer
 from spos.training.progress import Row
 from spos.training.schedule import decay_epochs, make_schedule
-from spos.training.strategies import make_strategy
+from spos.training.strategies import MEAN, make_strategy
 from spos.training.trainer import Recipe, Trainer
 from spos.training.validation import (
     affordable_frequency,
@@ -81,7 +81,7 @@ def make_recipe(flags: TrainingFlags, objective: Objective, policy: Optional[Pol
         decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs),
     )
     strategy = make_strategy(train.sampling, policy) if policy else None
-    return Recipe(objective, schedule, train.num_epochs, strategy, flags.run.seed)
+    return Recipe(objective, schedule, train.num_epochs, strategy, flags.run.seed, train.pass_gradients == MEAN)
 
 
 def make_trainer(

@@ -29,7 +29,7 @@ from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.space.space import SearchSpace
 from spos.training.schedule import LR_MODES, decay_epochs
-from spos.training.strategies import STRATEGIES, UNIFORM
+from spos.training.strategies import PASS_GRADIENTS, STRATEGIES, SUM, UNIFORM
 
 HYBRID, IMPERATIVE, SYMBOLIC = MODES = ("hybrid", "imperative", "symbolic")
 PUBLISHED, ALIGNED = INITIAL_VALUES = ("published", "aligned")
@@ -41,6 +41,7 @@ SUPERNET_FLAGS = (
     "cs_warm_up",
     "epoch_start_cs",
     "sampling",
+    "pass_gradients",
     "initial_values",
     "execution",
 )
@@ -89,6 +90,11 @@ class TrainOptions(TrainConstraintOptions):
         UNIFORM,
         "paths of a step: one (uniform), every block choice once (fair), or widest to narrowest (sandwich)",
         choices=tuple(STRATEGIES),
+    )
+    pass_gradients: str = flag(
+        SUM,
+        "of --sampling fair and sandwich: an update by their sum over the passes, or their mean",
+        choices=PASS_GRADIENTS,
     )
     initial_values: str = flag(
         PUBLISHED,
@@ -280,6 +286,8 @@ def _supernet_rules(flags: TrainingFlags) -> Iterator[str]:
             f"--sampling {train.sampling} runs paths of any cost; --train-upper-constraints and "
             f"--train-bottom-constraints need --sampling {UNIFORM}"
         )
+    if train.sampling == UNIFORM and train.pass_gradients != SUM:
+        yield f"--pass-gradients {train.pass_gradients}: --sampling {UNIFORM} has one pass a step"
     if train.sampling == "sandwich" and train.use_all_channels:
         yield "--sampling sandwich trains widths from the widest to the narrowest; leave out --use-all-channels"
 

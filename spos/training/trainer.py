@@ -59,6 +59,7 @@ class Recipe:
         strategy: for a network called as `net(x, architecture)` that has `selected_parameters(architecture)`; None for
             a network called as `net(x)`.
         seed: of everything random in a step.
+        averages_passes: the update is by the mean of the gradients of a step's passes, not by their sum, as published.
     """
 
     objective: Objective
@@ -66,6 +67,7 @@ class Recipe:
     num_epochs: int
     strategy: Optional[Strategy] = None
     seed: int = 0
+    averages_passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,8 @@ class Trainer:
             logits, new = self.run_pass(examples, one, first_logits, where)
             first_logits = first_logits or logits
             parts += new
-        self.optimizer.step(images.shape[0], selected)
+        num_averaged = len(passes) if recipe.averages_passes else 1
+        self.optimizer.step(images.shape[0] * num_averaged, selected)
         if selected[0][0].grad_req == "add":
             zero_gradients(selected)
         return parts

@@ -72,6 +72,12 @@ def test_the_recipe_has_the_strategy_of_the_flags(sampling, kind):
     assert type(recipe.strategy) is kind
     assert (recipe.objective, recipe.num_epochs, recipe.seed) == (objective, 3, 7)
     assert [recipe.schedule(step) for step in (0, 9, 10, 29)] == [0, 0.4, 0.4, 0.4]
+    assert not recipe.averages_passes
+
+
+def test_the_recipe_has_the_gradients_of_the_flags():
+    line = "--sampling fair --pass-gradients mean"
+    assert assembly.make_recipe(flags_of(line), Objective(5), policy_of(line), 10).averages_passes
 
 
 def test_a_recipe_without_a_policy_trains_the_network_whole():

@@ -38,6 +38,8 @@ REFUSED = {
     "--mode symbolic": ["--mode symbolic", "supernet"],
     "--use-all-channels --cs-warm-up": ["--use-all-channels", "--cs-warm-up"],
     "--use-all-channels --epoch-start-cs 0": ["--use-all-channels", "--epoch-start-cs"],
+    "--pass-gradients mean": ["--pass-gradients mean", "one pass a step"],
+    f"{FIXED} --pass-gradients mean": ["--pass-gradients", "supernet"],
     "--use-all-blocks --sampling fair": ["--sampling fair", "--use-all-blocks"],
     "--use-all-channels --sampling sandwich": ["--sampling sandwich", "--use-all-channels"],
     "--sampling fair --train-upper-constraints flops-330": ["--sampling fair", "--train-upper-constraints"],
