@@ -63,6 +63,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def below_one(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {value}")
+    return value
+
+
 def confidence(text: str) -> float:
     """A number between 0 and 1, neither of them."""
     value = float(text)

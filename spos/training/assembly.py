@@ -20,6 +20,7 @@ from spos.scoring.candidate import candidate_evaluator
 from spos.space.architecture import Architecture
 from spos.space.cost import Cost
 from spos.space.space import SearchSpace
+from spos.training.averaging import WeightAverage
 from spos.training.flags import BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
 from spos.training.losses import SMOOTHING, Mixup, Objective, Teacher
 from spos.training.network import make_forward
@@ -90,7 +91,8 @@ def make_trainer(
     """The trainer of a network that has its first values."""
     train, dtype = flags.train, flags.device.dtype
     optimizer = PathTrainer(net, make_optimizer(train.lr, train.momentum, train.wd, dtype), train.no_wd, cluster)
-    return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype))
+    average = WeightAverage(net, train.ema_decay) if train.ema_decay and cluster.is_chief else None
+    return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype), average)
 
 
 def make_validation(

@@ -10,6 +10,7 @@ from spos.core.errors import InputError
 from spos.core.flags import (
     RunOptions,
     as_json,
+    below_one,
     changed_flags,
     flag,
     fraction,
@@ -42,6 +43,7 @@ SUPERNET_FLAGS = (
     "epoch_start_cs",
     "sampling",
     "pass_gradients",
+    "ema_decay",
     "initial_values",
     "execution",
 )
@@ -82,6 +84,12 @@ class TrainOptions(TrainConstraintOptions):
     warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
     label_smoothing: bool = flag(False, "smooth labels by 0.1")
     no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")
+    ema_decay: float = flag(
+        0.0,
+        "also average the weights of a supernet over its steps, keeping this share of the average in each, e.g. 0.999: "
+        "model-ema.params (0: no average)",
+        type=below_one,
+    )
     mixup: bool = flag(False, "train on mixed pairs of images")
     mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
     mixup_off_epoch: int = flag(0, "last epochs without --mixup", type=not_negative)
@@ -280,6 +288,8 @@ def _supernet_rules(flags: TrainingFlags) -> Iterator[str]:
         yield "--use-all-channels never selects channels; leave it out, or leave out --cs-warm-up and --epoch-start-cs"
     if train.sampling != UNIFORM and train.use_all_blocks:
         yield f"--sampling {train.sampling} chooses blocks, --use-all-blocks runs all of them; leave one out"
+    if train.ema_decay and flags.device.kv_store == "dist_async":
+        yield "--ema-decay: with --kv-store dist_async no worker sees every step; use dist_sync"
     check_constraint_flags(train, is_supernet=train.model == SUPERNET)
     if train.sampling != UNIFORM and limits_of(train):
         yield (

@@ -15,6 +15,7 @@ from spos.core.errors import InputError, Stopped
 from spos.core.flags import (
     OneLineParser,
     as_json,
+    below_one,
     changed_flags,
     confidence,
     fill,
@@ -111,6 +112,7 @@ def test_help_shows_groups_defaults_and_percent_signs(capsys):
         (positive, {"1": 1}, ("0", "-3", "x")),
         (not_negative, {"0": 0}, ("-1", "1.5")),
         (fraction, {"0": 0.0, "1": 1.0, ".5": 0.5}, ("-0.1", "1.1", "nan")),
+        (below_one, {"0": 0.0, "0.999": 0.999}, ("1", "-0.1", "nan")),
         (confidence, {"0.95": 0.95}, ("0", "1", "nan")),
         (number, {"-2.5": -2.5}, ("nan", "inf", "-inf")),
     ),

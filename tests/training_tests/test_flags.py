@@ -40,6 +40,8 @@ REFUSED = {
     "--use-all-channels --epoch-start-cs 0": ["--use-all-channels", "--epoch-start-cs"],
     "--pass-gradients mean": ["--pass-gradients mean", "one pass a step"],
     f"{FIXED} --pass-gradients mean": ["--pass-gradients", "supernet"],
+    f"{FIXED} --ema-decay 0.999": ["--ema-decay", "supernet"],
+    "--ema-decay 0.999 --kv-store dist_async": ["--ema-decay", "dist_async"],
     "--use-all-blocks --sampling fair": ["--sampling fair", "--use-all-blocks"],
     "--use-all-channels --sampling sandwich": ["--sampling sandwich", "--use-all-channels"],
     "--sampling fair --train-upper-constraints flops-330": ["--sampling fair", "--train-upper-constraints"],
@@ -77,7 +79,8 @@ def test_refused(line):
     [
         "",
         "--use-se --last-conv-after-pooling --epoch-start-cs 60 --cs-warm-up --num-epochs 120 --warmup-epochs 5",
-        "--sampling fair --cs-warm-up --epoch-start-cs 4",
+        "--sampling fair --cs-warm-up --epoch-start-cs 4 --pass-gradients mean --ema-decay 0.999",
+        "--ema-decay 0.999 --kv-store dist_sync",
         "--sampling sandwich --mixup --mixup-off-epoch 5",
         "--use-all-blocks --use-all-channels",
         f"{FIXED} --mode symbolic --mixup --label-smoothing",
