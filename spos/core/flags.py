@@ -160,6 +160,31 @@ def _split_flag(word: str) -> Tuple[str, str, str]:
     return word.partition("=") if re.match(r"--[a-z]", word) else ("", "", word)
 
 
+class JoinFiles(argparse.Action):
+    """Several files after one flag, kept as one text with commas between them; `split_files` takes it apart."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
+        try:
+            setattr(namespace, self.dest, join_files(values))
+        except InputError as error:
+            parser.error(f"{option_string}: {error}")
+
+
+def join_files(paths: Sequence[Any]) -> str:
+    """Raises: InputError if one of several has a comma in its name."""
+    names = [str(expand_home(path)) for path in paths]
+    for name in names if len(names) > 1 else ():
+        if "," in name:
+            raise InputError(f"{name} has a comma in its name, which separates several files; rename it")
+    return ",".join(names)
+
+
+def split_files(text: str) -> Tuple[str, ...]:
+    """The files of a flag. A name with a comma is one file if there is a file of that name."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    return names if len(names) > 1 and not Path(text).is_file() else (text,)
+
+
 def expand_home(value: Any) -> Any:
     """A path, or a list of them, with the home folder in place of `~`; anything else as it is."""
     if isinstance(value, list):
