@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError, warn
 from spos.data.dataset import DataSet
@@ -95,9 +95,9 @@ class TrainedSupernet:
         return path.parent.name if path.name == MODEL_FILE else f"{path.parent.name}/{path.stem}"
 
     @cached_property
-    def digests(self) -> Dict[str, str]:
-        """SHA-256 of its parameters and of those of the others, by file."""
-        return {one.params: file_digest(one.params) for one in (self, *self.others)}
+    def digests(self) -> Tuple[str, ...]:
+        """SHA-256 of its parameters, then those of the others."""
+        return tuple(file_digest(one.params) for one in (self, *self.others))
 
     @cached_property
     def images(self) -> DataSet:
@@ -148,7 +148,7 @@ class TrainedSupernet:
             if one.run is not None:
                 with_lists(one.dataset, one.data, one.lists)  # refuses lists that are not those of `images`
         return ScoringJob(
-            tuple((os.path.abspath(file), digest) for file, digest in self.digests.items()),
+            tuple((os.path.abspath(one.params), sha) for one, sha in zip((self, *self.others), self.digests)),
             self.space,
             replace(data, input_size=images.input_size, crop_ratio=images.crop_ratio),
             os.path.abspath(self.lists),
@@ -175,11 +175,9 @@ def open_together(
         if one.space != first.space:
             raise InputError(f"{one.params} was trained in another search space than {first.params}")
     joint = replace(first, others=tuple(others))
-    known: Dict[str, str] = {}
-    for file, digest in joint.digests.items():
-        if digest in known:
-            raise InputError(f"{file} has the same parameters as {known[digest]}: its vote would count twice")
-        known[digest] = file
+    for index, one in enumerate(others, 1):
+        if joint.digests[index] in joint.digests[:index]:
+            raise InputError(f"{one.params}: the same parameters stand there twice, so they would count twice")
     return joint
 
 
