@@ -77,9 +77,9 @@ search_architectures(space: SearchSpace, score: Score, folder: PathLike, limits:
     = genetic, iterations: int = 20, population: int = 50, retain: int = 10, seed: int = 0, latency:
     Optional[Latency] = None) -> Found
 search_space(layout: str = OneShot, **changes: Any) -> SearchSpace
-search_supernet(supernet: PathLike, folder: PathLike, limits: Optional[Limits] = None, data: Optional[DataOptions] =
-    None, latency_table: PathLike = , seed: int = 0, num_gpus: int = 0, num_processes: int = 1, **search: Any) ->
-    Found
+search_supernet(supernet: Union[PathLike, Sequence[PathLike]], folder: PathLike, limits: Optional[Limits] = None,
+    data: Optional[DataOptions] = None, latency_table: PathLike = , seed: int = 0, num_gpus: int = 0, num_processes:
+    int = 1, **search: Any) -> Found
 train_subnet(data: DataOptions, folder: PathLike, architecture: PathLike, seed: int = 0, num_gpus: int = 0,
     **recipe: Any) -> Path
 train_supernet(data: DataOptions, folder: PathLike, space: Optional[SearchSpace] = None, seed: int = 0, num_gpus:

@@ -32,8 +32,8 @@ WITH_MXNET = {
     "latency": "graphs",
     "counting": "symbol",
     "training": (
-        "aligned assembly checkpoint initial_values losses meter network path_trainer progress session trainer "
-        "validation zoo"
+        "aligned assembly averaging checkpoint initial_values losses meter network path_trainer progress session "
+        "trainer validation zoo"
     ),
     "search": "session",
     "study": "alone matched rank strategies supernet_oracle",

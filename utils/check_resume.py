@@ -4,7 +4,7 @@ python -m utils.check_resume --kills 10 --devices 1        # digits, a supernet,
 python -m utils.check_resume --kills 10 --devices 2
 
 Every second kill is aimed at the moment a checkpoint is being written. Everything that a run keeps is compared:
-parameters, optimizer state, statistics of every device, and the log except its speeds.
+parameters, averaged weights, optimizer state, statistics of every device, and the log except its speeds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, pick, positive, run_program
 from spos.core.installation import ROOT
 from spos.engine.parameters import load_arrays
-from spos.runs.run import LOG_FILE, MODEL_FILE
+from spos.runs.run import AVERAGE_MODEL_FILE, LOG_FILE, MODEL_FILE
 from spos.training.checkpoint import CHECKPOINTS, newest_checkpoint
 
 RECIPE = (
     "--model ShuffleNas --use-se --last-conv-after-pooling --dataset digits --input-size 16 --num-epochs 4 "
     "--batch-size 64 --reduced-dataset-scale 4 --epoch-start-cs 1 --cs-warm-up --label-smoothing --no-wd "
-    "--save-steps 1 --val-architectures 1 -j 1 --seed 7"
+    "--save-steps 1 --val-architectures 1 -j 1 --ema-decay 0.9 --seed 7"
 )
 SPEEDS = ("images_per_second",)
 
@@ -119,7 +119,7 @@ def compare(one: Path, other: Path) -> str:
     ends = newest_checkpoint(one), newest_checkpoint(other)
     if ends[0] is None or ends[1] is None:
         raise InputError(f"{one} or {other} has no checkpoint")
-    pairs = [(one / MODEL_FILE, other / MODEL_FILE)]
+    pairs = [(path, other / path.name) for path in (one / MODEL_FILE, *one.glob(AVERAGE_MODEL_FILE))]
     for path in ends[0].folder.glob("*"):
         if path.suffix != ".json":
             pairs.append((path, ends[1].folder / path.name))

@@ -8,7 +8,8 @@ each is trained alone by the recipe: the flags of train_imagenet.py behind `--`.
 compared with that by each supernet, on the held-out images after a BatchNorm update, by Kendall's tau-b: over all
 pairs, over pairs of the same stratum, and beside orders that need no supernet, by FLOPs alone and by params alone. The
 regret of a predictor's first k is what taking the best of them loses against the best of all. Intervals are 95%
-percentiles of 2,000 bootstrap samples of the architectures, drawn inside the strata.
+percentiles of 2,000 bootstrap samples of the architectures, drawn inside the strata. Of several supernets, the mean of
+their accuracies is compared too.
 
 With `--truth FILE` nothing is trained: accuracies are those that others measured, of NAS-Bench-Macro
 (`--truth-format nas-bench-macro`) or in a table of your own. Architectures are drawn from it in the same way:
@@ -50,7 +51,7 @@ from spos.scoring.trained import open_supernets
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
-from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement
+from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement, with_mean
 from spos.study.truth import TruthOptions, read_truth, rows_of
 from utils.plot.ranking import plot
 from utils.plot.style import figure_file, save
@@ -61,7 +62,9 @@ RESULT_FILE = "correlation.json"
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
     parser = OneLineParser(__doc__, (RankingOptions, TruthOptions, BlocksOptions, JsonOptions))
-    parser.add_argument("--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet")
+    parser.add_argument(
+        "--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet, or a file in it"
+    )
     parser.add_argument("--output", type=figure_file, help="figure of accuracies alone against predictions")
     args = parser.parse_args(own)
     options, truth, output = pick(RankingOptions, args), pick(TruthOptions, args), pick(JsonOptions, args)
@@ -78,7 +81,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         rows = measured or train_all(networks, space, recipe, folder, options.jobs)
         architectures = list(mean_top1(rows))
         scores = score_all(supernets, architectures, folder, options.jobs)
-        ranked = rank(rows, scores)
+        ranked = with_mean(rank(rows, scores), list(scores))
         correlations = correlate(ranked, FLOPS, derive_rng(options.seed, "bootstrap"))
         record = as_json(ranked, correlations, rows)
         write_json(folder / RESULT_FILE, record)

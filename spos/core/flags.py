@@ -63,6 +63,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def below_one(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {value}")
+    return value
+
+
 def confidence(text: str) -> float:
     """A number between 0 and 1, neither of them."""
     value = float(text)
@@ -150,6 +158,31 @@ def with_hyphens(argv: Sequence[str]) -> List[str]:
 def _split_flag(word: str) -> Tuple[str, str, str]:
     """(flag, =, value) of an argument; one that is no flag is a value alone."""
     return word.partition("=") if re.match(r"--[a-z]", word) else ("", "", word)
+
+
+class JoinFiles(argparse.Action):
+    """Several files after one flag, kept as one text with commas between them; `split_files` takes it apart."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
+        try:
+            setattr(namespace, self.dest, join_files(values))
+        except InputError as error:
+            parser.error(f"{option_string}: {error}")
+
+
+def join_files(paths: Sequence[Any]) -> str:
+    """Raises: InputError if one of several has a comma in its name."""
+    names = [str(expand_home(path)) for path in paths]
+    for name in names if len(names) > 1 else ():
+        if "," in name:
+            raise InputError(f"{name} has a comma in its name, which separates several files; rename it")
+    return ",".join(names)
+
+
+def split_files(text: str) -> Tuple[str, ...]:
+    """The files of a flag. A name with a comma is one file if there is a file of that name."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    return names if len(names) > 1 and not Path(text).is_file() else (text,)
 
 
 def expand_home(value: Any) -> Any:

@@ -25,7 +25,7 @@ class Interval(NamedTuple):
         return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
-def wilson_interval(hits: int, num_images: int) -> Tuple[float, float]:
+def wilson_interval(hits: float, num_images: int) -> Tuple[float, float]:
     """95% Wilson score interval of the share of hits (Wilson, 1927)."""
     n, p, z2 = num_images, hits / num_images, CONFIDENCE_Z**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)

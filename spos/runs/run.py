@@ -36,6 +36,7 @@ HISTORY_FILE = "history.jsonl"
 ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
 BEST_FILE = "best.json"
 MODEL_FILE = "model.params"
+AVERAGE_MODEL_FILE = "model-ema.params"  # of a supernet with --ema-decay: its averaged weights
 BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if there were several
 LISTS_FOLDER = "lists"
 PIXELS_FOLDER = "pixels"  # decoded images, where they take too much memory; may be deleted

@@ -33,6 +33,7 @@ class Scored(Choosing, kw_only=True):
     top1_interval: Union[Annotated[List[Share], Meta(min_length=2, max_length=2)], UnsetType] = UNSET
     top1_hits: Union[Count, UnsetType] = UNSET
     num_images: Union[Positive, UnsetType] = UNSET
+    num_supernets: Union[Positive, UnsetType] = UNSET
     fingerprint: Union[Text, UnsetType] = UNSET
     supernet: Union[Text, UnsetType] = UNSET
     images: Union[Text, UnsetType] = UNSET

@@ -16,32 +16,45 @@ MAX_IN_FLIGHT = 4  # batches whose hits nobody has waited for
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Hits among images. `top1` and `top5` are fractions 0..1."""
+    """Hits among images. `top1` and `top5` are fractions 0..1.
+
+    Args:
+        num_supernets: that saw the images; hits are those of all together, so accuracies are their means.
+    """
 
     top1_hits: int
     top5_hits: int
     num_images: int
+    num_supernets: int = 1
 
     @property
     def top1(self) -> float:
-        return self.top1_hits / self.num_images
+        return self.top1_hits / (self.num_images * self.num_supernets)
 
     @property
     def top5(self) -> float:
-        return self.top5_hits / self.num_images
+        return self.top5_hits / (self.num_images * self.num_supernets)
 
     def interval(self) -> Tuple[float, float]:
-        """95% interval of `top1`."""
-        return wilson_interval(self.top1_hits, self.num_images)
+        """95% interval of `top1`. Supernets see the same images, so several count as one that has their mean."""
+        return wilson_interval(self.top1_hits / self.num_supernets, self.num_images)
 
     def to_json(self) -> Dict[str, Any]:
+        several = {"num_supernets": self.num_supernets} if self.num_supernets > 1 else {}
         return {
             "top1": self.top1,
             "top5": self.top5,
             "top1_interval": list(self.interval()),
             "top1_hits": self.top1_hits,
             "num_images": self.num_images,
+            **several,
         }
+
+
+def mean_accuracy(accuracies: Sequence[Accuracy]) -> Accuracy:
+    """The mean of the accuracies of several supernets, each on the same images."""
+    hits = (sum(one.top1_hits for one in accuracies), sum(one.top5_hits for one in accuracies))
+    return Accuracy(*hits, accuracies[0].num_images, len(accuracies))
 
 
 def count_hits(logits: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:

@@ -12,7 +12,7 @@ from spos.data.flags import DataOptions
 from spos.data.pixels import Pixels, load_images
 from spos.engine.compat import mx
 from spos.execution.scored import Batch, PathExecutor
-from spos.scoring.accuracy import Accuracy, HitCount
+from spos.scoring.accuracy import Accuracy, HitCount, mean_accuracy
 from spos.scoring.racing import Race
 from spos.space.architecture import Architecture
 
@@ -31,12 +31,14 @@ class CandidatePath(Protocol):
 class CandidateEvaluator:
     """Scores an architecture with the weights of a supernet: update BatchNorm statistics, then measure the accuracy.
 
-    The supernet itself is never changed, so the order of evaluations does not matter.
+    The supernet itself is never changed, so the order of evaluations does not matter. With several supernets the
+    accuracy is the mean of theirs, and the path has statistics of its own in each.
 
     Args:
         path: an architecture's path through the supernet (`spos.execution.scored.PathExecutor.path`).
         bn_images: training images of the BatchNorm update (the paper uses 20 000).    images: those that score.
         batch_size: images in each step of all devices together.
+        others: the paths through further supernets of the same space.
     """
 
     path: Callable[[Architecture], CandidatePath]
@@ -44,21 +46,24 @@ class CandidateEvaluator:
     images: Pixels
     batch_size: int
     ctx: Tuple[mx.Context, ...]
+    others: Tuple[Callable[[Architecture], CandidatePath], ...] = ()
 
     def __call__(self, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
         """Accuracy on all images; with a `race` that is lost, on those that were seen until then."""
-        path = self.path(architecture)
-        path.update_batch_norm(self.bn_images.batches(self.batch_size, self.ctx))
-        count = HitCount()
+        paths = [path(architecture) for path in (self.path, *self.others)]
+        for path in paths:
+            path.update_batch_norm(self.bn_images.batches(self.batch_size, self.ctx))
+        counts = [HitCount() for _ in paths]
         start, total = 0, self.images.num_images
         for stop in race.looks() if race else (total,):
             for batch in self.images.batches(self.batch_size, self.ctx, start, stop):
                 for images, labels in batch:
-                    count.add(path.logits(images), labels)
-            if race and stop < total and race.is_lost(count.accuracy().top1_hits, stop):
+                    for path, count in zip(paths, counts):
+                        count.add(path.logits(images), labels)
+            if race and stop < total and race.is_lost_by([count.accuracy().top1_hits for count in counts], stop):
                 break
             start = stop
-        return count.accuracy()
+        return mean_accuracy([count.accuracy() for count in counts])
 
 
 def candidate_evaluator(
@@ -70,12 +75,14 @@ def candidate_evaluator(
     dtype: str = "float32",
     split: str = "search_val",
     shared: bool = False,
+    others: Sequence[Supernet] = (),
 ) -> CandidateEvaluator:
     """What scores architectures by a supernet on the held-out images (or another split) of a run.
 
     Args:
         folder: of the run, where images are kept that take too much memory, or that other processes share (`shared`).
+        others: further supernets of the same space, for the mean of all.
     """
     bn_images, images = (load_images(data, name, options, folder, shared) for name in ("bn", split))
-    path = PathExecutor(supernet, ctx, dtype).path
-    return CandidateEvaluator(path, bn_images, images, options.batch_size * len(ctx), tuple(ctx))
+    path, *more = (PathExecutor(one, ctx, dtype).path for one in (supernet, *others))
+    return CandidateEvaluator(path, bn_images, images, options.batch_size * len(ctx), tuple(ctx), tuple(more))

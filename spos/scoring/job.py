@@ -13,7 +13,7 @@ import socket
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.core.executors import device_index
@@ -41,6 +41,7 @@ class ScoringJob:
     """Everything that the accuracy of an architecture depends on.
 
     Args:
+        supernets: files of their parameters, each with its digest (SHA-256); the score is the mean of theirs.
         lists: folder of the held-out lists.
         images: the digests of the lists that update BatchNorm and that score, by name.
         contents: checksums of labels and of a sample of the images, which are no part of the identity.
@@ -49,8 +50,7 @@ class ScoringJob:
         blocks: the user's files that describe blocks of the space, which every process runs, and their digests.
     """
 
-    supernet_params: str
-    supernet_sha256: str
+    supernets: Tuple[Tuple[str, str], ...]
     space: SearchSpace
     data: DataOptions
     lists: str
@@ -69,9 +69,14 @@ class ScoringJob:
         seen = [self.images, self.data.input_size, self.data.crop_ratio, self.data.batch_size]
         return {
             "fingerprint": self.space.fingerprint,
-            "supernet": self.supernet_sha256[:16],
+            "supernet": digest_of_all([digest for _, digest in self.supernets])[:16],
             "images": hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16],
         }
+
+
+def digest_of_all(digests: Sequence[str]) -> str:
+    """That of a supernet; of several one that does not depend on their order, as their mean does not."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256(",".join(sorted(digests)).encode()).hexdigest()
 
 
 def absolute_paths(options: DataOptions) -> DataOptions:
@@ -101,14 +106,15 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
         if not Path(file).is_file() or file_digest(file) != digest:
             raise InputError(f"{here}: --blocks {file} is not there as the search has it; copy it")
         load_blocks(file)
-    if not Path(job.supernet_params).is_file():
-        raise InputError(f"{here}: {job.supernet_params} does not exist there; copy it")
-    if file_digest(job.supernet_params) != job.supernet_sha256:
-        raise InputError(f"{here}: {job.supernet_params} is not the supernet that the search began with; copy it there")
+    for file, digest in job.supernets:
+        if not Path(file).is_file():
+            raise InputError(f"{here}: {file} does not exist there; copy it")
+        if file_digest(file) != digest:
+            raise InputError(f"{here}: {file} is not the supernet that the search began with; copy it there")
     if job.on_gpu:
         avoid_autotuning(os.environ)
     ctx = (mx.gpu(device_index()) if job.on_gpu else mx.cpu(),)
-    net = load_supernet(job.supernet_params, job.space, ctx)
+    net, *others = (load_supernet(file, job.space, ctx) for file, _ in job.supernets)
     data = with_lists(open_data(job.data), job.data, Path(job.lists))
     own = (*summarize_lists(data, job.search_on), *data.contents().items())
     for (name, expected), (_, found) in zip((*job.images, *job.contents), own):
@@ -118,7 +124,7 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
                 "machines"
             )
     return candidate_evaluator(
-        net, data, job.data, Path(job.run), ctx, job.dtype, SCORING_LISTS[job.search_on], job.shared
+        net, data, job.data, Path(job.run), ctx, job.dtype, SCORING_LISTS[job.search_on], job.shared, others
     )
 
 

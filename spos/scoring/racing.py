@@ -31,7 +31,8 @@ class Race:
     """What one candidate has to reach.
 
     Args:
-        needed_hits: hits among all images that would equal the k-th best fitness so far.
+        needed_hits: hits among all images that would equal the k-th best fitness so far; of all supernets together, if
+            several score.
         num_images: all images.
         error: chance of dropping, at one look, a candidate that has `needed_hits`.
     """
@@ -54,6 +55,17 @@ class Race:
         """
         return hypergeometric_cdf(hits, self.num_images, self.needed_hits, seen) <= self.error
 
+    def is_lost_by(self, hits: Sequence[int], seen: int) -> bool:
+        """The same for several supernets, whose hits among the same `seen` images these are.
+
+        Each has its own bound, which fails with a chance of at most `error` / supernets, so the sum of the bounds fails
+        with at most `error` (Bonferroni's inequality), however much the supernets agree. Of one it is `is_lost`.
+        """
+        if len(hits) == 1:
+            return self.is_lost(hits[0], seen)
+        error = self.error / len(hits)
+        return sum(most_hits(own, self.num_images, seen, error) for own in hits) < self.needed_hits
+
 
 @dataclass(frozen=True)
 class Racing:
@@ -62,10 +74,12 @@ class Racing:
     Args:
         num_kept: k, the best rows that must come out as if everything was scored on all images.
         confidence: that they do.
+        num_supernets: whose mean accuracy is compared.
     """
 
     num_kept: int
     confidence: float = 0.95
+    num_supernets: int = 1
 
     def race(self, fitness: Sequence[float], num_images: int, fitness_of: Callable[[float], float]) -> Optional[Race]:
         """The race of the next candidate; None as long as there are fewer than k to compare with.
@@ -79,7 +93,7 @@ class Racing:
         threshold = heapq.nlargest(self.num_kept, fitness)[-1]
         num_looks = max(1, len(look_sizes(num_images)) - 1)
         error = (1 - self.confidence) / (self.num_kept * num_looks)
-        return Race(needed_hits(threshold, num_images, fitness_of), num_images, error)
+        return Race(needed_hits(threshold, num_images * self.num_supernets, fitness_of), num_images, error)
 
 
 def look_sizes(num_images: int) -> Tuple[int, ...]:
@@ -102,6 +116,21 @@ def needed_hits(threshold: float, num_images: int, fitness_of: Callable[[float],
             high = middle
         else:
             low = middle + 1
+    return low
+
+
+def most_hits(hits: int, num_images: int, seen: int, error: float) -> int:
+    """The largest number of hits among all images for which at most `hits` of `seen` have a chance above `error`.
+
+    That chance falls with the number; `error` is below 1, so it is above `error` where all unseen images are misses.
+    """
+    low, high = hits, hits + num_images - seen
+    while low < high:
+        middle = (low + high + 1) // 2
+        if hypergeometric_cdf(hits, num_images, middle, seen) > error:
+            low = middle
+        else:
+            high = middle - 1
     return low
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError, warn
 from spos.data.dataset import DataSet
@@ -32,6 +32,7 @@ class TrainedSupernet:
         params: its parameters.    run: the directory of its training, None if the file does not lie in one.
         data: flags of its images.    dataset: those images.
         lists: folder of the lists that were held out of its training; of new ones, if its run is not known.
+        others: further supernets of the space, trained without the same images; scores are means over all.
     """
 
     params: str
@@ -40,6 +41,7 @@ class TrainedSupernet:
     dataset: DataSet
     lists: Path
     run: Optional[Path] = None
+    others: Tuple[TrainedSupernet, ...] = ()
 
     @classmethod
     def open(
@@ -88,8 +90,14 @@ class TrainedSupernet:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
-        return Path(self.params).parent.resolve().name
+        """Of its folder, and of the file if it is not that of the end of a training."""
+        path = Path(self.params).resolve()
+        return path.parent.name if path.name == MODEL_FILE else f"{path.parent.name}/{path.stem}"
+
+    @cached_property
+    def digests(self) -> Tuple[str, ...]:
+        """SHA-256 of its parameters, then those of the others."""
+        return tuple(file_digest(one.params) for one in (self, *self.others))
 
     @cached_property
     def images(self) -> DataSet:
@@ -97,14 +105,17 @@ class TrainedSupernet:
         return with_lists(self.dataset, self.data, self.lists)
 
     def check(self) -> None:
-        """Raises: InputError if the file is no supernet of the space."""
-        check_supernet(self.params, self.space)
+        """Raises: InputError if a file is no supernet of the space."""
+        for one in (self, *self.others):
+            check_supernet(one.params, self.space)
 
     def warn_of_lists(self, search_on: str) -> None:
         """Say what is doubtful about the images: whether any were trained on, and lists shorter than a batch."""
-        if self.run is None:
+        for one in (self, *self.others):
+            if one.run is not None:
+                continue
             warn(
-                f"{self.params} does not lie in a run directory, so nothing says which images it was trained on; "
+                f"{one.params} does not lie in a run directory, so nothing says which images it was trained on; "
                 "accuracies may be too high"
             )
         counts = {name: len(self.images.splits[name]) for name in ("bn", SCORING_LISTS[search_on])}
@@ -129,12 +140,15 @@ class TrainedSupernet:
                 (`shared`).
             search_on: the list that scores, a key of SCORING_LISTS.
             devices: whether on GPUs, and in which precision; on the CPU by default.
+        Raises: InputError if other images were held out of the training of one of several supernets.
         """
         devices = devices or DeviceOptions()
         data, images = absolute_paths(self.data), self.images
+        for one in self.others:
+            if one.run is not None:
+                with_lists(one.dataset, one.data, one.lists)  # refuses lists that are not those of `images`
         return ScoringJob(
-            os.path.abspath(self.params),
-            file_digest(self.params),
+            tuple((os.path.abspath(one.params), sha) for one, sha in zip((self, *self.others), self.digests)),
             self.space,
             replace(data, input_size=images.input_size, crop_ratio=images.crop_ratio),
             os.path.abspath(self.lists),
@@ -149,9 +163,35 @@ class TrainedSupernet:
         )
 
 
+def open_together(
+    files: Sequence[PathLike], data: DataOptions, space: Optional[SpaceOptions] = None, folder: PathLike = "."
+) -> TrainedSupernet:
+    """The supernets whose mean scores candidates: the first, with the others.
+
+    Raises: InputError as `TrainedSupernet.open`, and if two differ in their space, or have the same parameters.
+    """
+    first, *others = (TrainedSupernet.open(file, data, space, folder) for file in files)
+    for one in others:
+        if one.space != first.space:
+            raise InputError(f"{one.params} was trained in another search space than {first.params}")
+    joint = replace(first, others=tuple(others))
+    for index, one in enumerate(others, 1):
+        if joint.digests[index] in joint.digests[:index]:
+            raise InputError(f"{one.params}: the same parameters stand there twice, so they would count twice")
+    return joint
+
+
 def open_supernets(paths: Sequence[Path], batch_size: int) -> List[TrainedSupernet]:
-    """Raises: InputError as `TrainedSupernet.of_run`, and if two have one name or differ in their space."""
-    supernets = [TrainedSupernet.of_run(path, batch_size) for path in paths]
+    """Runs, or files of parameters in them.
+
+    Raises: InputError as `TrainedSupernet.of_run`, and if two have one name or differ in their space.
+    """
+    supernets = [
+        replace(TrainedSupernet.of_run(path.parent, batch_size), params=str(path))
+        if path.is_file()
+        else TrainedSupernet.of_run(path, batch_size)
+        for path in paths
+    ]
     names = [supernet.name for supernet in supernets]
     twice = {name for name in names if names.count(name) > 1}
     if twice:

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, T
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.core.flags import confidence, flag, fraction, number, positive, truth
+from spos.core.flags import JoinFiles, confidence, flag, fraction, number, positive, truth
 from spos.core.seeds import derive_rng
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.tables import Latency, read_latency
@@ -249,7 +249,12 @@ class EvolutionOptions:
 class SearchOptions(EvolutionOptions):
     """How to search."""
 
-    supernet_params: str = flag("runs/supernet/model.params", "trained supernet")
+    supernet_params: str = flag(
+        "runs/supernet/model.params",
+        "trained supernet; of several, the mean of their accuracies scores",
+        action=JoinFiles,
+        nargs="+",
+    )
     search_mode: str = flag(
         "genetic",
         "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "

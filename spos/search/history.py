@@ -10,6 +10,7 @@ A row is one evaluation, in the order of the search; the file holds no times, so
     fitness                           what the search maximises
     top1, top5, top1_interval         fractions 0..1; the interval is Wilson's, 95%
     top1_hits, num_images             hits among how many images
+    num_supernets                     whose mean the score is, if there are several: the hits are those of all together
     dropped                           true: it lost its race after num_images, and its accuracy is of those alone
     from_history                      true: the score was taken over from --seed-history
     fingerprint, supernet, images     search space, weights (SHA-256) and images that the score holds for
@@ -48,6 +49,7 @@ X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, labe
     "latency": ("latency_ms", "latency (ms)", 1.0),
 }
 SCORES = ("top1", "top5", "top1_interval", "top1_hits", "num_images")  # of a row, as `Accuracy.to_json` has them
+SEVERAL = "num_supernets"  # of a row, where several have scored it
 NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "fitness", "flops", "params")
 
 Row = Dict[str, Any]
@@ -83,6 +85,7 @@ class HistoryRow(Struct):
     top1_interval: Union[Annotated[List[Share], Meta(min_length=2, max_length=2)], UnsetType] = UNSET
     top1_hits: Union[Count, UnsetType] = UNSET
     num_images: Union[Positive, UnsetType] = UNSET
+    num_supernets: Union[Positive, UnsetType] = UNSET
     dropped: Union[bool, UnsetType] = UNSET
     from_history: Union[bool, UnsetType] = UNSET
     fingerprint: Union[Text, UnsetType] = UNSET
@@ -209,15 +212,21 @@ def _broken_rule(row: Row, before: Row, number: Optional[int]) -> str:
     if top1 is None:
         return ""
     if "top1_hits" in row and "num_images" in row:
-        hits, count = row["top1_hits"], row["num_images"]
-        if hits > count or abs(top1 - hits / count) > TOLERANCE:
-            return f"has a top1 of {top1}, {hits} hits among {count} images"
+        hits, count, voters = row["top1_hits"], row["num_images"], row.get(SEVERAL, 1)
+        if hits > count * voters or abs(top1 - hits / (count * voters)) > TOLERANCE:
+            by = f" by {voters} supernets" if voters > 1 else ""
+            return f"has a top1 of {top1}, {hits} hits among {count} images{by}"
     if row.get("top5", 1.0) < top1 - TOLERANCE:
         return f"has a top5 of {row['top5']}, below its top1 of {top1}"
     low, high = row.get("top1_interval", (0, 1))
     if not low - TOLERANCE <= top1 <= high + TOLERANCE:
         return f"has a top1 of {top1} outside of its interval, {low} to {high}"
     return ""
+
+
+def scores_of(row: Mapping[str, Any]) -> Row:
+    """What a row says of the accuracy, as `Accuracy.to_json` does."""
+    return {key: row[key] for key in (*SCORES, SEVERAL) if key in row}
 
 
 def is_complete(row: Mapping[str, Any]) -> bool:
@@ -287,7 +296,7 @@ def best_record(
     domain: Domain, row: Row, origin: Mapping[str, Any], name: Optional[str] = None, ties: int = 0
 ) -> ArchitectureRecord:
     """An architecture file's content for a row: the searched accuracy, where it came from, its number of ties."""
-    accuracy = {key: row[key] for key in SCORES}
+    accuracy = scores_of(row)
     more = {
         **({"latency_ms": row["latency_ms"]} if "latency_ms" in row else {}),
         "name": name or "searched",

@@ -24,7 +24,7 @@ from spos.runs.journal import Journal
 from spos.scoring.racing import Race, Racing
 from spos.search.domain import Domain
 from spos.search.evolution import Search, drive
-from spos.search.history import REMEDY, SCORES, TOLERANCE, Row, fitness_of, is_complete
+from spos.search.history import REMEDY, TOLERANCE, Row, fitness_of, is_complete, scores_of
 from spos.space.architecture import Architecture, architecture_of, choices_of, format_choices
 
 TARGETS = ("acc", "balanced_flop_acc")  # that a search may maximise
@@ -241,4 +241,4 @@ def _scores_in(row: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _taken_over(scores: Mapping[str, Any]) -> Dict[str, Any]:
-    return {**{key: scores[key] for key in SCORES}, "from_history": True}
+    return {**scores_of(scores), "from_history": True}

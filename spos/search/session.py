@@ -7,11 +7,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from spos.core.errors import InputError
 from spos.core.executors import open_executor
-from spos.core.flags import RunOptions, as_json, fill, pick
+from spos.core.flags import RunOptions, as_json, fill, join_files, pick, split_files
 from spos.core.stopping import StopRequest
 from spos.core.tls import TlsOptions
 from spos.data.flags import DataOptions
@@ -38,7 +38,7 @@ from spos.runs.run import (
 from spos.sampling.limits import Limits
 from spos.scoring.job import ScoringJob, load_job_images, score
 from spos.scoring.racing import Racing
-from spos.scoring.trained import TrainedSupernet
+from spos.scoring.trained import TrainedSupernet, open_together
 from spos.search.domain import Domain
 from spos.search.flags import (
     ConstraintOptions,
@@ -103,7 +103,7 @@ class SearchFlags:
 
 
 def search_supernet(
-    supernet: PathLike,
+    supernet: Union[PathLike, Sequence[PathLike]],
     folder: PathLike,
     limits: Optional[Limits] = None,
     data: Optional[DataOptions] = None,
@@ -119,7 +119,8 @@ def search_supernet(
     accuracy is measured on other held-out ones.
 
     Args:
-        supernet: its parameters, as `train_supernet` returns them.
+        supernet: its parameters, as `train_supernet` returns them; of several supernets, the mean of their accuracies
+            scores a candidate.
         folder: of the run: `best.json`, `top-N.json`, `history.jsonl` and more.
         limits: what an architecture may cost at most; nothing is limited by default.
         data: the images; those that the supernet was trained on by default.
@@ -133,14 +134,15 @@ def search_supernet(
         or SIGTERM.
     """
     limits = limits or Limits()
+    supernets = [supernet] if isinstance(supernet, (str, Path)) else list(supernet)
     if data is None:
-        run = run_folder(supernet)
+        run = run_folder(supernets[0])
         if run is None:
-            raise InputError(f"{supernet} does not lie in a run directory, which would say its images; give data")
+            raise InputError(f"{supernets[0]} does not lie in a run directory, which would say its images; give data")
         data = open_run_directory(run).flags(DataOptions)
     flags = SearchFlags(
         fill(RunOptions, save_dir=str(folder), seed=seed),
-        fill(SearchOptions, supernet_params=str(supernet), **search),
+        fill(SearchOptions, supernet_params=join_files(supernets), **search),
         limits_as_flags(limits, latency_table),
         data,
         SpaceOptions(),
@@ -176,7 +178,7 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
     save_dir = flags.save_dir
     check_output(flags.data, save_dir)
     with locked(save_dir):
-        supernet = TrainedSupernet.open(flags.search.supernet_params, flags.data, flags.space, save_dir)
+        supernet = open_together(split_files(flags.search.supernet_params), flags.data, flags.space, save_dir)
         flags = replace(flags, data=supernet.data)
         num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
         domain = make_domain(supernet.space, flags.search, flags.limits)
@@ -218,7 +220,7 @@ def describe_search(flags: SearchFlags, supernet: TrainedSupernet) -> Dict[str, 
         "options": as_json(*(getattr(flags, name) for name in vars(flags) if name != "tls")),
         "space": supernet.space.to_json(),
         "fingerprint": supernet.space.fingerprint,
-        "supernet_sha256": file_digest(supernet.params),
+        "supernet_sha256": ",".join(sorted(supernet.digests)),
         **latency_digest(flags.limits.latency_table, supernet.space),
         "data": supernet.dataset.name,
         CONTENTS: supernet.dataset.contents(),
@@ -245,11 +247,18 @@ def make_searcher(
         Journal(save_dir / ARRIVED_FILE, ArrivedRow, with_check=True),
         executor,
         job.identity,
-        Racing(max(options.topk, options.retain_length), options.confidence) if options.racing else None,
+        racing_of(options, len(job.supernets)),
         {architecture_of(row): row for row in seeds},
         stop,
         SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow)),
     )
+
+
+def racing_of(options: SearchOptions, num_supernets: int) -> Optional[Racing]:
+    """How candidates are dropped early, if the flags ask for it."""
+    if not options.racing:
+        return None
+    return Racing(max(options.topk, options.retain_length), options.confidence, num_supernets)
 
 
 def read_seeds(save_dir: Path, job: ScoringJob, options: SearchOptions) -> List[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -46,6 +47,14 @@ def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Mappin
     predictors = {name: np.array([row["top1"] for row in own]) for name, own in scores.items()}
     strata = [row["stratum"] for row in first_rows(rows).values()]
     return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs_of(rows)}, np.array(strata))
+
+
+def with_mean(ranked: Ranked, names: Sequence[str]) -> Ranked:
+    """Also the mean of the accuracies by these predictors, if there are several: what a search by all of them sees."""
+    if len(names) < 2:
+        return ranked
+    mean = np.mean([ranked.predictors[name] for name in names], axis=0)
+    return replace(ranked, predictors={f"mean of {len(names)}": mean, **ranked.predictors})
 
 
 def costs_of(rows: Sequence[Mapping[str, Any]]) -> Dict[str, np.ndarray]:

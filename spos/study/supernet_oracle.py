@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from spos.core.errors import InputError
+from spos.core.flags import split_files
 from spos.data.flags import DataOptions
 from spos.runs.journal import Journal
 from spos.runs.run import HISTORY_FILE, SEARCH_RUN, open_run_directory
 from spos.runs.schema import Scored
 from spos.scoring.job import ScoringJob, score
-from spos.scoring.trained import TrainedSupernet
+from spos.scoring.trained import open_together
 from spos.search.domain import Domain
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import NeededRow, check_history, is_complete, read_search_rows
@@ -48,5 +49,5 @@ def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
         raise InputError(f"{path} is no run of search_supernet.py")
     search, limits = run.flags(SearchOptions), run.flags(ConstraintOptions)
     options = replace(run.flags(SpaceOptions), blocks="")  # no config makes a program run a file
-    supernet = TrainedSupernet.open(search.supernet_params, run.flags(DataOptions), options, path)
+    supernet = open_together(split_files(search.supernet_params), run.flags(DataOptions), options, path)
     return make_domain(space, search, limits), SupernetOracle(supernet.job(path, search.search_on), path)

@@ -20,13 +20,14 @@ from spos.scoring.candidate import candidate_evaluator
 from spos.space.architecture import Architecture
 from spos.space.cost import Cost
 from spos.space.space import SearchSpace
+from spos.training.averaging import WeightAverage
 from spos.training.flags import BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
 from spos.training.losses import SMOOTHING, Mixup, Objective, Teacher
 from spos.training.network import make_forward
 from spos.training.path_trainer import PathTrainer, make_optimizer
 from spos.training.progress import Row
 from spos.training.schedule import decay_epochs, make_schedule
-from spos.training.strategies import make_strategy
+from spos.training.strategies import MEAN, make_strategy
 from spos.training.trainer import Recipe, Trainer
 from spos.training.validation import (
     affordable_frequency,
@@ -81,7 +82,7 @@ def make_recipe(flags: TrainingFlags, objective: Objective, policy: Optional[Pol
         decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs),
     )
     strategy = make_strategy(train.sampling, policy) if policy else None
-    return Recipe(objective, schedule, train.num_epochs, strategy, flags.run.seed)
+    return Recipe(objective, schedule, train.num_epochs, strategy, flags.run.seed, train.pass_gradients == MEAN)
 
 
 def make_trainer(
@@ -90,7 +91,8 @@ def make_trainer(
     """The trainer of a network that has its first values."""
     train, dtype = flags.train, flags.device.dtype
     optimizer = PathTrainer(net, make_optimizer(train.lr, train.momentum, train.wd, dtype), train.no_wd, cluster)
-    return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype))
+    average = WeightAverage(net, train.ema_decay) if train.ema_decay and cluster.is_chief else None
+    return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype), average)
 
 
 def make_validation(

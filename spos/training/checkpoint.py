@@ -7,7 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
@@ -17,10 +17,14 @@ from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, load_arrays, not_finite, parameters_of, save_arrays
 from spos.runs.files import PathLike, read_json, sync_directory, write_json
 from spos.runs.run import MODEL_FILE
-from spos.runs.schema import Count
+from spos.runs.schema import Count, Text
+
+if TYPE_CHECKING:
+    from spos.training.averaging import WeightAverage
 
 STATES_FILE = "optimizer.states"
 STATISTICS_FILE = "device_statistics.params"
+AVERAGE_FILE = "average.params"  # sums of --ema-decay, which need the numbers of `state.json`
 STATE_FILE = "state.json"
 CHECKPOINTS = "checkpoints"
 
@@ -34,12 +38,18 @@ class MeterShape(Struct, forbid_unknown_fields=True):
     num_images: Count = 0
 
 
+class AverageShape(Struct, forbid_unknown_fields=True):
+    num_steps: Count
+    num_seen: Dict[Text, Count]
+
+
 class StateShape(Struct):
     """What `state.json` says."""
 
     epoch: Annotated[int, Meta(ge=0, le=10**9)]
     step: Annotated[int, Meta(ge=0, le=10**12)] = 0
     meter: Union[MeterShape, UnsetType] = UNSET
+    average: Union[AverageShape, UnsetType] = UNSET
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,13 @@ class Checkpoint:
     def statistics_file(self) -> Path:
         return self.folder / STATISTICS_FILE
 
+    def restore_average(self, average: WeightAverage) -> None:
+        """Go on with an average of weights. Raises InputError if there is none, or one of another network."""
+        if "average" not in self.state:
+            raise InputError(f"{self.folder} has no average of weights: its training had no --ema-decay")
+        file = self.folder / AVERAGE_FILE
+        average.restore(load_arrays(file), self.state["average"], file)
+
 
 def save_checkpoint(
     run: PathLike,
@@ -72,6 +89,7 @@ def save_checkpoint(
     states: Mapping[str, Any],
     state: Mapping[str, Any],
     keep: int,
+    average: Optional[WeightAverage] = None,
 ) -> Checkpoint:
     """Write `checkpoints/epoch-NNNN[-step-NNNNNN]` as one unit: it is there whole, or not at all.
 
@@ -96,6 +114,9 @@ def save_checkpoint(
         statistics = _device_statistics(net)
         if statistics:
             save_arrays(temporary / STATISTICS_FILE, statistics)
+        if average:
+            save_arrays(temporary / AVERAGE_FILE, average.arrays())
+            state = {**state, "average": average.state()}
         write_json(temporary / STATE_FILE, {**state, "epoch": epoch, "step": step})
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -10,6 +10,7 @@ from spos.core.errors import InputError
 from spos.core.flags import (
     RunOptions,
     as_json,
+    below_one,
     changed_flags,
     flag,
     fraction,
@@ -29,7 +30,7 @@ from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.space.space import SearchSpace
 from spos.training.schedule import LR_MODES, decay_epochs
-from spos.training.strategies import STRATEGIES, UNIFORM
+from spos.training.strategies import PASS_GRADIENTS, STRATEGIES, SUM, UNIFORM
 
 HYBRID, IMPERATIVE, SYMBOLIC = MODES = ("hybrid", "imperative", "symbolic")
 PUBLISHED, ALIGNED = INITIAL_VALUES = ("published", "aligned")
@@ -41,6 +42,8 @@ SUPERNET_FLAGS = (
     "cs_warm_up",
     "epoch_start_cs",
     "sampling",
+    "pass_gradients",
+    "ema_decay",
     "initial_values",
     "execution",
 )
@@ -81,6 +84,12 @@ class TrainOptions(TrainConstraintOptions):
     warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
     label_smoothing: bool = flag(False, "smooth labels by 0.1")
     no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")
+    ema_decay: float = flag(
+        0.0,
+        "also average the weights of a supernet over its steps, keeping this share of the average in each, e.g. 0.999: "
+        "model-ema.params (0: no average)",
+        type=below_one,
+    )
     mixup: bool = flag(False, "train on mixed pairs of images")
     mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
     mixup_off_epoch: int = flag(0, "last epochs without --mixup", type=not_negative)
@@ -89,6 +98,11 @@ class TrainOptions(TrainConstraintOptions):
         UNIFORM,
         "paths of a step: one (uniform), every block choice once (fair), or widest to narrowest (sandwich)",
         choices=tuple(STRATEGIES),
+    )
+    pass_gradients: str = flag(
+        SUM,
+        "of --sampling fair and sandwich: an update by their sum over the passes, or their mean",
+        choices=PASS_GRADIENTS,
     )
     initial_values: str = flag(
         PUBLISHED,
@@ -274,12 +288,16 @@ def _supernet_rules(flags: TrainingFlags) -> Iterator[str]:
         yield "--use-all-channels never selects channels; leave it out, or leave out --cs-warm-up and --epoch-start-cs"
     if train.sampling != UNIFORM and train.use_all_blocks:
         yield f"--sampling {train.sampling} chooses blocks, --use-all-blocks runs all of them; leave one out"
+    if train.ema_decay and flags.device.kv_store == "dist_async":
+        yield "--ema-decay: with --kv-store dist_async no worker sees every step; use dist_sync"
     check_constraint_flags(train, is_supernet=train.model == SUPERNET)
     if train.sampling != UNIFORM and limits_of(train):
         yield (
             f"--sampling {train.sampling} runs paths of any cost; --train-upper-constraints and "
             f"--train-bottom-constraints need --sampling {UNIFORM}"
         )
+    if train.sampling == UNIFORM and train.pass_gradients != SUM:
+        yield f"--pass-gradients {train.pass_gradients}: --sampling {UNIFORM} has one pass a step"
     if train.sampling == "sandwich" and train.use_all_channels:
         yield "--sampling sandwich trains widths from the widest to the narrowest; leave out --use-all-channels"
 

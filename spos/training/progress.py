@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional
 
 from spos.core.stopping import StopRequest
 from spos.engine.compat import mx
 from spos.training.checkpoint import save_checkpoint
 from spos.training.meter import Meter
+
+if TYPE_CHECKING:
+    from spos.training.averaging import WeightAverage
 
 Row = Dict[str, Any]  # of `log.jsonl`
 
@@ -44,11 +47,18 @@ class Run:
     log_interval: int = 50
     stop: StopRequest = field(default_factory=StopRequest)
 
-    def save(self, progress: Progress, net: mx.gluon.Block, states: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        progress: Progress,
+        net: mx.gluon.Block,
+        states: Mapping[str, Any],
+        average: Optional[WeightAverage] = None,
+    ) -> None:
         """Write a checkpoint.
 
         Args:
             states: of the optimizer, by name.
         """
         state = {"meter": progress.meter.to_json() if progress.step else {}}
-        save_checkpoint(self.folder, progress.epoch, progress.step, net, states, state, self.keep_checkpoints)
+        keep = self.keep_checkpoints
+        save_checkpoint(self.folder, progress.epoch, progress.step, net, states, state, keep, average)

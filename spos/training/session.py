@@ -21,12 +21,22 @@ from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.flags import TrainDeviceOptions
-from spos.engine.parameters import save_parameters
+from spos.engine.parameters import parameters_of, save_arrays, save_parameters
 from spos.execution.trained import TrainingGraphs
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
 from spos.runs.lock import entered, locked
-from spos.runs.run import CONTENTS, LISTS_FOLDER, LOG_FILE, MODEL_FILE, PREPROCESSING, SPACE_FILE, SUBNET, SUPERNET
+from spos.runs.run import (
+    AVERAGE_MODEL_FILE,
+    CONTENTS,
+    LISTS_FOLDER,
+    LOG_FILE,
+    MODEL_FILE,
+    PREPROCESSING,
+    SPACE_FILE,
+    SUBNET,
+    SUPERNET,
+)
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of, strides_for
 from spos.space.space import SearchSpace
@@ -183,6 +193,10 @@ def train(flags: TrainingFlags) -> Path:
             if progress.epoch < recipe.num_epochs:
                 trainer.train(batches, run, progress)
             if cluster.is_chief:
+                if trainer.average:
+                    averaged = {**parameters_of(net), **trainer.average.values()}
+                    save_arrays(save_dir / AVERAGE_MODEL_FILE, averaged)
+                    log.line(f"averaged weights are in {save_dir / AVERAGE_MODEL_FILE}")
                 save_parameters(save_dir / MODEL_FILE, net)
                 remove_images(save_dir)
                 log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")

@@ -10,6 +10,7 @@ import numpy as np
 from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.architecture import Architecture
 
+SUM, MEAN = PASS_GRADIENTS = ("sum", "mean")  # how the gradients of a step's passes become one
 NUM_RANDOM_WIDTHS = 2  # of the sandwich rule, between the widest and the narrowest (arXiv:1903.05134, arXiv:2003.11142)
 
 

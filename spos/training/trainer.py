@@ -27,6 +27,7 @@ from spos.training.progress import Progress, Row, Run
 
 if TYPE_CHECKING:
     from spos.space.space import Architecture
+    from spos.training.averaging import WeightAverage
     from spos.training.schedule import Schedule
     from spos.training.strategies import Pass, Strategy
 
@@ -59,6 +60,7 @@ class Recipe:
         strategy: for a network called as `net(x, architecture)` that has `selected_parameters(architecture)`; None for
             a network called as `net(x)`.
         seed: of everything random in a step.
+        averages_passes: the update is by the mean of the gradients of a step's passes, not by their sum, as published.
     """
 
     objective: Objective
@@ -66,6 +68,7 @@ class Recipe:
     num_epochs: int
     strategy: Optional[Strategy] = None
     seed: int = 0
+    averages_passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Trainer:
         optimizer: updates the network; the workers of its cluster train together.
         dtype: of the images that the network is given.
         forward: called in place of `net`, if that is not what runs it (its symbol or `TrainingGraphs`, for example).
+        average: of the weights, which follows every step.
     """
 
     net: mx.gluon.Block
@@ -84,6 +88,7 @@ class Trainer:
     ctx: Tuple[mx.Context, ...]
     dtype: str = "float32"
     forward: Optional[Forward] = None
+    average: Optional[WeightAverage] = None
 
     @property
     def cluster(self) -> Cluster:
@@ -165,7 +170,7 @@ class Trainer:
         if recipe.strategy is None:
             self.optimizer.fetch()
             _, whole = self.run_pass(examples, None, (), where)
-            self.optimizer.step(images.shape[0])
+            self._update(images.shape[0])
             return whole
         passes = recipe.strategy(epoch, step, derive_rng(recipe.seed, "sampling", epoch, step))
         examples = [at_size(example, passes[0].architecture.input_size) for example in examples]
@@ -177,10 +182,16 @@ class Trainer:
             logits, new = self.run_pass(examples, one, first_logits, where)
             first_logits = first_logits or logits
             parts += new
-        self.optimizer.step(images.shape[0], selected)
+        num_averaged = len(passes) if recipe.averages_passes else 1
+        self._update(images.shape[0] * num_averaged, selected)
         if selected[0][0].grad_req == "add":
             zero_gradients(selected)
         return parts
+
+    def _update(self, batch_size: int, selected: Optional[Selection] = None) -> None:
+        if self.average:
+            self.average.before_update(selected)
+        self.optimizer.step(batch_size, selected)
 
     def run_pass(
         self, examples: Sequence[Example], one: Optional[Pass], first_logits: Sequence[Any], where: str
@@ -223,13 +234,15 @@ class Trainer:
             if progress.step:
                 progress = Progress(progress.epoch, progress.step, progress.meter.gathered(self.cluster))
         if self.cluster.is_chief:
-            run.save(progress, self.net, self.optimizer.states())
+            run.save(progress, self.net, self.optimizer.states(), self.average)
 
     def resume(self, checkpoint: Checkpoint) -> Progress:
         """Load a checkpoint. Returns where it stands."""
         load_parameters(checkpoint.model_file, self.net)
         load_device_statistics(checkpoint, self.net)
         self.optimizer.set_states(load_arrays(checkpoint.states_file))
+        if self.average:
+            checkpoint.restore_average(self.average)
         return Progress(checkpoint.epoch, checkpoint.step, Meter(**checkpoint.state.get("meter", {})))
 
     def _set_learning_rate(self, step: int) -> None:

@@ -13,8 +13,10 @@ from conftest import ROOT
 
 from spos.core.errors import InputError, Stopped
 from spos.core.flags import (
+    JoinFiles,
     OneLineParser,
     as_json,
+    below_one,
     changed_flags,
     confidence,
     fill,
@@ -26,6 +28,7 @@ from spos.core.flags import (
     positive,
     run_program,
     split_arguments,
+    split_files,
     truth,
 )
 
@@ -111,6 +114,7 @@ def test_help_shows_groups_defaults_and_percent_signs(capsys):
         (positive, {"1": 1}, ("0", "-3", "x")),
         (not_negative, {"0": 0}, ("-1", "1.5")),
         (fraction, {"0": 0.0, "1": 1.0, ".5": 0.5}, ("-0.1", "1.1", "nan")),
+        (below_one, {"0": 0.0, "0.999": 0.999}, ("1", "-0.1", "nan")),
         (confidence, {"0.95": 0.95}, ("0", "1", "nan")),
         (number, {"-2.5": -2.5}, ("nan", "inf", "-inf")),
     ),
@@ -308,3 +312,38 @@ def test_no_flag_of_any_program_takes_a_number_that_is_none(value, capsys):
                 assert "argument" in capsys.readouterr().err
                 checked.add(item.name)
     assert {"wd", "warmup_lr", "score_acc_ratio", "flop_max", "temperature", "tolerance", "error"} <= checked
+
+
+@dataclass(frozen=True)
+class Files:
+    """Several files."""
+
+    files: str = flag("a/b", "them", action=JoinFiles, nargs="+")
+    more: bool = flag(False, "something else")
+
+
+@pytest.mark.parametrize(
+    "line, files",
+    [
+        ("", ("a/b",)),
+        ("--files x", ("x",)),
+        ("--files x y/z --more", ("x", "y/z")),
+        ("--files x,y", ("x", "y")),
+        ("--files=x", ("x",)),
+        ("--files odd,name", ("odd,name",)),
+    ],
+)
+def test_several_files_are_one_text(line, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd,name").touch()
+    text = pick(Files, OneLineParser("", (Files,)).parse_args(line.split())).files
+    assert isinstance(text, str) and split_files(text) == files
+
+
+def test_homes_and_commas_in_the_names_of_several_files(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/x")
+    parser = OneLineParser("", (Files,))
+    assert split_files(parser.parse_args(["--files", "~/a", "~/b"]).files) == ("/home/x/a", "/home/x/b")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--files", "a,b", "c"])
+    assert "--files: a,b has a comma in its name" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from execution_tests.test_scored import some_pixels, supernet
 
 from spos.engine.compat import mx
 from spos.execution.scored import PathExecutor
+from spos.scoring.accuracy import Accuracy
 from spos.scoring.candidate import CandidateEvaluator
 from spos.scoring.racing import Race
 
@@ -62,3 +63,31 @@ def test_a_race_ends_at_the_look_that_loses_it(batch_size):
     assert race(321).num_images == 32  # certainly lost
     lost = race(300)
     assert lost.num_images in Race(300, 320, 1e-3).looks()[:-1] and lost.num_images < 320
+
+
+class ConstantPath:
+    """Knows every image, or none."""
+
+    def __init__(self, knows):
+        self.wrong, self.seen = int(not knows), 0
+
+    def update_batch_norm(self, batches):
+        pass
+
+    def logits(self, images):
+        labels = self.labels[self.seen : self.seen + len(images)]
+        self.seen += len(images)
+        return logits_of_labels(mx.nd.array(labels), self.wrong)
+
+
+@pytest.mark.parametrize("needed, seen", [(320, 320), (400, 32), (641, 32)])
+def test_a_race_of_several_supernets_is_about_their_mean(needed, seen):
+    """One that knows everything and one that knows nothing have 320 hits of 640; at first they could have 385."""
+    images = some_pixels(320, 4, 5)
+    ConstantPath.labels = images._labels
+    paths = [lambda _: ConstantPath(True), lambda _: ConstantPath(False)]
+    score = CandidateEvaluator(paths[0], some_pixels(10, 4, 5), images, 32, tuple(CPU), (paths[1],))
+    accuracy = score(None, Race(needed, 320, 1e-3))
+    assert (accuracy.num_images, accuracy.top1_hits, accuracy.num_supernets) == (seen, seen, 2)
+    assert accuracy.top1 == 0.5 and accuracy.interval() == Accuracy(seen // 2, 0, seen).interval()
+    assert accuracy.to_json()["num_supernets"] == 2 and "num_supernets" not in Accuracy(1, 2, 3).to_json()

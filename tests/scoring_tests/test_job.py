@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import wait
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from calls import refuse
 from conftest import TINY, data_flags
@@ -86,14 +87,15 @@ def test_the_evaluator_is_built_once(job, rng, monkeypatch):
 
 def test_a_worker_with_other_files_refuses(job, processes, tmp_path, rng):
     architecture = job.space.sample(rng)
-    other = replace(job, supernet_params=str(tmp_path / "gone.params"))
+    ((file, digest),) = job.supernets
+    other = replace(job, supernets=((str(tmp_path / "gone.params"), digest),))
     with pytest.raises(InputError, match="gone.params does not exist there"):
         processes.submit(score, other, architecture).result()
-    shutil.copy(job.supernet_params, tmp_path / "other.params")
-    with open(tmp_path / "other.params", "r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        file.write(b"\x07")
-    other = replace(job, supernet_params=str(tmp_path / "other.params"))
+    shutil.copy(file, tmp_path / "other.params")
+    with open(tmp_path / "other.params", "r+b") as content:
+        content.seek(-1, os.SEEK_END)
+        content.write(b"\x07")
+    other = replace(job, supernets=(*job.supernets, (str(tmp_path / "other.params"), digest)))
     with pytest.raises(InputError, match="not the supernet that the search began with"):
         processes.submit(score, other, architecture).result()
     other = replace(job, images=(job.images[0], (job.images[1][0], (1, 2))))
@@ -108,14 +110,32 @@ def test_scores_are_for_one_space_one_supernet_and_these_images(job):
     assert set(job.identity) == {"fingerprint", "supernet", "images"}
     changes = {
         "fingerprint": {"space": search_space()},
-        "supernet": {"supernet_sha256": "f" * 64},
+        "supernet": {"supernets": ((job.supernets[0][0], "f" * 64),)},
         "images": {"images": job.images[:1]},
     }
     for key, change in changes.items():
         other = replace(job, **change).identity
         assert [name for name in other if other[name] != job.identity[name]] == [key]
-    elsewhere = replace(job, supernet_params="/b", lists="/c", data=replace(job.data, data_dir="/d", num_workers=9))
+    ((_, digest),) = job.supernets
+    data = replace(job.data, data_dir="/d", num_workers=9)
+    elsewhere = replace(job, supernets=(("/b", digest),), lists="/c", data=data)
     assert elsewhere.identity == job.identity
+    assert job.identity["supernet"] == digest[:16]
+
+
+def test_several_supernets_are_the_same_in_any_order(job):
+    own, other = job.supernets[0], ("/other", "f" * 64)
+    both, turned = (replace(job, supernets=one).identity for one in ((own, other), (other, own)))
+    assert both == turned and both["supernet"] not in (job.identity["supernet"], "f" * 16)
+
+
+def test_the_score_by_several_is_the_mean_of_their_accuracies(work, job, tmp_path, rng):
+    jobs = [job, make_supernet(work, tmp_path).job(tmp_path)]
+    together = replace(job, supernets=tuple(one.supernets[0] for one in jobs))
+    for architecture in (job.space.sample(rng) for _ in range(3)):
+        each, mean = [score(one, architecture) for one in jobs], score(together, architecture)
+        assert mean.top1_hits == sum(one.top1_hits for one in each) and mean.top1 == np.mean([a.top1 for a in each])
+        assert mean.top5 == np.mean([a.top5 for a in each]) and (mean.num_images, mean.num_supernets) == (32, 2)
 
 
 @pytest.mark.parametrize("of_user, expected", ((None, "0"), ("2", "2")))

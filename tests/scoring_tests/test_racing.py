@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from spos.scoring.racing import Race, Racing, hypergeometric_cdf, look_sizes, needed_hits
+from spos.scoring.racing import Race, Racing, hypergeometric_cdf, look_sizes, most_hits, needed_hits
 from spos.search.searcher import Target
 
 
@@ -41,6 +41,24 @@ def test_being_lost_means_that_the_largest_likely_count_is_too_small():
         likely = [h for h in range(num_images + 1) if hypergeometric_cdf(hits, num_images, h, seen) > error]
         for needed in range(num_images + 2):
             assert Race(needed, num_images, error).is_lost(hits, seen) == (max(likely) < needed)
+
+
+def test_the_bound_of_one_supernet_is_that_of_the_definition():
+    for error, seen, hits in itertools.product((0.0, 0.01, 0.3), (1, 20, 59, 60), (0, 1, 20)):
+        if hits <= seen:
+            likely = [h for h in range(61) if hypergeometric_cdf(hits, 60, h, seen) > error]
+            assert most_hits(hits, 60, seen, error) == max(likely)
+            for needed in range(0, 62, 5):
+                race = Race(needed, 60, error)
+                assert race.is_lost_by([hits], seen) == race.is_lost(hits, seen)
+
+
+def test_several_supernets_are_lost_when_the_sum_of_their_bounds_is_too_small():
+    num_images, seen, error = 60, 20, 0.02
+    for hits in ((3, 18), (10, 10), (0, 0, 20)):
+        bounds = [most_hits(own, num_images, seen, error / len(hits)) for own in hits]
+        for needed in range(len(hits) * num_images + 2):
+            assert Race(needed, num_images, error).is_lost_by(hits, seen) == (sum(bounds) < needed)
 
 
 def test_nothing_is_lost_that_is_certain_and_everything_that_is_impossible():
@@ -106,6 +124,27 @@ def test_a_candidate_that_just_reaches_the_top_is_dropped_no_more_often_than_all
     dropped = np.mean([is_dropped(race, rng.permutation(correct)) for _ in range(2000)])
     assert dropped <= allowed + 3 * np.sqrt(allowed / 2000)
     assert dropped > 0 or hits == 398  # the bound is not idle
+
+
+@pytest.mark.parametrize("agreement", ("equal", "independent", "opposed"))
+def test_a_mean_that_just_reaches_the_top_is_dropped_no_more_often_than_allowed(agreement, rng):
+    """Two supernets of the same and of other mistakes; the bound knows nothing about how they agree."""
+    num_images, hits = 180, 120
+    first = np.arange(num_images) < hits
+    second = {"equal": first, "independent": rng.permutation(first), "opposed": first[::-1]}[agreement]
+    race = Race(2 * hits, num_images, error=0.05)
+    allowed, dropped = race.error * (len(race.looks()) - 1), 0
+    for _ in range(1000):
+        order = rng.permutation(num_images)
+        looks = race.looks()[:-1]
+        dropped += any(race.is_lost_by([int(own[order[:n]].sum()) for own in (first, second)], n) for n in looks)
+    assert dropped / 1000 <= allowed
+    assert dropped > 0 or agreement != "equal"  # the bound is not idle
+
+
+def test_a_race_of_several_needs_the_hits_of_all_together():
+    race = Racing(3, num_supernets=4).race([0.1, 0.9, 0.2, 0.3], 100, float)
+    assert (race.needed_hits, race.num_images) == (80, 100)
 
 
 @pytest.mark.parametrize("spread", [0.005, 0.05])

@@ -141,6 +141,8 @@ def changed_history(path, rows, number, **changes):
         ({"top1": 0.25}, "line 4 has a top1 of 0.25"),
         ({"top1_hits": 301}, "line 4 has a top1"),
         ({"num_images": 150}, "line 4"),
+        ({"num_supernets": 2}, "line 4 has a top1 of .* hits among .* images by 2 supernets"),
+        ({"num_supernets": 0}, "line 4 is damaged.*num_supernets"),
         ({"top5": 0.01}, "line 4 has a top5 of 0.01, below its top1"),
         ({"top1_interval": [0.98, 0.99]}, "line 4 has a top1 of .* outside of its interval"),
         ({"block_choices": [0]}, None),

@@ -1,14 +1,17 @@
 """Sessions of searching: what a script starts is what the program starts, and what is refused."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from latency_tests.test_table import make_table
 
 import search_supernet as program
 from spos.core.errors import InputError
+from spos.core.flags import fill
 from spos.data.arrays import pack_arrays
 from spos.data.flags import DataOptions
-from spos.runs.files import read_json, write_json
+from spos.runs.files import file_digest, read_json, write_json
 from spos.runs.journal import read_rows
 from spos.sampling.limits import Limits
 from spos.search.session import limits_as_flags, search_supernet
@@ -21,6 +24,7 @@ from spos.training.session import train_supernet
 
 SETTINGS = {"search_iters": 2, "population_size": 4, "retain_length": 2, "topk": 2}
 FLAGS = ["--search-iters", "2", "--population-size", "4", "--retain-length", "2", "--topk", "2", "--seed", "3"]
+DATA_FLAGS = {field.name for field in fields(DataOptions)}
 FILES = ("history.jsonl", "best.json", "top-1.json", "top-2.json")
 
 
@@ -80,6 +84,68 @@ def test_the_best_of_a_race_is_not_one_that_was_dropped(supernet, tmp_path):
     found = search_supernet(supernet, tmp_path, **settings)
     assert not found.best_row.get("dropped", False)
     assert found.best == architecture_of(read_json(tmp_path / "best.json"))
+
+
+@pytest.fixture(scope="module")
+def supernets(supernet, tmp_path_factory):
+    """Two of one space: the averaged weights of another seed beside that of the other tests."""
+    data = fill(DataOptions, **{name: value for name, value in options_of(supernet).items() if name in DATA_FLAGS})
+    recipe = {"num_epochs": 1, "lr": 0.1, "val_architectures": 1, "ema_decay": 0.9}
+    folder = tmp_path_factory.mktemp("second") / "run"
+    train_supernet(data, folder, search_space("Small", use_se=True), seed=1, **recipe)
+    return [supernet, folder / "model-ema.params"]
+
+
+def options_of(supernet):
+    return read_json(supernet.parent / "config.json")["options"]
+
+
+def test_several_supernets_score_by_the_mean_of_their_accuracies(supernets, tmp_path):
+    settings = {**SETTINGS, "search_mode": "random"}  # whose candidates do not depend on scores
+    together, first, second = (
+        search_supernet(own, tmp_path / str(number), **settings)
+        for number, own in enumerate((supernets, supernets[0], supernets[1:]))
+    )
+    for joint, *each in zip(together.rows, first.rows, second.rows):
+        assert {architecture_of(row) for row in (joint, *each)} == {architecture_of(joint)}
+        assert joint["top1_hits"] == sum(row["top1_hits"] for row in each)
+        assert joint["top1"] == joint["fitness"] == pytest.approx(np.mean([row["top1"] for row in each]), abs=1e-12)
+        assert (joint["num_supernets"], joint["num_images"]) == (2, each[0]["num_images"])
+        assert not any("num_supernets" in row for row in each)
+    assert len({rows[0]["supernet"] for rows in (together.rows, first.rows, second.rows)}) == 3
+    assert read_json(tmp_path / "0" / "best.json")["searched_accuracy"]["num_supernets"] == 2
+    config = read_json(tmp_path / "0" / "config.json")
+    assert config["options"]["supernet_params"] == ",".join(map(str, supernets))
+    assert config["supernet_sha256"] == ",".join(sorted(file_digest(file) for file in supernets))
+
+
+@pytest.mark.parametrize("more", ({}, {"racing": True, "search_mode": "random"}), ids=("genetic", "racing"))
+def test_a_search_by_several_goes_on_byte_for_byte_also_in_several_processes(supernets, tmp_path, more):
+    settings = {**SETTINGS, **more, "search_iters": 3}
+    whole = search_supernet(supernets, tmp_path / "whole", **settings)
+    search_supernet(supernets, tmp_path / "resumed", num_processes=2, **{**settings, "search_iters": 1})
+    lines = (tmp_path / "resumed" / "history.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "resumed" / "history.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])  # as a kill leaves it
+    resumed = search_supernet(supernets[::-1], tmp_path / "resumed", num_processes=2, **settings)  # in another order
+    assert resumed.rows == whole.rows
+    for name in FILES:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
+
+
+def test_scores_of_several_begin_another_search_by_the_same(supernets, supernet, tmp_path):
+    old = search_supernet(supernets, tmp_path / "old", **SETTINGS)
+    again = search_supernet(supernets, tmp_path / "new", seed_history=str(tmp_path / "old"), **SETTINGS)
+    assert {row["num_supernets"] for row in again.rows if row.get("from_history")} == {2}
+    known = {architecture_of(row): row["top1"] for row in old.rows}
+    assert all(row["top1"] == known.get(architecture_of(row), row["top1"]) for row in again.rows)
+    with pytest.raises(InputError, match="was scored with another supernet"):
+        search_supernet(supernet, tmp_path / "one", seed_history=str(tmp_path / "old"), **SETTINGS)
+
+
+def test_another_set_of_supernets_is_another_run(supernets, supernet, tmp_path):
+    search_supernet(supernets, tmp_path, **SETTINGS)
+    with pytest.raises(InputError, match="the content of --supernet-params has changed"):
+        search_supernet(supernet, tmp_path, **SETTINGS)
 
 
 def test_latency_is_limited_by_a_table(supernet, tmp_path):

@@ -5,7 +5,7 @@ from conftest import TINY
 
 from spos.space.cost import cost_table
 from spos.study.flags import RankingOptions
-from spos.study.rank import FLOPS, PARAMS, plan, rank, seed_agreement
+from spos.study.rank import FLOPS, PARAMS, plan, rank, seed_agreement, with_mean
 from study_tests.test_alone import trainer  # noqa: F401  a fixture
 
 
@@ -53,3 +53,11 @@ def test_truth_is_the_mean_over_the_seeds():
     assert list(ranked.predictors) == ["supernet", FLOPS, PARAMS]
     assert ranked.predictors[FLOPS].tolist() == [row["flops"] for row in rows[:6]]
     assert seed_agreement(rows) == pytest.approx(1) and seed_agreement(rows[:6]) is None
+
+
+def test_several_supernets_have_a_mean_and_one_has_none():
+    ranked = rank(make_rows(6), {"a": [{"top1": i / 10} for i in range(6)], "b": [{"top1": 0.4}] * 6})
+    joint = with_mean(ranked, ["a", "b"])
+    assert list(joint.predictors) == ["mean of 2", "a", "b", FLOPS, PARAMS]
+    assert joint.predictors["mean of 2"] == pytest.approx([0.2 + i / 20 for i in range(6)])
+    assert with_mean(ranked, ["a"]) is ranked

@@ -7,7 +7,7 @@ from conftest import TINY, fill_parameters
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.core.flags import OneLineParser
-from spos.engine.cluster import LOCAL
+from spos.engine.cluster import LOCAL, Cluster
 from spos.engine.compat import mx
 from spos.sampling.strips import CheckedPolicy, ConstrainedPolicy
 from spos.sampling.warm_up import SamplingPolicy
@@ -72,6 +72,23 @@ def test_the_recipe_has_the_strategy_of_the_flags(sampling, kind):
     assert type(recipe.strategy) is kind
     assert (recipe.objective, recipe.num_epochs, recipe.seed) == (objective, 3, 7)
     assert [recipe.schedule(step) for step in (0, 9, 10, 29)] == [0, 0.4, 0.4, 0.4]
+    assert not recipe.averages_passes
+
+
+def test_the_chief_alone_averages_weights_if_the_flags_say_so():
+    def averages(line, cluster=LOCAL):
+        net = Supernet(TINY)
+        net.initialize()
+        recipe = assembly.make_recipe(flags_of(line), Objective(5), policy_of(line, net), 10)
+        return assembly.make_trainer(flags_of(line), net, recipe, CPU, cluster).average
+
+    assert averages("") is None and averages("--ema-decay 0.99", Cluster(1, 2)) is None
+    assert averages("--ema-decay 0.99").decay == 0.99
+
+
+def test_the_recipe_has_the_gradients_of_the_flags():
+    line = "--sampling fair --pass-gradients mean"
+    assert assembly.make_recipe(flags_of(line), Objective(5), policy_of(line), 10).averages_passes
 
 
 def test_a_recipe_without_a_policy_trains_the_network_whole():

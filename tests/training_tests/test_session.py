@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import data_flags
 
@@ -10,6 +11,7 @@ import train_imagenet
 from spos.core.errors import InputError
 from spos.core.flags import fill
 from spos.data.flags import DataOptions
+from spos.engine.parameters import STATISTICS, load_arrays
 from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space_file import search_space
@@ -73,6 +75,22 @@ def test_a_script_trains_the_subnet_of_the_program(data, flags, best, tmp_path):
     assert train_imagenet.main([*program, *RECIPE_FLAGS, "--save-dir", str(tmp_path / "program")]) == 0
     assert read_json(tmp_path / "script" / "config.json")["space"]["strides"] == [2, 1, 2, 2, 1]
     check_same_runs(tmp_path / "script", tmp_path / "program")
+
+
+def test_averaged_weights_lie_beside_the_last_and_change_nothing_else(data, tmp_path):
+    recipe = {**RECIPE, "reduced_dataset_scale": 1}
+    plain = train_supernet(data, tmp_path / "plain", SPACE, **recipe)
+    last = train_supernet(data, tmp_path / "averaged", SPACE, ema_decay=0.9, **recipe)
+    assert last.read_bytes() == plain.read_bytes() and log(tmp_path / "averaged") == log(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "model-ema.params").exists()
+    averaged, own = (load_arrays(last.with_name(name)) for name in ("model-ema.params", "model.params"))
+    assert set(averaged) == set(own)
+    differing = {name for name in own if not np.allclose(averaged[name].asnumpy(), own[name].asnumpy(), rtol=1e-4)}
+    assert "output.0.weight" in differing and not any(name.endswith(STATISTICS) for name in differing)
+    before = last.with_name("model-ema.params").read_bytes()
+    last.with_name("model-ema.params").unlink()
+    train_supernet(data, tmp_path / "averaged", SPACE, ema_decay=0.9, **recipe)  # from the last checkpoint
+    assert last.with_name("model-ema.params").read_bytes() == before
 
 
 def test_what_has_ended_is_not_trained_again(data, tmp_path):

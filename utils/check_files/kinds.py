@@ -199,7 +199,8 @@ def _write_training(folder: Path, rng: np.random.Generator) -> None:
         save_arrays(place / MODEL_FILE, arrays)
     save_arrays(folder.parent / EPOCH / STATES_FILE, {f"{name}:0": arrays[name] for name in list(arrays)[:5]})
     meter = {"loss": 3.5, "top1_hits": 3, "top5_hits": 9, "num_images": 24}
-    write_json(folder.parent / EPOCH / STATE_FILE, {"meter": meter, "epoch": 2, "step": 3})
+    average = {"num_steps": 9, "num_seen": {name: 8 for name in list(arrays)[:5]}}
+    write_json(folder.parent / EPOCH / STATE_FILE, {"meter": meter, "average": average, "epoch": 2, "step": 3})
 
 
 @lru_cache(maxsize=1)
