@@ -24,7 +24,7 @@ from utils.plot.rooms import (
 WITH_MXNET = {
     "engine": "batch_norm cluster compat depthwise devices function graph_file parameters resizing slicing symbols",
     "data": "arrays cifar digits loader pixels prepared registry",
-    "execution": "graphs native parts scored trained",
+    "execution": "graphs inferred native parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
     "deploy": (
         "calibration evaluation export exported formats int8 onnx prediction quantization rewrites subnet trained"
