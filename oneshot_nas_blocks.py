@@ -400,10 +400,10 @@ class ShuffleBlock(Block):
         """Both halves.
 
         The gradient of a concatenation is cut, and oneDNN cannot cut its layouts inside a group of channels. The copy
-        gives it a gradient in the plain layout.
+        gives it a gradient in the plain layout: by another concatenation, for compiled graphs run an identity in place.
         """
         joined = F.concat(kept, main, dim=1)
-        return F.identity(joined) if self.copies else joined
+        return F.concat(joined, dim=1) if self.copies else joined
 
 
 WIRED_BLOCKS = {"shuffle": ShuffleBlock, "residual": ResidualBlock, "chain": Block}  # by the keys of WIRINGS

@@ -65,16 +65,17 @@ if [ -n "$quick" ]; then
     run input_pipeline --runs 1 --repeat 1 --input-size 96
     sh "$root/scripts/run.sh" benchmarks.table "$results"
 else
-    small="--input-size 32 --batch-size 64"
-    with_threads 2 beside_torch supernet_step
-    with_threads 2 beside_torch subnet_step
+    rounds="--rounds 7"
+    small="--input-size 32 --batch-size 64 $rounds"
+    with_threads 2 beside_torch supernet_step $rounds
+    with_threads 2 beside_torch subnet_step $rounds
     for threads in 2 1; do
         with_threads "$threads" beside_torch supernet_step $small
         with_threads "$threads" beside_torch subnet_step $small
     done
     with_threads 2 beside_torch supernet_step --space nas-bench-macro $small
-    with_threads 2 beside_torch supernet_step --space mobilenet --rounds 7
-    for images in "--input-size 224" "$small"; do
+    with_threads 2 beside_torch supernet_step --space mobilenet $rounds
+    for images in "--input-size 224 $rounds" "$small"; do
         with_threads 2 beside_torch bn_update --batches 4 $images
         with_threads 2 beside_torch scoring $images
     done

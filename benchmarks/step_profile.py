@@ -37,6 +37,7 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.core.tables import as_text
 from spos.engine.compat import mx, num_threads
+from spos.native.build import SWITCH
 from spos.space.architecture import Architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, with_strides
 from spos.space.space import SearchSpace
@@ -145,7 +146,7 @@ def traces_of_child(options: TrainingOptions, chosen: ProfileOptions) -> List[Li
         done = subprocess.run(
             [*command, "--child", folder],
             cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, **VERBOSE},
+            env={**os.environ, **VERBOSE, SWITCH: "0"},  # MXNet's trace knows nothing of native kernels
             capture_output=True,
             text=True,
             check=False,

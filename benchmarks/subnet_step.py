@@ -18,10 +18,19 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from benchmarks.measure import OTHER, OURS, PLAIN, OutputOptions, Result
+from benchmarks.measure import OURS, PLAIN, OutputOptions, Result
 from benchmarks.supernet_step import make_space, name_a_space
 from benchmarks.torch_process import TorchOptions
-from benchmarks.training import MXNetWay, TrainingOptions, described, make_problem, measure, our_step, plain_step
+from benchmarks.training import (
+    BY_GRAPHS,
+    MXNetWay,
+    TrainingOptions,
+    described,
+    make_problem,
+    measure,
+    our_step,
+    plain_step,
+)
 from spos.core.flags import OneLineParser, pick, run_program
 from spos.space.architecture import Architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture
@@ -29,7 +38,7 @@ from spos.space.space import SearchSpace
 
 WAYS = (
     MXNetWay("plain: hybridized, whole parameters", PLAIN, plain_step, hybridize={}),
-    MXNetWay("plain, imperative", OTHER, plain_step),
+    BY_GRAPHS,
     MXNetWay("ours", OURS, our_step),
 )
 TORCH_EXECUTIONS = ("slice",)  # there is nothing to slice

@@ -21,9 +21,10 @@ from typing import List, Optional
 
 import numpy as np
 
-from benchmarks.measure import OTHER, OutputOptions, Result
+from benchmarks.measure import OutputOptions, Result
 from benchmarks.torch_process import TorchOptions
 from benchmarks.training import (
+    BY_GRAPHS,
     OUR_SUPERNET,
     PLAIN_SUPERNET,
     TrainingOptions,
@@ -35,7 +36,7 @@ from spos.core.flags import OneLineParser, pick, run_program
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.space import SearchSpace
 
-WAYS = (PLAIN_SUPERNET, replace(OUR_SUPERNET, name="ours, but by masks", role=OTHER, execution="mask"), OUR_SUPERNET)
+WAYS = PLAIN_SUPERNET, BY_GRAPHS, OUR_SUPERNET
 TORCH_EXECUTIONS = ("slice", "mask")
 GROUPS = (TrainingOptions, SpaceOptions, TorchOptions, OutputOptions)
 

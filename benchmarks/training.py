@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
-from benchmarks.measure import OURS, PLAIN, PYTORCH, Row, Way, check_close, rows_of, take_turns
+from benchmarks.measure import OTHER, OURS, PLAIN, PYTORCH, Row, Way, check_close, rows_of, take_turns
 from benchmarks.plain import PlainTraining
 from benchmarks.torch_process import WITHOUT, TorchOptions, TorchProcess
 from oneshot_nas_network import Subnet, Supernet
@@ -21,6 +22,7 @@ from spos.engine.batch_norm import BETA_INIT
 from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, set_parameters
 from spos.execution.trained import TrainingGraphs
+from spos.native.build import SWITCH
 from spos.sampling.warm_up import Policy
 from spos.space.architecture import Architecture
 from spos.space.flags import SpaceOptions
@@ -155,6 +157,7 @@ class MXNetWay:
     Args:
         execution: of a supernet; as `train_imagenet.py` runs it if nothing is said.
         hybridize: arguments for a subnet, None for imperative execution.
+        native: whether the native kernels run it, if they are built; the optimizer's step is theirs in any case.
     """
 
     name: str
@@ -162,12 +165,20 @@ class MXNetWay:
     make_step: Callable[[mx.gluon.Block, Problem, float], Step]
     execution: str = TrainOptions().execution
     hybridize: Optional[Mapping[str, bool]] = None
+    native: bool = True
 
     def start(self, problem: Problem, lr: float) -> Tuple[mx.gluon.Block, Step]:
         net = problem.network(self.execution)
         if self.hybridize is not None:
             net.hybridize(**self.hybridize)
-        return net, self.make_step(net, problem, lr)
+        if self.native:
+            return net, self.make_step(net, problem, lr)
+        before = os.environ.get(SWITCH, "1")
+        os.environ[SWITCH] = "0"
+        try:
+            return net, self.make_step(net, problem, lr)
+        finally:
+            os.environ[SWITCH] = before
 
 
 def check_first_steps(
@@ -322,3 +333,4 @@ def described(options: Any, flags: SpaceOptions, space: SearchSpace) -> Dict[str
 
 PLAIN_SUPERNET = MXNetWay("plain: masks, imperative, whole parameters", PLAIN, plain_step, execution="mask")
 OUR_SUPERNET = MXNetWay("ours", OURS, our_step)
+BY_GRAPHS = MXNetWay("ours, by MXNet's graphs", OTHER, our_step, native=False)

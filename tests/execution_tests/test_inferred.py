@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import VARIANTS
-from execution_tests.test_trained import filled, some_images
 
+from execution_tests.test_trained import filled, some_images
 from oneshot_nas_network import Subnet
 from spos.deploy.subnet import DeployedSubnet, merge_batch_norm
 from spos.engine.compat import mx

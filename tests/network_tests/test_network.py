@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY, VARIANTS, fill_parameters
+from conftest import SPACES, TINY, VARIANTS, fill_parameters
 
 from oneshot_nas_blocks import ChannelShuffle
 from oneshot_nas_network import Subnet, Supernet, get_shufflenas_oneshot
@@ -287,3 +287,22 @@ def test_corners_of_a_half_precision_supernet_are_float32():
     fill_parameters(net)
     net.cast("float16")
     assert net.corner("features.0.weight", (16, 3, 3, 3), mx.cpu()).dtype == np.float32
+
+
+@pytest.mark.parametrize("static", (False, True))
+def test_a_compiled_subnet_trains_where_halves_do_not_fill_a_layout(static, rng):
+    space = SPACES["mixed"]  # halves of 24 channels in front of a convolution
+    widest = tuple(len(choices.channel_scales) - 1 for choices in space.choices)
+    net = Subnet(space, space.canonical(Architecture((3, 3, 3, 3, 0, 0), widest)))
+    net.initialize()
+    images = mx.nd.array(rng.normal(0, 1, (4, 3, space.input_size, space.input_size)))
+    gradients = []
+    for compiled in (False, True):
+        if compiled:
+            net.hybridize(static_alloc=static)
+        mx.random.seed(0)
+        with mx.autograd.record():
+            loss = (net(images) ** 2).sum()
+        loss.backward()
+        gradients.append(net.features[0].weight.grad().asnumpy())
+    assert np.allclose(*gradients, rtol=1e-3, atol=1e-3 * np.abs(gradients[0]).max())
