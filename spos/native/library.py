@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
@@ -167,3 +168,14 @@ def borrow_session(threads: int, owner: object = None) -> Session:
 
 def return_session(session: Session) -> None:
     _free.append(session)
+
+
+def _forget_sessions() -> None:
+    """In a forked process: the threads of these sessions are not in it, so they can neither work nor be ended."""
+    for session in _free:
+        session._session = None
+    _free.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_sessions)

@@ -1,6 +1,9 @@
 """The native kernels against NumPy, layer by layer: features, gradients, statistics, and what they leave alone."""
 
 import ctypes
+import os
+import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -421,3 +424,25 @@ def test_what_the_library_throws_is_an_error_of_python():
     with pytest.raises(RuntimeError, match="native kernels: .*bad_alloc"):
         session.forward(image.ctypes.data, 1, image.ctypes.data)
     assert ctypes.sizeof(ctypes.c_void_p) == 8  # the records hold addresses in 64 bits
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_makes_sessions_of_its_own(rng):
+    """The threads of a session do not come along: whoever waits for them waits for ever."""
+    net = NETS["sum"]
+    values, images, _ = inputs(net, rng)
+    session = borrow_session(2)
+    wanted = forward(session, net.program(), [value.copy() for value in values], images)
+    return_session(session)
+    child = os.fork()
+    if not child:
+        own = borrow_session(2)
+        same = own is not session and (forward(own, net.program(), values, images) == wanted).all()
+        os._exit(0 if same else 1)
+    deadline, ended = time.monotonic() + 30, (0, 0)
+    while ended == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+        ended = os.waitpid(child, os.WNOHANG)
+    assert ended == (child, 0)
