@@ -14,6 +14,7 @@ from spos.core.flags import run_program
 from spos.data.digits import prepare_digits
 from spos.data.recordio import read_index
 from spos.engine.compat import mx
+from spos.native.build import SWITCH, are_ready
 from spos.runs.journal import as_lines
 from spos.space import blocks
 from spos.space.architecture import Architecture
@@ -22,6 +23,7 @@ from spos.space.stages import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+WAYS = ("native", "graphs")
 NUM_TRAIN, NUM_TEST = 160, 40  # images of the `work` fixture
 
 VARIANTS = {
@@ -154,6 +156,24 @@ def rng():
     seed = 20190401
     print(f"seed {seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """How paths are executed: by the native kernels, or by MXNet's graphs."""
+    if request.param == "graphs":
+        monkeypatch.setenv(SWITCH, "0")
+    elif not are_ready():
+        pytest.skip("the native library is not built")
+    return request.param
+
+
+def in_both_ways(names, cases, by_graphs):
+    """Every case natively, and some of them by graphs too, which take longer."""
+    rows = [(case, way) for way, own in zip(WAYS, (cases, by_graphs)) for case in own]
+    assert set(by_graphs) <= set(cases)
+    values = [(*(case if isinstance(case, tuple) else (case,)), way) for case, way in rows]
+    return pytest.mark.parametrize(f"{names}, way", values, indirect=["way"])
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from conftest import TINY, fill_parameters
+from conftest import TINY, WAYS, fill_parameters
 
 from oneshot_nas_network import Supernet
 from spos.data.loader import Batch
@@ -43,7 +43,7 @@ class ListLoader:
 
 
 def make_net(execution="slice", ctx=CPU):
-    """`graphs` is for `make_executed`."""
+    """`graphs` and `native` are for `make_executed`."""
     net = Supernet(TINY, "mask" if execution == "mask" else "slice")
     fill_parameters(net, ctx=list(ctx))
     return net
@@ -62,9 +62,9 @@ def make_trainer(net=None, ctx=CPU, lr=0.05, num_epochs=4, cluster=LOCAL, **reci
 
 
 def make_executed(execution, ctx=CPU, net=None, **changes):
-    """A trainer that runs its paths in one of three ways."""
+    """A trainer that runs its paths in one of four ways; `native` and `graphs` are told apart by the environment."""
     trainer = make_trainer(net or make_net(execution, ctx), ctx, **changes)
-    return replace(trainer, forward=TrainingGraphs(trainer.net)) if execution == "graphs" else trainer
+    return replace(trainer, forward=TrainingGraphs(trainer.net)) if execution in WAYS else trainer
 
 
 def several_passes(strategy, ctx=CPU, **changes):

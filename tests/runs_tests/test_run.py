@@ -137,6 +137,26 @@ def test_the_same_command_enters_its_run_again(must_resume, tmp_path):
     assert open_run(tmp_path / "run", CONFIG, must_resume) == tmp_path / "run"
 
 
+@pytest.mark.parametrize(
+    "before, now, words",
+    (
+        ({"native": "0123"}, {"native": "4567"}, "native kernels (0123) and goes on with native kernels (4567)"),
+        ({"native": None}, {"native": "4567"}, "MXNet's operators and goes on with native kernels (4567)"),
+        ({"mxnet": "1.9.1"}, {"native": "4567"}, "MXNet's operators and goes on with native kernels (4567)"),
+        ({"native": "0123"}, {"native": None}, "native kernels (0123) and goes on with MXNet's operators"),
+        ({"native": "0123"}, {"native": "0123"}, ""),
+        ({"mxnet": "1.9.1"}, {"native": None}, ""),
+        (None, {"native": "4567"}, ""),  # nothing is known of it
+    ),
+)
+def test_a_run_may_go_on_with_other_kernels_and_says_so(before, now, words, tmp_path, capsys):
+    open_run(tmp_path, {**CONFIG, "versions": before})
+    open_run(tmp_path, {**CONFIG, "versions": now})
+    said = capsys.readouterr().err
+    assert (words in said and len(said.splitlines()) == 1) if words else not said
+    assert read_json(tmp_path / CONFIG_FILE)["versions"] == before  # what it began with
+
+
 def test_flags_that_are_no_part_of_the_run_may_change(tmp_path):
     open_run(tmp_path / "run", CONFIG)
     open_run(tmp_path / "run", changed(save_dir="b", num_workers=2, log_interval=1))

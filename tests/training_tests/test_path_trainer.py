@@ -7,6 +7,7 @@ from cluster_worker import PATHS, make_trainer, run_steps, snapshot, train_path
 from spos.core.errors import InputError
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
+from spos.native.build import SWITCH, are_ready
 from spos.training.path_trainer import PathTrainer, make_optimizer
 
 NUM_IMAGES = 10  # 4, 3 and 3 on three devices; 2, 2, 3 and 3 on four
@@ -38,6 +39,28 @@ def assert_close(got, expected, tolerance):
     for name, value in expected.items():
         scale = np.abs(value).max() + 1e-6
         assert np.abs(got[name] - value).max() <= tolerance * scale, name
+
+
+@pytest.mark.skipif(not are_ready(), reason="the native library is not built")
+@pytest.mark.parametrize("number", [1, 2])
+def test_native_steps_have_the_bits_of_mxnets_optimizer(number, monkeypatch):
+    """Of corners too, whose gradients are given: they are random, at every step and on every device."""
+    results, was_fused = [], []
+    for switch in ("1", "0"):
+        monkeypatch.setenv(SWITCH, switch)
+        trainer, rng = make_trainer(devices(number), seed=1, filled=True), np.random.default_rng(3)
+        was_fused.append(trainer.optimizer._is_fused)
+        for step, path in enumerate(PATHS):
+            for parameter in trainer.net.collect_params().values():
+                for gradient in parameter.list_grad() if parameter.grad_req != "null" else ():
+                    gradient[:] = rng.normal(0, 1, gradient.shape)
+            trainer.optimizer.set_learning_rate(0.1 / (step + 1))
+            trainer.optimizer.step(NUM_IMAGES, trainer.net.selected_parameters(path))
+        results.append(snapshot(trainer))
+    assert was_fused == [True, False]
+    assert set(results[0]) == set(results[1])
+    for name, value in results[1].items():
+        np.testing.assert_array_equal(results[0][name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import fill_parameters
+from conftest import WAYS, fill_parameters
 from tiny_training import (
     CPU,
     STRATEGIES,
@@ -26,6 +26,7 @@ from spos.core.seeds import derive_rng
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays
+from spos.native.build import SWITCH
 from spos.space.architecture import Architecture
 from spos.training.checkpoint import newest_checkpoint
 from spos.training.log import EpochDisplay, describe_epoch
@@ -128,8 +129,10 @@ def test_two_devices_give_the_update_of_one(rng):
         assert np.allclose(results[0][name], results[1][name], rtol=1e-5, atol=1e-7), name
 
 
-@pytest.mark.parametrize("execution", ["slice", "graphs"])
-def test_resumed_training_is_bit_identical(tmp_path, execution):
+@pytest.mark.parametrize("execution", ["slice", *WAYS])
+def test_resumed_training_is_bit_identical(tmp_path, execution, monkeypatch):
+    if execution == "graphs":
+        monkeypatch.setenv(SWITCH, "0")
     whole = make_executed(execution)
     whole.train(ListLoader(), Run(tmp_path / "whole"))
 
