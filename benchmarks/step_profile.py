@@ -32,12 +32,11 @@ from benchmarks.measure import OutputOptions, write_line
 from benchmarks.step_shares import Profile, Undisturbed
 from benchmarks.step_trace import StepTrace, read_kernels, read_operators, trace_of
 from benchmarks.supernet_step import make_space
-from benchmarks.training import LR, Problem, Step, TrainingOptions, make_problem, options_json, our_step
+from benchmarks.training import BY_GRAPHS, LR, Problem, Step, TrainingOptions, make_problem, options_json
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program
 from spos.core.tables import as_text
 from spos.engine.compat import mx, num_threads
-from spos.native.build import SWITCH
 from spos.space.architecture import Architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, with_strides
 from spos.space.space import SearchSpace
@@ -75,8 +74,8 @@ class Case:
         return cls(make_problem(space, options, architecture), tuple(dict.fromkeys(paths)))
 
     def ready_step(self) -> Step:
-        """A step for which everything is compiled."""
-        step = our_step(self.problem.network(), self.problem, LR)
+        """A step by MXNet's graphs, all compiled: its trace knows nothing of native kernels."""
+        _, step = BY_GRAPHS.start(self.problem, LR)
         for architecture in self.architectures:
             if not np.isfinite(step(architecture)):
                 raise InputError("the loss is not finite: its times are of another computation")
@@ -140,13 +139,13 @@ def traces_of_child(options: TrainingOptions, chosen: ProfileOptions) -> List[Li
     flags = options_json(options, chosen)
     command = list(COMMAND)
     for name, value in flags.items():
-        if value != "":
+        if value not in ("", None):
             command += [f"--{name.replace('_', '-')}", str(value)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*command, "--child", folder],
             cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, **VERBOSE, SWITCH: "0"},  # MXNet's trace knows nothing of native kernels
+            env={**os.environ, **VERBOSE},
             capture_output=True,
             text=True,
             check=False,
