@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from spos.native.library import CORNER, borrow_session, return_session
 
 Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
 NO_DECAY = ("gamma", "beta", "bias")
+FLOAT32 = "float32", np.float32  # as parameters have it
 
 
 class PathTrainer(mx.gluon.Trainer):
@@ -127,7 +127,7 @@ class PathTrainer(mx.gluon.Trainer):
             for index, old in before.items():
                 servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
 
-    @cached_property
+    @property
     def _is_fused(self) -> bool:
         """Whether the native step does what the optimizer would do to the first device's parameters."""
         optimizer = self._optimizer
@@ -137,7 +137,7 @@ class PathTrainer(mx.gluon.Trainer):
             and optimizer.momentum > 0
             and not optimizer.clip_gradient
             and self._contexts[0].device_type == "cpu"
-            and all(np.dtype(parameter.dtype) == np.float32 for parameter in self._params)
+            and all(self._params[index].dtype in FLOAT32 for index, _ in self._selected)
         )
 
     def _update_fused(self) -> None:
