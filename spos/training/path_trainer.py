@@ -145,19 +145,19 @@ class PathTrainer(mx.gluon.Trainer):
         optimizer, states = self._optimizer, self._updaters[0].states
         indices = [index for index, _ in self._selected]
         optimizer._update_count(indices)
-        for index in indices:
-            self._make_state(0, index)
-        mx.nd.waitall()
         corners = np.zeros(len(indices), CORNER)
-        for corner, (index, shape) in zip(corners, self._selected):
-            parameter = self._params[index]
-            weight, gradient = parameter.list_data()[0], parameter.list_grad()[0]
-            corner["weight"], corner["momentum"] = address(weight), address(states[index])
-            corner["gradient"] = address(gradient)
-            if (index, shape) not in self._rows:
-                self._rows[index, shape] = _rows_of(shape, parameter.shape)
-            corner["rows"], corner["length"], corner["stride"] = self._rows[index, shape]
         corners["rate"], corners["decay"] = optimizer._get_lrs(indices), optimizer._get_wds(indices)
+        rows: List[Tuple[int, int, int]] = []
+        for index, shape in self._selected:
+            self._make_state(0, index)
+            if (index, shape) not in self._rows:
+                self._rows[index, shape] = _rows_of(shape, self._params[index].shape)
+            rows.append(self._rows[index, shape])
+        corners["rows"], corners["length"], corners["stride"] = np.array(rows).T
+        corners["momentum"] = [address(states[index]) for index in indices]
+        mx.nd.waitall()  # as late as may be: until here backward goes on
+        corners["weight"] = [address(self._params[index].list_data()[0]) for index in indices]
+        corners["gradient"] = [address(self._params[index].list_grad()[0]) for index in indices]
         session = borrow_session(num_threads())
         session.nesterov(corners, optimizer.momentum, optimizer.rescale_grad)
         return_session(session)
