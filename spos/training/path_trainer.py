@@ -154,8 +154,8 @@ class PathTrainer(mx.gluon.Trainer):
                 self._rows[index, shape] = _rows_of(shape, self._params[index].shape)
             rows.append(self._rows[index, shape])
         corners["rows"], corners["length"], corners["stride"] = np.array(rows).T
-        corners["momentum"] = [address(states[index]) for index in indices]
         mx.nd.waitall()  # as late as may be: until here backward goes on
+        corners["momentum"] = [address(states[index]) for index in indices]
         corners["weight"] = [address(self._params[index].list_data()[0]) for index in indices]
         corners["gradient"] = [address(self._params[index].list_grad()[0]) for index in indices]
         session = borrow_session(num_threads())
