@@ -32,6 +32,7 @@ from spos.space.architecture import Architecture
 
 KEPT_PROGRAMS = 1000
 CACHED_FLOATS = 1 << 19  # maps of the images that run together: they stay in the second cache, or close to it
+Corner = Tuple[int, int]
 _P = {name: column for column, name in enumerate(PARAMETER)}
 
 
@@ -42,14 +43,14 @@ class NativeProgram:
     Args:
         slots, parameters: in the order in which the program numbers them.
         records: of the parameters, by the columns PARAMETER, without addresses.
-        trained: positions of those that have gradients.
+        learned: positions of those that are no statistics.
     """
 
     program: Program
     slots: Tuple[Slot, ...]
     parameters: Tuple[mx.gluon.Parameter, ...]
     records: np.ndarray
-    trained: Tuple[int, ...]
+    learned: Tuple[int, ...]
 
     def addressed(self, ctx: mx.Context) -> np.ndarray:
         """Records with the addresses of the values on a device; call `mx.nd.waitall()` before."""
@@ -95,12 +96,8 @@ class NativePrograms:
         parameters = tuple(self._parameters[slot.source] for slot in slots)
         records = np.zeros((len(slots), len(PARAMETER)), np.int64)
         records[:, [_P["row"], _P["column"]]] = [strides_of(parameter.shape) for parameter in parameters]
-        trained = tuple(
-            position
-            for position, (slot, parameter) in enumerate(zip(slots, parameters))
-            if not slot.statistic and parameter.grad_req != "null"
-        )
-        return NativeProgram(program, slots, parameters, records, trained)
+        learned = tuple(position for position, slot in enumerate(slots) if not slot.statistic)
+        return NativeProgram(program, slots, parameters, records, learned)
 
     def _fragment(self, part: Part, is_first: bool, is_last: bool) -> Fragment:
         if id(part) not in self._fragments:
@@ -121,7 +118,13 @@ class NativeTraining:
     """Runs programs in training; gradients go to the parameters."""
 
     def __init__(self) -> None:
-        self._dirty: Dict[Tuple[str, Any], Tuple[int, int]] = {}  # corners of gradients that are not zero
+        self._dirty: Dict[Tuple[str, Any], Corner] = {}  # corners of gradients that are not zero
+        self._all_begin_dirty = False
+
+    def forget_gradients(self) -> None:
+        """Others have written gradients: nothing is known of where they are zero."""
+        self._dirty.clear()
+        self._all_begin_dirty = True
 
     def __call__(self, x: mx.nd.NDArray, path: NativeProgram) -> mx.nd.NDArray:
         """(N, F, 1, 1) pooled features of images (N, 3, H, W). Their gradient can be followed back once."""
@@ -136,28 +139,34 @@ class NativeTraining:
             return_session(session)
             return output
         held = [session]
+        trained = [position for position in path.learned if path.parameters[position].grad_req != "null"]
 
         def backward(gradients: List[Any], places: List[Any], wanted: List[int]) -> None:
             if not held:
                 raise RuntimeError("the maps of a native path are kept for one backward pass")
-            for position, gradient, how in zip(path.trained, places, wanted):
+            for position, gradient, how in zip(trained, places, wanted):
                 if how:
-                    rows, columns, *_ = *path.slots[position].selected, 1
-                    name = path.parameters[position].name
-                    self._want(records[position], name, (rows, columns), gradient, how == ADD)
+                    corner, parameter = _corner(path.slots[position].selected), path.parameters[position]
+                    self._want(records[position], parameter, corner, gradient, how == ADD)
             held[0].backward(address(gradients[0]), records)
             return_session(held.pop())
 
-        record_function([path.parameters[position].data(ctx) for position in path.trained], output, backward)
+        record_function([path.parameters[position].data(ctx) for position in trained], output, backward)
         return output
 
-    def _want(self, record: np.ndarray, name: str, corner: Tuple[int, int], gradient: Any, adds: bool) -> None:
-        key = name, gradient.context
-        before = self._dirty.get(key, (0, 0))
+    def _want(self, record: np.ndarray, parameter: Any, corner: Corner, gradient: Any, adds: bool) -> None:
+        key = parameter.name, gradient.context
+        before = self._dirty.get(key, _corner(parameter.shape) if self._all_begin_dirty else (0, 0))
         record[_P["gradient"]] = address(gradient)
         record[_P["adds"]] = adds
         record[_P["dirty_rows"]], record[_P["dirty_columns"]] = before
         self._dirty[key] = (max(before[0], corner[0]), max(before[1], corner[1])) if adds else corner
+
+
+def _corner(shape: Tuple[int, ...]) -> Corner:
+    """Its output and input channels."""
+    rows, columns, *_ = *shape, 1
+    return rows, columns
 
 
 class NativeFeatures:

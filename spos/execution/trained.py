@@ -154,6 +154,8 @@ class TrainingGraphs:
         if program:
             x = self._native(x, program)
             return self._run(self._tail, x).reshape((0, -1))
+        if self._programs:
+            self._native.forget_gradients()
         for part in self._parts.of(architecture):
             x = self._run(part, x)
         return x.reshape((0, -1))

@@ -201,11 +201,16 @@ class Session {
       const float *gamma = vector(step.gamma), *beta = vector(step.beta);
       const float *mean = vector(step.mean), *variance = vector(step.variance);
       for (i64 c = 0; c < to.channels; ++c) {
-        const float scale = gamma[c] / std::sqrt(variance[c] + epsilon_);
-        affine[c] = scale;
-        affine[width + c] = beta[c] - scale * mean[c];
+        const double inv_std = 1.0 / std::sqrt(static_cast<double>(variance[c]) + epsilon_);
+        scale_and_shift(affine + c, width, gamma[c] * inv_std, beta[c], mean[c]);
       }
     }
+  }
+
+  // BatchNorm as scale * z + shift. The shift is that of the rounded scale, or a large mean would magnify its error.
+  static void scale_and_shift(float* to, i64 width, double scale, double beta, double mean) {
+    to[0] = static_cast<float>(scale);
+    to[width] = static_cast<float>(beta - static_cast<double>(to[0]) * mean);
   }
 
   void set_bias(const Step& step, float* affine, i64 width) const {
@@ -402,11 +407,10 @@ class Session {
       const float kept = session->mode_ == kTrain ? session->momentum_ : 0.f;
       for (i64 c = 0; c < t.channels; ++c) {
         const float middle = static_cast<float>(mean[c]), variance = static_cast<float>(squares[c] / seen);
-        const float inv_std = static_cast<float>(1.0 / std::sqrt(squares[c] / seen + session->epsilon_));
-        a[c] = gamma[c] * inv_std;
-        a[width + c] = beta[c] - a[c] * middle;
+        const double inv_std = 1.0 / std::sqrt(squares[c] / seen + session->epsilon_);
+        scale_and_shift(a + c, width, gamma[c] * inv_std, beta[c], mean[c]);
         a[2 * width + c] = middle;
-        a[3 * width + c] = inv_std;
+        a[3 * width + c] = static_cast<float>(inv_std);
         running_mean[c] = kept ? running_mean[c] * kept + middle * (1 - kept) : middle;
         running_variance[c] = kept ? running_variance[c] * kept + variance * (1 - kept) : variance;
       }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from spos.native.library import CORNER, borrow_session, return_session
 
 Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
 NO_DECAY = ("gamma", "beta", "bias")
+FLOAT32 = "float32", np.float32  # as parameters have it
 
 
 class PathTrainer(mx.gluon.Trainer):
@@ -127,7 +127,7 @@ class PathTrainer(mx.gluon.Trainer):
             for index, old in before.items():
                 servers.push(index, [self._params[index].list_data()[0] - old], priority=-index)
 
-    @cached_property
+    @property
     def _is_fused(self) -> bool:
         """Whether the native step does what the optimizer would do to the first device's parameters."""
         optimizer = self._optimizer
@@ -137,7 +137,7 @@ class PathTrainer(mx.gluon.Trainer):
             and optimizer.momentum > 0
             and not optimizer.clip_gradient
             and self._contexts[0].device_type == "cpu"
-            and all(np.dtype(parameter.dtype) == np.float32 for parameter in self._params)
+            and all(self._params[index].dtype in FLOAT32 for index, _ in self._selected)
         )
 
     def _update_fused(self) -> None:
@@ -145,19 +145,19 @@ class PathTrainer(mx.gluon.Trainer):
         optimizer, states = self._optimizer, self._updaters[0].states
         indices = [index for index, _ in self._selected]
         optimizer._update_count(indices)
-        for index in indices:
-            self._make_state(0, index)
-        mx.nd.waitall()
         corners = np.zeros(len(indices), CORNER)
-        for corner, (index, shape) in zip(corners, self._selected):
-            parameter = self._params[index]
-            weight, gradient = parameter.list_data()[0], parameter.list_grad()[0]
-            corner["weight"], corner["momentum"] = address(weight), address(states[index])
-            corner["gradient"] = address(gradient)
-            if (index, shape) not in self._rows:
-                self._rows[index, shape] = _rows_of(shape, parameter.shape)
-            corner["rows"], corner["length"], corner["stride"] = self._rows[index, shape]
         corners["rate"], corners["decay"] = optimizer._get_lrs(indices), optimizer._get_wds(indices)
+        rows: List[Tuple[int, int, int]] = []
+        for index, shape in self._selected:
+            self._make_state(0, index)
+            if (index, shape) not in self._rows:
+                self._rows[index, shape] = _rows_of(shape, self._params[index].shape)
+            rows.append(self._rows[index, shape])
+        corners["rows"], corners["length"], corners["stride"] = np.array(rows).T
+        mx.nd.waitall()  # as late as may be: until here backward goes on
+        corners["momentum"] = [address(states[index]) for index in indices]
+        corners["weight"] = [address(self._params[index].list_data()[0]) for index in indices]
+        corners["gradient"] = [address(self._params[index].list_grad()[0]) for index in indices]
         session = borrow_session(num_threads())
         session.nesterov(corners, optimizer.momentum, optimizer.rescale_grad)
         return_session(session)

@@ -172,6 +172,19 @@ def test_paths_without_native_kernels_run_by_mxnet_and_say_so_once(grouped, by_g
     )
 
 
+def test_a_narrow_path_clears_what_mxnets_operators_have_left(grouped, rng):
+    net, images = filled(Supernet(grouped), rng), some_images(grouped, rng, 12)
+    widest, narrow = len(grouped.choices[1].channel_scales) - 1, Architecture((1, 1), (0, 0))
+    wanted = one_pass(net, lambda x: TrainingGraphs(net)(x, narrow), images)[1]
+    graphs = TrainingGraphs(net)
+    for path in (narrow, Architecture((0, 1), (0, widest)), narrow):  # the second one has no native kernels
+        passed(graphs, images, path)
+    used = {parameter.name for parameter, _ in net.selected_parameters(narrow)}
+    for name, parameter in trained_parameters(net).items():
+        if parameter.name in used:
+            np.testing.assert_array_equal(parameter.grad().asnumpy(), wanted[name], err_msg=name)
+
+
 def test_programs_are_kept_within_bounds(monkeypatch, rng):
     monkeypatch.setattr(native, "KEPT_PROGRAMS", 2)
     net, images = filled(Supernet(TINY), rng), some_images(TINY, rng)

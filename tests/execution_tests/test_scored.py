@@ -65,8 +65,8 @@ def test_a_path_gives_the_logits_of_the_extracted_subnet(variant, way, rng):
         architecture = space.sample(rng)
         wanted = plain_logits(net, architecture, bn_images, images, 16)
         got = fast_logits(net, architecture, bn_images, images, 16)
-        # Random values through 60 layers: graphs differ by up to 1.4e-4 on CPUs with AVX-512, native kernels by 3e-4.
-        assert_alike(got, wanted, 6e-4)
+        # Random values through 60 layers: both are that far from the exact ones, on CPUs with AVX-512 1.4e-4.
+        assert_alike(got, wanted, 3e-4)
 
 
 @in_both_ways(
