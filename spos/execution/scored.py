@@ -1,8 +1,10 @@
-"""Fast evaluation of the paths of a supernet: what the extracted subnet computes, by graphs that are made once.
+"""Fast evaluation of the paths of a supernet: what the extracted subnet computes, natively or by graphs made once.
+
+The native kernels run what they can (`spos.execution.native`). Where there are none, graphs do.
 
 A search evaluates a thousand architectures, but their choice blocks are of a few hundred kinds. Each kind is compiled
 once, with its parameters as inputs; a path runs stem, choice blocks and head one after the other, on corners of the
-supernet's parameters, which are never changed. Beyond that, five things make it faster than the subnet:
+supernet's parameters, which are never changed. Beyond that, five things make graphs faster than the subnet:
 
 - Middle widths are padded to a multiple of CHANNELS_OF_LAYOUTS, which oneDNN's fast kernels need. The padding is the
   supernet's next channels with gamma and beta 0: they are 0 behind their BatchNorm, so nothing of them reaches the

@@ -1,4 +1,7 @@
-"""Fast training steps of a supernet's paths and of subnets: the same function, by graphs that are made once.
+"""Fast training steps of a supernet's paths and of subnets: the same function, natively or by graphs made once.
+
+The native kernels run what they can (`spos.execution.native`); graphs run the layers behind the pooling, and paths for
+which there are no kernels.
 
 Each kind of choice block is compiled once, with its parameters as inputs; a path runs stem, choice blocks and head one
 after the other, on the selected corners of the parameters, to which the gradients go. On a CPU it is faster than the
