@@ -128,7 +128,7 @@ class PathParts:
         size = 1 if first > num_before_pooling(space) else space.out_size
         head, classifier = (self._fit(chain.specs, of) for chain, of in zip(sources, (size, 1)))
         chains = Chain("0.", 0, head), Chain("1.", 0, classifier)
-        key = "tail", size, first
+        key = ("tail", size, first) if first else ("tail", size)
         return Part(key, build_rows, chains, _slots(sources, chains), space.out_channels, space.out_size)
 
     def _make_block(self, index: int, block_choice: int, channel_choice: int) -> Part:

@@ -197,8 +197,6 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
 
         open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
-        if not flags.device.num_gpus:
-            print(f"candidates run by {build.describe()}", flush=True)
         if seeds:
             write_atomic(save_dir / SEED_FILE, seed_lines(seeds))
         if shared:
@@ -207,6 +205,8 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         with StopRequest("") as stop, open_executor(
             num_processes, num_threads, flags.search.scheduler, flags.tls
         ) as executor:
+            if not flags.device.num_gpus:
+                print(f"candidates run by {build.describe()}", flush=True)
             rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search).run(search)
         write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
         remove_images(save_dir)

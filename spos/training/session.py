@@ -183,9 +183,9 @@ def train(flags: TrainingFlags) -> Path:
             flags.train.keep_checkpoints,
             flags.train.log_interval,
         )
+        progress = start(trainer, run, flags.train, begins_with)
         if cluster.is_chief and isinstance(trainer.forward, TrainingGraphs):
             print(f"paths run by {trainer.forward.kernels}", flush=True)
-        progress = start(trainer, run, flags.train, begins_with)
         log.keep_epochs_before(progress.epoch)
         if flags.train.tensorboard and cluster.is_chief:
             log.write_tensorboard(save_dir / "tensorboard", progress.epoch)

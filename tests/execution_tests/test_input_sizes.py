@@ -15,6 +15,7 @@ from spos.engine.compat import mx
 from spos.engine.resizing import resized
 from spos.execution.scored import PathExecutor
 from spos.execution.trained import TrainingGraphs
+from spos.native.build import SWITCH
 
 CASES = [(space, size) for space in (SIZED, DIGITS) for size in space.input_sizes]
 NAMES = [f"{space.layout} {size}" for space, size in CASES]
@@ -74,8 +75,9 @@ def test_images_of_another_size_than_the_path_are_refused(rng):
         graphs(mx.nd.zeros((2, 3, 16, 16)), path)
 
 
-def test_graphs_are_shared_by_sizes_where_their_maps_agree(rng):
+def test_graphs_are_shared_by_sizes_where_their_maps_agree(rng, monkeypatch):
     """Only what depends on the size is compiled for each."""
+    monkeypatch.setenv(SWITCH, "0")
     net = filled(Supernet(SIZED), rng)
     executor, path = PathExecutor(net, CPU), SIZED.sample(rng)
     counts = []

@@ -60,7 +60,7 @@ def assert_alike(got, wanted, tolerance=1e-5):
 @in_both_ways("variant", VARIANTS, ("se-last-conv", "small"))
 def test_a_path_gives_the_logits_of_the_extracted_subnet(variant, way, rng):
     space = replace(VARIANTS[variant], num_classes=10, input_size=32, strides=(1, 1, 2, 2, 2))
-    net, bn_images, images = supernet(space), some_pixels(24, 32, 10), some_pixels(12, 32, 10, 1)
+    net, bn_images, images = supernet(space), some_pixels(24, 32, 10, 2), some_pixels(12, 32, 10, 3)
     for _ in range(2):
         architecture = space.sample(rng)
         wanted = plain_logits(net, architecture, bn_images, images, 16)
