@@ -17,6 +17,7 @@ from spos.space.original import ORIGINAL_PERMUTATION, has_selectors, without_sel
 
 PICKLE = b"\x80"  # first byte of every pickle since protocol 2; MXNet's own files start with 0x12
 CLASSIFIER = "output.0.weight"  # of a network of ours
+FLOAT32 = "float32", np.float32  # a dtype, as arrays and parameters have it
 STATISTICS = ("running_mean", "running_var")  # ends of parameter names
 Shapes = Mapping[str, Tuple[int, ...]]  # by name
 # The format of files (src/ndarray/ndarray.cc of MXNet 1.9.1), little-endian: magic number, a reserved word and the

@@ -8,9 +8,9 @@ import numpy as np
 
 from oneshot_nas_network import Subnet
 from spos.engine.compat import mx
-from spos.engine.forms import as_described, fit_to_size
+from spos.engine.forms import fit_to_size
 from spos.execution.graphs import Graph
-from spos.execution.native import NativeFeatures, NativePrograms
+from spos.execution.native import NativeFeatures, NativePrograms, are_float32_on_cpu
 from spos.execution.parts import PathParts, num_before_pooling
 from spos.native.build import are_ready
 
@@ -39,14 +39,10 @@ class Inference:
 
     def _start(self, net: Subnet) -> None:
         parameters = net._collect_params_with_prefix()
-        if any(
-            np.dtype(parameter.dtype) != np.float32 or any(ctx.device_type != "cpu" for ctx in parameter.list_ctx())
-            for parameter in parameters.values()
-        ):
+        if not are_float32_on_cpu(parameters):
             return
         space = net.space
-        parts = PathParts(space, as_described, lambda *_: 1, in_supernet=False)
-        path = NativePrograms(parts, parameters, trains=False).of(net.architecture)
+        path = NativePrograms(space, parameters, trains=False, in_supernet=False).of(net.architecture)
         if path is None:
             return
         tail = PathParts(space, fit_to_size, lambda *_: 1, in_supernet=False).tail_from(num_before_pooling(space) + 1)

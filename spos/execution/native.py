@@ -15,7 +15,9 @@ import numpy as np
 from spos.core.errors import warn
 from spos.engine.batch_norm import EPSILON, MOMENTUM, Moments
 from spos.engine.compat import mx, num_threads
+from spos.engine.forms import as_described
 from spos.engine.function import ADD, address, record_function
+from spos.engine.parameters import FLOAT32
 from spos.execution.parts import Part, PathParts, Slot, num_before_pooling
 from spos.native.library import Mode, Session, borrow_session, return_session
 from spos.native.steps import (
@@ -29,6 +31,7 @@ from spos.native.steps import (
     stem_fragment,
 )
 from spos.space.architecture import Architecture
+from spos.space.space import SearchSpace
 
 KEPT_PROGRAMS = 1000
 CACHED_FLOATS = 1 << 19  # maps of the images that run together: they stay in the second cache, or close to it
@@ -63,14 +66,19 @@ class NativePrograms:
     """Programs of the paths of a network up to the pooling.
 
     Args:
-        parameters: of the network, by name.    trains: see `assemble`.
+        parameters: of the network, by name.    trains: see `assemble`.    in_supernet: see `PathParts`.
     """
 
-    def __init__(self, parts: PathParts, parameters: Mapping[str, mx.gluon.Parameter], trains: bool) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        space: SearchSpace,
+        parameters: Mapping[str, mx.gluon.Parameter],
+        trains: bool,
+        in_supernet: bool = True,
+    ) -> None:
+        self._parts = PathParts(space, as_described, lambda *_: 1, in_supernet)
         self._parameters = parameters
         self._trains = trains
-        self._fragments: Dict[int, Fragment] = {}  # by identity of the part, which `parts` keeps
         self._programs: Dict[Architecture, Optional[NativeProgram]] = {}
         self._unsupported: Set[str] = set()
 
@@ -90,7 +98,7 @@ class NativePrograms:
 
     def _make(self, architecture: Architecture) -> NativeProgram:
         parts = list(self._parts.of(architecture))
-        fragments = [self._fragment(part, part is parts[0], part is parts[-1]) for part in parts]
+        fragments = [self._fragment(part, part is parts[0]) for part in parts]
         program = assemble(fragments, parts[0].in_channels, parts[0].in_size, self._trains)
         slots = tuple(slot for part, one in zip(parts, fragments) for slot in part.slots[: one.num_parameters])
         parameters = tuple(self._parameters[slot.source] for slot in slots)
@@ -99,19 +107,13 @@ class NativePrograms:
         learned = tuple(position for position, slot in enumerate(slots) if not slot.statistic)
         return NativeProgram(program, slots, parameters, records, learned)
 
-    def _fragment(self, part: Part, is_first: bool, is_last: bool) -> Fragment:
-        if id(part) not in self._fragments:
-            place = part.in_channels, part.in_size
-            if is_first:
-                made = stem_fragment(part.chains[0].specs, *place)
-            elif is_last:
-                before = num_before_pooling(self._parts.space)
-                made = head_fragment(part.chains[0].specs[: before + 1], *place)
-            else:
-                assert part.block is not None
-                made = block_fragment(part.block, *place)
-            self._fragments[id(part)] = made
-        return self._fragments[id(part)]
+    def _fragment(self, part: Part, is_first: bool) -> Fragment:
+        place = part.in_channels, part.in_size
+        if is_first:
+            return stem_fragment(part.chains[0].specs, *place)
+        if part.block is not None:
+            return block_fragment(part.block, *place)
+        return head_fragment(part.chains[0].specs[: num_before_pooling(self._parts.space) + 1], *place)
 
 
 class NativeTraining:
@@ -129,8 +131,7 @@ class NativeTraining:
     def __call__(self, x: mx.nd.NDArray, path: NativeProgram) -> mx.nd.NDArray:
         """(N, F, 1, 1) pooled features of images (N, 3, H, W). Their gradient can be followed back once."""
         ctx = x.context
-        output = _empty(x.shape[0], path.program, ctx)
-        mx.nd.waitall()
+        output = _features_of(x, path)
         records = path.addressed(ctx)
         session = borrow_session(num_threads())
         session.prepare(Mode.TRAIN, path.program, records, EPSILON, MOMENTUM)
@@ -218,8 +219,7 @@ class NativeFeatures:
     def _ready(self, mode: Mode, images: mx.nd.NDArray) -> Tuple[Session, mx.nd.NDArray]:
         ctx = images.context
         owner = self, mode, ctx, self._num_updates
-        output = _empty(images.shape[0], self._path.program, ctx)
-        mx.nd.waitall()
+        output = _features_of(images, self._path)
         session = borrow_session(num_threads(), owner)
         if session.owner != owner:
             records = self._path.addressed(ctx)
@@ -229,9 +229,30 @@ class NativeFeatures:
         return session, output
 
 
-def _empty(num_images: int, program: Program, ctx: mx.Context) -> mx.nd.NDArray:
+def _features_of(images: mx.nd.NDArray, path: NativeProgram) -> mx.nd.NDArray:
+    """A place for the features of images, when everything that was to be done with any array is done.
+
+    Raises: ValueError for other images or parameters than the kernels read: they are given addresses alone.
+    """
+    if images.shape[1:] != path.program.image_shape or any(
+        one.dtype not in FLOAT32 for one in (images, path.parameters[0])
+    ):
+        raise ValueError(
+            f"native kernels read float32 images {path.program.image_shape}, not {np.dtype(images.dtype)} "
+            f"{images.shape[1:]}, and float32 parameters, not {np.dtype(path.parameters[0].dtype)}"
+        )
     with mx.autograd.pause():
-        return mx.nd.empty((num_images, program.num_features, 1, 1), ctx=ctx)
+        output = mx.nd.empty((images.shape[0], path.program.num_features, 1, 1), ctx=images.context)
+    mx.nd.waitall()
+    return output
+
+
+def are_float32_on_cpu(parameters: Mapping[str, mx.gluon.Parameter]) -> bool:
+    """Whether the kernels can read all parameters, on all of their devices."""
+    return all(
+        parameter.dtype in FLOAT32 and all(ctx.device_type == "cpu" for ctx in parameter.list_ctx())
+        for parameter in parameters.values()
+    )
 
 
 @lru_cache(maxsize=None)

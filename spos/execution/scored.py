@@ -29,7 +29,7 @@ import numpy as np
 from oneshot_nas_network import Supernet
 from spos.engine.batch_norm import EPSILON, Moments, batch_moments, scale_and_shift
 from spos.engine.compat import mx
-from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_size
+from spos.engine.forms import CHANNELS_OF_LAYOUTS, fit_to_size
 from spos.engine.resizing import resized
 from spos.execution.graphs import Arrays, Graph, unread_statistic
 from spos.execution.native import NativeFeatures, NativePrograms
@@ -111,7 +111,7 @@ class PathExecutor:
         self._programs: Optional[NativePrograms] = None
         if dtype == "float32" and are_ready() and all(one.device_type == "cpu" for one in ctx):
             parameters = supernet._collect_params_with_prefix()
-            self._programs = NativePrograms(PathParts(space, as_described, lambda *_: 1), parameters, trains=False)
+            self._programs = NativePrograms(space, parameters, trains=False)
             self._tail = self._parts.tail_from(num_before_pooling(space) + 1)
 
     @property

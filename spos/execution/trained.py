@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Dict, Hashable, Mapping, Optional, Union
 
-import numpy as np
-
 from oneshot_nas_network import Subnet, Supernet
 from spos.engine.batch_norm import EPSILON, MOMENTUM
 from spos.engine.compat import mx
@@ -25,7 +23,7 @@ from spos.engine.forms import CHANNELS_OF_LAYOUTS, as_described, fit_to_training
 from spos.engine.parameters import STATISTICS
 from spos.engine.slicing import leading_corner
 from spos.execution.graphs import Graph, unread_statistic
-from spos.execution.native import NativePrograms, NativeTraining
+from spos.execution.native import NativePrograms, NativeTraining, are_float32_on_cpu
 from spos.execution.parts import Part, PathParts, Shape, Slot, cut_idle_taps, num_before_pooling
 from spos.native.build import are_ready, describe
 from spos.space.architecture import Architecture
@@ -114,10 +112,7 @@ class TrainingGraphs:
         self.space = net.space
         self._parameters = net._collect_params_with_prefix()
         if fast is None:
-            fast = all(
-                np.dtype(parameter.dtype) == np.float32 and parameter.list_ctx()[0].device_type == "cpu"
-                for parameter in self._parameters.values()
-            )
+            fast = are_float32_on_cpu(self._parameters)
         self.fast = fast
         self._graphs: Dict[Hashable, Graph] = {}
         self._ready: Dict[Part, TrainedPart] = {}
@@ -130,8 +125,7 @@ class TrainingGraphs:
         )
         self._programs: Optional[NativePrograms] = None
         if fast and are_ready():
-            parts = PathParts(self.space, as_described, lambda *_: 1, isinstance(net, Supernet))
-            self._programs = NativePrograms(parts, self._parameters, trains=True)
+            self._programs = NativePrograms(self.space, self._parameters, True, isinstance(net, Supernet))
             self._native = NativeTraining()
             self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
 

@@ -80,6 +80,7 @@ class Session:
         if file is None:
             raise RuntimeError("the native library is not built")
         self._library = load(file)
+        self.threads = threads
         self.owner: object = None  # of the program that is prepared
         self._session: Optional[int] = self._library.spos_new(threads)
         if not self._session:
@@ -160,10 +161,13 @@ def borrow_session(threads: int, owner: object = None) -> Session:
     Args:
         owner: gets the session that it has prepared, if that has not been used for anything else.
     """
-    for position, session in enumerate(_free):
-        if owner is not None and session.owner == owner:
-            return _free.pop(position)
-    return _free.pop() if _free else Session(threads)
+    fitting = [session for session in _free if session.threads == threads]
+    own = [session for session in fitting if owner is not None and session.owner == owner]
+    if not fitting:
+        return Session(threads)
+    session = (own or fitting)[-1]
+    _free.remove(session)
+    return session
 
 
 def return_session(session: Session) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Dict, List, Optional, Sequence, Set
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -88,6 +88,11 @@ class Program:
     def num_features(self) -> int:
         """Channels of the pooled map, which is the result."""
         return int(self.tensors[-1, _T["channels"]])
+
+    @property
+    def image_shape(self) -> Tuple[int, ...]:
+        """(C, H, W) of the images."""
+        return tuple(self.tensors[0, [_T[name] for name in ("channels", "height", "width")]].tolist())
 
 
 def row_of(channels: int) -> int:

@@ -11,13 +11,13 @@ from spos.core.errors import InputError
 from spos.engine.cluster import LOCAL, Cluster
 from spos.engine.compat import mx, num_threads
 from spos.engine.function import address
+from spos.engine.parameters import FLOAT32
 from spos.engine.slicing import assign_leading_corner, is_leading_rows, leading_corner
 from spos.native.build import are_ready
 from spos.native.library import CORNER, borrow_session, return_session
 
 Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
 NO_DECAY = ("gamma", "beta", "bias")
-FLOAT32 = "float32", np.float32  # as parameters have it
 
 
 class PathTrainer(mx.gluon.Trainer):

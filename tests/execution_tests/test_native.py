@@ -235,3 +235,15 @@ def test_results_do_not_depend_on_the_number_of_threads():
         assert done.returncode == 0, done.stderr[-2000:]
         printed.append(done.stdout.split())
     assert printed[0] == printed[1] and len(set(printed[0])) == 2
+
+
+def test_what_the_kernels_cannot_read_is_refused(rng):
+    """They are given addresses alone: other values would be read as floats, or others' memory."""
+    net, images = filled(Supernet(TINY), rng), some_images(TINY, rng)
+    program = TrainingGraphs(net)._programs.of(WIDE)
+    for wrong in (images.astype("float16"), images[:, :, :8], images[:, :1]):
+        with pytest.raises(ValueError, match="native kernels read float32 images"):
+            native.NativeTraining()(wrong, program)
+    net.cast("float16")
+    with pytest.raises(ValueError, match="float32 parameters, not float16"):
+        native.NativeFeatures(program)(images)
