@@ -156,7 +156,7 @@ def open_cluster(kind: str) -> Cluster:
         kvstore = mx.kv.create(kind)
         rank = int(os.environ.get(WORKER_NUMBER, kvstore.rank))
         cluster = Cluster(rank, kvstore.num_workers, kvstore)
-        atexit.register(_leave_at_once_unless_finished, cluster)
+        atexit.register(_leave, cluster)
         if cluster.is_async:
             # A plain class of MXNet without state: servers unpickle it. Its step is `weight += what was sent`.
             kvstore.set_optimizer(mx.optimizer.SGD(learning_rate=-1.0, wd=0.0))
@@ -175,12 +175,19 @@ def _check_numbers(cluster: Cluster) -> None:
         raise InputError(f"{WORKER_NUMBER} is {cluster.rank} on {int(seen[cluster.rank])} workers; give each its own")
 
 
-def _leave_at_once_unless_finished(cluster: Cluster) -> None:
-    """End a failed worker. MXNet would wait at exit for the other workers, and they for this one."""
+def _leave(cluster: Cluster) -> None:
+    """Leave the other workers, at the exit of the process.
+
+    A failed worker ends at once: MXNet would wait for the others, and they for this one. One that has finished frees
+    the KVStore here, whatever still refers to it: callbacks that MXNet holds for a gradient refer to the parameters,
+    these to their trainer and it to the KVStore, and what is never freed ends the process by signal 6.
+    """
     if not cluster._finished:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(2)
+    cluster.kvstore.__del__()
+    cluster.kvstore.handle = mx.base.KVStoreHandle()  # of nothing, which may be freed again
 
 
 @contextlib.contextmanager

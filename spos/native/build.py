@@ -21,17 +21,13 @@ MAIN = "session.cpp"
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra"]
 ONLY_X86 = ["-mprefer-vector-width=512"]
 COMPILERS = ("g++", "clang++", "c++")
-OF_CLUSTER = "DMLC_ROLE"  # environment variable of the workers that train together
 SWITCH = "SPOS_NATIVE"  # environment variable: 0 for MXNet's operators alone
 COMMAND = "python -m utils.build_native" if IN_CHECKOUT else "spos-build-native"
 
 
 def are_ready() -> bool:
-    """Whether there are native kernels, the environment does not say SPOS_NATIVE=0, and no KVStore is joined.
-
-    A worker of a KVStore whose gradients came from outside of MXNet is ended by signal 6 when it leaves.
-    """
-    return os.environ.get(SWITCH, "1") != "0" and not os.environ.get(OF_CLUSTER) and library_file() is not None
+    """Whether there are native kernels, and the environment does not say SPOS_NATIVE=0."""
+    return os.environ.get(SWITCH, "1") != "0" and library_file() is not None
 
 
 def version() -> Optional[str]:
@@ -45,8 +41,6 @@ def describe() -> str:
         return f"native kernels ({version()})"
     if os.environ.get(SWITCH) == "0":
         return f"MXNet's operators, because {SWITCH}=0"
-    if os.environ.get(OF_CLUSTER):
-        return "MXNet's operators, as in every worker of a cluster"
     return f"MXNet's operators; `{COMMAND}` builds native kernels, which are faster"
 
 

@@ -88,7 +88,7 @@ def load(folder, name, rank):
 
 def one_process(folder, num_devices):
     """What the steps give without a cluster: the snapshot after the last, with as many threads as workers have."""
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SPOS_NATIVE": "0"}
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, PROGRAM, "alone", str(folder), str(num_devices)]
     subprocess.run(command, check=True, env=environ, cwd=ROOT, timeout=SECONDS)
     return load(folder, "after", "alone")
@@ -324,7 +324,7 @@ def test_program_in_two_workers_is_the_program_on_two_devices(work, tmp_path):
     """Lists, data order, augmentation, parameters, momentum, log. Killed, it goes on and ends the same."""
     flags = [*map(str, data_flags(work)), *TRAIN_FLAGS.split()]
     whole, killed, single = (tmp_path / name for name in ("whole", "killed", "single"))
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SPOS_NATIVE": "0"}
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, PROGRAM, "train", *flags, "--num-cpus-ctx", "2", "--save-dir", str(single)]
     subprocess.run(command, check=True, env=environ, cwd=ROOT, timeout=SECONDS)
     code, out, err = Launch(PROGRAM, "train", *flags, "--save-dir", whole).end()
