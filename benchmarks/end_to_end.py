@@ -90,7 +90,21 @@ def seconds_per_candidate(run: Path) -> float:
 
 
 PICTURES = ("--dataset", "digits", "--data-dir", "{runs}/" + DATA_FOLDER)
-RUNS = ("{runs}/supernet", "{runs}/search", "{runs}/oneshot")
+RUNS = ("{runs}/supernet", "{runs}/search", "{runs}/oneshot", "{runs}/control")
+
+
+def subnet_step(name: str, architecture: str, *flags: str) -> Step:
+    """The training of an architecture of the search."""
+    return Step(
+        name,
+        "train_oneshot.sh",
+        (*flags, *PICTURES, "--architecture", f"{{runs}}/search/{architecture}", "--save-dir", f"{{runs}}/{name}"),
+        ("--num-epochs", "1", "--warmup-epochs", "0", "--batch-size", "180"),
+        images_per_second,
+        IMAGES_PER_SECOND,
+    )
+
+
 STEPS = (
     Step(
         "supernet",
@@ -108,14 +122,8 @@ STEPS = (
         seconds_per_candidate,
         SECONDS_PER_CANDIDATE,
     ),
-    Step(
-        "oneshot",
-        "train_oneshot.sh",
-        (*PICTURES, "--architecture", "{runs}/search/best.json", "--save-dir", "{runs}/oneshot"),
-        ("--num-epochs", "1", "--warmup-epochs", "0", "--batch-size", "180"),
-        images_per_second,
-        IMAGES_PER_SECOND,
-    ),
+    subnet_step("oneshot", "best.json"),
+    subnet_step("control", "control.json", "--control"),
     Step(
         "bn_update_effect",
         "utils.bn_update_effect",

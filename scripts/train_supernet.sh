@@ -20,7 +20,7 @@ case " $* " in
     exec sh "$here/run.sh" train_imagenet.py \
         --model ShuffleNas $space \
         --num-epochs 36 --batch-size 32 --lr 0.1 --warmup-epochs 1 --wd 3e-5 --lr-mode cosine \
-        --label-smoothing --no-wd --epoch-start-cs 12 --cs-warm-up -j 2 \
+        --label-smoothing --no-wd --initial-values aligned --epoch-start-cs 12 --cs-warm-up -j 2 \
         --save-dir runs/digits/supernet "$@"
     ;;
 esac

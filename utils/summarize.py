@@ -1,6 +1,10 @@
 """The results of a supernet run, a search and the training of its best architecture, in one table.
 
 python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/oneshot
+python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/oneshot runs/digits/control
+
+A fourth run is that of a random network within the limits of the search, trained in the same way (train_oneshot.sh
+--control).
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, pick, run_program
-from spos.core.tables import table
+from spos.core.intervals import wilson_interval
+from spos.core.tables import in_millions, table
 from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
 from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
 from spos.space.architecture import format_choices
-from spos.space.architecture_file import load_architecture
+from spos.space.architecture_file import load_architecture, parse_architecture
+from spos.space.cost import count_architecture
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.training.flags import TrainOptions
 from spos.training.log import EpochRow
@@ -32,12 +38,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, (BlocksOptions,))
     for name in ("supernet", "search", "subnet"):
         parser.add_argument(name, type=Path, help=f"run directory of the {name}")
+    parser.add_argument("control", type=Path, nargs="?", help="run directory of a random network")
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
     rows = supernet_rows(args.supernet) + search_rows(args.search) + subnet_rows(args.subnet)
+    if args.control:
+        rows += control_rows(args.control)
     print(table(rows))
     print("\nfiles")
-    for folder in (args.supernet, args.search, args.subnet):
+    for folder in filter(None, (args.supernet, args.search, args.subnet, args.control)):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             print(f"  {path}")
     return 0
@@ -79,8 +88,22 @@ def search_rows(folder: Path) -> Rows:
 
 def subnet_rows(folder: Path) -> Rows:
     """Test accuracy of the network trained from scratch."""
+    return [("trained from scratch, test top-1", test_top1(folder))]
+
+
+def control_rows(folder: Path) -> Rows:
+    """The same of a random network, with what it costs."""
+    record = parse_architecture(open_run_directory(folder).config["architecture"], str(folder))
+    cost = count_architecture(record.space, record.architecture)
+    costs = f"{in_millions(cost.macs, 2)}, {in_millions(cost.params, 3)}"
+    return [("a random network, trained alike", test_top1(folder)), ("  FLOPs, params", costs)]
+
+
+def test_top1(folder: Path) -> str:
+    """Of a subnet's run, with its 95% Wilson interval."""
     row = last_validated(folder)
-    return [("trained from scratch, test top-1", f"{row['val_top1']:.2%}  ({row['val_images']} test images)")]
+    low, high = wilson_interval(row["val_top1"] * row["val_images"], row["val_images"])
+    return f"{row['val_top1']:.2%}  (95% interval {low:.2%} to {high:.2%}, {row['val_images']} test images)"
 
 
 def last_validated(folder: Path) -> Dict[str, Any]:

@@ -35,6 +35,7 @@ LOG_FILE = "log.jsonl"
 HISTORY_FILE = "history.jsonl"
 ARRIVED_FILE = "arrived.jsonl"  # scores that wait for their turn in the history
 BEST_FILE = "best.json"
+CONTROL_FILE = "control.json"
 MODEL_FILE = "model.params"
 AVERAGE_MODEL_FILE = "model-ema.params"  # of a supernet with --ema-decay: its averaged weights
 BEST_MODEL_FILE = "best.params"  # of the epoch with the best validation, if there were several

@@ -7,10 +7,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from msgspec import Struct
 
+from spos.core.seeds import derive_rng
 from spos.core.tables import in_millions, table
 from spos.runs.files import write_json
 from spos.runs.journal import Journal
-from spos.runs.run import BEST_FILE
+from spos.runs.run import BEST_FILE, CONTROL_FILE
 from spos.runs.schema import Count, NotNegative, Share
 from spos.search.domain import Domain
 from spos.search.flags import SEARCHES, SearchOptions
@@ -18,6 +19,7 @@ from spos.search.front import parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
 from spos.search.searcher import Progress
 from spos.space.architecture import format_choices
+from spos.space.architecture_file import ArchitectureRecord
 
 
 class SearchLogRow(Struct):
@@ -74,7 +76,10 @@ def describe_iteration(progress: Progress) -> str:
 def write_results(
     save_dir: Path, domain: Domain, rows: Sequence[Row], options: SearchOptions, origin: Mapping[str, Any]
 ) -> None:
-    """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too."""
+    """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too.
+
+    `control.json` is drawn uniformly from the domain, whatever was scored: a random network within the same limits.
+    """
     if SEARCHES[options.search_mode].has_front:
         write_front(save_dir, domain, rows, parse_objectives(options.objectives), origin)
     for rank, row in enumerate(best_rows(rows, options.topk), 1):
@@ -82,6 +87,9 @@ def write_results(
         write_json(save_dir / f"top-{rank}.json", record)
         if rank == 1:
             write_json(save_dir / BEST_FILE, record)
+    for architecture in domain.sample_many(1, derive_rng(origin["seed"], "control")):
+        control = ArchitectureRecord(domain.space, architecture, {"name": "control", "origin": dict(origin)})
+        write_json(save_dir / CONTROL_FILE, control.to_json())
 
 
 def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:

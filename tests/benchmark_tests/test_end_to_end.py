@@ -18,6 +18,7 @@ LOGS = {
     "supernet": [{"images_per_second": rate} for rate in (100, 300, 200)],
     "search": [{"seconds": 3.0, "evaluations": 2}, {"seconds": 8.0, "evaluations": 5}],
     "oneshot": [{"images_per_second": 50}, {"val_top1": 0.5}],
+    "control": [{"images_per_second": 60}, {"val_top1": 0.5}],
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,12 @@ from latency_tests.test_table import make_table
 import search_supernet
 import train_imagenet
 from spos.core.flags import run_program
+from spos.core.seeds import derive_rng
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays, save_arrays
 from spos.runs.files import read_json, write_json
+from spos.runs.run import open_run_directory
+from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.space.architecture_file import load_architecture
 from spos.space.space import SearchSpace
 from spos.training import assembly
@@ -206,6 +210,12 @@ def test_subnet_of_a_searched_architecture_is_trained_and_summarised(supernet, s
     printed = capsys.readouterr().out
     for words in ("supernet top-1", "random architectures", "test top-1", "best.json", "model.params"):
         assert words in printed
+    assert "a random network" not in printed
+    assert run_program(summarize.main, [str(supernet), str(search), str(subnet), str(subnet)]) == 0
+    printed = capsys.readouterr().out
+    (trained,) = re.findall(r"^trained from scratch, test top-1 +(.*)$", printed, re.M)
+    assert re.search(rf"^a random network, trained alike +{re.escape(trained)}$", printed, re.M)
+    assert len(set(re.findall(r"^  FLOPs, params +(.*)$", printed, re.M))) == 1
 
 
 def test_search_leaves_the_supernet_file_alone(supernet, search):
@@ -352,11 +362,24 @@ def test_search_refuses_a_truncated_supernet(work, supernet, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("script", ["train_supernet.sh", "search_supernet.sh", "train_oneshot.sh"])
+def test_the_control_of_a_search_is_a_random_architecture_within_its_limits(search):
+    """Whatever the search has scored and chosen; two searches with one seed draw the same."""
+    control, best = (load_architecture(search / name) for name in ("control.json", "best.json"))
+    assert control.space == best.space and control.more["origin"] == best.more["origin"]
+    run = open_run_directory(search)
+    domain = make_domain(control.space, run.flags(SearchOptions), run.flags(ConstraintOptions))
+    assert domain.constraints.limits() and domain.admits(control.architecture)
+    assert control.architecture == domain.sample(derive_rng(5, "control"))
+
+
+@pytest.mark.parametrize(
+    "script", ["train_supernet.sh", "search_supernet.sh", "train_oneshot.sh", "train_oneshot.sh --control"]
+)
 def test_scripts_name_what_is_missing(script, tmp_path):
     """On a machine without ImageNet: how to prepare it, and the digits alternative."""
+    script, *flags = script.split()
     done = subprocess.run(
-        ["sh", str(ROOT / "scripts" / script), "--save-dir", str(tmp_path / "run")],
+        ["sh", str(ROOT / "scripts" / script), *flags, "--save-dir", str(tmp_path / "run")],
         capture_output=True,
         text=True,
         env={**os.environ, "SPOS_PYTHON": sys.executable},
@@ -365,6 +388,8 @@ def test_scripts_name_what_is_missing(script, tmp_path):
     assert done.returncode == 2
     assert not (tmp_path / "run").exists()
     assert "does not exist" in done.stderr or "no architecture" in done.stderr
+    if script == "train_oneshot.sh":
+        assert ("runs/search/control.json" if flags else "runs/search/best.json") in done.stderr
     if script == "train_supernet.sh":
         assert "README.md" in done.stderr and "--dataset digits" in done.stderr
 

@@ -74,6 +74,7 @@ def test_the_run_directory_is_complete(finished):
     assert sorted(path.name for path in finished.iterdir()) == [
         "best.json",
         "config.json",
+        "control.json",
         "history.jsonl",
         "log.jsonl",
         "top-1.json",
