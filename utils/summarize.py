@@ -42,11 +42,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
     rows = supernet_rows(args.supernet) + search_rows(args.search) + subnet_rows(args.subnet)
+    folders = [args.supernet, args.search, args.subnet]
     if args.control:
         rows += control_rows(args.control)
+        folders.append(args.control)
     print(table(rows))
     print("\nfiles")
-    for folder in filter(None, (args.supernet, args.search, args.subnet, args.control)):
+    for folder in folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             print(f"  {path}")
     return 0
