@@ -98,7 +98,7 @@ def subnet_step(name: str, architecture: str, *flags: str) -> Step:
     return Step(
         name,
         "train_oneshot.sh",
-        (*flags, *PICTURES, "--architecture", f"{{runs}}/search/{architecture}", "--save-dir", f"{{runs}}/{name}"),
+        (*PICTURES, "--architecture", f"{{runs}}/search/{architecture}", "--save-dir", f"{{runs}}/{name}", *flags),
         ("--num-epochs", "1", "--warmup-epochs", "0", "--batch-size", "180"),
         images_per_second,
         IMAGES_PER_SECOND,

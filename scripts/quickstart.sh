@@ -14,12 +14,9 @@ echo "== 3/4 the best architecture, from scratch"
 sh scripts/train_oneshot.sh --dataset digits
 echo "== 4/4 a random architecture within the same limits, from scratch"
 sh scripts/train_oneshot.sh --dataset digits --control
-runs="runs/digits/supernet runs/digits/search runs/digits/oneshot runs/digits/control"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels
 echo "== effect of the BatchNorm update"
 env/bin/python -m utils.bn_update_effect --supernet runs/digits/supernet --architectures 6
 echo "== summary"
-# shellcheck disable=SC2086  several folders in one variable
-env/bin/python -m utils.summarize $runs
-# shellcheck disable=SC2086
-env/bin/python -m utils.report $runs --output runs/digits/report.html
+env/bin/python -m utils.summarize runs/digits/supernet runs/digits/search runs/digits/oneshot runs/digits/control
+env/bin/python -m utils.report runs/digits/supernet runs/digits/search runs/digits/oneshot runs/digits/control --output runs/digits/report.html

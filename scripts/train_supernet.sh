@@ -19,7 +19,7 @@ case " $* " in
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels: a second thread made it 1.9 times slower
     exec sh "$here/run.sh" train_imagenet.py \
         --model ShuffleNas $space \
-        --num-epochs 36 --batch-size 32 --lr 0.1 --warmup-epochs 1 --wd 3e-5 --lr-mode cosine \
+        --num-epochs 60 --batch-size 32 --lr 0.1 --warmup-epochs 1 --wd 3e-5 --lr-mode cosine \
         --label-smoothing --no-wd --initial-values aligned --epoch-start-cs 12 --cs-warm-up -j 2 \
         --save-dir runs/digits/supernet "$@"
     ;;

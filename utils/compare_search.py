@@ -1,17 +1,24 @@
-"""Genetic, SPOS and random search at equal numbers of evaluations, over several seeds.
+"""Genetic, SPOS, surrogate and random search at equal numbers of evaluations, over several seeds.
 
 python -m utils.compare_search --use-se --last-conv-after-pooling --output comparison.png
 python -m utils.compare_search --history runs/search/history.jsonl --evaluations 100
 python -m utils.compare_search --supernet runs/search --evaluations 100 --seeds 5
+python -m utils.compare_search --table nas_bench_macro_cifar10.json --format nas-bench-macro --evaluations 100
 
 Without a table or supernet, fitness is additive: for every seed, each (choice block, block choice, channel choice)
 draws a utility, and so does each pair of block choices of neighbouring choice blocks; the fitness of an architecture is
 their sum. It is scaled so that uniformly drawn architectures have standard deviation 1. The optimum is known exactly by
 dynamic programming; under limits an upper bound of it is, so the regret shown is an upper bound too. Only limits that
-are given hold.
+are given hold. With --noise, searches see a fitness to which normal noise is added, drawn once for each architecture,
+and are judged by the fitness itself.
 
 With --history, only the architectures of the file can be visited. Samples are uniform over them, a child is moved to
 the nearest one that is not visited yet, and the optimum is the best of the file.
+
+With --table, fitness is the accuracy that others measured: NAS-Bench-Macro, Channel-Bench-Macro, or a CSV or JSON file
+of your own (docs/searching.md). A search sees the accuracies of one training seed, in turns for the seeds of the
+comparison, and the architecture that it would choose by these is judged by the mean of the others: regret is what that
+is below the best. The last column is the regret of the best of all that it scored, which noise hides from it.
 
 With --supernet, fitness is the accuracy by the supernet of a search, within its limits. Every score is kept in the run,
 so a comparison that was stopped goes on, and the optimum is not known.
@@ -29,13 +36,22 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from spos.core.errors import InputError
-from spos.core.flags import JsonOptions, OneLineParser, not_negative, pick, positive, run_program
+from spos.core.flags import (
+    JsonOptions,
+    OneLineParser,
+    not_negative,
+    not_negative_number,
+    pick,
+    positive,
+    run_program,
+)
 from spos.search.flags import ConstraintOptions, EvolutionOptions, evolution_settings
 from spos.space.flags import SpaceOptions, use_blocks
-from spos.study.strategies import BASELINE, Result, additive, by_supernet, compare, recorded
+from spos.study.strategies import BASELINE, SEARCHES, Result, Task, additive, by_supernet, compare, recorded, tabled
+from spos.study.truth import TABLES
 from utils.plot.strategies import plot
 from utils.plot.style import figure_file, save
 
@@ -44,6 +60,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
     parser.add_argument("--history", type=Path, help="history.jsonl of a search: the table to search in")
     parser.add_argument("--supernet", type=Path, help="run of search_supernet.py: score by its supernet")
+    parser.add_argument("--table", default="", metavar="FILE", help="accuracies that others measured, to search in")
+    parser.add_argument(
+        "--format", choices=tuple(TABLES), default="csv", help="of the table; csv: your own [%(default)s]"
+    )
+    parser.add_argument(
+        "--noise", type=not_negative_number, default=0.0, help="standard deviation, added to the additive fitness"
+    )
+    parser.add_argument("--searches", nargs="+", choices=SEARCHES, default=[], help="some of them, and random [all]")
     parser.add_argument("--evaluations", type=positive, default=500, help="architectures a search scores [%(default)s]")
     parser.add_argument("--seeds", type=positive, default=20, help="seeds, at least 2 [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
@@ -53,20 +77,23 @@ def main(argv: Optional[List[str]] = None) -> int:
     limits, output = pick(ConstraintOptions, args), pick(JsonOptions, args)
     if args.seeds < 2:
         raise InputError("--seeds must be at least 2: an interval needs more than one")
-    given = [flag for flag, value in (("--history", args.history), ("--supernet", args.supernet)) if value]
+    sources = (("--history", args.history), ("--supernet", args.supernet), ("--table", args.table))
+    given = [flag for flag, value in sources if value]
     use_blocks(space)
     if len(given) > 1 or (given and (replace(space, blocks=""), limits) != (SpaceOptions(), ConstraintOptions())):
         raise InputError(
             f"{given[0]} says what can be visited; leave out {', '.join(given[1:]) or 'flags of space and limits'}"
         )
+    if given and args.noise:
+        raise InputError(f"--noise is for additive fitness; leave it out with {given[0]}")
     settings = evolution_settings(evolution, args.evaluations)
     seeds = range(args.seed, args.seed + args.seeds)
     if args.supernet:
         with by_supernet(args.supernet) as make_task:
-            results = compare(make_task, settings, args.evaluations, seeds)
+            results = compare(make_task, settings, args.evaluations, seeds, args.searches)
     else:
-        make_task = recorded(args.history, args.evaluations) if args.history else additive(space, limits)
-        results = compare(make_task, settings, args.evaluations, seeds)
+        make_task = make_source(args, space, limits)
+        results = compare(make_task, settings, args.evaluations, seeds, args.searches)
     if args.output:
         save(plot(results), args.output)
     if output.json:
@@ -76,10 +103,19 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
+def make_source(args: Any, space: SpaceOptions, limits: ConstraintOptions) -> Callable[[int], Task]:
+    """What is searched, but for a supernet."""
+    if args.table:
+        return tabled(args.table, args.format, args.evaluations)
+    return recorded(args.history, args.evaluations) if args.history else additive(space, limits, args.noise)
+
+
 def describe_oracle(args: Any) -> str:
     if args.supernet:
         return f"supernet of {args.supernet}"
-    return f"table {args.history}" if args.history else "additive"
+    if args.history or args.table:
+        return f"table {args.history or args.table}"
+    return "additive" + (f" with noise {args.noise:g}" if args.noise else "")
 
 
 def settings_rows(args: Any) -> List[Tuple[str, Any]]:
@@ -93,10 +129,12 @@ def settings_rows(args: Any) -> List[Tuple[str, Any]]:
 def text(results: Mapping[str, Result], args: Any) -> str:
     """A table with a line for every search."""
     regret = "regret at most (95% t)" if results[BASELINE].is_bound else "regret (95% t)"
-    lines: List[Tuple[str, ...]] = [("search", "mean best fitness (95% t)", "paired gain over random (95% t)", regret)]
+    titles = ["search", "mean best fitness (95% t)", "paired gain over random (95% t)", regret]
+    is_judged = results[BASELINE].regret_of_scored is not None
+    lines = [[*titles, "regret of the best scored (95% t)"] if is_judged else titles]
     for name, result in results.items():
-        cells = (str(value) if value else "-" for value in (result.best, result.gain, result.regret))
-        lines.append((name, *cells))
+        values = [result.best, result.gain, result.regret] + ([result.regret_of_scored] if is_judged else [])
+        lines.append([name, *(str(value) if value else "-" for value in values)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     head = [", ".join(f"{name} {value}" for name, value in settings_rows(args))]
     return "\n".join(head + ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines])
@@ -106,7 +144,7 @@ def as_json(results: Mapping[str, Result], args: Any) -> Dict[str, Any]:
     """The same numbers, and the curves."""
     found = {name: asdict(result) for name, result in results.items()}
     for name, result in results.items():
-        for key in ("best", "gain", "regret"):
+        for key in ("best", "gain", "regret", "regret_of_scored"):
             value = getattr(result, key)
             found[name][key] = None if value is None else value._asdict()
         found[name]["curve"] = [point.mean for point in result.curve]

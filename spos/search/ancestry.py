@@ -62,9 +62,8 @@ def replay(run: RunDirectory, rows: Sequence[Row]) -> Ancestry:
     domain = make_domain(space, options, run.flags(ConstraintOptions))
     seeds = [row for row in run.rows(SEED_FILE, HistoryRow, True) if is_complete(row)]
     lineage: Lineage = {}
-    search = make_search(
-        domain, options, run.flags(RunOptions).seed, initial_architectures(seeds, domain, options), lineage
-    )
+    initial = initial_architectures(seeds, domain, options)
+    search = make_search(domain, options, run.flags(RunOptions).seed, initial, lineage, rows=rows)
     numbers = {architecture_of(row): number for number, row in enumerate(rows)}
     asked: List[Architecture] = []
 

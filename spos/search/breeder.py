@@ -8,6 +8,8 @@ from typing import ClassVar, Container, Dict, Iterator, List, NamedTuple, Option
 
 import numpy as np
 
+from spos.search.chain import Chain
+from spos.search.linear_model import Effects
 from spos.space.architecture import Architecture
 
 MAX_CHILD_TRIES = 200  # children in a row that are no use, before fresh samples take their place
@@ -37,6 +39,13 @@ class SearchDomain(Protocol):
 
     def repair(
         self, architecture: Architecture, rng: np.random.Generator, seen: Container[Architecture] = ...
+    ) -> Optional[Architecture]: ...
+
+    @property
+    def effects(self) -> Effects: ...
+
+    def maximise(
+        self, chain: Chain, by_size: Sequence[float], seen: Container[Architecture]
     ) -> Optional[Architecture]: ...
 
 

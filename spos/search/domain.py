@@ -14,6 +14,8 @@ from spos.sampling.exact import ConstrainedSampler, TooRare
 from spos.sampling.limits import Constraints, Limit
 from spos.sampling.sizes import SizedSampler
 from spos.sampling.strips import from_pairs
+from spos.search.chain import Chain, Choices, maximise
+from spos.search.linear_model import Effects
 from spos.space.architecture import Architecture
 from spos.space.cost import AnyCost, CostTable, TimedCost, cost_score, cost_table
 from spos.space.space import SearchSpace
@@ -175,6 +177,52 @@ class Domain:
             "score": relative.combined,
         }
         return {**fields, "latency_ms": cost.latency_ms} if isinstance(cost, TimedCost) else fields
+
+    @cached_property
+    def effects(self) -> Effects:
+        """What a linear model of fitness tells apart; costs are those of the first input size."""
+        costs = next(iter(self._costs.values()))
+        return Effects(self.pairs, self._on_grid(costs.blocks), self.space.input_sizes)
+
+    def _on_grid(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Of every choice block (pairs, numbers) as (choice blocks, block choices, channel choices, numbers)."""
+        shape = self.space.num_choice_blocks, self.space.num_block_choices, self.space.num_channel_choices
+        grid = np.zeros((*shape, values[0].shape[1]))
+        for index, (pairs, own) in enumerate(zip(self.pairs, values)):
+            blocks, channels = np.array(pairs).T
+            grid[index, blocks, channels] = own
+        return grid
+
+    @cached_property
+    def _shares(self) -> Mapping[Optional[int], Tuple[np.ndarray, np.ndarray]]:
+        """By input size: of every pair what it adds to the value of each limit, and what the limits leave for that."""
+        none = [np.zeros((len(pairs), 0)) for pairs in self.pairs]
+        return {
+            size: (
+                self._on_grid(costs.shares or none),
+                np.array([limit.upper - limit.value(costs.fixed) for limit in self._limits]),
+            )
+            for size, costs in self._costs.items()
+        }
+
+    def maximise(self, chain: Chain, by_size: Sequence[float], seen: Container[Architecture]) -> Optional[Architecture]:
+        """The best architecture by an additive fitness that keeps the constraints and has not been seen.
+
+        Args:
+            by_size: what each input size adds to fitness; one number where it is no choice.
+        Returns: None if nothing is found.
+        """
+        best: Optional[Tuple[float, Architecture]] = None
+        for (size, shares), added in zip(self._shares.items(), by_size):
+
+            def made(choices: Choices, size: Optional[int] = size) -> Architecture:
+                blocks, channels = zip(*choices)
+                return Architecture(blocks, channels, size)
+
+            found = maximise(chain, *shares, lambda one: made(one) not in seen and self.admits(made(one)))
+            if found and (best is None or found.value + added > best[0]):
+                best = found.value + added, made(found.choices)
+        return best[1] if best else None
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Uniform over the architectures that keep the constraints."""

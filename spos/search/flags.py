@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -19,8 +20,9 @@ from spos.search.breeder import Lineage
 from spos.search.domain import Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
 from spos.search.front import OBJECTIVES, nsga2_search, parse_objectives
-from spos.search.history import Row, best_architectures
+from spos.search.history import Row, best_architectures, num_images_of
 from spos.search.searcher import TARGETS, Target
+from spos.search.surrogate import Forecasts, surrogate_search
 from spos.search.two_stage import two_stage_search
 from spos.space.architecture import Architecture, parse_choices
 from spos.space.space import SearchSpace
@@ -68,11 +70,17 @@ def read_latency_table(limits: ConstraintOptions, space: SearchSpace) -> Optiona
 
 @dataclass(frozen=True)
 class Start:
-    """What a search begins with: its randomness, what to score first, and where it tells the parents of children."""
+    """What a search begins with: its randomness, what to score first, and where it tells what it does.
+
+    Args:
+        rows: of the history, as far as it is known; they become more while the search goes on.
+    """
 
     rng: np.random.Generator
     initial: Sequence[Architecture] = ()
     lineage: Optional[Lineage] = None
+    forecasts: Optional[Forecasts] = None
+    rows: Sequence[Row] = ()
 
 
 def _settings(options: SearchOptions) -> GeneticSettings:
@@ -91,6 +99,18 @@ def _random(domain: Domain, options: SearchOptions, start: Start) -> Search:
 def _two_stage(domain: Domain, options: SearchOptions, start: Start) -> Search:
     settings, evolve = _settings(options), EVOLUTIONS[options.evolution]
     return two_stage_search(domain, settings, start.rng, options.two_stage_blocks, evolve, start.lineage)
+
+
+def _surrogate(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    return surrogate_search(
+        domain,
+        _settings(options),
+        start.rng,
+        start.initial,
+        lineage=start.lineage,
+        num_images=partial(num_images_of, start.rows),
+        forecasts=start.forecasts,
+    )
 
 
 def _nsga2(domain: Domain, options: SearchOptions, start: Start) -> Search:
@@ -119,6 +139,7 @@ SEARCHES: Mapping[str, SearchMode] = {
     "genetic": SearchMode(_genetic, evolves=True, takes_seeds=True),
     "random": SearchMode(_random, breeds=False),
     "two-stage": SearchMode(_two_stage, evolves=True, has_stages=True),
+    "surrogate": SearchMode(_surrogate, takes_seeds=True),
     "nsga2": SearchMode(_nsga2, takes_seeds=True, has_front=True),
 }
 
@@ -129,14 +150,18 @@ def make_search(
     seed: int,
     initial: Sequence[Architecture] = (),
     lineage: Optional[Lineage] = None,
+    forecasts: Optional[Forecasts] = None,
+    rows: Sequence[Row] = (),
 ) -> Search:
     """The strategy, with all of its randomness.
 
     Args:
         initial: what to score first, as far as it lies in the domain.
         lineage: learns the parents of every child.
+        forecasts: learns what a model says of architectures before they are scored.
+        rows: of the history that the scores are written to; they tell how many images a score is of.
     """
-    start = Start(derive_rng(seed, "search"), initial, lineage)
+    start = Start(derive_rng(seed, "search"), initial, lineage, forecasts, rows)
     return SEARCHES[options.search_mode].make(domain, options, start)
 
 
@@ -257,8 +282,8 @@ class SearchOptions(EvolutionOptions):
     )
     search_mode: str = flag(
         "genetic",
-        "two-stage: genetic, blocks first, then the channels of the best blocks; nsga2: Pareto front of top-1 against "
-        "--objectives",
+        "two-stage: genetic, blocks first, then the channels of the best blocks; surrogate: the best by a model of the "
+        "scores so far; nsga2: Pareto front of top-1 against --objectives",
         choices=tuple(SEARCHES),
     )
     evolution: str = flag(

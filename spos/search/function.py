@@ -103,7 +103,8 @@ def search_architectures(
     Args:
         score: called in this process with one architecture at a time, never twice with the same one. It should depend
             on nothing else: what it returned before a stop counts after it.
-        mode: "genetic", "random", or "two-stage" (blocks at equal widths first, then the widths of the best blocks).
+        mode: "genetic", "random", "two-stage" (blocks at equal widths first, then the widths of the best blocks), or
+            "surrogate" (the best by a model of the scores so far).
         iterations: generations of `population` architectures, those that survive from the last one among them.
         retain: of `population`, the best that become parents.
         latency: a table of this space; a limit on latency needs it.

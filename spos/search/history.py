@@ -282,6 +282,11 @@ def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:
     return [row for row in rows if row is not best and is_complete(row) and row["top1_interval"][1] >= low]
 
 
+def num_images_of(rows: Sequence[Row]) -> int:
+    """Images that a score on all of them is of; 0 if there is none, or if scores are no accuracies on images."""
+    return next((row.get("num_images", 0) for row in rows if is_complete(row)), 0)
+
+
 def mean_of_random(rows: Sequence[Row], search_mode: str = "") -> Tuple[int, float]:
     """(count, mean top-1) of the architectures drawn at random: of the first iteration, of `random` search all.
 

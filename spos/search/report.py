@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from spos.core.seeds import derive_rng
 from spos.core.tables import in_millions, table
@@ -16,9 +16,10 @@ from spos.runs.schema import Count, NotNegative, Share
 from spos.search.domain import Domain
 from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import parse_objectives, write_front
-from spos.search.history import Row, best_record, best_rows, find_ties, is_complete, mean_of_random
+from spos.search.history import Row, best_record, best_rows, find_ties, fitness_of, is_complete, mean_of_random
 from spos.search.searcher import Progress
-from spos.space.architecture import format_choices
+from spos.search.surrogate import Errors, Forecasts
+from spos.space.architecture import Architecture, architecture_of, format_choices
 from spos.space.architecture_file import ArchitectureRecord
 
 
@@ -31,18 +32,47 @@ class SearchLogRow(Struct):
     candidates_per_hour: NotNegative
     dropped: Count
     best_top1: Optional[Share]
+    checks: Union[Count, UnsetType] = UNSET
+    model_error: Union[NotNegative, UnsetType] = UNSET
+    mean_error: Union[NotNegative, UnsetType] = UNSET
+    trusted: Union[bool, UnsetType] = UNSET
 
 
 class SearchLog:
-    """Shows each iteration, and writes it to `log.jsonl` unless all of it was read from the history."""
+    """Shows each iteration, and writes it to `log.jsonl` unless all of it was read from the history.
 
-    def __init__(self, journal: Journal) -> None:
+    Args:
+        forecasts: of a search with a model, whose errors on what it did not choose are told too.
+    """
+
+    def __init__(self, journal: Journal, forecasts: Optional[Forecasts] = None) -> None:
         self._journal = journal
+        self._forecasts = forecasts or Forecasts()
+        self._fitness: Dict[Architecture, float] = {}
 
     def __call__(self, progress: Progress) -> None:
-        print(describe_iteration(progress), flush=True)
+        self._fitness.update((architecture_of(row), fitness_of(row)) for row in progress.rows)
+        errors = self._forecasts.errors(self._fitness)
+        trusted = progress.iteration not in self._forecasts.distrusted
+        print(describe_iteration(progress) + describe_model(errors, trusted), flush=True)
         if progress.evaluations:
-            self._journal.append(log_row(progress))
+            self._journal.append({**log_row(progress), **errors_row(errors, trusted)})
+
+
+def describe_model(errors: Optional[Errors], trusted: bool) -> str:
+    """What is added to the line of an iteration where there is a model."""
+    if errors is None:
+        return ""
+    text = f"  model errs by {errors.model:.2%}, the mean by {errors.mean:.2%} ({errors.num_checks} uniform)"
+    return text if trusted else f"{text}; bred instead, for the model told no more than the mean"
+
+
+def errors_row(errors: Optional[Errors], trusted: bool) -> Dict[str, Any]:
+    """The same for `log.jsonl`: root mean square errors of fitness, and whether the model chose this generation."""
+    if errors is None:
+        return {}
+    model, mean = round(errors.model, 6), round(errors.mean, 6)
+    return {"checks": errors.num_checks, "model_error": model, "mean_error": mean, "trusted": trusted}
 
 
 def log_row(progress: Progress) -> Dict[str, Any]:

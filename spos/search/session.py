@@ -64,6 +64,7 @@ from spos.search.history import (
 )
 from spos.search.report import SearchLog, SearchLogRow, write_results
 from spos.search.searcher import Searcher
+from spos.search.surrogate import Forecasts
 from spos.space.architecture import architecture_of
 from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
@@ -194,7 +195,8 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         history = open_history(save_dir / HISTORY_FILE)
         check_history(history.rows, job.identity, history.path)
         seeds = read_seeds(save_dir, job, flags.search)
-        search = make_search(domain, flags.search, flags.run.seed, initial_architectures(seeds, domain, flags.search))
+        forecasts, initial = Forecasts(), initial_architectures(seeds, domain, flags.search)
+        search = make_search(domain, flags.search, flags.run.seed, initial, forecasts=forecasts, rows=history.rows)
 
         open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
         if seeds:
@@ -207,7 +209,8 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         ) as executor:
             if not flags.device.num_gpus:
                 print(f"candidates run by {build.describe()}", flush=True)
-            rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search).run(search)
+            log = SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow), forecasts)
+            rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search, log).run(search)
         write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
         remove_images(save_dir)
     return supernet.space, rows
@@ -236,6 +239,7 @@ def make_searcher(
     executor: Executor,
     stop: StopRequest,
     options: SearchOptions,
+    log: SearchLog,
 ) -> Searcher:
     """The searcher of a run, whose other journals lie beside its history."""
     save_dir = history.path.parent
@@ -250,7 +254,7 @@ def make_searcher(
         racing_of(options, len(job.supernets)),
         {architecture_of(row): row for row in seeds},
         stop,
-        SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow)),
+        log,
     )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.sampling.limits import Limit
+from spos.search.chain import Chain
 from spos.search.domain import Domain
+from spos.search.linear_model import Effects
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.space import SearchSpace
 
@@ -129,6 +131,28 @@ class RecordedDomain:
         """Different entries that have not been seen; fewer than `count` if there are no more."""
         left = [entry for entry in self._entries if entry not in seen]
         return [left[i] for i in rng.permutation(len(left))[:count].tolist()]
+
+    @cached_property
+    def effects(self) -> Effects:
+        """Of the pairs in the table. Nothing is known of costs."""
+        blocks, channels = self._choices
+        shape = len(blocks.T), int(blocks.max()) + 1, int(channels.max()) + 1, 0
+        pairs = [sorted(set(zip(*own))) for own in zip(blocks.T.tolist(), channels.T.tolist())]
+        sizes = sorted({entry.input_size for entry in self._entries if entry.input_size})
+        return Effects(pairs, np.zeros(shape), sizes)
+
+    @cached_property
+    def _choices(self) -> Tuple[np.ndarray, np.ndarray]:
+        count = len(self._entries[0].block_choices)
+        return self._table[:, :count], self._table[:, count : 2 * count]
+
+    def maximise(self, chain: Chain, by_size: Sequence[float], seen: Container[Architecture]) -> Optional[Architecture]:
+        """The entry of the highest additive fitness among those not yet seen."""
+        values = chain.values(*self._choices)
+        if self.effects.sizes:
+            values = values + np.array(by_size)[np.searchsorted(self.effects.sizes, self._table[:, -1])]
+        entries = (self._entries[i] for i in np.argsort(-values, kind="stable").tolist())
+        return next((entry for entry in entries if entry not in seen), None)
 
     def repair(
         self, architecture: Architecture, rng: np.random.Generator, seen: Container[Architecture] = ()

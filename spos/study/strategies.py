@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,36 +20,50 @@ from spos.search.breeder import SearchDomain
 from spos.search.evolution import GeneticSettings, Search, drive, genetic_search, random_search, spos_search
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import HistoryRow, check_rules
+from spos.search.surrogate import surrogate_search
 from spos.space.architecture import Architecture
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.study.oracles import AdditiveOracle, RecordedDomain
+from spos.study.truth import read_accuracies
 
 Oracle = Callable[[Architecture], float]
 BASELINE = "random"
 
 
 class Task(NamedTuple):
-    """What is searched under one seed. `optimum` is the highest fitness there is, or an upper bound, if known."""
+    """What is searched under one seed.
+
+    Attributes:
+        oracle: the fitness that the search sees.
+        optimum: the highest value there is, or an upper bound, if known.
+        judge: the value of an architecture that was chosen by its fitness; None: its fitness itself.
+    """
 
     domain: SearchDomain
     oracle: Oracle
     optimum: Optional[float] = None
     is_bound: bool = False
+    judge: Optional[Oracle] = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """One search over all seeds. `curve` is the best fitness after each evaluation, averaged over the seeds."""
+    """One search over all seeds. `curve` is the value of the chosen after each evaluation, averaged over the seeds."""
 
     best: Interval
     gain: Optional[Interval]  # over random search; None for random search itself
     regret: Optional[Interval]
     curve: List[Interval]
     is_bound: bool = False  # of the regret: it may be smaller
+    regret_of_scored: Optional[Interval] = None  # of the best of all that was scored, where choosing it is an art
 
 
-def additive(space_options: SpaceOptions, limits: ConstraintOptions) -> Callable[[int], Task]:
-    """Another additive oracle for every seed. Without limits given there are none."""
+def additive(space_options: SpaceOptions, limits: ConstraintOptions, noise: float = 0.0) -> Callable[[int], Task]:
+    """Another additive oracle for every seed. Without limits given there are none.
+
+    Args:
+        noise: standard deviation of what is added to the fitness that a search sees, the same for an architecture.
+    """
     space = fit(space_of(space_options), space_options)
     no_default = limits if limits.score_max is not None else replace(limits, score_max=-1.0)
     domain = make_domain(space, SearchOptions(), no_default)
@@ -57,7 +71,14 @@ def additive(space_options: SpaceOptions, limits: ConstraintOptions) -> Callable
 
     def make_task(seed: int) -> Task:
         oracle = AdditiveOracle.draw(space, derive_rng(seed, "oracle"))
-        return Task(domain, oracle, oracle.optimum(domain), bool(domain.constraints.limits()))
+        optimum, is_bound = oracle.optimum(domain), bool(domain.constraints.limits())
+        if not noise:
+            return Task(domain, oracle, optimum, is_bound)
+
+        def seen(architecture: Architecture) -> float:
+            return oracle(architecture) + noise * derive_rng(seed, "noise", *architecture.genes).standard_normal()
+
+        return Task(domain, seen, optimum, is_bound, judge=oracle)
 
     return make_task
 
@@ -73,6 +94,27 @@ def recorded(history: Path, num_evaluations: int) -> Callable[[int], Task]:
         )
     task = Task(domain, domain, max(domain.scores.values()))
     return lambda seed: task
+
+
+def tabled(table: str, table_format: str, num_evaluations: int) -> Callable[[int], Task]:
+    """Accuracies that others measured: a search sees those of one training seed, and is judged by the others' mean.
+
+    Seeds of the comparison take turns with those of the table. With a single one, it is judged by what it sees.
+    """
+    truth = read_accuracies(table, table_format)
+    if len(truth) <= num_evaluations:
+        raise InputError(f"--evaluations {num_evaluations} would score all {len(truth)} architectures of {table}")
+    accuracies = np.array(list(truth.values()))
+    num_seeds = accuracies.shape[1]
+
+    def make_task(seed: int) -> Task:
+        seen = seed % num_seeds
+        others = [k for k in range(num_seeds) if k != seen] or [seen]
+        domain = RecordedDomain(dict(zip(truth, accuracies[:, seen].tolist())))
+        value = dict(zip(truth, accuracies[:, others].mean(1).tolist()))
+        return Task(domain, domain, max(value.values()), judge=value.__getitem__)
+
+    return make_task
 
 
 def read_table(path: Path) -> List[Dict[str, Any]]:
@@ -94,26 +136,36 @@ def by_supernet(run: Path) -> Iterator[Callable[[int], Task]]:
         yield lambda seed: Task(domain, oracle, None)
 
 
+SEARCHES = ("genetic", "spos", "surrogate", BASELINE)
+
+
 def searches(settings: GeneticSettings) -> Dict[str, Callable[[SearchDomain, np.random.Generator], Search]]:
     """What is compared, by name."""
     return {
         "genetic": lambda domain, rng: genetic_search(domain, settings, rng),
         "spos": lambda domain, rng: spos_search(domain, settings, rng),
+        "surrogate": lambda domain, rng: surrogate_search(domain, settings, rng),
         BASELINE: lambda domain, rng: random_search(domain, settings.num_iterations, settings.population_size, rng),
     }
 
 
 def compare(
-    make_task: Callable[[int], Task], settings: GeneticSettings, num_evaluations: int, seeds: range
+    make_task: Callable[[int], Task],
+    settings: GeneticSettings,
+    num_evaluations: int,
+    seeds: range,
+    names: Sequence[str] = (),
 ) -> Dict[str, Result]:
-    """Run every search under every seed.
+    """Run searches under every seed.
 
     Args:
         make_task: domain and fitness of a seed; any function of an architecture will do, a supernet's too.
         settings: `num_iterations` must suffice for `num_evaluations`.
+        names: of the searches, beside the random one; all by default.
     """
-    makers = searches(settings)
+    makers = {name: make for name, make in searches(settings).items() if not names or name in (*names, BASELINE)}
     curves: Dict[str, List[np.ndarray]] = {name: [] for name in makers}
+    scored: Dict[str, List[float]] = {name: [] for name in makers}
     optima, is_bound = [], False
     for seed in progress_bar(seeds, desc="seeds", unit="seed"):
         task = make_task(seed)
@@ -121,24 +173,42 @@ def compare(
         is_bound |= task.is_bound
         for name, make in makers.items():
             search = make(task.domain, derive_rng(seed, "comparison"))
-            curves[name].append(best_so_far(search, task.oracle, num_evaluations))
-    return summarize({name: np.array(rows) for name, rows in curves.items()}, np.array(optima), is_bound)
+            asked, fitness = scores_of_search(search, task.oracle, num_evaluations)
+            curves[name].append(best_so_far(asked, fitness, num_evaluations, task.judge))
+            if task.judge:
+                scored[name].append(max(map(task.judge, asked)))
+    results = summarize({name: np.array(rows) for name, rows in curves.items()}, np.array(optima), is_bound)
+    return {name: _with_scored(result, scored[name], optima) for name, result in results.items()}
 
 
-def best_so_far(search: Search, oracle: Oracle, num_evaluations: int) -> np.ndarray:
-    """Highest fitness after each evaluation. The last generation is cut where the evaluations end.
+def _with_scored(result: Result, best_scored: Sequence[float], optima: Sequence[float]) -> Result:
+    if not best_scored:
+        return result
+    return replace(result, regret_of_scored=student_interval((np.array(optima) - best_scored).tolist()))
 
-    A search whose domain is used up earlier keeps its best.
-    """
+
+def scores_of_search(search: Search, oracle: Oracle, num_evaluations: int) -> Tuple[List[Architecture], List[float]]:
+    """What a search scores, and its fitness. The last generation is cut where the evaluations end."""
     fitness: List[float] = []
+    asked: List[Architecture] = []
 
     def score(generation: List[Architecture]) -> Optional[List[float]]:
         scores = [oracle(architecture) for architecture in generation]
         fitness.extend(scores)
+        asked.extend(generation)
         return scores if len(fitness) < num_evaluations else None
 
     drive(search, score)
-    best = np.maximum.accumulate(fitness[:num_evaluations])
+    return asked[:num_evaluations], fitness[:num_evaluations]
+
+
+def best_so_far(
+    asked: Sequence[Architecture], fitness: Sequence[float], num_evaluations: int, judge: Optional[Oracle] = None
+) -> np.ndarray:
+    """Value of the fittest after each evaluation. A search whose domain is used up earlier keeps its best."""
+    best = np.maximum.accumulate(fitness)
+    if judge:
+        best = np.array([judge(asked[fitness.index(value)]) for value in best.tolist()])
     return np.pad(best, (0, num_evaluations - len(best)), mode="edge")
 
 

@@ -33,6 +33,12 @@ class BenchEntry(Struct):
     params: int
 
 
+class ChannelEntry(Struct):
+    """What Channel-Bench-Macro says of a network: accuracies in percent, one for each seed."""
+
+    acc: Percents
+
+
 class OwnEntry(Struct, forbid_unknown_fields=True):
     """A row of a table of one's own: `top1` is a fraction, one for each seed. Widths are the widest by default."""
 
@@ -46,8 +52,7 @@ def read_nas_bench_macro(path: str, space: SearchSpace) -> Iterator[Tuple[Archit
     entries = check_shape(read_json(path), path, Dict[str, BenchEntry])
     table = cost_table(space)
     for digits, entry in entries.items():
-        if not digits.isdigit():
-            raise InputError(f"{path}: {shortened(digits)} is not written in digits")
+        check_digits(digits, path)
         architecture = space.validate(_widest(space, map(int, digits)), f"{path}: {digits}")
         cost = table.cost(architecture)
         if (entry["flops"], entry["params"]) != tuple(cost):
@@ -55,21 +60,30 @@ def read_nas_bench_macro(path: str, space: SearchSpace) -> Iterator[Tuple[Archit
                 f"{path}: network {digits} has {entry['flops']} FLOPs and {entry['params']} params, in space "
                 f"'{space.layout}' {cost.macs} and {cost.params}: it is of another space"
             )
-        yield architecture, [accuracy / PERCENT for accuracy in entry["test_acc"]]
+        yield architecture, _fractions(entry["test_acc"])
+
+
+def check_digits(name: str, path: str) -> None:
+    """Raise InputError unless the name of a network is its choices, a digit each."""
+    if not (name.isascii() and name.isdigit()):
+        raise InputError(f"{path}: {shortened(name)} is not written in digits")
 
 
 def read_table(path: str, space: SearchSpace) -> Iterator[Tuple[Architecture, List[float]]]:
     """A table of one's own: JSON, a list of objects as `OwnEntry`, or CSV with the same columns, lists by blanks."""
-    if path.endswith(".csv"):
-        entries = [_from_csv(row, path) for row in csv.DictReader(StringIO(read_text(path)))]
-    else:
-        entries = read_json(path)
-    check_shape(entries, path, List[OwnEntry])
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(_own_entries(path), 1):
         architecture = _widest(space, entry["block_choices"])
         if entry.get("channel_choices"):
             architecture = replace(architecture, channel_choices=tuple(entry["channel_choices"]))
         yield space.validate(architecture, f"{path}, row {number}"), entry["top1"]
+
+
+def _own_entries(path: str) -> List[Dict[str, Any]]:
+    if path.endswith(".csv"):
+        entries = [_from_csv(row, path) for row in csv.DictReader(StringIO(read_text(path)))]
+    else:
+        entries = read_json(path)
+    return list(check_shape(entries, path, List[OwnEntry]))
 
 
 def _widest(space: SearchSpace, block_choices: Iterable[int]) -> Architecture:
@@ -101,6 +115,52 @@ FORMATS: Dict[str, Callable[[str, SearchSpace], Iterator[Tuple[Architecture, Lis
 }
 
 
+def digits_of_blocks(path: str) -> Iterator[Tuple[Architecture, List[float]]]:
+    """NAS-Bench-Macro without its space: digits are block choices."""
+    for digits, entry in check_shape(read_json(path), path, Dict[str, BenchEntry]).items():
+        check_digits(digits, path)
+        yield Architecture(tuple(map(int, digits)), (0,) * len(digits)), _fractions(entry["test_acc"])
+
+
+def digits_of_widths(path: str) -> Iterator[Tuple[Architecture, List[float]]]:
+    """Channel-Bench-Macro: digits are channel choices."""
+    for digits, entry in check_shape(read_json(path), path, Dict[str, ChannelEntry]).items():
+        check_digits(digits, path)
+        yield Architecture((0,) * len(digits), tuple(map(int, digits))), _fractions(entry["acc"])
+
+
+def choices_in_table(path: str) -> Iterator[Tuple[Architecture, List[float]]]:
+    """A table of one's own without a space: where no channel choices are given, there are none to choose."""
+    for entry in _own_entries(path):
+        blocks = tuple(entry["block_choices"])
+        yield Architecture(blocks, tuple(entry.get("channel_choices") or (0,) * len(blocks))), entry["top1"]
+
+
+def _fractions(percents: Iterable[float]) -> List[float]:
+    return [accuracy / PERCENT for accuracy in percents]
+
+
+TABLES: Dict[str, Callable[[str], Iterator[Tuple[Architecture, List[float]]]]] = {
+    "nas-bench-macro": digits_of_blocks,
+    "channel-bench-macro": digits_of_widths,
+    "csv": choices_in_table,
+}
+
+
+def read_accuracies(path: str, table_format: str) -> Truth:
+    """All of a published table, or of one of one's own (CSV or JSON), whatever space it is of.
+
+    Raises: InputError if the file is no such table, or says something twice.
+    """
+    truth = _different(TABLES[table_format](path), path)
+    shapes = {(len(one.block_choices), len(one.channel_choices)) for one in truth}
+    if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
+        raise InputError(f"{path}: networks have {' and '.join(map(str, sorted(shapes)))} choices; all need as many")
+    if min(choice for one in truth for choice in one.genes) < 0:
+        raise InputError(f"{path}: choices are numbered from 0")
+    return truth
+
+
 @dataclass(frozen=True)
 class TruthOptions:
     """Accuracies that others measured, in place of networks that are trained alone."""
@@ -113,14 +173,20 @@ class TruthOptions:
 
 def read_truth(options: TruthOptions, space: SearchSpace) -> Truth:
     """Raises: InputError if the file is no table, or not of this space, or says something twice."""
+    return _different(FORMATS[options.truth_format](options.truth, space), options.truth)
+
+
+def _different(entries: Iterable[Tuple[Architecture, List[float]]], path: str) -> Truth:
     truth: Truth = {}
-    for architecture, accuracies in FORMATS[options.truth_format](options.truth, space):
+    for architecture, accuracies in entries:
         if architecture in truth:
-            raise InputError(f"{options.truth} has {architecture} twice")
+            raise InputError(f"{path} has {architecture} twice")
         truth[architecture] = accuracies
     counts = {len(accuracies) for accuracies in truth.values()}
     if len(counts) > 1:
-        raise InputError(f"{options.truth}: networks have {min(counts)} to {max(counts)} accuracies; all need the same")
+        raise InputError(f"{path}: networks have {min(counts)} to {max(counts)} accuracies; all need the same")
+    if not truth:
+        raise InputError(f"{path} holds no network")
     return truth
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, fails
 
 from benchmarks import end_to_end, table
-from benchmarks.end_to_end import DATA_FOLDER, STEPS
+from benchmarks.end_to_end import DATA_FOLDER, PICTURES, STEPS
 from spos.core.errors import InputError
 from spos.core.flags import run_program
 from spos.data.digits import prepare_digits
@@ -82,15 +82,20 @@ def test_the_commands_are_those_of_the_quickstart():
     theirs = [line.split() for line in re.findall(r"^(?:sh scripts/|env/bin/python -m )(.*)$", script, re.MULTILINE)]
     names = [name for name, *_ in theirs if name != "setup.sh"]
     assert names == [step.script for step in STEPS if step.name != "export"]
-    for name, *arguments in theirs:
-        own = next((step for step in STEPS if step.script == name), None)
-        if own and name.endswith(".sh"):
-            assert arguments == ["--dataset", "digits"] == list(own.arguments[:2])
-            written = (ROOT / "scripts" / name).read_text()
-            pairs = zip(own.arguments[4::2], own.arguments[5::2])  # what follows the images stands in the script
-            assert all(f"{flag} {value.format(runs='runs/digits')}" in written for flag, value in pairs)
-        elif own:
+    steps = [step for step in STEPS if step.name != "export"]
+    for (_, *arguments), own in zip([one for one in theirs if one[0] != "setup.sh"], steps):
+        if not own.script.endswith(".sh"):
             assert arguments == [word.format(runs="runs/digits") for word in own.arguments]
+            continue
+        places, flags = own.arguments[len(PICTURES) :], [word for word in own.arguments if word == "--control"]
+        assert arguments == ["--dataset", "digits", *flags] and own.arguments[:2] == ("--dataset", "digits")
+        written = (ROOT / "scripts" / own.script).read_text()
+        if own.script == "train_oneshot.sh":
+            words = re.search(r"--control\) (.*) ;;" if flags else "^(architecture=.*)$", written, re.M)[1]
+            for name, value in (word.split("=") for word in words.split()):
+                written = written.replace(f"${name}", value)
+        for flag, value in zip(places[::2], places[1::2]):  # what follows the images stands in the script
+            assert f"{flag} {value.format(runs='runs/digits')}" in written
 
 
 def test_a_command_that_fails_ends_the_run(monkeypatch, tmp_path, capsys):

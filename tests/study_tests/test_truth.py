@@ -12,7 +12,7 @@ from spos.space.cost import count_architecture
 from spos.space.space_file import load_space
 from spos.study.flags import RankingOptions
 from spos.study.rank import FLOPS, PARAMS, rank, seed_agreement
-from spos.study.truth import TruthOptions, read_truth, rows_of
+from spos.study.truth import TruthOptions, read_accuracies, read_truth, rows_of
 
 MACRO = load_space("nas-bench-macro")
 # Facts of the published table: FLOPs, params, test accuracies of three seeds in percent.
@@ -129,3 +129,35 @@ def test_figures_of_the_published_table_are_found_again():
     assert seed_agreement(rows) == pytest.approx(0.88, abs=0.005)
     for name, tau in ((FLOPS, 0.556), (PARAMS, 0.218)):
         assert kendall_tau(ranked.predictors[name], ranked.truth) == pytest.approx(tau, abs=0.002)
+
+
+def test_tables_are_read_without_their_space(tmp_path):
+    truth = read_accuracies(options(tmp_path, published()).truth, "nas-bench-macro")
+    assert truth == {
+        type(one)(one.block_choices, (0,) * 8): accuracies
+        for one, accuracies in read_truth(options(tmp_path, published()), MACRO).items()
+    }
+    widths = {"4432214": {"acc": [90.5, 91.0]}, "0000000": {"acc": [80.0, 81.0]}}
+    truth = read_accuracies(options(tmp_path, widths).truth, "channel-bench-macro")
+    assert [(one.block_choices, one.channel_choices) for one in truth] == [
+        ((0,) * 7, (4, 4, 3, 2, 2, 1, 4)),
+        ((0,) * 7, (0,) * 7),
+    ]
+    assert list(truth.values())[0] == pytest.approx([0.905, 0.91])
+
+
+@pytest.mark.parametrize(
+    "content, form, message",
+    (
+        ({}, "channel-bench-macro", "holds no network"),
+        ({"44": {"acc": [1.0]}, "444": {"acc": [1.0]}}, "channel-bench-macro", "all need as many"),
+        ({"4-4": {"acc": [1.0]}}, "channel-bench-macro", "not written in digits"),
+        ({"44": {"test_acc": [1.0]}}, "channel-bench-macro", "acc"),
+        ([{"block_choices": [-1], "top1": [0.5]}], "csv", "numbered from 0"),
+        ([{"block_choices": [1], "channel_choices": [1, 1], "top1": [0.5]}], "csv", "all need as many"),
+        ([{"block_choices": [1], "top1": [0.5]}, {"block_choices": [1], "top1": [0.6]}], "csv", "twice"),
+    ),
+)
+def test_what_is_no_table_of_any_space_is_refused(content, form, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_accuracies(options(tmp_path, content).truth, form)

@@ -16,7 +16,7 @@ from utils import compare_search
 
 
 class FakeArguments:
-    history, supernet, evaluations, seed, seeds = None, None, 60, 0, 3
+    history, supernet, table, noise, evaluations, seed, seeds = None, None, "", 0.0, 60, 0, 3
 
 
 SMALL = ["--use-se", "--evaluations", "40", "--seeds", "3", "--population-size", "10", "--retain-length", "4"]
@@ -86,3 +86,16 @@ def test_any_function_of_an_architecture_can_be_the_oracle():
     results = compare(lambda seed: task, SETTINGS, 60, range(3))
     assert all(result.regret is None for result in results.values())
     assert "-" in compare_search.text(results, FakeArguments())
+
+
+def test_program_compares_on_a_table_of_ones_own(tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    rows = [f"{a} {b} {c},{0.5 + a / 10 + b / 50} {0.5 + a / 9}" for a in range(3) for b in range(3) for c in range(3)]
+    table.write_text("block_choices,top1\n" + "".join(row + "\n" for row in rows))
+    flags = ["--evaluations", "12", "--seeds", "3", "--population-size", "6", "--retain-length", "3"]
+    assert compare_search.main([*flags, "--table", str(table), "--searches", "surrogate"]) == 0
+    printed = capsys.readouterr().out
+    assert "regret of the best scored" in printed and "genetic" not in printed and "random" in printed
+    fails(compare_search.main, [*flags, "--table", table, "--noise", "1"], capsys, "--noise is for additive fitness")
+    fails(compare_search.main, [*flags, "--table", table, "--use-se"], capsys, "--table says what can be visited")
+    fails(compare_search.main, [*flags, "--table", table, "--format", "nas-bench-macro"], capsys, "table.csv")

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spos.study.strategies import BASELINE, Result
-from utils.plot.style import BLUE, DPI, GREY, ORANGE
+from utils.plot.style import BLUE, DPI, GREEN, GREY, ORANGE
 
-COLORS = {"genetic": BLUE, "spos": ORANGE, BASELINE: GREY}
+COLORS = {"genetic": BLUE, "spos": ORANGE, "surrogate": GREEN, BASELINE: GREY}
 
 
 def plot(results: Mapping[str, Result]) -> Figure:

@@ -19,7 +19,7 @@ from spos.space.space_file import search_space
 
 WITHOUT_DATE: Dict[str, Dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 DPI = 110
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#555555"
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#555555"
 MARKERS = "*^sDPX"
 
 
