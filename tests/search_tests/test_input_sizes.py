@@ -80,7 +80,7 @@ def test_a_limit_that_the_larger_size_alone_keeps_is_possible(rng):
     assert {domain.sample(rng).input_size for _ in range(20)} == {32}
 
 
-@pytest.mark.parametrize("mode", ("genetic", "random", "two-stage"))
+@pytest.mark.parametrize("mode", ("genetic", "random", "surrogate", "two-stage"))
 def test_a_search_by_scores_of_ones_own_finds_the_best_size(mode, tmp_path):
     """The same call goes on with a search that was stopped; rows and `best.json` tell the size."""
     asked = []

@@ -9,7 +9,8 @@ from spos.search.history import (
     find_ties,
     is_complete,
 )
-from spos.search.report import SearchLog, summarize_search
+from spos.search.report import SearchLog, describe_model, errors_row, summarize_search
+from spos.search.surrogate import Errors
 
 
 def test_iterations_are_logged_once(tmp_path):
@@ -39,3 +40,12 @@ def test_the_summary_names_a_latency_if_there_is_one(tmp_path):
     assert "latency" not in summarize_search(tmp_path, rows, "genetic")
     timed = [{**row, "latency_ms": 12.345} for row in rows]
     assert "latency               12.35 ms by the table" in summarize_search(tmp_path, timed, "genetic")
+
+
+def test_a_model_is_described_by_its_errors(tmp_path):
+    assert describe_model(None, True) == "" and errors_row(None, True) == {}
+    errors = Errors(9, 0.021, 0.034)
+    assert describe_model(errors, True) == "  model errs by 2.10%, the mean by 3.40% (9 uniform)"
+    assert describe_model(errors, False).endswith("; bred instead, for the model told no more than the mean")
+    row = {**errors_row(errors, False)}
+    assert row == {"checks": 9, "model_error": 0.021, "mean_error": 0.034, "trusted": False}

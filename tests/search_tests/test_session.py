@@ -13,7 +13,9 @@ from spos.data.arrays import pack_arrays
 from spos.data.flags import DataOptions
 from spos.runs.files import file_digest, read_json, write_json
 from spos.runs.journal import read_rows
+from spos.runs.run import open_run_directory
 from spos.sampling.limits import Limits
+from spos.search.ancestry import replay
 from spos.search.session import limits_as_flags, search_supernet
 from spos.space.architecture import architecture_of
 from spos.space.architecture_file import load_architecture
@@ -25,7 +27,7 @@ from spos.training.session import train_supernet
 SETTINGS = {"search_iters": 2, "population_size": 4, "retain_length": 2, "topk": 2}
 FLAGS = ["--search-iters", "2", "--population-size", "4", "--retain-length", "2", "--topk", "2", "--seed", "3"]
 DATA_FLAGS = {field.name for field in fields(DataOptions)}
-FILES = ("history.jsonl", "best.json", "top-1.json", "top-2.json")
+FILES = ("history.jsonl", "best.json", "control.json", "top-1.json", "top-2.json")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,23 @@ def test_the_best_of_a_race_is_not_one_that_was_dropped(supernet, tmp_path):
     found = search_supernet(supernet, tmp_path, **settings)
     assert not found.best_row.get("dropped", False)
     assert found.best == architecture_of(read_json(tmp_path / "best.json"))
+
+
+@pytest.mark.parametrize("racing", (False, True))
+def test_a_search_by_a_model_goes_on_byte_for_byte_also_in_several_processes(supernet, limits, tmp_path, racing):
+    """Its errors on what it did not choose are in the log, and it can be replayed."""
+    settings = {**SETTINGS, "search_mode": "surrogate", "population_size": 5, "search_iters": 4, "racing": racing}
+    whole = search_supernet(supernet, tmp_path / "whole", limits, **settings)
+    search_supernet(supernet, tmp_path / "resumed", limits, num_processes=2, **{**settings, "search_iters": 2})
+    history = tmp_path / "resumed" / "history.jsonl"
+    lines = history.read_text().splitlines(keepends=True)
+    history.write_text("".join(lines[:-1]) + lines[-1][:20])  # as a kill leaves it
+    assert search_supernet(supernet, tmp_path / "resumed", limits, num_processes=2, **settings).rows == whole.rows
+    log = read_rows(tmp_path / "whole" / "log.jsonl")
+    assert [row.get("checks") for row in log] == [None, 1, 2, 3]
+    assert all(row["trusted"] and row["model_error"] >= 0 and row["mean_error"] >= 0 for row in log[1:])
+    rows = read_rows(history)
+    assert not any(replay(open_run_directory(tmp_path / "resumed"), rows).parents.values())
 
 
 @pytest.fixture(scope="module")
