@@ -168,11 +168,16 @@ def way(request, monkeypatch):
     return request.param
 
 
-def in_both_ways(names, cases, by_graphs):
-    """Every case natively, and some of them by graphs too, which take longer."""
+def in_both_ways(names, cases, by_graphs, slow=()):
+    """Every case natively, those of `slow` if slow tests run; and some of them by graphs too, which take longer."""
     rows = [(case, way) for way, own in zip(WAYS, (cases, by_graphs)) for case in own]
-    assert set(by_graphs) <= set(cases)
-    values = [(*(case if isinstance(case, tuple) else (case,)), way) for case, way in rows]
+    assert {*by_graphs, *slow} <= set(cases)
+    values = [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)), way, marks=[pytest.mark.slow] if case in slow else []
+        )
+        for case, way in rows
+    ]
     return pytest.mark.parametrize(f"{names}, way", values, indirect=["way"])
 
 

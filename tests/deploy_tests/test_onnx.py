@@ -73,7 +73,9 @@ def test_published_networks_give_the_logits_of_mxnet_at_any_batch(name):
         check_equal(network(images[:count]), session(images[:count]), tolerance, f"logits of {count} images")
 
 
-@pytest.mark.parametrize("calibration", ("naive", "entropy", "percentile"))
+@pytest.mark.parametrize(
+    "calibration", ("naive", *(pytest.param(name, marks=pytest.mark.slow) for name in ("entropy", "percentile")))
+)
 def test_int8_of_every_calibration(calibration, rng):
     subnet, images = random_subnet("se-last-conv", rng), random_images(32, 16)
     model, info = exported(subnet), info_of(subnet)

@@ -20,7 +20,7 @@ from spos.space.names import parameter_shapes, subnet_chains
 from spos.space.space import SearchSpace
 from spos.space.space_file import shipped_spaces
 
-NUM_ARCHITECTURES = 3
+NUM_ARCHITECTURES = 2
 TOLERANCE = 1e-5
 # Of gradients by other operators: one ReLU that flips changes those of whole networks by percents.
 GRADIENT_TOLERANCE = 0.1

@@ -316,8 +316,9 @@ def test_a_stop_during_validation_loses_no_step(tmp_path):
     assert [row["epoch"] for row in rows] == [0, 1] and rows[0]["loss"] > 0
 
 
-@pytest.mark.parametrize("error", (BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")))
-@pytest.mark.parametrize("frequency", (1, 10))
+@pytest.mark.parametrize(
+    "error, frequency", ((BrokenPipeError(32, "Broken pipe"), 1), (OSError(28, "No space left on device"), 10))
+)
 def test_a_log_that_cannot_be_written_costs_no_epoch(tmp_path, error, frequency):
     """Also where no checkpoint was due; and the run goes on to the bits of an undisturbed one."""
 
