@@ -14,7 +14,7 @@ case " $* " in
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels: a second thread made it 1.9 times slower
     exec sh "$here/run.sh" search_supernet.py \
         --supernet-params runs/digits/supernet/model.params \
-        --search-mode genetic --search-iters 4 --population-size 16 --retain-length 5 \
+        --search-mode genetic --search-iters 8 --population-size 16 --retain-length 5 \
         --flop-max-m 7 --param-max-m 2.6 --batch-size 180 -j 2 \
         --save-dir runs/digits/search "$@"
     ;;

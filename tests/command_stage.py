@@ -75,6 +75,8 @@ class Stage:
             (self.folder / place).mkdir(parents=True)
             for name in ("train.rec", "val.rec"):
                 (self.folder / place / name).touch()
+        (self.folder / "TABLE").touch()
+        shutil.copytree(ROOT / "logs" / "nas-bench-macro", self.folder / "runs" / "nas-bench-macro")
         study = self.folder / "runs" / "study"
         shutil.copytree(ROOT / "logs" / "study-cifar10", study)
         (study / "supernets" / "warm-up-0" / "bn_update.jsonl").touch()

@@ -20,7 +20,8 @@ python -m utils.rank_correlation --supernet runs/supernet --num-architectures 50
 The same command goes on where it was stopped, also with other --jobs, more --supernet, more --seeds or more
 architectures. Results lie in --save-dir:
   alone.jsonl         a network trained alone a line      networks/    their training runs
-  supernets.jsonl     a score by a supernet a line        correlation.json    what is printed
+  truth.jsonl         the same of --truth                 correlation.json    what is printed
+  supernets.jsonl     a score by a supernet a line
 """
 
 from __future__ import annotations
@@ -44,15 +45,16 @@ from spos.core.flags import (
 from spos.core.ranking import Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
-from spos.runs.files import file_digest, write_json
+from spos.runs.files import file_digest, write_atomic, write_json
+from spos.runs.journal import as_lines
 from spos.runs.lock import entered
 from spos.scoring.many import score_all
 from spos.scoring.trained import open_supernets
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
-from spos.study.rank import FLOPS, costs_of, plan, rank, ranking_table, seed_agreement, with_mean
-from spos.study.truth import TruthOptions, read_truth, rows_of
+from spos.study.rank import FLOPS, PARAMS, costs_of, plan, rank, ranking_table, seed_agreement, with_mean
+from spos.study.truth import TRUTH_FILE, TruthOptions, read_truth, rows_of
 from utils.plot.ranking import plot
 from utils.plot.style import figure_file, save
 
@@ -65,6 +67,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet, or a file in it"
     )
+    parser.add_argument(
+        "--baseline",
+        default=FLOPS,
+        help="predictor that gains are over, paired: FLOPs, params or a supernet's name [%(default)s]",
+    )
     parser.add_argument("--output", type=figure_file, help="figure of accuracies alone against predictions")
     args = parser.parse_args(own)
     options, truth, output = pick(RankingOptions, args), pick(TruthOptions, args), pick(JsonOptions, args)
@@ -72,6 +79,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     use_blocks(pick(BlocksOptions, args))
     supernets = open_supernets(args.supernet, options.batch_size)
     folder, space = Path(options.save_dir), supernets[0].space
+    predictors = (FLOPS, PARAMS, *(supernet.name for supernet in supernets))
+    if args.baseline not in predictors:
+        raise InputError(f"--baseline {args.baseline}: predictors are {', '.join(predictors)}")
     networks = [] if truth.truth else plan(space, options)
     measured = rows_of(read_truth(truth, space), options, space) if truth.truth else []
     config = describe_run("utils.rank_correlation", options, recipe, space)
@@ -81,13 +91,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         rows = measured or train_all(networks, space, recipe, folder, options.jobs)
         architectures = list(mean_top1(rows))
         scores = score_all(supernets, architectures, folder, options.jobs)
+        if measured:
+            write_atomic(folder / TRUTH_FILE, as_lines(rows))
         ranked = with_mean(rank(rows, scores), list(scores))
-        correlations = correlate(ranked, FLOPS, derive_rng(options.seed, "bootstrap"))
-        record = as_json(ranked, correlations, rows)
+        correlations = correlate(ranked, args.baseline, derive_rng(options.seed, "bootstrap"))
+        record = as_json(ranked, correlations, rows, args.baseline)
         write_json(folder / RESULT_FILE, record)
     if args.output:
         save(plot(ranked, correlations, costs_of(rows)), args.output)
-    print(json.dumps(record) if output.json else text(ranked, correlations, rows))
+    print(json.dumps(record) if output.json else text(ranked, correlations, rows, args.baseline))
     return 0
 
 
@@ -99,25 +111,33 @@ def check_truth(truth: TruthOptions, recipe: Sequence[str]) -> None:
         raise InputError("--truth: nothing is trained, so no recipe may stand behind --")
 
 
-def text(ranked: Ranked, correlations: Mapping[str, Correlation], rows: Sequence[Mapping[str, Any]]) -> str:
+def text(
+    ranked: Ranked,
+    correlations: Mapping[str, Correlation],
+    rows: Sequence[Mapping[str, Any]],
+    baseline: str = FLOPS,
+) -> str:
     """What is printed."""
     agreement = seed_agreement(rows)
     lines = [
         f"{len(ranked.truth)} architectures in {len(set(ranked.strata.tolist()))} strata of FLOPs, {len(rows)} networks"
         f" trained alone: top-1 {ranked.truth.min():.2%} to {ranked.truth.max():.2%}, mean {ranked.truth.mean():.2%}",
-        as_text(ranking_table(correlations)),
+        as_text(ranking_table(correlations, baseline)),
     ]
     return "\n".join(lines + ([f"tau-b between two seeds of the same networks: {agreement:+.3f}"] if agreement else []))
 
 
 def as_json(
-    ranked: Ranked, correlations: Mapping[str, Correlation], rows: Sequence[Mapping[str, Any]]
+    ranked: Ranked,
+    correlations: Mapping[str, Correlation],
+    rows: Sequence[Mapping[str, Any]],
+    baseline: str = FLOPS,
 ) -> Dict[str, Any]:
     """The same for machines. An interval is [value, low, high]."""
     return {
         "architectures": len(ranked.truth),
         "networks": len(rows),
-        "baseline": FLOPS,
+        "baseline": baseline,
         "seed_agreement": seed_agreement(rows),
         "predictors": {
             name: {

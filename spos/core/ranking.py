@@ -86,9 +86,10 @@ def correlate(ranked: Ranked, baseline: str, rng: np.random.Generator) -> Dict[s
     truth, together = _order(ranked.truth), _together(ranked.strata)
     orders = {name: _order(values) for name, values in ranked.predictors.items()}
     draws = [_resample(ranked.strata, rng) for _ in range(NUM_RESAMPLES)]
+    copies = np.array([np.bincount(draw, minlength=len(truth)) for draw in draws], dtype=float)
     ways = {"overall": np.ones_like(together), "within": together}
     resampled = {
-        (name, way): np.array([_tau(*(pairs[np.ix_(draw, draw)] for pairs in (order, truth, mask))) for draw in draws])
+        (name, way): _resampled_taus(copies, order, truth, mask)
         for name, order in orders.items()
         for way, mask in ways.items()
     }
@@ -122,6 +123,16 @@ def _together(strata: Numbers) -> np.ndarray:
 def _tau(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
     size = np.sqrt((mask * first**2).sum() * (mask * second**2).sum())
     return float((mask * first * second).sum() / size) if size else float("nan")
+
+
+def _resampled_taus(copies: np.ndarray, first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """tau-b of each draw, from how often it has each architecture, (draws, n). All sums are of whole numbers."""
+    both, one, other = (
+        np.einsum("di,di->d", copies @ pairs, copies)
+        for pairs in (mask * first * second, mask * first**2, mask * second**2)
+    )
+    size = np.sqrt(one * other)
+    return np.divide(both, size, out=np.full_like(size, np.nan), where=size > 0)
 
 
 def _resample(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,6 @@ from spos.study.flags import RankingOptions
 POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
 FLOPS, PARAMS = "FLOPs", "params"  # predictors that need no supernet; the first is the baseline
 WITHIN = (("tau", "within strata"), ("low", "from"), ("high", "to"))
-GAIN = (("tau", f"over {FLOPS}"), ("low", "from"), ("high", "to"))
 
 
 def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:
@@ -72,13 +71,14 @@ def seed_agreement(rows: Sequence[Mapping[str, Any]]) -> Optional[float]:
     return float(np.mean(pairs)) if pairs else None
 
 
-def ranking_table(correlations: Mapping[str, Correlation]) -> Table:
-    """A row for each predictor."""
+def ranking_table(correlations: Mapping[str, Correlation], baseline: str = FLOPS) -> Table:
+    """A row for each predictor. Args: baseline: that gains are over."""
+    gain = (("tau", f"over {baseline}"), ("low", "from"), ("high", "to"))
     columns = (
         Column("predictor"),
         *(Column(name, title, spec="+.3f") for name, title in (("tau", "tau-b"), ("low", "95% from"), ("high", "to"))),
         *(Column(f"within_{name}", title, spec="+.3f") for name, title in WITHIN),
-        *(Column(f"gain_{name}", title, spec="+.3f") for name, title in GAIN),
+        *(Column(f"gain_{name}", title, spec="+.3f") for name, title in gain),
         *(Column(f"regret_{k}", f"regret@{k}", spec=".2%") for k in TOP_COUNTS),
     )
     rows = tuple(

@@ -15,14 +15,26 @@ from spos.core.flags import flag
 from spos.core.ranking import draw_stratified
 from spos.core.seeds import derive_rng
 from spos.runs.files import check_shape, read_json, read_text, shortened
+from spos.runs.schema import Choosing, Count, Share
 from spos.space.architecture import Architecture, choices_of, parse_choices
 from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
 from spos.study.flags import RankingOptions
 
 PERCENT = 100.0
+TRUTH_FILE = "truth.jsonl"  # rows of the networks that were taken from a table
 Percents = Annotated[List[Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=1, max_length=1000)]
 Truth = Dict[Architecture, List[float]]  # accuracies of the seeds, fractions
+
+
+class TruthRow(Choosing, kw_only=True):
+    """A row of `truth.jsonl`: an accuracy of a network that others trained, as `AloneRow` is of one trained here."""
+
+    top1: Share
+    seed: Count
+    flops: Count
+    params: Count
+    stratum: Count
 
 
 class BenchEntry(Struct):

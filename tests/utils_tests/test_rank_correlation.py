@@ -17,8 +17,9 @@ from spos.runs.run import PIXELS_FOLDER
 from spos.scoring.many import SCORES_FILE
 from spos.scoring.trained import open_supernets
 from spos.space.architecture import architecture_of
-from spos.study.alone import ALONE_FILE
+from spos.study.alone import ALONE_FILE, AloneRow
 from spos.study.rank import FLOPS, PARAMS, rank
+from spos.study.truth import TRUTH_FILE
 from utils import rank_correlation
 
 
@@ -92,6 +93,13 @@ def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_p
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (record["architectures"], record["networks"], record["seed_agreement"]) == (6, 12, 1.0)
     assert not (tmp_path / "ranking" / ALONE_FILE).exists()
+    truth = read_rows(tmp_path / "ranking" / TRUTH_FILE, AloneRow)
+    assert len(truth) == 12 and {row["seed"] for row in truth} == {0, 1}
+    assert rank_correlation.main([*argv, "--baseline", "supernet"]) == 0
+    against = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert against["baseline"] == "supernet" and against["predictors"]["supernet"]["gain_over_baseline"] is None
+    gains = [one["predictors"][name]["gain_over_baseline"][0] for one, name in ((record, "supernet"), (against, FLOPS))]
+    assert gains[0] == pytest.approx(-gains[1])
     assert rank_correlation.main(argv) == 0 and json.loads(capsys.readouterr().out.splitlines()[-1]) == record
     (tmp_path / "truth.csv").write_text("\n".join(["block_choices,channel_choices,top1", *rows[::-1]]))
     fails(rank_correlation.main, argv, capsys, "truth", "another --save-dir")
@@ -105,6 +113,7 @@ def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_p
         (["--num-architectures", "7"], ["shared out evenly"]),
         (["--num-architectures", "2", "--strata", "1"], ["--num-architectures 2", "at least 3"]),
         (["--output", "figure.txt"], ["must end in"]),
+        (["--baseline", "other"], ["--baseline other", "FLOPs, params, supernet"]),
     ),
 )
 def test_bad_flags_are_one_line(supernet, tmp_path, capsys, change, words):

@@ -27,6 +27,15 @@ def test_the_document_has_the_tables_that_the_logs_give(capsys):
     assert "checked" in capsys.readouterr().out
 
 
+def test_the_page_about_networks_of_others_has_the_tables_that_its_logs_give(capsys):
+    logs, page = ROOT / "logs" / "nas-bench-macro", ROOT / "docs" / "nas-bench-macro.md"
+    assert study.main([str(logs), "--document", str(page), "--check"]) == 0
+    logged = load_study(logs)
+    assert logged.is_of_others and len(logged.architectures) == 500
+    assert all(len(rows) == 500 for rows in logged.scores.values())
+    assert set(make_figures(logged)) == {path.stem for path in (ROOT / "images" / "nas-bench-macro").glob("*.png")}
+
+
 def test_every_figure_of_the_document_is_made_of_the_logs(logged, tmp_path):
     figures = make_figures(logged)
     assert set(figures) == {path.stem for path in (ROOT / "images" / "study-cifar10").glob("*.png")}
@@ -49,7 +58,7 @@ def test_every_supernet_scored_every_architecture_of_the_ranking(logged):
 
 
 def test_the_logs_name_no_folder_of_a_machine():
-    for path in LOGS.rglob("*.json*"):
+    for path in [*LOGS.rglob("*.json*"), *(ROOT / "logs" / "nas-bench-macro").rglob("*.json*")]:
         assert '"/' not in path.read_text(encoding="utf-8"), path
 
 

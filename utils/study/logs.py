@@ -23,6 +23,7 @@ from spos.space.space import SearchSpace
 from spos.space.space_file import described_space
 from spos.study.alone import ALONE_FILE, AloneRow, first_rows
 from spos.study.rank import FLOPS, rank
+from spos.study.truth import TRUTH_FILE, TruthRow
 from spos.training.log import EpochRow
 from spos.training.strategies import NUM_RANDOM_WIDTHS
 
@@ -90,7 +91,11 @@ class SearchLog:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that figures and tables are made of. What a study has not come to yet is empty."""
+    """Everything that figures and tables are made of. What a study has not come to yet is empty.
+
+    Attributes:
+        alone: accuracies of networks trained alone: here, or by others.
+    """
 
     supernets: List[SupernetLog]
     alone: List[Dict[str, Any]]
@@ -120,6 +125,11 @@ class Study:
         return correlate(self.ranked, FLOPS, derive_rng(BOOTSTRAP_SEED, "bootstrap"))
 
     @property
+    def is_of_others(self) -> bool:
+        """Whether the networks alone were trained by others, whose table was read."""
+        return "seconds" not in self.alone[0]
+
+    @property
     def architectures(self) -> Dict[Architecture, None]:
         return dict.fromkeys(first_rows(self.alone))
 
@@ -127,9 +137,11 @@ class Study:
 def load_study(folder: Path) -> Study:
     """Raises: InputError if the folder holds nothing of a study, or a part of one that is damaged."""
     supernets = [_load_supernet(run) for run in sorted((folder / SUPERNETS).glob("*")) if run.is_dir()]
-    alone = read_rows(folder / RANKING / ALONE_FILE, AloneRow)
+    alone = read_rows(folder / RANKING / ALONE_FILE, AloneRow) or read_rows(folder / RANKING / TRUTH_FILE, TruthRow)
     if not supernets or not alone:
-        raise InputError(f"{folder} holds no logs of a study: {SUPERNETS}/ or {RANKING}/{ALONE_FILE} is missing")
+        raise InputError(
+            f"{folder} holds no logs of a study: {SUPERNETS}/, or {RANKING}/{ALONE_FILE} and {TRUTH_FILE}, are missing"
+        )
     strategies = folder / STRATEGIES_FILE
     return Study(
         supernets,

@@ -14,9 +14,10 @@ from spos.space.architecture import architecture_of
 from spos.study.alone import first_rows, mean_top1
 from spos.study.matched import RANDOM, compare, matched_table
 from spos.study.rank import ranking_table, seed_agreement
+from spos.training.flags import PUBLISHED
 from utils.study.logs import SECONDS_OF_AN_HOUR, Row, Study, SupernetLog, by_bn_count
 
-DRIVER = "sh scripts/study_cifar10.sh IMAGES"
+DRIVER, DRIVER_OF_OTHERS = "sh scripts/study_cifar10.sh IMAGES", "sh scripts/study_nas_bench_macro.sh IMAGES TABLE"
 
 
 def make_tables(study: Study) -> Dict[str, Table]:
@@ -49,12 +50,13 @@ def supernets(study: Study) -> Table:
     )
     rows = []
     for supernet in study.supernets:
-        if supernet.name not in study.scores:
-            continue
-        tops = np.array([row["top1"] for row in study.scores[supernet.name]])
-        found = study.correlations[supernet.name]
-        own = (supernet.name, supernet.num_updates, supernet.num_passes, supernet.hours)
-        rows.append((*own, tops.mean(), tops.std(ddof=1), plus(found.overall), plus(found.within)))
+        for name in study.scores:
+            if name.partition("/")[0] != supernet.name:  # behind it the name of a file in its run, if it is another
+                continue
+            tops = np.array([row["top1"] for row in study.scores[name]])
+            found = study.correlations[name]
+            own = (name, supernet.num_updates, supernet.num_passes, supernet.hours)
+            rows.append((*own, tops.mean(), tops.std(ddof=1), plus(found.overall), plus(found.within)))
     return Table("", columns, tuple(rows))
 
 
@@ -129,8 +131,13 @@ def searches(study: Study) -> Optional[Table]:
 
 def ranking(study: Study) -> Table:
     """(e): predictors against accuracies of networks trained alone."""
-    own = ranking_table(study.correlations)
-    return Table("", own.columns, own.rows)
+    own, agreement = ranking_table(study.correlations), seed_agreement(study.alone)
+    notes = (
+        ()
+        if agreement is None
+        else (f"tau-b between two seeds of these networks, mean of all pairs: {agreement:+.3f}.",)
+    )
+    return Table("", own.columns, own.rows, notes)
 
 
 def searched(study: Study) -> Optional[Table]:
@@ -167,13 +174,18 @@ def hours(study: Study) -> Table:
     """The command, the seed and the time of every row, where the time is in the logs."""
     columns = (Column("what"), Column("seed"), Column("command"), Column("hours", "hours of one core", spec=".2f"))
     rows: List[Tuple[str, Optional[str], str, Optional[float]]] = []
-    rows += [(s.name, str(s.seed), f"`{DRIVER} supernet {flags_of(s)}`", s.hours) for s in study.supernets]
+    driver = DRIVER_OF_OTHERS if study.is_of_others else DRIVER
+    rows += [(s.name, str(s.seed), f"`{driver} supernet {flags_of(s)}`", s.hours) for s in study.supernets]
+    if study.is_of_others:
+        rows.append(
+            ("scores of all architectures", None, f"`{driver} ranking 2 runs/nas-bench-macro/supernets/*`", None)
+        )
     rows += [
         (search.name, str(search.options["seed"]), f"`{DRIVER} search {search.options['seed']}`", search.hours)
         for search in study.searches
     ]
     for name, own, command in (
-        ("networks of the ranking", study.alone, "ranking 2 runs/study/supernets/*"),
+        ("networks of the ranking", [] if study.is_of_others else study.alone, "ranking 2 runs/study/supernets/*"),
         ("searched and random networks", study.searched, "searched 2"),
     ):
         if own:
@@ -189,7 +201,10 @@ def flags_of(supernet: SupernetLog) -> str:
     """What distinguishes a supernet's command from the others'."""
     options = supernet.options
     words = [supernet.name, "--seed", str(options["seed"])]
-    words += ["--reduced-dataset-scale", str(options["reduced_dataset_scale"])]
+    if options["reduced_dataset_scale"] != 1:
+        words += ["--reduced-dataset-scale", str(options["reduced_dataset_scale"])]
+    if options.get("initial_values", PUBLISHED) != PUBLISHED:
+        words += ["--initial-values", options["initial_values"]]
     if options["sampling"] != "uniform":
         words += ["--sampling", options["sampling"]]
     if options["epoch_start_cs"] >= 0:
