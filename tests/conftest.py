@@ -38,6 +38,9 @@ VARIANTS = {
 }
 
 
+# What these have is in the others too, not alone
+OTHER_VARIANTS = ("se", "last-conv", "small-images")
+
 TINY = replace(
     search_space(use_se=True, last_conv_after_pooling=True),
     stages=(Stage(2, 32, False, False), Stage(2, 48, True, True)),
@@ -144,9 +147,12 @@ def all_choices(space, rng):
         yield space.canonical(Architecture(blocks, widths))
 
 
-@pytest.fixture(params=VARIANTS, ids=str)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in OTHER_VARIANTS else []) for name in VARIANTS],
+    ids=str,
+)
 def space(request):
-    """Every variant of the search space, with ten classes."""
+    """Every variant of the search space, with ten classes; those of OTHER_VARIANTS if slow tests run."""
     return replace(VARIANTS[request.param], num_classes=10)
 
 

@@ -139,7 +139,7 @@ SEARCHES: Mapping[str, SearchMode] = {
     "genetic": SearchMode(_genetic, evolves=True, takes_seeds=True),
     "random": SearchMode(_random, breeds=False),
     "two-stage": SearchMode(_two_stage, evolves=True, has_stages=True),
-    "surrogate": SearchMode(_surrogate, takes_seeds=True),
+    "surrogate": SearchMode(_surrogate, breeds=False, takes_seeds=True),
     "nsga2": SearchMode(_nsga2, takes_seeds=True, has_front=True),
 }
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SPACES, TINY, VARIANTS, all_choices, fill_parameters, in_both_ways, small_file
+from conftest import OTHER_VARIANTS, SPACES, TINY, VARIANTS, all_choices, fill_parameters, in_both_ways, small_file
 
 from oneshot_nas_network import Supernet
 from spos.data.pixels import Pixels
@@ -57,7 +57,7 @@ def assert_alike(got, wanted, tolerance=1e-5):
     np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 
-@in_both_ways("variant", VARIANTS, ("se-last-conv", "small"))
+@in_both_ways("variant", VARIANTS, ("se-last-conv", "small"), slow=OTHER_VARIANTS)
 def test_a_path_gives_the_logits_of_the_extracted_subnet(variant, way, rng):
     space = replace(VARIANTS[variant], num_classes=10, input_size=32, strides=(1, 1, 2, 2, 2))
     net, bn_images, images = supernet(space), some_pixels(24, 32, 10, 2), some_pixels(12, 32, 10, 3)

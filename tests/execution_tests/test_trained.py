@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SPACES, TINY, VARIANTS, all_choices, in_both_ways
+from conftest import OTHER_VARIANTS, SPACES, TINY, VARIANTS, all_choices, in_both_ways
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.engine.compat import mx
@@ -93,9 +93,7 @@ def assert_alike(net, forward, images, wanted_forward):
             assert error <= 0.1 * size, f"{kind}: {error} of {size}, noise {noise}"
 
 
-@in_both_ways(
-    "variant", VARIANTS, ("se-last-conv", "small"), slow=("plain", "last-conv", "multiple-of-8", "small-images")
-)
+@in_both_ways("variant", VARIANTS, ("se-last-conv", "small"), slow=("plain", "multiple-of-8", *OTHER_VARIANTS))
 def test_a_path_trains_as_the_supernet_does(variant, way, rng):
     space = replace(VARIANTS[variant], num_classes=10, input_size=32 if variant == "small-images" else 64)
     net, images = filled(Supernet(space), rng), some_images(space, np.random.default_rng(IMAGES), 12)

@@ -101,6 +101,7 @@ def test_the_winner_is_trained_counted_and_exported_at_its_size(folder, supernet
     assert "24 px" in (tmp_path / "page.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_training_ends_with_the_same_bits(folder, tmp_path, capsys):
     recipe = TRAINING.replace("--num-epochs 1", "--num-epochs 2")

@@ -252,9 +252,9 @@ def test_a_search_can_be_compared_on_its_supernet(finished, tmp_path, capsys):
     flags += ["--retain-length", "2", "--json"]
     assert run_program(compare_search.main, flags) == 0
     first = json.loads(capsys.readouterr().out)
-    assert set(first["searches"]) == {"genetic", "spos", "random"} and first["oracle"].endswith("run")
+    assert set(first["searches"]) == {"genetic", "spos", "surrogate", "random"} and first["oracle"].endswith("run")
     scored = rows_of(run, "comparison.jsonl")
-    assert 0 < len(scored) <= 30 and len({tuple(row["block_choices"] + row["channel_choices"]) for row in scored})
+    assert 0 < len(scored) <= 40 and len({tuple(row["block_choices"] + row["channel_choices"]) for row in scored})
     assert run_program(compare_search.main, flags) == 0  # from what was kept
     assert json.loads(capsys.readouterr().out) == first
     assert rows_of(run, "comparison.jsonl") == scored

@@ -166,8 +166,9 @@ def test_training_refuses(work, tmp_path, teacher, capsys, case):
     assert case == "pickled states" or not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("devices, kills", [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices, kills", [(2, 2), (1, 2)])
 def test_killed_runs_end_with_the_same_bits(tmp_path, devices, kills, capsys):
     """Contract C4; `python -m utils.check_resume --kills 10` is the full count.
 

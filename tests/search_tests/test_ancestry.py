@@ -11,7 +11,7 @@ from search_tests.test_flags import MODES, SMALL
 from spos.core.errors import InputError
 from spos.runs.run import open_run_directory
 from spos.search.ancestry import Ancestry, replay
-from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
+from spos.search.flags import SEARCHES, ConstraintOptions, SearchOptions, make_domain, make_search
 from spos.space.space_file import load_space
 
 LIMITS = ConstraintOptions(flop_max_m=310.0)
@@ -65,7 +65,7 @@ def test_children_have_earlier_parents_and_mostly_their_genes(mode, evolution):
     generations = run(search_of(options, lineage), make_fitness())
     iteration = {a: i for i, generation in enumerate(generations) for a in generation}
     scored = {child: parents for child, parents in lineage.items() if child in iteration}
-    assert bool(scored) == (mode != "random")
+    assert bool(scored) == (SEARCHES[mode].breeds)
     for child, parents in scored.items():
         assert 1 <= len(parents) <= 2
         assert all(iteration[parent] < iteration[child] for parent in parents)

@@ -88,10 +88,9 @@ def test_the_best_of_a_race_is_not_one_that_was_dropped(supernet, tmp_path):
     assert found.best == architecture_of(read_json(tmp_path / "best.json"))
 
 
-@pytest.mark.parametrize("racing", (False, True))
-def test_a_search_by_a_model_goes_on_byte_for_byte_also_in_several_processes(supernet, limits, tmp_path, racing):
+def test_a_search_by_a_model_goes_on_byte_for_byte_also_in_several_processes(supernet, limits, tmp_path):
     """Its errors on what it did not choose are in the log, and it can be replayed."""
-    settings = {**SETTINGS, "search_mode": "surrogate", "population_size": 5, "search_iters": 4, "racing": racing}
+    settings = {**SETTINGS, "search_mode": "surrogate", "population_size": 5, "search_iters": 4, "racing": True}
     whole = search_supernet(supernet, tmp_path / "whole", limits, **settings)
     search_supernet(supernet, tmp_path / "resumed", limits, num_processes=2, **{**settings, "search_iters": 2})
     history = tmp_path / "resumed" / "history.jsonl"
@@ -138,7 +137,11 @@ def test_several_supernets_score_by_the_mean_of_their_accuracies(supernets, tmp_
     assert config["supernet_sha256"] == ",".join(sorted(file_digest(file) for file in supernets))
 
 
-@pytest.mark.parametrize("more", ({}, {"racing": True, "search_mode": "random"}), ids=("genetic", "racing"))
+@pytest.mark.parametrize(
+    "more",
+    (pytest.param({}, marks=pytest.mark.slow), {"racing": True, "search_mode": "random"}),
+    ids=("genetic", "racing"),
+)
 def test_a_search_by_several_goes_on_byte_for_byte_also_in_several_processes(supernets, tmp_path, more):
     settings = {**SETTINGS, **more, "search_iters": 3}
     whole = search_supernet(supernets, tmp_path / "whole", **settings)

@@ -164,6 +164,7 @@ def test_quantize_reports_and_writes(here, runtime, capsys):
     assert rms_error(plain_logits(here / "model.params", images), exported(images)) < 0.5
 
 
+@pytest.mark.slow
 def test_the_best_calibration_is_chosen_on_held_out_images(here, capsys):
     pytest.importorskip("onnx", reason="onnx is not installed (sh scripts/setup.sh --deploy)")
     flags = ["--params", str(here / "model.params"), "--format", "onnx", "--calibration", "best", "--test-images", "10"]

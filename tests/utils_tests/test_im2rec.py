@@ -32,7 +32,13 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("flags", (["--resize", "40", "--quality", "80"], ["--pass-through"], ["--encoding", ".png"]))
+@pytest.mark.parametrize(
+    "flags",
+    (
+        ["--resize", "40", "--quality", "80"],
+        *(pytest.param(own, marks=pytest.mark.slow) for own in (["--pass-through"], ["--encoding", ".png"])),
+    ),
+)
 def test_lists_and_records_are_those_of_mxnet(tmp_path, images, flags):
     (tmp_path / "own").mkdir()
     (tmp_path / "theirs").mkdir()

@@ -17,9 +17,9 @@ from spos.runs.run import PIXELS_FOLDER
 from spos.scoring.many import SCORES_FILE
 from spos.scoring.trained import open_supernets
 from spos.space.architecture import architecture_of
-from spos.study.alone import ALONE_FILE, AloneRow
+from spos.study.alone import ALONE_FILE
 from spos.study.rank import FLOPS, PARAMS, rank
-from spos.study.truth import TRUTH_FILE
+from spos.study.truth import TRUTH_FILE, TruthRow
 from utils import rank_correlation
 
 
@@ -93,7 +93,7 @@ def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_p
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (record["architectures"], record["networks"], record["seed_agreement"]) == (6, 12, 1.0)
     assert not (tmp_path / "ranking" / ALONE_FILE).exists()
-    truth = read_rows(tmp_path / "ranking" / TRUTH_FILE, AloneRow)
+    truth = read_rows(tmp_path / "ranking" / TRUTH_FILE, TruthRow)
     assert len(truth) == 12 and {row["seed"] for row in truth} == {0, 1}
     assert rank_correlation.main([*argv, "--baseline", "supernet"]) == 0
     against = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -131,6 +131,7 @@ def test_what_racing_dropped_is_apart_and_no_candidate_for_the_best(tmp_path, ma
     "changes, word",
     (
         ({"search_mode": "random"}, "A random search draws every architecture anew"),
+        ({"search_mode": "surrogate"}, "none of its proposals has parents"),
         ({"search_mode": "nsga2"}, "The front of accuracy against flops: "),
         ({"search_mode": "two-stage"}, "Two-stage search with the published operators"),
         ({"evolution": "spos"}, "so what follows is what happened"),

@@ -22,6 +22,10 @@ REPLAYED = (
     "The history names no parents. The decisions of the search were run again from its seed and the recorded scores; "
     "they asked for exactly the architectures of the history, so what follows is what happened."
 )
+WITHOUT_PARENTS = {
+    "random": "A random search draws every architecture anew: none has parents.",
+    "surrogate": "A search by a model proposes what is best by it: none of its proposals has parents.",
+}
 NEAREST = (
     "What follows is not parentage: every architecture that was better than all before it, beside the nearest of the "
     "earlier ones (the one with the most genes in common, of equals the better)."
@@ -44,7 +48,7 @@ def lineage_section(runs: Sequence[ReportedRun], writer: Writer) -> Section:
 def _lineage(run: ReportedRun, space: SearchSpace, best: int, writer: Writer) -> List[str]:
     mode = SEARCHES.get(str(run.run.options.get("search_mode")))
     if mode and not mode.breeds:
-        reason = "A random search draws every architecture anew: none has parents."
+        reason = WITHOUT_PARENTS[str(run.run.options.get("search_mode"))]
         return [missing(reason), text(NEAREST), table(improvements(space, run.history), wide=(5,))]
     try:
         ancestry = run.ancestry()
