@@ -9,7 +9,4 @@ set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 sh scripts/setup.sh --dev
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # several processes with several threads each get in each other's way
-# One process more than there are cores, for a third of the time tests wait for programs they have started; four at most,
-# of up to 4 GB each.
-processes=$(($(getconf _NPROCESSORS_ONLN) + 1))
-exec env/bin/python -m pytest -n "$((processes < 4 ? processes : 4))" --dist loadfile "$@"
+exec env/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
