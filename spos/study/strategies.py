@@ -136,9 +136,6 @@ def by_supernet(run: Path) -> Iterator[Callable[[int], Task]]:
         yield lambda seed: Task(domain, oracle, None)
 
 
-SEARCHES = ("genetic", "spos", "surrogate", BASELINE)
-
-
 def searches(settings: GeneticSettings) -> Dict[str, Callable[[SearchDomain, np.random.Generator], Search]]:
     """What is compared, by name."""
     return {
@@ -147,6 +144,9 @@ def searches(settings: GeneticSettings) -> Dict[str, Callable[[SearchDomain, np.
         "surrogate": lambda domain, rng: surrogate_search(domain, settings, rng),
         BASELINE: lambda domain, rng: random_search(domain, settings.num_iterations, settings.population_size, rng),
     }
+
+
+SEARCHES = tuple(searches(GeneticSettings()))  # names
 
 
 def compare(
