@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spos.runs.run import open_run_directory
     from spos.sampling.limits import Limits
     from spos.scoring.accuracy import evaluate
+    from spos.search.ask_tell import AskTell, open_search
     from spos.search.function import sample_architectures, search_architectures
     from spos.search.session import search_supernet
     from spos.space.architecture import Architecture
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Architecture",
+    "AskTell",
     "BlockLayers",
     "ChoiceBlockGeometry",
     "Conv",
@@ -60,6 +62,7 @@ __all__ = [
     "open_data",
     "open_model",
     "open_run_directory",
+    "open_search",
     "pack_arrays",
     "published_architectures",
     "recalibrate_batch_norm",
@@ -74,6 +77,7 @@ __all__ = [
 
 _HOMES = {
     "Architecture": "spos.space.architecture",
+    "AskTell": "spos.search.ask_tell",
     "BlockLayers": "spos.space.blocks",
     "ChoiceBlockGeometry": "spos.space.blocks",
     "Conv": "spos.space.layers",
@@ -97,6 +101,7 @@ _HOMES = {
     "open_data": "spos.data.registry",
     "open_model": "spos.deploy.exported",
     "open_run_directory": "spos.runs.run",
+    "open_search": "spos.search.ask_tell",
     "pack_arrays": "spos.data.arrays",
     "published_architectures": "spos.space.architecture_file",
     "recalibrate_batch_norm": "spos.engine.batch_norm",

@@ -27,6 +27,7 @@ def parse(text):
 SIGNATURES = parse("""
 Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...], input_size: Optional[int] = None) ->
     None
+AskTell(domain: Domain, search: Search, folder: Path) -> None
 BlockLayers(wiring: str, main: Specs = (), projection: Specs = (), act: Optional[str] = None) -> None
 ChoiceBlockGeometry(index: int, stage: int, in_channels: int, out_channels: int, stride: int, projects: bool, use_se:
     bool, act: str, in_size: int, scale: float = 1.0, width_multiple: int = 1, pad_to: int = 1) -> None
@@ -65,6 +66,9 @@ mx
 open_data(options: DataOptions) -> DataSet
 open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel
 open_run_directory(path: PathLike) -> RunDirectory
+open_search(space: SearchSpace, folder: PathLike, limits: Optional[Limits] = None, mode: str = genetic, iterations:
+    int = 20, population: int = 50, retain: int = 10, seed: int = 0, latency: Optional[Latency] = None) ->
+    Iterator[AskTell]
 pack_arrays(folder: PathLike, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels:
     np.ndarray, options: Optional[DataOptions] = None) -> DataOptions
 published_architectures() -> List[str]

@@ -39,6 +39,7 @@ from spos.sampling.limits import Limits
 from spos.scoring.job import ScoringJob, load_job_images, score
 from spos.scoring.racing import Racing
 from spos.scoring.trained import TrainedSupernet, open_together
+from spos.search.ask_tell import Found
 from spos.search.domain import Domain
 from spos.search.flags import (
     ConstraintOptions,
@@ -51,7 +52,6 @@ from spos.search.flags import (
     make_search,
     target_of,
 )
-from spos.search.function import Found
 from spos.search.history import (
     SEED_FILE,
     ArrivedRow,
