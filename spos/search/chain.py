@@ -15,7 +15,9 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-MOST_PARTIAL = 100_000  # beginnings of architectures that are gone through together
+# Beginnings of architectures that are gone through together: first few, and what they find lets a bound leave out more;
+# then, if few did not suffice, many.
+MOST_PARTIAL = (2_000, 100_000)
 NUM_PRICES = 40  # tries of prices
 NUM_DOUBLINGS = 60  # of all prices together, until something is cheap enough
 ROUNDING = 1e-9  # of a budget and of fitness: what sums of fractions may be off
@@ -109,7 +111,14 @@ class _Maximiser:
             return None
         prices, priced = self._lower_prices()
         self._improve()
-        return self._go_through(prices, priced)
+        for most in MOST_PARTIAL:
+            left_out = self._go_through(prices, priced, most)
+            if left_out <= (self._found[0] if self._found else -np.inf):
+                break
+        if self._found is None:
+            return None
+        value, choices = self._found
+        return Best(_as_choices(choices), value, max(value, left_out))
 
     def _at(self, prices: np.ndarray) -> _Priced:
         own = self._chain.own - self._shares @ prices
@@ -212,15 +221,20 @@ class _Maximiser:
             if self._consider(changed):
                 return
 
-    def _go_through(self, prices: np.ndarray, priced: _Priced) -> Optional[Best]:
-        """Everything that can be better than what was found, by the bound at these prices."""
+    def _go_through(self, prices: np.ndarray, priced: _Priced, most: int) -> float:
+        """Find the best of all that can be better than what was found, by the bound at these prices.
+
+        Args:
+            most: beginnings that are followed; those of the highest bound.
+        Returns: bound of what was left out; -inf if nothing was.
+        """
         whole = float(prices @ self._budget)
         slack = ROUNDING * max(1.0, abs(priced.bound))
         least = self._found[0] if self._found else -np.inf
         through = priced.before[:, :, None] + priced.own + priced.after[:, :, None] + whole  # bound of what has a pair
         values, costs = np.zeros(1), np.zeros((1, self._num_limits))
         last, trail = np.zeros(1, dtype=int), []  # block choices, and where each beginning came from
-        cut = -np.inf
+        left_out = -np.inf
         for i in range(self._num_blocks):
             blocks, channels = np.nonzero(through[i] > least - slack)
             own = self._chain.own[i, blocks, channels]
@@ -230,10 +244,10 @@ class _Maximiser:
             bounds = new_values - new_costs @ prices + priced.after[i, blocks] + whole
             kept = (bounds > least - slack) & (new_costs <= self._budget).all(-1)
             rows, columns = np.nonzero(kept)
-            if len(rows) > MOST_PARTIAL:
-                order = np.argsort(-bounds[rows, columns], kind="stable")
-                cut = max(cut, float(bounds[rows, columns][order[MOST_PARTIAL]]))
-                rows, columns = rows[order[:MOST_PARTIAL]], columns[order[:MOST_PARTIAL]]
+            if len(rows) > most:
+                best, bound = _largest(bounds[rows, columns], most)
+                left_out = max(left_out, bound)
+                rows, columns = rows[best], columns[best]
             values, costs, last = new_values[rows, columns], new_costs[rows, columns], blocks[columns]
             trail.append((rows, blocks[columns], channels[columns]))
         for row in np.argsort(-values, kind="stable").tolist():
@@ -243,10 +257,17 @@ class _Maximiser:
             if self._is_wanted(_as_choices(choices)):
                 self._found = float(values[row]), choices
                 break
-        if self._found is None:
-            return None
-        value, choices = self._found
-        return Best(_as_choices(choices), value, max(value, cut))
+        return left_out
+
+
+def _largest(values: np.ndarray, count: int) -> Tuple[np.ndarray, float]:
+    """Indices of the `count` largest, in their order and of equals the first, and the largest of the others."""
+    at = len(values) - count
+    parted = np.partition(values, (at - 1, at))
+    above = values > parted[at]
+    equal = np.flatnonzero(values == parted[at])[: count - int(above.sum())]
+    above[equal] = True
+    return np.flatnonzero(above), float(parted[at - 1])
 
 
 def _as_choices(choices: np.ndarray) -> Choices:

@@ -57,7 +57,7 @@ def test_what_is_too_much_to_go_through_is_cut_and_the_bound_says_so(monkeypatch
     chain = Chain(rng.normal(size=(20, 4, 10)) * 1e-9, rng.normal(size=(19, 4, 4)) * 1e-9)
     shares = rng.integers(1, 100, (20, 4, 10, 2)).astype(float)
     budgets = shares.mean((1, 2)).sum(0) * 0.7
-    monkeypatch.setattr(module, "MOST_PARTIAL", 50)
+    monkeypatch.setattr(module, "MOST_PARTIAL", (20, 50))
     best = maximise(chain, shares, budgets)
     assert (sum(shares[(i, *pair)] for i, pair in enumerate(best.choices)) <= budgets).all()
     assert best.bound > best.value
