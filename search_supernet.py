@@ -8,7 +8,9 @@ with other workers, or with more --search-iters.
 Results lie in --save-dir:
   history.jsonl        every evaluation, in the order of the search (docs/history.md says what a row holds)
   best.json, top-N.json    the best architectures, each with its accuracy and how many tie with it
-  front.json, front-N.json    of a Pareto search: what no other architecture beats
+  front.json, front-N.json    of a Pareto search, or one with --budgets: what no other architecture beats
+  budget-100M.json, control-100M.json    of each of --budgets: the best within it, and a random one
+  control.json         a random architecture within the same limits
   log.jsonl            an iteration a line: seconds, evaluations, candidates per hour, dropped early, best top-1
   config.json          flags, search space, versions, and the checksum of the supernet
   seed_history.jsonl   what --seed-history gave, so that the search does not depend on that file any more
@@ -33,7 +35,7 @@ from spos.search.session import GROUPS, SearchFlags, run_search
 def main(argv: Optional[List[str]] = None) -> int:
     flags = SearchFlags.of(OneLineParser(__doc__, GROUPS).parse_args(argv))
     _, rows = run_search(flags)
-    print(summarize_search(flags.save_dir, rows, flags.search.search_mode))
+    print(summarize_search(flags.save_dir, rows, flags.search))
     return 0
 
 

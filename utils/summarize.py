@@ -22,8 +22,10 @@ from spos.core.intervals import wilson_interval
 from spos.core.tables import in_millions, table
 from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
+from spos.search.budgets import Budgets
 from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
+from spos.search.report import SearchLogRow, budget_lines, model_lines
 from spos.space.architecture import format_choices
 from spos.space.architecture_file import load_architecture, parse_architecture
 from spos.space.cost import count_architecture
@@ -73,7 +75,8 @@ def search_rows(folder: Path) -> Rows:
         raise InputError(f"the search in {folder} has scored nothing on all images so far")
     record = load_architecture(folder / BEST_FILE)
     best = best_rows(history, 1)[0]
-    count, mean = mean_of_random(history, open_run_directory(folder).flags(SearchOptions).search_mode)
+    options = open_run_directory(folder).flags(SearchOptions)
+    count, mean = mean_of_random(history, options.search_mode)
     low, high = best["top1_interval"]
     return [
         ("best architecture, blocks", format_choices(record.architecture.block_choices)),
@@ -85,6 +88,8 @@ def search_rows(folder: Path) -> Rows:
         ),
         ("random architectures, mean top-1", f"{mean:.2%}  ({count}, same constraints, same images)"),
         ("architectures scored", str(len(history))),
+        *model_lines(read_rows(folder / LOG_FILE, SearchLogRow)),
+        *(budget_lines(history, Budgets.parse(options.budgets)) if options.budgets else []),
     ]
 
 

@@ -61,11 +61,19 @@ class GeneticSettings:
             )
 
 
-def random_search(domain: SearchDomain, num_iterations: int, population_size: int, rng: np.random.Generator) -> Search:
+class Samples(Protocol):
+    """What fresh samples are drawn from: a domain, or the aims of a search."""
+
+    def sample_new(
+        self, count: int, rng: np.random.Generator, seen: Mapping[Architecture, float]
+    ) -> List[Architecture]: ...
+
+
+def random_search(samples: Samples, num_iterations: int, population_size: int, rng: np.random.Generator) -> Search:
     """Rounds of fresh samples."""
     seen: Scores = {}
     for _ in range(num_iterations):
-        generation = domain.sample_new(population_size, rng, seen)
+        generation = samples.sample_new(population_size, rng, seen)
         if not generation:
             return
         seen.update(zip(generation, (yield generation)))

@@ -16,10 +16,12 @@ from spos.latency.tables import Latency, read_latency
 from spos.runs.run import options_as
 from spos.sampling.flags import LimitOptions, constraints_of
 from spos.sampling.limits import limit_or_none
+from spos.search.aims import Aims, FrontAims
 from spos.search.breeder import Lineage
-from spos.search.domain import Domain
+from spos.search.budgets import Budgets
+from spos.search.domain import COSTS, Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
-from spos.search.front import OBJECTIVES, nsga2_search, parse_objectives
+from spos.search.front import OBJECTIVES, checked_objectives, nsga2_search
 from spos.search.history import Row, best_architectures, num_images_of
 from spos.search.searcher import TARGETS, Target
 from spos.search.surrogate import Forecasts, surrogate_search
@@ -31,6 +33,7 @@ DEFAULT_LATENCY_ERROR_MAX = 0.1
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
 DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
+LIMIT_FLAGS = {"flops": "--flop-max-m", "params": "--param-max-m", "latency": "--latency-max"}
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 
 
@@ -42,19 +45,39 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
     latency_max_ms = limit_or_none(limits.latency_max)
     if latency_max_ms is not None and not limits.latency_table:
         raise InputError("--latency-max needs --latency-table")
+    budgets = Budgets.parse(options.budgets) if options.budgets else None
+    limits_flops = limit_or_none(limits.flop_max_m) is not None or (budgets is not None and budgets.cost == "flops")
     flop_max, score_max = limits.flop_max, limits.score_max
     if flop_max is None:
-        flop_max = DEFAULT_FLOP_MAX if limit_or_none(limits.flop_max_m) is None else -1.0
+        flop_max = -1.0 if limits_flops else DEFAULT_FLOP_MAX
     if score_max is None:
         score_max = -1.0 if options.evolution == "spos" else DEFAULT_SCORE_MAX
     constraints = constraints_of(replace(limits, flop_max=flop_max, score_max=score_max))
-    return Domain(
+    domain = Domain(
         space,
         replace(constraints, latency_max_ms=latency_max_ms),
         _fixed(options.fixed_block_choices, "--fixed-block-choices"),
         _fixed(options.fixed_channel_choices, "--fixed-channel-choices"),
         read_latency_table(limits, space),
     )
+    return _within(domain, budgets) if budgets else domain
+
+
+def _within(domain: Domain, budgets: Budgets) -> Domain:
+    """The part of a domain within the largest budget."""
+    if getattr(domain.constraints, COSTS[budgets.cost].field) is not None:
+        raise InputError(f"--budgets and {LIMIT_FLAGS[budgets.cost]} limit the same; leave out the latter")
+    if budgets.cost == "latency" and domain.latency is None:
+        raise InputError("--budgets latency needs --latency-table")
+    return budgets.domains(domain)[-1]
+
+
+def check_reachable(domain: Domain, options: SearchOptions) -> None:
+    """Raise InputError if nothing keeps the limits, or one of the budgets beside them, naming the smallest cost."""
+    domain.check()
+    if options.budgets:
+        for part in Budgets.parse(options.budgets).domains(domain):
+            part.check()
 
 
 def _fixed(text: str, flag: str) -> Optional[Tuple[int, ...]]:
@@ -92,8 +115,12 @@ def _genetic(domain: Domain, options: SearchOptions, start: Start) -> Search:
     return evolve(domain, _settings(options), start.rng, start.initial, lineage=start.lineage)
 
 
+def _aims(domain: Domain, options: SearchOptions) -> Aims:
+    return Aims(Budgets.parse(options.budgets).domains(domain) if options.budgets else [domain])
+
+
 def _random(domain: Domain, options: SearchOptions, start: Start) -> Search:
-    return random_search(domain, options.search_iters, options.population_size, start.rng)
+    return random_search(_aims(domain, options), options.search_iters, options.population_size, start.rng)
 
 
 def _two_stage(domain: Domain, options: SearchOptions, start: Start) -> Search:
@@ -102,6 +129,14 @@ def _two_stage(domain: Domain, options: SearchOptions, start: Start) -> Search:
 
 
 def _surrogate(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    return _by_model(domain, options, start, _aims(domain, options))
+
+
+def _surrogate_front(domain: Domain, options: SearchOptions, start: Start) -> Search:
+    return _by_model(domain, options, start, FrontAims(domain, checked_objectives(options.objectives, domain)))
+
+
+def _by_model(domain: Domain, options: SearchOptions, start: Start, aims: Aims) -> Search:
     return surrogate_search(
         domain,
         _settings(options),
@@ -110,11 +145,12 @@ def _surrogate(domain: Domain, options: SearchOptions, start: Start) -> Search:
         lineage=start.lineage,
         num_images=partial(num_images_of, start.rows),
         forecasts=start.forecasts,
+        aims=aims,
     )
 
 
 def _nsga2(domain: Domain, options: SearchOptions, start: Start) -> Search:
-    objectives = parse_objectives(options.objectives)
+    objectives = checked_objectives(options.objectives, domain)
     return nsga2_search(domain, objectives, _settings(options), start.rng, start.initial, start.lineage)
 
 
@@ -125,6 +161,7 @@ class SearchMode:
     Args:
         breeds: there are parents.    evolves: by one of EVOLUTIONS.    takes_seeds: from an older search.
         has_stages: first blocks, then channels.    has_front: several numbers are weighed against each other.
+        serves_budgets: looks for the best within each, or for all of a front.
     """
 
     make: Callable[[Domain, SearchOptions, Start], Search]
@@ -133,14 +170,18 @@ class SearchMode:
     takes_seeds: bool = False
     has_stages: bool = False
     has_front: bool = False
+    serves_budgets: bool = False
 
 
 SEARCHES: Mapping[str, SearchMode] = {
     "genetic": SearchMode(_genetic, evolves=True, takes_seeds=True),
-    "random": SearchMode(_random, breeds=False),
+    "random": SearchMode(_random, breeds=False, serves_budgets=True),
     "two-stage": SearchMode(_two_stage, evolves=True, has_stages=True),
-    "surrogate": SearchMode(_surrogate, breeds=False, takes_seeds=True),
-    "nsga2": SearchMode(_nsga2, takes_seeds=True, has_front=True),
+    "surrogate": SearchMode(_surrogate, breeds=False, takes_seeds=True, serves_budgets=True),
+    "nsga2": SearchMode(_nsga2, takes_seeds=True, has_front=True, serves_budgets=True),
+    "surrogate-front": SearchMode(
+        _surrogate_front, breeds=False, takes_seeds=True, has_front=True, serves_budgets=True
+    ),
 }
 
 
@@ -219,6 +260,10 @@ def contradictions(options: SearchOptions) -> Iterator[str]:
         yield f"--racing drops what is below the best in one number; --search-mode {name} has several"
     if options.racing and mode.has_stages:
         yield f"--racing keeps one list of the best; --search-mode {name} has one for each stage"
+    if options.budgets and not mode.serves_budgets:
+        yield f"--budgets is for --search-mode {_modes('serves_budgets')}, not for {name}"
+    if options.racing and options.budgets:
+        yield "--racing drops what is below the best of all; --budgets keeps a best for each of several"
     if options.confidence != default.confidence and not options.racing:
         yield "--confidence is for --racing"
 
@@ -283,7 +328,7 @@ class SearchOptions(EvolutionOptions):
     search_mode: str = flag(
         "genetic",
         "two-stage: genetic, blocks first, then the channels of the best blocks; surrogate: the best by a model of the "
-        "scores so far; nsga2: Pareto front of top-1 against --objectives",
+        "scores so far; nsga2: Pareto front of top-1 against --objectives; surrogate-front: the front by that model",
         choices=tuple(SEARCHES),
     )
     evolution: str = flag(
@@ -294,8 +339,9 @@ class SearchOptions(EvolutionOptions):
     two_stage_blocks: int = flag(
         1, "best block choices whose channels are searched in the second stage of two-stage", type=positive
     )
-    objectives: str = flag(
-        "flops", f"costs that --search-mode nsga2 weighs against top-1, separated by commas: {', '.join(OBJECTIVES)}"
+    objectives: str = flag("flops", f"costs of a Pareto front, separated by commas: {', '.join(OBJECTIVES)}")
+    budgets: str = flag(
+        "", "several limits on one cost, like flops:100,150,200 (params; latency in ms): the best within each"
     )
     search_target: str = flag("acc", "what is maximised", choices=TARGETS)
     score_acc_ratio: float = flag(1.0, "weight of the combined score in --search-target balanced_flop_acc", type=number)

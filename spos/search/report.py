@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from msgspec import UNSET, Struct, UnsetType
 
 from spos.core.seeds import derive_rng
 from spos.core.tables import in_millions, table
 from spos.runs.files import write_json
-from spos.runs.journal import Journal
-from spos.runs.run import BEST_FILE, CONTROL_FILE
+from spos.runs.journal import Journal, read_rows
+from spos.runs.run import BEST_FILE, CONTROL_FILE, LOG_FILE
 from spos.runs.schema import Count, NotNegative, Share
+from spos.search.budgets import Budgets
 from spos.search.domain import Domain
 from spos.search.flags import SEARCHES, SearchOptions
-from spos.search.front import parse_objectives, write_front
+from spos.search.front import find_knee, pareto_front, parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, fitness_of, is_complete, mean_of_random
 from spos.search.searcher import Progress
 from spos.search.surrogate import Errors, Forecasts
@@ -110,19 +111,42 @@ def write_results(
 
     `control.json` is drawn uniformly from the domain, whatever was scored: a random network within the same limits.
     """
+    budgets = Budgets.parse(options.budgets) if options.budgets else None
     if SEARCHES[options.search_mode].has_front:
         write_front(save_dir, domain, rows, parse_objectives(options.objectives), origin)
+    elif budgets:
+        write_front(save_dir, domain, rows, [budgets.cost], origin)
+    if budgets:
+        write_budgets(save_dir, domain, rows, budgets, origin)
     for rank, row in enumerate(best_rows(rows, options.topk), 1):
         record = best_record(domain, row, origin, ties=len(find_ties(rows, row))).to_json()
         write_json(save_dir / f"top-{rank}.json", record)
         if rank == 1:
             write_json(save_dir / BEST_FILE, record)
+    write_control(save_dir / CONTROL_FILE, domain, origin)
+
+
+def write_budgets(
+    save_dir: Path, domain: Domain, rows: Sequence[Row], budgets: Budgets, origin: Mapping[str, Any]
+) -> None:
+    """Of each budget, like 100M: `budget-100M.json`, the best within it, and `control-100M.json`, a random one."""
+    for name, part, within, best in zip(
+        budgets.names, budgets.domains(domain), budgets.rows_within(rows), budgets.best(rows)
+    ):
+        write_control(save_dir / f"control-{name}.json", part, origin)
+        if best is not None:
+            record = best_record(domain, best, origin, f"searched within {name}", len(find_ties(within, best)))
+            write_json(save_dir / f"budget-{name}.json", record.to_json())
+
+
+def write_control(path: Path, domain: Domain, origin: Mapping[str, Any]) -> None:
+    """One architecture drawn uniformly; nothing if none can be met."""
     for architecture in domain.sample_many(1, derive_rng(origin["seed"], "control")):
         control = ArchitectureRecord(domain.space, architecture, {"name": "control", "origin": dict(origin)})
-        write_json(save_dir / CONTROL_FILE, control.to_json())
+        write_json(path, control.to_json())
 
 
-def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:
+def summarize_search(save_dir: Path, rows: List[Row], options: SearchOptions) -> str:
     """What was found, beside what chance gives."""
     best = best_rows(rows, 1)[0]
     low, high = best["top1_interval"]
@@ -130,7 +154,7 @@ def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:
     lines = [
         ("architectures scored", f"{len(rows)}" + (f" ({num_dropped} dropped early)" if num_dropped else "")),
         ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
-        ("mean of random ones", _describe_random(rows, search_mode)),
+        ("mean of random ones", _describe_random(rows, options.search_mode)),
         ("ties with the best", _describe_ties(find_ties(rows, best))),
         ("FLOPs", in_millions(best["flops"], 1)),
         ("params", in_millions(best["params"], 2)),
@@ -138,9 +162,44 @@ def summarize_search(save_dir: Path, rows: List[Row], search_mode: str) -> str:
         ("block choices", format_choices(best["block_choices"])),
         ("channel choices", format_choices(best["channel_choices"])),
         *([("input size", f"{best['input_size']} px")] if "input_size" in best else []),
+        *model_lines(read_rows(save_dir / LOG_FILE, SearchLogRow)),
+        *(budget_lines(rows, Budgets.parse(options.budgets)) if options.budgets else []),
         ("written to", save_dir / BEST_FILE),
     ]
     return table(lines)
+
+
+def model_lines(log: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str]]:
+    """How far the model of a search erred on what it did not choose, by `log.jsonl`; nothing if it had none."""
+    told = [row for row in log if "model_error" in row]
+    if not told:
+        return []
+    last, bred = told[-1], sum(not row["trusted"] for row in told)
+    text = (
+        f"errs by {last['model_error']:.2%} on {last['checks']} uniform architectures before they were scored, the "
+        f"mean of the scores by {last['mean_error']:.2%}"
+    )
+    return [("model of the scores", f"{text}; {bred} generations were bred instead" if bred else text)]
+
+
+def budget_lines(rows: Sequence[Row], budgets: Budgets) -> List[Tuple[str, str]]:
+    """The best within each budget, and the knee of the front."""
+    lines = []
+    for name, within, best in zip(budgets.names, budgets.rows_within(rows), budgets.best(rows)):
+        text = "nothing was scored" if best is None else _describe_best(best, find_ties(within, best))
+        lines.append((f"within {name}", text))
+    knee = find_knee(pareto_front(list(filter(is_complete, rows)), [budgets.cost]), budgets.cost)
+    return lines + ([("knee of the front", _describe_best(knee))] if knee else [])
+
+
+def _describe_best(row: Row, ties: Sequence[Row] = ()) -> str:
+    low, high = row["top1_interval"]
+    latency = f", {row['latency_ms']:.2f} ms" if "latency_ms" in row else ""
+    tied = f", {len(ties)} ties" if ties else ""
+    return (
+        f"{row['top1']:.2%} ({low:.2%} to {high:.2%}), {in_millions(row['flops'], 1)} FLOPs, "
+        f"{in_millions(row['params'], 2)} params{latency}, evaluation {row['evaluation']}{tied}"
+    )
 
 
 def _describe_random(rows: Sequence[Row], search_mode: str) -> str:

@@ -45,6 +45,7 @@ from spos.search.flags import (
     ConstraintOptions,
     SearchOptions,
     check_not_shortened,
+    check_reachable,
     check_search_flags,
     flags_that_may_change,
     initial_architectures,
@@ -183,7 +184,7 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
         flags = replace(flags, data=supernet.data)
         num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
         domain = make_domain(supernet.space, flags.search, flags.limits)
-        domain.check()
+        check_reachable(domain, flags.search)
         supernet.check()  # before anything is written
 
         config = describe_search(flags, supernet)

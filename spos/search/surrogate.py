@@ -16,7 +16,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from spos.search.breeder import Breeder, Lineage, Scores, SearchDomain
+from spos.search.aims import Aims
+from spos.search.breeder import Lineage, Scores, SearchDomain
 from spos.search.evolution import GeneticSettings, Search, breeder_of
 from spos.search.linear_model import LinearModel
 from spos.space.architecture import Architecture
@@ -86,6 +87,7 @@ def surrogate_search(
     lineage: Optional[Lineage] = None,
     num_images: Callable[[], int] = lambda: 0,
     forecasts: Optional[Forecasts] = None,
+    aims: Optional[Aims] = None,
 ) -> Search:
     """See the module.
 
@@ -93,65 +95,90 @@ def surrogate_search(
         num_images: that a score is the accuracy on, if it is one, so that its variance is known; asked when there are
             scores. 0: its variance is estimated.
         forecasts: learns what is predicted. It changes nothing that is drawn.
+        aims: of several budgets within the domain, or of a front; without them the best of the domain is looked for.
     """
-    breeder = breeder_of(domain, settings, rng, seen, lineage)
-    seen, size = breeder.seen, settings.population_size
-    forecasts = Forecasts() if forecasts is None else forecasts
-    generation = breeder.new_of(initial)
+    seen = {} if seen is None else seen
+    surrogate = _Surrogate(
+        domain,
+        aims or Aims([domain]),
+        settings,
+        rng,
+        seen,
+        {} if lineage is None else lineage,
+        Forecasts() if forecasts is None else forecasts,
+    )
+    generation = breeder_of(domain, settings, rng, seen, lineage).new_of(initial)
     for iteration in range(settings.num_iterations):
         if iteration > 0:
             with threadpool_limits(1, "blas"):  # the same bits with any number of threads
-                generation = _propose(domain, breeder, settings, rng, num_images(), forecasts, iteration)
-        generation = breeder.fill_up(generation, size)
+                generation = surrogate.propose(num_images(), iteration)
+        generation = surrogate.aims.fill_up(generation, settings.population_size, rng, seen)
         if not generation:
             return
         seen.update(zip(generation, (yield generation)))
 
 
-def _propose(
-    domain: SearchDomain,
-    breeder: Breeder,
-    settings: GeneticSettings,
-    rng: np.random.Generator,
-    num_images: int,
-    forecasts: Forecasts,
-    iteration: int,
-) -> List[Architecture]:
-    """The next generation, shorter if less is found."""
-    seen, size = breeder.seen, settings.population_size
-    scored = list(seen)
-    fitness = known_fitness([seen[architecture] for architecture in scored])
-    uniform = domain.sample_new(ceil(UNIFORM_SHARE * size), rng, seen)
-    errors = forecasts.errors(seen)
-    effects = domain.effects
-    model = LinearModel(effects, effects.of(scored), fitness, variance_of(fitness, num_images))
-    if errors is None or errors.are_useful:
-        generation = _best_of_draws(domain, model, size - len(uniform), rng, {*seen, *uniform}) + uniform
-    else:
-        forecasts.distrusted.append(iteration)
-        parents = sorted(scored, key=seen.__getitem__, reverse=True)[: settings.retain_length]
-        generation = breeder.take_new(breeder.of_pairs(parents), size - len(uniform), uniform)
-    predicted = model.predict(effects.of(generation)).tolist()
-    forecasts.predicted.update(zip(generation, predicted))
-    mean = float(fitness.mean())
-    forecasts.checks += [Check(one, forecasts.predicted[one], mean) for one in uniform]
-    return generation
+@dataclass
+class _Surrogate:
+    """Decides generations."""
 
+    domain: SearchDomain
+    aims: Aims
+    settings: GeneticSettings
+    rng: np.random.Generator
+    seen: Scores
+    lineage: Lineage
+    forecasts: Forecasts
 
-def _best_of_draws(
-    domain: SearchDomain, model: LinearModel, count: int, rng: np.random.Generator, seen: Set[Architecture]
-) -> List[Architecture]:
-    """The best new architecture of the expected function, then of drawn ones, drawn closer to it."""
-    found: List[Architecture] = []
-    expected = model.mean()
-    for effects in (expected, *(expected + DARING * (model.draw(count - 1, rng) - expected))):
-        chain, by_size = domain.effects.chain(effects)
-        best = domain.maximise(chain, by_size, seen)
-        if best is None:
-            break
-        found.append(best)
-        seen.add(best)
-    return found
+    def propose(self, num_images: int, iteration: int) -> List[Architecture]:
+        """The next generation, shorter if less is found."""
+        size, seen, forecasts = self.settings.population_size, self.seen, self.forecasts
+        scored = list(seen)
+        fitness = known_fitness([seen[architecture] for architecture in scored])
+        uniform = self.aims.sample_new(ceil(UNIFORM_SHARE * size), self.rng, seen)
+        errors = forecasts.errors(seen)
+        effects = self.domain.effects
+        model = LinearModel(effects, effects.of(scored), fitness, variance_of(fitness, num_images))
+        if errors is None or errors.are_useful:
+            generation = self._best_of_draws(model, size - len(uniform), {*seen, *uniform}) + uniform
+        else:
+            forecasts.distrusted.append(iteration)
+            generation = self._bred(size - len(uniform), uniform)
+        predicted = model.predict(effects.of(generation)).tolist()
+        forecasts.predicted.update(zip(generation, predicted))
+        mean = float(fitness.mean())
+        forecasts.checks += [Check(one, forecasts.predicted[one], mean) for one in uniform]
+        return generation
+
+    def _best_of_draws(self, model: LinearModel, count: int, seen: Set[Architecture]) -> List[Architecture]:
+        """The best new architecture of every place, by the expected function or by a drawn one, drawn closer to it."""
+        places = self.aims.places(count, self.rng)
+        expected = model.mean()
+        num_draws = sum(not place.by_expected for place in places)
+        draws = iter(expected + DARING * (model.draw(num_draws, self.rng) - expected))
+        found: List[Architecture] = []
+        used_up: Set[int] = set()  # domains in which nothing new is found any more
+        for domain, by_expected in places:
+            function = expected if by_expected else next(draws)
+            if id(domain) in used_up:
+                continue
+            best = domain.maximise(*self.domain.effects.chain(function), seen)
+            if best is None:
+                used_up.add(id(domain))
+                continue
+            found.append(best)
+            seen.add(best)
+        return found
+
+    def _bred(self, count: int, generation: Sequence[Architecture]) -> List[Architecture]:
+        """`generation` and as many children, in equal shares of every domain."""
+        bred, wanted, domains = list(generation), len(generation) + count, self.aims.domains
+        for i, (domain, parents) in enumerate(zip(domains, self.aims.parents(self.seen, self.settings.retain_length))):
+            if len(parents) > 1:
+                share = ceil((wanted - len(bred)) / (len(domains) - i))
+                breeder = breeder_of(domain, self.settings, self.rng, self.seen, self.lineage)
+                bred = breeder.take_new(breeder.of_pairs(parents), share, bred)
+        return bred
 
 
 def known_fitness(fitness: Sequence[float]) -> np.ndarray:

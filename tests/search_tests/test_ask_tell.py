@@ -94,8 +94,6 @@ def test_a_history_of_another_order_is_refused(tmp_path):
     first, second, *rest = read_rows(history)
     swapped = [{**second, "evaluation": 0}, {**first, "evaluation": 1}, *rest]
     history.write_bytes(as_lines(swapped, with_check=True))
-    with pytest.raises(
-        InputError, match="line 1 is of .* this search asks for .* there; remove it and all"
-    ):
+    with pytest.raises(InputError, match="line 1 is of .* this search asks for .* there; remove it and all"):
         search_architectures(TINY, score, tmp_path, **SETTINGS)
     assert history.read_bytes() == as_lines(swapped, with_check=True)

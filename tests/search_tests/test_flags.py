@@ -31,7 +31,7 @@ REFUSALS = {
     "evolution of random": ({"search_mode": "random", "evolution": "spos"}, "--evolution spos .* not for random"),
     "evolution of nsga2": ({"search_mode": "nsga2", "evolution": "spos"}, "--evolution spos .* not for nsga2"),
     "stages of one": ({"two_stage_blocks": 2}, "--two-stage-blocks is for --search-mode two-stage, not for genetic"),
-    "objectives of one": ({"objectives": "params"}, "--objectives is for --search-mode nsga2, not for genetic"),
+    "objectives of one": ({"objectives": "params"}, "--objectives is for --search-mode nsga2 or surrogate-front, not"),
     "fixed blocks": ({"search_mode": "two-stage", "fixed_block_choices": ZEROS}, "leave out --fixed-block-choices"),
     "mixed target": (
         {"search_mode": "nsga2", "search_target": "balanced_flop_acc"},
@@ -47,6 +47,14 @@ REFUSALS = {
     ),
     "race for a front": ({"search_mode": "nsga2", "racing": True}, "--racing drops .* nsga2 has several"),
     "race in stages": ({"search_mode": "two-stage", "racing": True}, "--racing keeps one list .* two-stage"),
+    "race for budgets": (
+        {"search_mode": "surrogate", "budgets": "flops:300", "racing": True},
+        "--racing drops .* --budgets keeps a best for each",
+    ),
+    "budgets of one": (
+        {"budgets": "flops:300,400"},
+        "--budgets is for --search-mode random or surrogate or nsga2 or surrogate-front, not for genetic",
+    ),
     "confidence alone": ({"confidence": 0.9}, "--confidence is for --racing"),
     "unknown objective": ({"search_mode": "nsga2", "objectives": "flops,speed"}, "'flops,speed' .* flops, params"),
     "objective twice": ({"search_mode": "nsga2", "objectives": "flops,flops"}, "'flops,flops' .* each once"),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search_tests.test_evolution import make_fitness
@@ -11,7 +12,7 @@ from search_tests.test_nsga2 import DOMAIN, nsga2, rows_of
 from spos.core.errors import InputError
 from spos.runs.files import read_json
 from spos.search import front as pareto
-from spos.search.front import OBJECTIVES, pareto_front, parse_objectives, write_front
+from spos.search.front import OBJECTIVES, find_knee, hypervolume, pareto_front, parse_objectives, write_front
 from spos.space.architecture_file import load_architecture
 
 
@@ -87,3 +88,24 @@ def test_each_point_of_the_front_is_an_architecture_file(tmp_path, rng):
         assert record.more["searched_accuracy"]["top1"] == row["top1"]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"front.json", "front-page.json", *(f"front-{i}.json" for i in range(1, len(front) + 1))}
+
+
+def test_hypervolume_is_the_mean_over_budgets(rng):
+    rows = [
+        {"flops": int(flops), "top1": float(top1), **({"dropped": True} if i % 7 == 3 else {})}
+        for i, (flops, top1) in enumerate(zip(rng.integers(0, 1200, 40), rng.random(40)))
+    ]
+    areas = hypervolume(rows, "flops", 100, 1100)
+    assert len(areas) == 40 and (np.diff(areas) >= -1e-12).all()
+    for count in (1, 5, 40):
+        known = [row for row in rows[:count] if not row.get("dropped")]
+        # costs are whole numbers, so the best within a budget is the same from one to the next
+        best = [max((row["top1"] for row in known if row["flops"] <= most), default=0.0) for most in range(100, 1100)]
+        assert areas[count - 1] == pytest.approx(np.mean(best))
+
+
+def test_the_knee_is_farthest_above_the_line_between_the_ends():
+    front = [{"flops": cost, "top1": top1} for cost, top1 in ((100, 0.1), (200, 0.6), (300, 0.7), (500, 0.8))]
+    assert find_knee(front, "flops") == front[1]
+    assert find_knee(front[:2], "flops") is None
+    assert find_knee([front[0], {"flops": 300, "top1": 0.3}, {"flops": 400, "top1": 0.9}], "flops") is None

@@ -16,6 +16,7 @@ from spos.runs.files import read_json
 from spos.sampling.limits import Constraints, Limits
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, drive, genetic_search
+from spos.search.flags import SearchOptions
 from spos.search.front import nsga2_search
 from spos.search.function import sample_architectures, search_architectures
 from spos.search.history import (
@@ -126,7 +127,7 @@ def test_rows_tell_the_size(rows, tmp_path):
     assert len({architecture_of(row) for row in rows}) == len(rows) and {row["input_size"] for row in rows} == {12, 16}
     assert open_history(tmp_path / "history.jsonl").rows == load_history(tmp_path / "history.jsonl").rows == rows
     assert best_record(Domain(SIZED), rows[0], {}).to_json()["input_size"] == rows[0]["input_size"]
-    summary = summarize_search(tmp_path, rows, "genetic")
+    summary = summarize_search(tmp_path, rows, SearchOptions())
     assert re.search(rf"input size +{best_rows(rows, 1)[0]['input_size']} px", summary)
     check_costs(rows, SIZED, "history.jsonl")
     with pytest.raises(InputError, match="line 1 states"):

@@ -14,7 +14,7 @@ from spos.core.errors import InputError
 from spos.sampling.limits import Constraints
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, random_search
-from spos.search.front import nsga2_search, pareto_front
+from spos.search.front import checked_objectives, nsga2_search, pareto_front
 
 DOMAIN = Domain(SPACE)
 SETTINGS = GeneticSettings(population_size=16, retain_length=4, num_iterations=8)
@@ -135,4 +135,4 @@ def test_latency_is_a_cost_like_the_others():
     front = pareto_front(rows, ("latency",))
     assert [row["latency_ms"] for row in front] == sorted(row["latency_ms"] for row in front)
     with pytest.raises(InputError, match="--latency-table"):
-        nsga2(objectives=("flops", "latency"))
+        checked_objectives("flops,latency", Domain(SPACE))

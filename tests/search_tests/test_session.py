@@ -16,6 +16,7 @@ from spos.runs.journal import read_rows
 from spos.runs.run import open_run_directory
 from spos.sampling.limits import Limits
 from spos.search.ancestry import replay
+from spos.search.domain import Domain
 from spos.search.session import limits_as_flags, search_supernet
 from spos.space.architecture import architecture_of
 from spos.space.architecture_file import load_architecture
@@ -102,6 +103,31 @@ def test_a_search_by_a_model_goes_on_byte_for_byte_also_in_several_processes(sup
     assert all(row["trusted"] and row["model_error"] >= 0 and row["mean_error"] >= 0 for row in log[1:])
     rows = read_rows(history)
     assert not any(replay(open_run_directory(tmp_path / "resumed"), rows).parents.values())
+
+
+@pytest.mark.parametrize(
+    "more", ({"search_mode": "surrogate", "budgets": "flops:{low},{high}"}, {"search_mode": "surrogate-front"})
+)
+def test_searches_for_budgets_and_fronts_go_on_byte_for_byte(more, supernet, tmp_path):
+    """With a file for each budget and each point of the front."""
+    low, high = (share * Domain(space_of(supernet)).cost_range("flops")[1] / 1e6 for share in (0.4, 0.8))
+    settings = {**SETTINGS, "population_size": 5, "search_iters": 3, **more}
+    if "budgets" in more:
+        settings["budgets"] = more["budgets"].format(low=f"{low:.3f}", high=f"{high:.3f}")
+    whole = search_supernet(supernet, tmp_path / "whole", **settings)
+    search_supernet(supernet, tmp_path / "resumed", num_processes=2, **{**settings, "search_iters": 2})
+    assert search_supernet(supernet, tmp_path / "resumed", **settings).rows == whole.rows
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir() if path.suffix == ".json")
+    assert names == sorted(path.name for path in (tmp_path / "resumed").iterdir() if path.suffix == ".json")
+    for name in {*names, "history.jsonl"} - {"config.json"}:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
+    front = read_json(tmp_path / "whole" / "front.json")
+    assert len(front) == sum(name.startswith("front-") for name in names)
+    if "budgets" in more:
+        for most in settings["budgets"].partition(":")[2].split(","):
+            best = load_architecture(tmp_path / "whole" / f"budget-{float(most):g}M.json")
+            within = [row for row in whole.rows if row["flops"] <= float(most) * 1e6]
+            assert best.more["searched_accuracy"]["top1"] == max(row["top1"] for row in within)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ def test_every_flag_has_its_row_and_nothing_is_left_of_argparse():
         assert flags == set(re.findall(r"`(--?[\w-]+)`", "\n".join(re.findall(r"^\| (.*?) \|", part, re.MULTILINE))))
     assert "%(" not in text and "%%" not in text
     assert "| `--flop-max` |  | largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0," in text
-    assert "| `--search-mode` | genetic |" in text and "(genetic, random, two-stage, surrogate, nsga2) |" in text
+    modes = "genetic, random, two-stage, surrogate, nsga2, surrogate-front"
+    assert "| `--search-mode` | genetic |" in text and f"({modes}) |" in text
 
 
 def test_the_page_is_written(tmp_path, capsys):

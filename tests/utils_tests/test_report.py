@@ -11,14 +11,17 @@ from drawn_spaces import SPACES
 from pipeline_runs import SPACE, make_search_run, make_training, rows_of, write_run
 
 from spos.core.flags import run_program
+from spos.runs.journal import as_lines
 from spos.runs.run import open_run_directory
-from spos.search.flags import ConstraintOptions
+from spos.search.flags import SEARCHES, ConstraintOptions
+from spos.search.report import SearchLogRow, errors_row
+from spos.search.surrogate import Errors
 from spos.space.architecture import Architecture
 from spos.space.blocks import WIRINGS
 from spos.space.layers import SqueezeExcite
 from utils.report import __main__ as report
 from utils.report.architecture import KINDS, block_table, costs_by_block, draw, kind_table, layers_of
-from utils.report.lineage import changes
+from utils.report.lineage import WITHOUT_PARENTS, changes
 from utils.report.page import NUM_COLOURS, STYLE, json_in_html, kind_class
 from utils.report.plots import inspected
 
@@ -127,18 +130,37 @@ def test_what_racing_dropped_is_apart_and_no_candidate_for_the_best(tmp_path, ma
     assert len(plot["data"][2]["y"]) == len(rows_of(folder)) - 5
 
 
+def test_every_search_without_parents_has_a_reason():
+    assert set(WITHOUT_PARENTS) == {name for name, mode in SEARCHES.items() if not mode.breeds}
+
+
 @pytest.mark.parametrize(
     "changes, word",
     (
         ({"search_mode": "random"}, "A random search draws every architecture anew"),
         ({"search_mode": "surrogate"}, "none of its proposals has parents"),
         ({"search_mode": "nsga2"}, "The front of accuracy against flops: "),
+        ({"search_mode": "surrogate-front"}, "The front of accuracy against flops: "),
+        ({"search_mode": "surrogate", "budgets": "flops:7,8"}, ">7M</td>"),
+        ({"search_mode": "random", "budgets": "params:2,5"}, "The knee of the front, where more params begin"),
         ({"search_mode": "two-stage"}, "Two-stage search with the published operators"),
         ({"evolution": "spos"}, "so what follows is what happened"),
     ),
 )
 def test_every_strategy_can_be_told(changes, word, tmp_path, make_page):
     assert word in make_page(make_search_run(tmp_path / "search", **changes))
+
+
+def test_what_the_model_erred_by_is_told(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search", search_mode="surrogate")
+    row = dict(zip(SearchLogRow.__struct_fields__, (1, 1.5, 10, 14400.0, 0, 0.5)))
+    told = ((Errors(1, 0.03, 0.02), False), (Errors(2, 0.021, 0.034), True))
+    rows = [{**row, **errors_row(errors, trusted)} for errors, trusted in told]
+    (folder / "log.jsonl").write_bytes(as_lines(rows))
+    assert (
+        "The model of the scores errs by 2.10% on 2 uniform architectures before they were scored, the mean of the "
+        "scores by 3.40%; 1 generations were bred instead."
+    ) in make_page(folder)
 
 
 def test_parents_that_cannot_be_found_again_are_not_made_up(tmp_path, make_page):

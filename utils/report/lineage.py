@@ -22,9 +22,11 @@ REPLAYED = (
     "The history names no parents. The decisions of the search were run again from its seed and the recorded scores; "
     "they asked for exactly the architectures of the history, so what follows is what happened."
 )
+BY_MODEL = "A search by a model proposes what is best by it: none of its proposals has parents."
 WITHOUT_PARENTS = {
     "random": "A random search draws every architecture anew: none has parents.",
-    "surrogate": "A search by a model proposes what is best by it: none of its proposals has parents.",
+    "surrogate": BY_MODEL,
+    "surrogate-front": BY_MODEL,
 }
 NEAREST = (
     "What follows is not parentage: every architecture that was better than all before it, beside the nearest of the "

@@ -9,6 +9,7 @@ from plotly import graph_objects as go
 
 from spos.core.intervals import student_interval
 from spos.search.ancestry import Ancestry
+from spos.search.front import hypervolume
 from spos.search.history import X_AXES, History, Row
 from spos.space.space import SearchSpace
 from utils.plot.training import LR_WARM_UP, Run
@@ -199,6 +200,25 @@ def _axis(history: History, groups: Sequence[Sequence[Any]], name: str) -> Dict[
         line, label, title = history.front(name), "Pareto front: no cheaper one is better", X_AXES[name][1]
     traces[3] = {"x": line[0], "y": line[1], "name": label}
     return {"title": title, "traces": traces}
+
+
+def hypervolume_plot(history: History, objective: str) -> Plot:
+    """How the front of top-1 against a cost grew, between the smallest and the largest cost that was scored."""
+    costs = history.costs(objective, history.scored)
+    unit = X_AXES[objective][2]
+    figure = empty_figure("evaluations", "best top-1, mean over budgets", 300, percent=True)
+    areas = hypervolume(history.rows, objective, min(costs) * unit, max(costs) * unit)
+    figure.add_trace(
+        go.Scatter(
+            x=[row["evaluation"] + 1 for row in history.rows],
+            y=areas.tolist(),
+            mode="lines",
+            line={"color": ACCENT, "width": 2, "shape": "hv"},
+            hovertemplate="after %{x} evaluations: %{y:.2%}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    return Plot(f"growth of the front of {history.name}", figure)
 
 
 def ancestors_plot(space: SearchSpace, ancestry: Ancestry, number: int) -> Plot:

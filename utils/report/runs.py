@@ -24,6 +24,7 @@ from spos.runs.run import (
 )
 from spos.search.ancestry import Ancestry, replay
 from spos.search.history import NEEDED, History, Row, is_complete, read_search_rows
+from spos.search.report import SearchLogRow
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord, parse_architecture
 from spos.space.flags import space_of_run
@@ -49,6 +50,7 @@ class ReportedRun:
     name: str
     log: Rows = field(default_factory=list)
     history: Rows = field(default_factory=list)
+    search_log: Rows = field(default_factory=list)
     bn_updates: Rows = field(default_factory=list)
     remarks: Dict[str, str] = field(default_factory=dict)
     space: Optional[SearchSpace] = None
@@ -125,6 +127,7 @@ def _load(run: RunDirectory, name: str) -> ReportedRun:
         loaded.remarks["space"] = str(error)
     if run.kind == SEARCH_RUN:
         loaded.history = _rows(loaded, HISTORY_FILE, read_search_rows, OF_A_ROW)
+        loaded.search_log = _rows(loaded, LOG_FILE, partial(read_rows, schema=SearchLogRow), ())
         if loaded.history and not any(map(is_complete, loaded.history)):
             loaded.remarks[HISTORY_FILE] = "No candidate has been scored on all images so far."
             loaded.history = []

@@ -6,12 +6,14 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
-from spos.core.tables import Column, Table, millions
+from spos.core.tables import Column, Table, in_millions, millions
 from spos.counting.profile import profile_tables
 from spos.runs.run import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.search.budgets import Budgets
 from spos.search.flags import SEARCHES
-from spos.search.front import pareto_front, parse_objectives
-from spos.search.history import Row, mean_of_random
+from spos.search.front import find_knee, pareto_front, parse_objectives
+from spos.search.history import Row, find_ties, mean_of_random
+from spos.search.report import model_lines
 from spos.space.architecture import Architecture, architecture_of, format_choices
 from spos.space.cost import count_architecture
 from spos.space.space import SearchSpace
@@ -28,7 +30,7 @@ from utils.report.page import (
     table,
     text,
 )
-from utils.report.plots import bn_update_plot, cost_plot, search_plot, training_plots
+from utils.report.plots import bn_update_plot, cost_plot, hypervolume_plot, search_plot, training_plots
 from utils.report.runs import ReportedRun
 
 Runs = Sequence[ReportedRun]
@@ -99,7 +101,7 @@ def search_section(runs: Runs, writer: Writer) -> Section:
             )
         parts.append(text(_describe_search(run, run.best)))
         parts.append(writer.plot(search_plot(run.searched, run.space)))
-        parts += _front(run)
+        parts += _front(run, writer)
     return Section("search", "Search", parts)
 
 
@@ -117,14 +119,20 @@ def _describe_search(run: ReportedRun, best: Row) -> str:
         + f". Best top-1 with the supernet's weights: {best['top1']:.2%} (95% interval {low:.2%} to {high:.2%}); "
         + (f"{ties} others tie with it: their intervals overlap. " if ties else "no other interval overlaps its own. ")
         + (f"The {count} architectures drawn at random have {mean:.2%} on average." if count else "")
+        + "".join(f" The model of the scores {line}." for _, line in model_lines(run.search_log))
     )
 
 
-def _front(run: ReportedRun) -> List[str]:
-    """The architectures of a Pareto search that no other beats, in all of its objectives."""
-    if run.run.options.get("search_mode") != "nsga2":
+def _front(run: ReportedRun, writer: Writer) -> List[str]:
+    """The architectures that no other beats in all objectives, and how the front grew."""
+    options, parts = run.run.options, _budgets(run)
+    mode = SEARCHES.get(str(options.get("search_mode")))
+    if options.get("budgets"):
+        names: Sequence[str] = [Budgets.parse(options["budgets"]).cost]
+    elif mode and mode.has_front:
+        names = parse_objectives(options["objectives"])
+    else:
         return []
-    names = parse_objectives(run.run.options["objectives"])
     front = pareto_front(run.searched.scored, names)
     columns = (Column("evaluation"), *score_columns(), millions("flops", "FLOPs"), millions("params", "params"))
     columns += (Column("block choices"), Column("channel choices"))
@@ -133,8 +141,38 @@ def _front(run: ReportedRun) -> List[str]:
         + (format_choices(row["block_choices"]), format_choices(row["channel_choices"]))
         for row in front
     ]
+    knee = find_knee(pareto_front(run.searched.scored, names[:1]), names[0])
+    if knee:
+        parts.append(
+            text(
+                f"The knee of the front, where more {names[0]} begin to bring less: evaluation {knee['evaluation']}, "
+                f"top-1 {knee['top1']:.2%}, {in_millions(knee['flops'], 1)} FLOPs, "
+                f"{in_millions(knee['params'], 2)} params."
+            )
+        )
+    parts.append(
+        text(
+            f"How the front grew: the best top-1 within a budget, as the mean over all budgets of {names[0]} between "
+            "the smallest and the largest that was scored (hypervolume)."
+        )
+    )
+    parts.append(writer.plot(hypervolume_plot(run.searched, names[0])))
     title = f"The front of accuracy against {', '.join(names)}: {len(rows)} architectures"
-    return [details(title, table(Table("", columns, tuple(rows))))]
+    return [*parts, details(title, table(Table("", columns, tuple(rows))))]
+
+
+def _budgets(run: ReportedRun) -> List[str]:
+    """A line for each budget."""
+    if not run.run.options.get("budgets"):
+        return []
+    budgets, rows = Budgets.parse(run.run.options["budgets"]), []
+    for name, within, best in zip(budgets.names, budgets.rows_within(run.history), budgets.best(run.history)):
+        accuracy = scores(best["top1"], best["top1_interval"]) if best else (None, None)
+        costs = [best.get(key) if best else None for key in ("flops", "params", "evaluation")]
+        rows.append((name, *accuracy, *costs, len(find_ties(within, best)) if best else None, len(within)))
+    columns = (Column("budget"), *score_columns(), millions("flops", "FLOPs"), millions("params", "params"))
+    columns += (Column("evaluation"), Column("ties"), Column("scored", "scored within it"))
+    return [table(Table("", columns, tuple(rows)))]
 
 
 def score_columns() -> Tuple[Column, ...]:

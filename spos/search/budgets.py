@@ -1,0 +1,70 @@
+"""Budgets of one cost, each with a best architecture of its own: `flops:100,150,200` in one search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+from spos.core.errors import InputError
+from spos.search.domain import COSTS, Domain
+from spos.search.front import OBJECTIVES
+from spos.search.history import Row, best_rows
+
+UNITS = {"flops": "M", "params": "M", "latency": "ms"}
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a cost may be at most.
+
+    Args:
+        cost: a name of COSTS.
+        most: rising, in millions or milliseconds.
+    """
+
+    cost: str
+    most: Tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Budgets:
+        """From `flops:100,150,200`. Raises InputError if it is not of this form, or a number is not above 0."""
+        cost, colon, numbers = text.partition(":")
+        cost = cost.strip()
+        if cost not in COSTS or not colon:
+            raise InputError(
+                f"--budgets '{text}' is not of the form flops:100,150,200: one of {', '.join(COSTS)} (in millions, "
+                "latency in milliseconds), a colon, and what it may be at most"
+            )
+        most = [_above_zero(part.strip(), text) for part in numbers.split(",")]
+        if len(set(most)) < len(most):
+            raise InputError(f"--budgets '{text}': each budget is given once")
+        return cls(cost, tuple(sorted(most)))
+
+    @property
+    def names(self) -> List[str]:
+        """Of each budget, as in the names of files: `100M`, `2.5ms`."""
+        return [f"{most:g}{UNITS[self.cost]}" for most in self.most]
+
+    def domains(self, domain: Domain) -> List[Domain]:
+        """The part of a domain within each budget."""
+        unit = COSTS[self.cost].unit
+        return [domain.within(**{self.cost: most * unit}) for most in self.most]
+
+    def rows_within(self, rows: Sequence[Row]) -> List[List[Row]]:
+        """The rows that keep each budget."""
+        key, unit = OBJECTIVES[self.cost], COSTS[self.cost].unit
+        return [[row for row in rows if row[key] <= round(most * unit, 3)] for most in self.most]
+
+    def best(self, rows: Sequence[Row]) -> List[Optional[Row]]:
+        """The best row within each budget; None where nothing was scored."""
+        return [next(iter(best_rows(within, 1)), None) for within in self.rows_within(rows)]
+
+
+def _above_zero(part: str, text: str) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        raise InputError(f"--budgets '{text}': '{part}' is not a number") from None
+    if not 0 < value < float("inf"):
+        raise InputError(f"--budgets '{text}': a budget must be above 0 and finite, not {part}")
+    return value
