@@ -34,8 +34,8 @@ from spos.search.session import GROUPS, SearchFlags, run_search
 
 def main(argv: Optional[List[str]] = None) -> int:
     flags = SearchFlags.of(OneLineParser(__doc__, GROUPS).parse_args(argv))
-    _, rows = run_search(flags)
-    print(summarize_search(flags.save_dir, rows, flags.search))
+    found = run_search(flags)
+    print(summarize_search(flags.save_dir, found.rows, flags.search))
     return 0
 
 

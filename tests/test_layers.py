@@ -35,7 +35,7 @@ WITH_MXNET = {
         "aligned assembly averaging checkpoint initial_values losses meter network path_trainer progress session "
         "trainer validation zoo"
     ),
-    "search": "session",
+    "search": "fine_tuning session",
     "study": "alone matched rank strategies supernet_oracle",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.

@@ -23,6 +23,7 @@ from spos.core.tables import in_millions, table
 from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
 from spos.search.budgets import Budgets
+from spos.search.finals import chosen_of, read_finals
 from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
 from spos.search.report import SearchLogRow, budget_lines, model_lines
@@ -30,7 +31,7 @@ from spos.space.architecture import format_choices
 from spos.space.architecture_file import load_architecture, parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import BlocksOptions, use_blocks
-from spos.training.flags import TrainOptions
+from spos.training.flags import TrainOptions, validated_on
 from spos.training.log import EpochRow
 
 Rows = List[Tuple[str, str]]
@@ -74,7 +75,8 @@ def search_rows(folder: Path) -> Rows:
     if not any(map(is_complete, history)):
         raise InputError(f"the search in {folder} has scored nothing on all images so far")
     record = load_architecture(folder / BEST_FILE)
-    best = best_rows(history, 1)[0]
+    finals = read_finals(folder / BEST_FILE)
+    best = chosen_of(folder / BEST_FILE, history) or best_rows(history, 1)[0]
     options = open_run_directory(folder).flags(SearchOptions)
     count, mean = mean_of_random(history, options.search_mode)
     low, high = best["top1_interval"]
@@ -82,6 +84,7 @@ def search_rows(folder: Path) -> Rows:
         ("best architecture, blocks", format_choices(record.architecture.block_choices)),
         ("best architecture, channels", format_choices(record.architecture.channel_choices)),
         ("  FLOPs, params", f"{best['flops'] / 1e6:.2f}M, {best['params'] / 1e6:.3f}M"),
+        *([("  finals", finals.text)] if finals else []),
         (
             "  searched top-1",
             f"{best['top1']:.2%}  (95% interval {low:.2%} to {high:.2%}, {best['num_images']} images)",
@@ -89,13 +92,13 @@ def search_rows(folder: Path) -> Rows:
         ("random architectures, mean top-1", f"{mean:.2%}  ({count}, same constraints, same images)"),
         ("architectures scored", str(len(history))),
         *model_lines(read_rows(folder / LOG_FILE, SearchLogRow)),
-        *(budget_lines(history, Budgets.parse(options.budgets)) if options.budgets else []),
+        *(budget_lines(folder, history, Budgets.parse(options.budgets)) if options.budgets else []),
     ]
 
 
 def subnet_rows(folder: Path) -> Rows:
     """Test accuracy of the network trained from scratch."""
-    return [("trained from scratch, test top-1", test_top1(folder))]
+    return [("trained from scratch, test top-1", measured_top1(folder))]
 
 
 def control_rows(folder: Path) -> Rows:
@@ -103,14 +106,15 @@ def control_rows(folder: Path) -> Rows:
     record = parse_architecture(open_run_directory(folder).config["architecture"], str(folder))
     cost = count_architecture(record.space, record.architecture)
     costs = f"{in_millions(cost.macs, 2)}, {in_millions(cost.params, 3)}"
-    return [("a random network, trained alike", test_top1(folder)), ("  FLOPs, params", costs)]
+    return [("a random network, trained alike", measured_top1(folder)), ("  FLOPs, params", costs)]
 
 
-def test_top1(folder: Path) -> str:
+def measured_top1(folder: Path) -> str:
     """Of a subnet's run, with its 95% Wilson interval."""
     row = last_validated(folder)
+    images = validated_on(open_run_directory(folder).options)
     low, high = wilson_interval(row["val_top1"] * row["val_images"], row["val_images"])
-    return f"{row['val_top1']:.2%}  (95% interval {low:.2%} to {high:.2%}, {row['val_images']} test images)"
+    return f"{row['val_top1']:.2%}  (95% interval {low:.2%} to {high:.2%}, {row['val_images']} {images})"
 
 
 def last_validated(folder: Path) -> Dict[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from spos.core.flags import flag, fraction, not_negative, positive
 
 MAX_BAD_IMAGES = 10
+HOLDOUT = "holdout"
+SCORING_LISTS = {HOLDOUT: "search_val", "val": "test"}  # lists of a data set that networks are measured on, by name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from spos.core.errors import InputError, warn
 from spos.core.progress import progress_bar
 from spos.data.dataset import DataSet
-from spos.data.flags import DataOptions
+from spos.data.flags import SCORING_LISTS, DataOptions
 from spos.data.loader import ImageLoader
 from spos.data.order import Order
 from spos.data.preprocessing import Preprocessing
@@ -26,7 +26,6 @@ from spos.engine.flags import DeviceOptions
 from spos.execution.inferred import Inference
 from spos.runs.run import run_folder
 from spos.scoring.accuracy import Accuracy, HitCount
-from spos.scoring.job import SCORING_LISTS
 from spos.space.flags import ArchitectureOptions, SpaceOptions, named_architecture
 
 SPLITS = {"train": "train", "train_full": "train_full", **SCORING_LISTS}  # lists of a data set, by --split

@@ -18,7 +18,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 from spos.core.errors import InputError
 from spos.core.executors import device_index
 from spos.data.dataset import DataSet
-from spos.data.flags import DataOptions
+from spos.data.flags import SCORING_LISTS, DataOptions
 from spos.data.pixels import load_images
 from spos.data.registry import open_data, with_lists
 from spos.engine.compat import mx
@@ -32,8 +32,6 @@ from spos.scoring.supernet import load_supernet
 from spos.space.architecture import Architecture
 from spos.space.blocks import load_blocks
 from spos.space.space import SearchSpace
-
-SCORING_LISTS = {"holdout": "search_val", "val": "test"}  # by --search-on
 
 
 @dataclass(frozen=True)

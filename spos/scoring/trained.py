@@ -10,13 +10,13 @@ from typing import List, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError, warn
 from spos.data.dataset import DataSet
-from spos.data.flags import DataOptions
+from spos.data.flags import SCORING_LISTS, DataOptions
 from spos.data.registry import open_data, with_lists
 from spos.data.space import sized_for, sized_like
 from spos.engine.flags import DeviceOptions
 from spos.runs.files import PathLike, file_digest
 from spos.runs.run import LISTS_FOLDER, MODEL_FILE, SUPERNET_RUN, find_config, open_run_directory
-from spos.scoring.job import SCORING_LISTS, ScoringJob, absolute_paths, summarize_lists
+from spos.scoring.job import ScoringJob, absolute_paths, summarize_lists
 from spos.scoring.supernet import check_supernet, supernet_space
 from spos.space.blocks import block_files
 from spos.space.flags import SpaceOptions, space_of_run, use_blocks

@@ -60,19 +60,21 @@ class Found:
         rows: an evaluation each, in the order of the search: `evaluation`, `iteration`, `block_choices`,
             `channel_choices`, where it is a choice `input_size`, `flops`, `params`, with a latency table `latency_ms`,
             and `fitness`, the score. In a search of a supernet they have more (docs/history.md).
+        finalist: of them the one that was left by the finals, if there were any.
     """
 
     space: SearchSpace
     rows: Tuple[Row, ...]
+    finalist: Optional[Row] = None
 
     @property
     def best_row(self) -> Row:
-        """The row of the highest score among those that were scored on all images; of equals, the first."""
-        return best_rows(self.rows, 1)[0]
+        """The finalist; else the row of the highest score of those scored on all images, and of equals the first."""
+        return self.finalist or best_rows(self.rows, 1)[0]
 
     @property
     def best(self) -> Architecture:
-        """The architecture of the highest score."""
+        """The architecture of `best_row`."""
         return architecture_of(self.best_row)
 
     @property

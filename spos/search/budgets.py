@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from spos.core.errors import InputError
 from spos.search.domain import COSTS, Domain
 from spos.search.front import OBJECTIVES
-from spos.search.history import Row, best_rows
+from spos.search.history import Row
 
 UNITS = {"flops": "M", "params": "M", "latency": "ms"}
 
@@ -55,9 +55,10 @@ class Budgets:
         key, unit = OBJECTIVES[self.cost], COSTS[self.cost].unit
         return [[row for row in rows if row[key] <= round(most * unit, 3)] for most in self.most]
 
-    def best(self, rows: Sequence[Row]) -> List[Optional[Row]]:
-        """The best row within each budget; None where nothing was scored."""
-        return [next(iter(best_rows(within, 1)), None) for within in self.rows_within(rows)]
+
+def budget_file(name: str) -> str:
+    """Where a search writes the best within the budget of this name."""
+    return f"budget-{name}.json"
 
 
 def _above_zero(part: str, text: str) -> float:

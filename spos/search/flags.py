@@ -9,8 +9,20 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, T
 import numpy as np
 
 from spos.core.errors import InputError
-from spos.core.flags import JoinFiles, confidence, flag, fraction, number, positive, truth
+from spos.core.flags import (
+    JoinFiles,
+    changed_flags,
+    confidence,
+    flag,
+    fraction,
+    not_negative,
+    number,
+    positive,
+    positive_number,
+    truth,
+)
 from spos.core.seeds import derive_rng
+from spos.data.flags import SCORING_LISTS
 from spos.latency.flags import LatencyTableOptions
 from spos.latency.tables import Latency, read_latency
 from spos.runs.run import options_as
@@ -35,6 +47,7 @@ DEFAULT_SCORE_MAX = 1.0  # of the published project
 DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
 LIMIT_FLAGS = {"flops": "--flop-max-m", "params": "--param-max-m", "latency": "--latency-max"}
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
+FINALS_FLAGS = ("finalists", "finalist_epochs", "finalist_lr")  # of what comes after the search
 
 
 def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
@@ -264,6 +277,11 @@ def contradictions(options: SearchOptions) -> Iterator[str]:
         yield f"--budgets is for --search-mode {_modes('serves_budgets')}, not for {name}"
     if options.racing and options.budgets:
         yield "--racing drops what is below the best of all; --budgets keeps a best for each of several"
+    if options.finalists == 1:
+        yield "--finalists 1 decides nothing; give at least 2"
+    finals = changed_flags(options, FINALS_FLAGS)
+    if finals and not options.finalists:
+        yield f"{finals[0]} is for --finalists"
     if options.confidence != default.confidence and not options.racing:
         yield "--confidence is for --racing"
 
@@ -289,8 +307,8 @@ def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions
 def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
     """Flags with which a search may go on at another value: what computes, and how long it goes on."""
     if SEARCHES[options.search_mode].has_stages:  # its number of generations says where its second stage begins
-        return DEVICE_FLAGS
-    return (*DEVICE_FLAGS, "search_iters")
+        return (*DEVICE_FLAGS, *FINALS_FLAGS)
+    return (*DEVICE_FLAGS, *FINALS_FLAGS, "search_iters")
 
 
 @dataclass(frozen=True)
@@ -345,9 +363,19 @@ class SearchOptions(EvolutionOptions):
     )
     search_target: str = flag("acc", "what is maximised", choices=TARGETS)
     score_acc_ratio: float = flag(1.0, "weight of the combined score in --search-target balanced_flop_acc", type=number)
-    search_on: str = flag("holdout", "images that score candidates", choices=("holdout", "val"))
+    search_on: str = flag("holdout", "images that score candidates", choices=tuple(SCORING_LISTS))
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     topk: int = flag(3, "architectures to report", type=positive)
+    finalists: int = flag(
+        0,
+        "after the search, tell so many of those that tie with the best apart by training each a little from the "
+        "supernet, in rounds of which the better half goes on (0: none)",
+        type=not_negative,
+    )
+    finalist_epochs: int = flag(
+        1, "epochs of the first round of --finalists; every next one has twice as many", type=positive
+    )
+    finalist_lr: float = flag(0.05, "learning rate of --finalists at the start of a round", type=positive_number)
     shuffle_train: bool = flag(
         False, "True or False; changes nothing: the images of a BatchNorm update always have a random order", type=truth
     )

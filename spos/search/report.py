@@ -13,8 +13,9 @@ from spos.runs.files import write_json
 from spos.runs.journal import Journal, read_rows
 from spos.runs.run import BEST_FILE, CONTROL_FILE, LOG_FILE
 from spos.runs.schema import Count, NotNegative, Share
-from spos.search.budgets import Budgets
+from spos.search.budgets import Budgets, budget_file
 from spos.search.domain import Domain
+from spos.search.finals import Finals, chosen_of, read_finals
 from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import find_knee, pareto_front, parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, fitness_of, is_complete, mean_of_random
@@ -105,9 +106,14 @@ def describe_iteration(progress: Progress) -> str:
 
 
 def write_results(
-    save_dir: Path, domain: Domain, rows: Sequence[Row], options: SearchOptions, origin: Mapping[str, Any]
+    save_dir: Path,
+    domain: Domain,
+    rows: Sequence[Row],
+    options: SearchOptions,
+    origin: Mapping[str, Any],
+    finals: Optional[Mapping[str, Finals]] = None,
 ) -> None:
-    """`best.json`, and `top-N.json` for each of the best; of a Pareto search the front too.
+    """`best.json`, and `top-N.json` for each of the best by the search; of a Pareto search the front too.
 
     `control.json` is drawn uniformly from the domain, whatever was scored: a random network within the same limits.
     """
@@ -117,26 +123,42 @@ def write_results(
     elif budgets:
         write_front(save_dir, domain, rows, [budgets.cost], origin)
     if budgets:
-        write_budgets(save_dir, domain, rows, budgets, origin)
+        write_budgets(save_dir, domain, rows, budgets, origin, finals or {})
     for rank, row in enumerate(best_rows(rows, options.topk), 1):
         record = best_record(domain, row, origin, ties=len(find_ties(rows, row))).to_json()
         write_json(save_dir / f"top-{rank}.json", record)
-        if rank == 1:
-            write_json(save_dir / BEST_FILE, record)
+    write_best(save_dir / BEST_FILE, domain, rows, origin, (finals or {}).get(""))
     write_control(save_dir / CONTROL_FILE, domain, origin)
 
 
+def write_best(
+    path: Path,
+    domain: Domain,
+    rows: Sequence[Row],
+    origin: Mapping[str, Any],
+    finals: Optional[Finals],
+    name: Optional[str] = None,
+) -> None:
+    """The best of rows; after finals who is left, and how; nothing if no row was scored on all images."""
+    best = [finals.winner] if finals else best_rows(rows, 1)
+    for row in best:
+        record = best_record(domain, row, origin, name, ties=len(find_ties(rows, row)))
+        held = {"finals": finals.to_json()} if finals else {}
+        write_json(path, {**record.to_json(), **held})
+
+
 def write_budgets(
-    save_dir: Path, domain: Domain, rows: Sequence[Row], budgets: Budgets, origin: Mapping[str, Any]
+    save_dir: Path,
+    domain: Domain,
+    rows: Sequence[Row],
+    budgets: Budgets,
+    origin: Mapping[str, Any],
+    finals: Mapping[str, Finals],
 ) -> None:
     """Of each budget, like 100M: `budget-100M.json`, the best within it, and `control-100M.json`, a random one."""
-    for name, part, within, best in zip(
-        budgets.names, budgets.domains(domain), budgets.rows_within(rows), budgets.best(rows)
-    ):
+    for name, part, within in zip(budgets.names, budgets.domains(domain), budgets.rows_within(rows)):
         write_control(save_dir / f"control-{name}.json", part, origin)
-        if best is not None:
-            record = best_record(domain, best, origin, f"searched within {name}", len(find_ties(within, best)))
-            write_json(save_dir / f"budget-{name}.json", record.to_json())
+        write_best(save_dir / budget_file(name), domain, within, origin, finals.get(name), f"searched within {name}")
 
 
 def write_control(path: Path, domain: Domain, origin: Mapping[str, Any]) -> None:
@@ -146,14 +168,15 @@ def write_control(path: Path, domain: Domain, origin: Mapping[str, Any]) -> None
         write_json(path, control.to_json())
 
 
-def summarize_search(save_dir: Path, rows: List[Row], options: SearchOptions) -> str:
+def summarize_search(save_dir: Path, rows: Sequence[Row], options: SearchOptions) -> str:
     """What was found, beside what chance gives."""
-    best = best_rows(rows, 1)[0]
-    low, high = best["top1_interval"]
+    finals = read_finals(save_dir / BEST_FILE)
+    best = chosen_of(save_dir / BEST_FILE, rows) or best_rows(rows, 1)[0]
     num_dropped = sum(not is_complete(row) for row in rows)
     lines = [
         ("architectures scored", f"{len(rows)}" + (f" ({num_dropped} dropped early)" if num_dropped else "")),
-        ("best searched top-1", f"{best['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"),
+        *([("finalist", finals.text)] if finals else []),
+        ("its searched top-1" if finals else "best searched top-1", _describe_share(best)),
         ("mean of random ones", _describe_random(rows, options.search_mode)),
         ("ties with the best", _describe_ties(find_ties(rows, best))),
         ("FLOPs", in_millions(best["flops"], 1)),
@@ -163,10 +186,15 @@ def summarize_search(save_dir: Path, rows: List[Row], options: SearchOptions) ->
         ("channel choices", format_choices(best["channel_choices"])),
         *([("input size", f"{best['input_size']} px")] if "input_size" in best else []),
         *model_lines(read_rows(save_dir / LOG_FILE, SearchLogRow)),
-        *(budget_lines(rows, Budgets.parse(options.budgets)) if options.budgets else []),
+        *(budget_lines(save_dir, rows, Budgets.parse(options.budgets)) if options.budgets else []),
         ("written to", save_dir / BEST_FILE),
     ]
     return table(lines)
+
+
+def _describe_share(row: Row) -> str:
+    low, high = row["top1_interval"]
+    return f"{row['top1']:.2%} (95% interval {low:.2%} to {high:.2%})"
 
 
 def model_lines(log: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str]]:
@@ -182,10 +210,11 @@ def model_lines(log: Sequence[Mapping[str, Any]]) -> List[Tuple[str, str]]:
     return [("model of the scores", f"{text}; {bred} generations were bred instead" if bred else text)]
 
 
-def budget_lines(rows: Sequence[Row], budgets: Budgets) -> List[Tuple[str, str]]:
-    """The best within each budget, and the knee of the front."""
+def budget_lines(save_dir: Path, rows: Sequence[Row], budgets: Budgets) -> List[Tuple[str, str]]:
+    """Who is chosen within each budget, and the knee of the front."""
     lines = []
-    for name, within, best in zip(budgets.names, budgets.rows_within(rows), budgets.best(rows)):
+    for name, within in zip(budgets.names, budgets.rows_within(rows)):
+        best = chosen_of(save_dir / budget_file(name), within)
         text = "nothing was scored" if best is None else _describe_best(best, find_ties(within, best))
         lines.append((f"within {name}", text))
     knee = find_knee(pareto_front(list(filter(is_complete, rows)), [budgets.cost]), budgets.cost)

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from spos.core.errors import InputError
 from spos.core.executors import open_executor
@@ -41,6 +41,8 @@ from spos.scoring.racing import Racing
 from spos.scoring.trained import TrainedSupernet, open_together
 from spos.search.ask_tell import Found
 from spos.search.domain import Domain
+from spos.search.finals import hold_all_finals
+from spos.search.fine_tuning import FineTuning
 from spos.search.flags import (
     ConstraintOptions,
     SearchOptions,
@@ -150,8 +152,7 @@ def search_supernet(
         SpaceOptions(),
         fill(DeviceOptions, num_gpus=num_gpus, num_cpus_ctx=num_processes),
     )
-    space, rows = run_search(flags)
-    return Found(space, tuple(rows))
+    return run_search(flags)
 
 
 def limits_as_flags(limits: Limits, latency_table: PathLike = "") -> ConstraintOptions:
@@ -167,8 +168,8 @@ def limits_as_flags(limits: Limits, latency_table: PathLike = "") -> ConstraintO
     return fill(ConstraintOptions, latency_table=str(latency_table), **given)
 
 
-def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
-    """Search what the flags describe to the end, or go on with it. Returns the space and all candidates.
+def run_search(flags: SearchFlags) -> Found:
+    """Search what the flags describe to the end, or go on with it; then hold the finals, if there are any.
 
     Raises: InputError if they cannot be met; Stopped after a signal.
     """
@@ -212,9 +213,11 @@ def run_search(flags: SearchFlags) -> Tuple[SearchSpace, List[Row]]:
                 print(f"candidates run by {build.describe()}", flush=True)
             log = SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow), forecasts)
             rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search, log).run(search)
-        write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed))
+        training = FineTuning(save_dir, supernet, flags.search, flags.device, flags.run.seed)
+        finals = hold_all_finals(rows, flags.search, training)
+        write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed), finals)
         remove_images(save_dir)
-    return supernet.space, rows
+    return Found(supernet.space, tuple(rows), finals[""].winner if "" in finals else None)
 
 
 def describe_search(flags: SearchFlags, supernet: TrainedSupernet) -> Dict[str, Any]:

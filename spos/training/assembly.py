@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 from oneshot_nas_network import Subnet, Supernet
 from spos.counting.symbol import count_symbol
 from spos.data.dataset import DataSet
+from spos.data.flags import SCORING_LISTS
 from spos.data.pixels import load_images
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
@@ -121,8 +122,9 @@ def make_validation(
         num_images = count * (len(data.splits["bn"]) + len(data.splits["search_val"]))
         measure = partial(validate_supernet, load, policy, count, steps_per_epoch, seed)
     else:
-        load = once(partial(load_images, data, "test", flags.data, folder))
-        num_images = len(data.splits["test"])
+        name = SCORING_LISTS[train.val_on or "val"]
+        load = once(partial(load_images, data, name, flags.data, folder))
+        num_images = len(data.splits[name])
         block = trainer.forward if train.mode == SYMBOLIC else net
         measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, trainer.dtype)
     frequency = train.val_frequency

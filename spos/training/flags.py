@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Optional, Tuple, get_type_hints
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, get_type_hints
 
 from spos.core.errors import InputError
 from spos.core.flags import (
@@ -20,7 +20,7 @@ from spos.core.flags import (
     positive,
     positive_number,
 )
-from spos.data.flags import DataOptions
+from spos.data.flags import HOLDOUT, SCORING_LISTS, DataOptions
 from spos.engine.flags import TrainDeviceOptions
 from spos.engine.forms import EXECUTIONS
 from spos.runs.run import SUBNET, SUPERNET
@@ -141,6 +141,12 @@ class TrainOptions(TrainConstraintOptions):
         "train: without the held-out images; train_full: with them (default: supernet train, subnet train_full)",
         choices=("", "train", "train_full"),
     )
+    val_on: str = flag(
+        "",
+        "images that validate a network without paths; holdout: those that score candidates, which needs --train-on "
+        "train [val]",
+        choices=("", *SCORING_LISTS),
+    )
     save_frequency: int = flag(1, "epochs between checkpoints", type=positive)
     save_steps: int = flag(0, "batches between checkpoints inside an epoch (0: none)", type=not_negative)
     keep_checkpoints: int = flag(2, "checkpoints to keep", type=positive)
@@ -206,6 +212,11 @@ class TrainingFlags:
     def to_json(self) -> Dict[str, Any]:
         """All flags by name, as `config.json` has them."""
         return as_json(*(getattr(self, name) for name in self.groups()))
+
+
+def validated_on(options: Mapping[str, Any]) -> str:
+    """What the images of `val_top1` are, by the flags of a run as `config.json` has them."""
+    return "held-out images" if options.get("model") == SUPERNET or options.get("val_on") == HOLDOUT else "test images"
 
 
 def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
@@ -278,6 +289,10 @@ def _model_rules(flags: TrainingFlags) -> Iterator[str]:
     if model != SUPERNET:
         for flag in changed_flags(train, SUPERNET_FLAGS):
             yield f"{flag} is for a supernet (--model {SUPERNET}), not for {model}"
+        if train.val_on == HOLDOUT and train.train_on != "train":
+            yield f"--val-on {HOLDOUT}: the network would be trained on these images; give --train-on train"
+    elif train.val_on:
+        yield "--val-on: a supernet is validated on held-out images; leave it out"
 
 
 def _supernet_rules(flags: TrainingFlags) -> Iterator[str]:

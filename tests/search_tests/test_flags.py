@@ -55,6 +55,8 @@ REFUSALS = {
         {"budgets": "flops:300,400"},
         "--budgets is for --search-mode random or surrogate or nsga2 or surrogate-front, not for genetic",
     ),
+    "one finalist": ({"finalists": 1}, "--finalists 1 decides nothing; give at least 2"),
+    "epochs of no finalists": ({"finalist_epochs": 3}, "--finalist-epochs is for --finalists"),
     "confidence alone": ({"confidence": 0.9}, "--confidence is for --racing"),
     "unknown objective": ({"search_mode": "nsga2", "objectives": "flops,speed"}, "'flops,speed' .* flops, params"),
     "objective twice": ({"search_mode": "nsga2", "objectives": "flops,flops"}, "'flops,flops' .* each once"),

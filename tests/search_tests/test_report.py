@@ -81,8 +81,9 @@ def test_the_summary_has_a_line_for_each_budget_and_one_for_the_model(tmp_path):
 def test_each_budget_has_files_of_its_best_and_of_a_random_one(text, tmp_path):
     rows = make_searcher(tmp_path, Evaluator()).run(genetic(3))
     budgets = Budgets.parse(text)
-    write_budgets(tmp_path, DOMAIN, rows, budgets, {"seed": 0})
-    for name, most, best in zip(budgets.names, budgets.most, budgets.best(rows)):
+    write_budgets(tmp_path, DOMAIN, rows, budgets, {"seed": 0}, {})
+    for name, most, within in zip(budgets.names, budgets.most, budgets.rows_within(rows)):
+        best = next(iter(best_rows(within, 1)), None)
         path = tmp_path / f"budget-{name}.json"
         assert path.is_file() == (best is not None) == (tmp_path / f"control-{name}.json").is_file()
         if best is not None:

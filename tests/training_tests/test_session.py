@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import train_imagenet
 from spos.core.errors import InputError
 from spos.core.flags import fill
 from spos.data.flags import DataOptions
+from spos.data.registry import open_data, with_lists
 from spos.engine.parameters import STATISTICS, load_arrays
 from spos.runs.files import read_json, write_json
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.space_file import search_space
+from spos.training.flags import validated_on
 from spos.training.session import train_subnet, train_supernet
 
 SPACE = search_space("Small", use_se=True, last_conv_after_pooling=True)
@@ -52,6 +56,12 @@ def log(folder):
     return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
 
 
+def len_of(data, name):
+    """Images of one of the lists of the data."""
+    with TemporaryDirectory() as folder:
+        return len(with_lists(open_data(data), data, Path(folder)).splits[name])
+
+
 def check_same_runs(script, program):
     assert (script / "model.params").read_bytes() == (program / "model.params").read_bytes()
     assert log(script) == log(program)
@@ -75,6 +85,21 @@ def test_a_script_trains_the_subnet_of_the_program(data, flags, best, tmp_path):
     assert train_imagenet.main([*program, *RECIPE_FLAGS, "--save-dir", str(tmp_path / "program")]) == 0
     assert read_json(tmp_path / "script" / "config.json")["space"]["strides"] == [2, 1, 2, 2, 1]
     check_same_runs(tmp_path / "script", tmp_path / "program")
+
+
+def test_a_subnet_is_validated_on_held_out_images_if_asked_to(data, best, tmp_path):
+    """On other images than the test images, and the training itself is the same."""
+    recipe = {**RECIPE, "train_on": "train"}
+    tested, held = (
+        train_subnet(data, tmp_path / (val_on or "default"), best, val_on=val_on, **recipe)
+        for val_on in ("", "holdout")
+    )
+    assert tested.read_bytes() == held.read_bytes()
+    rows = [log(file.parent)[-1] for file in (tested, held)]
+    assert [row["val_images"] for row in rows] == [len_of(data, "test"), len_of(data, "search_val")]
+    options = [read_json(file.parent / "config.json")["options"] for file in (tested, held)]
+    assert [validated_on(one) for one in options] == ["test images", "held-out images"]
+    assert validated_on({"model": "ShuffleNas"}) == "held-out images"
 
 
 def test_averaged_weights_lie_beside_the_last_and_change_nothing_else(data, tmp_path):

@@ -130,6 +130,23 @@ def test_what_racing_dropped_is_apart_and_no_candidate_for_the_best(tmp_path, ma
     assert len(plot["data"][2]["y"]) == len(rows_of(folder)) - 5
 
 
+def test_finals_are_told_round_by_round_and_the_finalist_is_drawn(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search")
+    rows = rows_of(folder)
+    first, second, third, *_ = sorted(rows, key=lambda row: (-row["fitness"], row["evaluation"]))
+    standings = [
+        {"evaluation": row["evaluation"], "epochs": 1, "top1": 0.6, "top1_interval": [0.5, 0.7], "combined": 0.01}
+        for row in (third, first, second)
+    ]
+    held = {"first_by_search": first["evaluation"], "rounds": [standings, standings[:2], standings[:1]]}
+    (folder / "best.json").write_text(json.dumps({"finals": held}))
+    page = make_page(folder)
+    assert f"Evaluation {third['evaluation']} of 3 finalists, after 3 epochs of its own 60.00%" in page
+    assert page.count(">goes on<") == 2 + 1 + 1
+    blocks = ", ".join(map(str, third["block_choices"]))
+    assert f"Blocks {blocks}; channels {', '.join(map(str, third['channel_choices']))}." in page
+
+
 def test_every_search_without_parents_has_a_reason():
     assert set(WITHOUT_PARENTS) == {name for name, mode in SEARCHES.items() if not mode.breeds}
 

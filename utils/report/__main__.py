@@ -20,6 +20,7 @@ from spos.core.tables import in_millions
 from spos.runs.files import check_output, write_atomic
 from spos.runs.run import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
 from spos.space.flags import BlocksOptions, use_blocks
+from spos.training.flags import validated_on
 from utils.report.lineage import lineage_section
 from utils.report.page import Writer, page
 from utils.report.result import result_section
@@ -92,7 +93,8 @@ def cards(runs: Sequence[ReportedRun]) -> List[Card]:
     for run in of_kind(runs, SUBNET_RUN):
         last = run.last_validated
         if last:
-            found.append((run.name, f"{last['val_top1']:.2%}", f"top-1 from scratch, {last['val_images']} test images"))
+            images = f"{last['val_images']} {validated_on(run.run.options)}"
+            found.append((run.name, f"{last['val_top1']:.2%}", f"top-1 from scratch, {images}"))
     return found
 
 

@@ -12,6 +12,7 @@ from spos.space.cost import Cost, cost_score, count_architecture
 from spos.space.flags import SpaceOptions, fit
 from spos.space.published import NETWORKS
 from spos.space.space_file import search_space
+from spos.training.flags import validated_on
 from utils.report.page import Section, details, missing, table, text
 from utils.report.runs import ReportedRun
 from utils.report.sections import NO_RUN, Runs, of_kind, score_columns, scores
@@ -55,9 +56,10 @@ def _searched_and_trained(search: ReportedRun, trained: Runs) -> List[str]:
         own, last = run.architecture(), run.last_validated
         if own and own[1] == found[1] and last:
             found_top1, count = search.best["top1"], search.best.get("num_images")
+            images = f"{last['val_images']} {validated_on(run.run.options)}"
             sentences.append(
                 f"The best architecture of {search.name} has top-1 {found_top1:.2%} with the supernet's weights on "
-                f"{count} images, and {last['val_top1']:.2%} on {last['val_images']} test images when it was trained "
+                f"{count} images, and {last['val_top1']:.2%} on {images} when it was trained "
                 f"from scratch ({run.name})."
             )
     return [text(sentence) for sentence in sentences]
@@ -68,7 +70,8 @@ def _own_row(run: ReportedRun, last: Mapping[str, Any]) -> Tuple[Any, ...]:
     cost = count_architecture(*found) if found else None
     count = last["val_images"]
     interval = wilson_interval(round(last["val_top1"] * count), count)
-    images = f"{run.run.config.get('data')}, {count} test images" + (f", {found[0].input_size} px" if found else "")
+    images = f"{run.run.config.get('data')}, {count} {validated_on(run.run.options)}"
+    images += f", {found[0].input_size} px" if found else ""
     top5 = 100 * last["val_top5"] if "val_top5" in last else None
     accuracies = (*scores(last["val_top1"], interval), top5)
     return (run.name, *accuracies[:1], "this run", *accuracies[1:], *_costs(cost), images)

@@ -23,6 +23,7 @@ from spos.runs.run import (
     open_run_directory,
 )
 from spos.search.ancestry import Ancestry, replay
+from spos.search.finals import HeldFinals, chosen_of, read_finals
 from spos.search.history import NEEDED, History, Row, is_complete, read_search_rows
 from spos.search.report import SearchLogRow
 from spos.space.architecture import Architecture, architecture_of
@@ -87,11 +88,21 @@ class ReportedRun:
     def searched(self) -> History:
         return History(self.name, self.history)
 
+    @property
+    def finals(self) -> Optional[HeldFinals]:
+        """Of a search that has ended with finals."""
+        return read_finals(self.run.path / BEST_FILE) if self.kind == SEARCH_RUN else None
+
+    @property
+    def chosen(self) -> Optional[Row]:
+        """Of a search: who was left by the finals, else the best so far."""
+        return chosen_of(self.run.path / BEST_FILE, self.history) if self.history else None
+
     def architecture(self) -> Optional[Tuple[SearchSpace, Architecture]]:
-        """Of a search the best one so far, of a subnet the one that is trained; in the space of its input size."""
-        if self.kind == SEARCH_RUN and self.best and self.space:
-            best = ArchitectureRecord(self.space, architecture_of(self.best), {}).at_its_size
-            return best.space, best.architecture
+        """Of a search who was chosen, of a subnet the one that is trained; in the space of its input size."""
+        if self.kind == SEARCH_RUN and self.chosen and self.space:
+            chosen = ArchitectureRecord(self.space, architecture_of(self.chosen), {}).at_its_size
+            return chosen.space, chosen.architecture
         record = self.trained_record() if self.kind == SUBNET_RUN else None
         return (self.space or record.space, record.architecture) if record else None
 

@@ -9,7 +9,8 @@ import numpy as np
 from spos.core.tables import Column, Table, in_millions, millions
 from spos.counting.profile import profile_tables
 from spos.runs.run import BN_UPDATE_FILE, HISTORY_FILE, LOG_FILE, NETWORK_RUN, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
-from spos.search.budgets import Budgets
+from spos.search.budgets import Budgets, budget_file
+from spos.search.finals import chosen_of
 from spos.search.flags import SEARCHES
 from spos.search.front import find_knee, pareto_front, parse_objectives
 from spos.search.history import Row, find_ties, mean_of_random
@@ -17,6 +18,7 @@ from spos.search.report import model_lines
 from spos.space.architecture import Architecture, architecture_of, format_choices
 from spos.space.cost import count_architecture
 from spos.space.space import SearchSpace
+from spos.training.flags import validated_on
 from utils.report import architecture as drawing
 from utils.report.page import (
     Section,
@@ -34,7 +36,6 @@ from utils.report.plots import bn_update_plot, cost_plot, hypervolume_plot, sear
 from utils.report.runs import ReportedRun
 
 Runs = Sequence[ReportedRun]
-HELD_OUT, TEST = "held-out images", "test images"
 NO_RUN = {
     SUPERNET_RUN: "No run of a supernet was given, so its training is not shown.",
     SEARCH_RUN: "No run of a search was given.",
@@ -57,8 +58,7 @@ def training_section(runs: Runs, writer: Writer) -> Section:
             parts.append(missing(f"No epoch of {run.name} has ended yet, so there are no curves."))
             continue
         parts.append(text(_describe_training(run)))
-        validated = HELD_OUT if run.kind == SUPERNET_RUN else TEST
-        parts.append(side_by_side(*map(writer.plot, training_plots(run.training, validated))))
+        parts.append(side_by_side(*map(writer.plot, training_plots(run.training, validated_on(run.run.options)))))
     return Section("training", "Training", parts)
 
 
@@ -81,7 +81,7 @@ def _describe_training(run: ReportedRun) -> str:
             f"architectures ({each}), each after a BatchNorm update."
         )
     else:
-        sentences.append(f"Top-1 on {last['val_images']} test images: {last['val_top1']:.2%}.")
+        sentences.append(f"Top-1 on {last['val_images']} {validated_on(run.run.options)}: {last['val_top1']:.2%}.")
     return " ".join(sentences)
 
 
@@ -101,7 +101,7 @@ def search_section(runs: Runs, writer: Writer) -> Section:
             )
         parts.append(text(_describe_search(run, run.best)))
         parts.append(writer.plot(search_plot(run.searched, run.space)))
-        parts += _front(run, writer)
+        parts += _finals(run) + _front(run, writer)
     return Section("search", "Search", parts)
 
 
@@ -121,6 +121,30 @@ def _describe_search(run: ReportedRun, best: Row) -> str:
         + (f"The {count} architectures drawn at random have {mean:.2%} on average." if count else "")
         + "".join(f" The model of the scores {line}." for _, line in model_lines(run.search_log))
     )
+
+
+def _finals(run: ReportedRun) -> List[str]:
+    """The rounds that told the best apart."""
+    finals = run.finals
+    if finals is None:
+        return []
+    searched = {row["evaluation"]: 100 * row["top1"] for row in run.history}
+    left = [{one.evaluation for one in own} for own in finals.rounds[1:]] + [{finals.winner}]
+    rows = [
+        (number, one.epochs, one.evaluation, searched.get(one.evaluation))
+        + (*scores(one.top1, one.top1_interval), 100 * one.combined)
+        + ("goes on" if one.evaluation in go_on else "",)
+        for number, (own, go_on) in enumerate(zip(finals.rounds, left), 1)
+        for one in own
+    ]
+    columns: Tuple[Column, ...] = (Column("round"), Column("epochs"), Column("evaluation"))
+    columns += (Column("searched", "searched top-1 (%)", spec=".2f"), *score_columns())
+    columns += (Column("combined", "both, above the mean (points)", spec="+.2f"), Column("then", "then"))
+    return [
+        heading("Finals", 4),
+        text(f"{finals.text[:1].upper()}{finals.text[1:]}. Both accuracies count by the inverse of their variance."),
+        table(Table("", columns, tuple(rows))),
+    ]
 
 
 def _front(run: ReportedRun, writer: Writer) -> List[str]:
@@ -166,7 +190,8 @@ def _budgets(run: ReportedRun) -> List[str]:
     if not run.run.options.get("budgets"):
         return []
     budgets, rows = Budgets.parse(run.run.options["budgets"]), []
-    for name, within, best in zip(budgets.names, budgets.rows_within(run.history), budgets.best(run.history)):
+    for name, within in zip(budgets.names, budgets.rows_within(run.history)):
+        best = chosen_of(run.run.path / budget_file(name), within)
         accuracy = scores(best["top1"], best["top1_interval"]) if best else (None, None)
         costs = [best.get(key) if best else None for key in ("flops", "params", "evaluation")]
         rows.append((name, *accuracy, *costs, len(find_ties(within, best)) if best else None, len(within)))
