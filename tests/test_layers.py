@@ -27,7 +27,8 @@ WITH_MXNET = {
     "execution": "graphs inferred native parts scored trained",
     "scoring": "accuracy candidate job many supernet trained",
     "deploy": (
-        "calibration evaluation export exported formats int8 onnx prediction quantization rewrites subnet trained"
+        "calibration candidates evaluation export exported formats int8 onnx prediction quantization rewrites subnet "
+        "trained"
     ),
     "latency": "graphs",
     "counting": "symbol",

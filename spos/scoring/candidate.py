@@ -27,6 +27,9 @@ class CandidatePath(Protocol):
         """(N, num_classes) of images (N, 3, H, W), after the update."""
 
 
+Paths = Callable[[Architecture], CandidatePath]
+
+
 @dataclass(frozen=True)
 class CandidateEvaluator:
     """Scores an architecture with the weights of a supernet: update BatchNorm statistics, then measure the accuracy.
@@ -41,12 +44,12 @@ class CandidateEvaluator:
         others: the paths through further supernets of the same space.
     """
 
-    path: Callable[[Architecture], CandidatePath]
+    path: Paths
     bn_images: Pixels
     images: Pixels
     batch_size: int
     ctx: Tuple[mx.Context, ...]
-    others: Tuple[Callable[[Architecture], CandidatePath], ...] = ()
+    others: Tuple[Paths, ...] = ()
 
     def __call__(self, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
         """Accuracy on all images; with a `race` that is lost, on those that were seen until then."""
@@ -76,13 +79,15 @@ def candidate_evaluator(
     split: str = "search_val",
     shared: bool = False,
     others: Sequence[Supernet] = (),
+    paths: Optional[Callable[[Supernet], Paths]] = None,
 ) -> CandidateEvaluator:
     """What scores architectures by a supernet on the held-out images (or another split) of a run.
 
     Args:
         folder: of the run, where images are kept that take too much memory, or that other processes share (`shared`).
         others: further supernets of the same space, for the mean of all.
+        paths: what runs the paths of a supernet; by default `PathExecutor.path`.
     """
     bn_images, images = (load_images(data, name, options, folder, shared) for name in ("bn", split))
-    path, *more = (PathExecutor(one, ctx, dtype).path for one in (supernet, *others))
+    path, *more = (paths(one) if paths else PathExecutor(one, ctx, dtype).path for one in (supernet, *others))
     return CandidateEvaluator(path, bn_images, images, options.batch_size * len(ctx), tuple(ctx), tuple(more))

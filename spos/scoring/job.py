@@ -13,8 +13,9 @@ import socket
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from oneshot_nas_network import Supernet
 from spos.core.errors import InputError
 from spos.core.executors import device_index
 from spos.data.dataset import DataSet
@@ -26,7 +27,7 @@ from spos.engine.gpu import avoid_autotuning
 from spos.runs.files import file_digest
 from spos.runs.run import DATA_PATHS
 from spos.scoring.accuracy import Accuracy
-from spos.scoring.candidate import CandidateEvaluator, candidate_evaluator
+from spos.scoring.candidate import CandidateEvaluator, Paths, candidate_evaluator
 from spos.scoring.racing import Race
 from spos.scoring.supernet import load_supernet
 from spos.space.architecture import Architecture
@@ -45,6 +46,7 @@ class ScoringJob:
         contents: checksums of labels and of a sample of the images, which are no part of the identity.
         on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
         run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
+        quantized: candidates are measured in INT8, which is a part of the identity.
         blocks: the user's files that describe blocks of the space, which every process runs, and their digests.
     """
 
@@ -60,11 +62,13 @@ class ScoringJob:
     run: str
     shared: bool
     blocks: Tuple[Tuple[str, str], ...] = ()
+    quantized: bool = False
 
     @property
     def identity(self) -> Dict[str, str]:
         """What two searches must have in common to share scores; a part of every row of the history."""
-        seen = [self.images, self.data.input_size, self.data.crop_ratio, self.data.batch_size]
+        seen: List[Any] = [self.images, self.data.input_size, self.data.crop_ratio, self.data.batch_size]
+        seen += ["int8"] if self.quantized else []
         return {
             "fingerprint": self.space.fingerprint,
             "supernet": digest_of_all([digest for _, digest in self.supernets])[:16],
@@ -88,16 +92,25 @@ _lock = threading.Lock()  # a Dask worker may have several threads
 _evaluators: Dict[ScoringJob, CandidateEvaluator] = {}  # at most one
 
 
-def score(job: ScoringJob, architecture: Architecture, race: Optional[Race] = None) -> Accuracy:
-    """Accuracy of an architecture; on a part of the images if it lost its race."""
+def score(
+    job: ScoringJob,
+    architecture: Architecture,
+    race: Optional[Race] = None,
+    paths: Optional[Callable[[Supernet], Paths]] = None,
+) -> Accuracy:
+    """Accuracy of an architecture; on a part of the images if it lost its race.
+
+    Args:
+        paths: as of `candidate_evaluator`; a module's function, the same for all calls with this job.
+    """
     with _lock:
         if job not in _evaluators:
             _evaluators.clear()
-            _evaluators[job] = make_evaluator(job)
+            _evaluators[job] = make_evaluator(job, paths)
         return _evaluators[job](architecture, race)
 
 
-def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
+def make_evaluator(job: ScoringJob, paths: Optional[Callable[[Supernet], Paths]] = None) -> CandidateEvaluator:
     """Raises: InputError if the files of this machine are not those of the job."""
     here = f"worker on {socket.gethostname()}"
     for file, digest in job.blocks:
@@ -121,9 +134,8 @@ def make_evaluator(job: ScoringJob) -> CandidateEvaluator:
                 f"{here} has other images in its list '{name}' of {data.name} than the search: copy the images to all "
                 "machines"
             )
-    return candidate_evaluator(
-        net, data, job.data, Path(job.run), ctx, job.dtype, SCORING_LISTS[job.search_on], job.shared, others
-    )
+    split = SCORING_LISTS[job.search_on]
+    return candidate_evaluator(net, data, job.data, Path(job.run), ctx, job.dtype, split, job.shared, others, paths)
 
 
 def load_job_images(job: ScoringJob) -> None:

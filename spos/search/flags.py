@@ -23,8 +23,9 @@ from spos.core.flags import (
 )
 from spos.core.seeds import derive_rng
 from spos.data.flags import SCORING_LISTS
+from spos.engine.flags import DeviceOptions
 from spos.latency.flags import LatencyTableOptions
-from spos.latency.tables import Latency, read_latency
+from spos.latency.tables import Latency, LatencyTables, read_latency
 from spos.runs.run import options_as
 from spos.sampling.flags import LimitOptions, constraints_of
 from spos.sampling.limits import limit_or_none
@@ -47,6 +48,7 @@ DEFAULT_SCORE_MAX = 1.0  # of the published project
 DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
 LIMIT_FLAGS = {"flops": "--flop-max-m", "params": "--param-max-m", "latency": "--latency-max"}
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
+FLOAT32, INT8 = SCORE_DTYPES = ("float32", "int8")
 FINALS_FLAGS = ("finalists", "finalist_epochs", "finalist_lr")  # of what comes after the search
 
 
@@ -95,6 +97,22 @@ def check_reachable(domain: Domain, options: SearchOptions) -> None:
 
 def _fixed(text: str, flag: str) -> Optional[Tuple[int, ...]]:
     return parse_choices(text, flag) if text else None
+
+
+def check_score_dtype(options: SearchOptions, devices: DeviceOptions, domain: Domain) -> None:
+    """Raise InputError if INT8 scores would be of another network than the latency, or of another device."""
+    if options.score_dtype != INT8:
+        return
+    if devices.num_gpus or devices.dtype != "float32":
+        raise InputError("--score-dtype int8 scores on the CPU; leave out --num-gpus and --dtype")
+    latency = domain.latency
+    tables = latency.by_size.values() if isinstance(latency, LatencyTables) else [latency] if latency else []
+    others = {table.dtype for table in tables} - {INT8}
+    if others:
+        raise InputError(
+            f"--score-dtype int8: --latency-table is of {', '.join(sorted(others))} networks; measure one with --dtype "
+            "int8"
+        )
 
 
 def read_latency_table(limits: ConstraintOptions, space: SearchSpace) -> Optional[Latency]:
@@ -376,6 +394,12 @@ class SearchOptions(EvolutionOptions):
         1, "epochs of the first round of --finalists; every next one has twice as many", type=positive
     )
     finalist_lr: float = flag(0.05, "learning rate of --finalists at the start of a round", type=positive_number)
+    score_dtype: str = flag(
+        "float32",
+        "precision that candidates are scored in; int8: as utils.quantize would deploy them, on the CPU, with a "
+        "--latency-table of int8 if there is one",
+        choices=SCORE_DTYPES,
+    )
     shuffle_train: bool = flag(
         False, "True or False; changes nothing: the images of a BatchNorm update always have a random order", type=truth
     )

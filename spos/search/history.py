@@ -57,7 +57,7 @@ SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
 IDENTITY = {  # by key of a row, what differs
     "fingerprint": "in another search space",
     "supernet": "with another supernet",
-    "images": "on other images",
+    "images": "on other images, or in another precision",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -17,6 +16,7 @@ from spos.core.tls import TlsOptions
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
 from spos.data.registry import check_output
+from spos.deploy.candidates import scorer_of
 from spos.engine.compat import threads_of_each
 from spos.engine.devices import make_devices, versions
 from spos.engine.flags import DeviceOptions
@@ -36,7 +36,7 @@ from spos.runs.run import (
     run_folder,
 )
 from spos.sampling.limits import Limits
-from spos.scoring.job import ScoringJob, load_job_images, score
+from spos.scoring.job import ScoringJob, load_job_images
 from spos.scoring.racing import Racing
 from spos.scoring.trained import TrainedSupernet, open_together
 from spos.search.ask_tell import Found
@@ -44,10 +44,12 @@ from spos.search.domain import Domain
 from spos.search.finals import hold_all_finals
 from spos.search.fine_tuning import FineTuning
 from spos.search.flags import (
+    INT8,
     ConstraintOptions,
     SearchOptions,
     check_not_shortened,
     check_reachable,
+    check_score_dtype,
     check_search_flags,
     flags_that_may_change,
     initial_architectures,
@@ -186,6 +188,7 @@ def run_search(flags: SearchFlags) -> Found:
         num_processes = 1 if flags.search.scheduler else len(make_devices(flags.device))
         domain = make_domain(supernet.space, flags.search, flags.limits)
         check_reachable(domain, flags.search)
+        check_score_dtype(flags.search, flags.device, domain)
         supernet.check()  # before anything is written
 
         config = describe_search(flags, supernet)
@@ -193,6 +196,7 @@ def run_search(flags: SearchFlags) -> Found:
         check_not_shortened(check_run(save_dir, config, flags.run.resume, may_change), flags.search)
         shared = num_processes > 1 or bool(flags.search.scheduler)
         job = supernet.job(save_dir, flags.search.search_on, flags.device, shared)
+        job = replace(job, quantized=flags.search.score_dtype == INT8)
         supernet.warn_of_lists(flags.search.search_on)
         history = open_history(save_dir / HISTORY_FILE)
         check_history(history.rows, job.identity, history.path)
@@ -250,7 +254,7 @@ def make_searcher(
     return Searcher(
         domain,
         target_of(options),
-        partial(score, job),
+        scorer_of(job),
         history,
         Journal(save_dir / ARRIVED_FILE, ArrivedRow, with_check=True),
         executor,

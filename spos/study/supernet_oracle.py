@@ -9,13 +9,14 @@ from typing import Dict, Tuple
 from spos.core.errors import InputError
 from spos.core.flags import split_files
 from spos.data.flags import DataOptions
+from spos.deploy.candidates import scorer_of
 from spos.runs.journal import Journal
 from spos.runs.run import HISTORY_FILE, SEARCH_RUN, open_run_directory
 from spos.runs.schema import Scored
-from spos.scoring.job import ScoringJob, score
+from spos.scoring.job import ScoringJob
 from spos.scoring.trained import open_together
 from spos.search.domain import Domain
-from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
+from spos.search.flags import INT8, ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import NeededRow, check_history, is_complete, read_search_rows
 from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.flags import SpaceOptions, space_of_run
@@ -27,7 +28,7 @@ class SupernetOracle:
     """Top-1 of architectures by the supernet and the images of a search run."""
 
     def __init__(self, job: ScoringJob, run: Path) -> None:
-        self._job = job
+        self._job, self._score = job, scorer_of(job)
         self._scores = Journal(run / SCORES_FILE, Scored)
         rows = [*read_search_rows(run / HISTORY_FILE, NeededRow), *self._scores.rows]
         check_history(rows, job.identity, run)
@@ -35,7 +36,7 @@ class SupernetOracle:
 
     def __call__(self, architecture: Architecture) -> float:
         if architecture not in self._known:
-            accuracy = score(self._job, architecture).to_json()
+            accuracy = self._score(architecture).to_json()
             self._scores.append({**choices_of(architecture), **accuracy, **self._job.identity})
             self._known[architecture] = accuracy["top1"]
         return self._known[architecture]
@@ -50,4 +51,5 @@ def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     search, limits = run.flags(SearchOptions), run.flags(ConstraintOptions)
     options = replace(run.flags(SpaceOptions), blocks="")  # no config makes a program run a file
     supernet = open_together(split_files(search.supernet_params), run.flags(DataOptions), options, path)
-    return make_domain(space, search, limits), SupernetOracle(supernet.job(path, search.search_on), path)
+    job = replace(supernet.job(path, search.search_on), quantized=search.score_dtype == INT8)
+    return make_domain(space, search, limits), SupernetOracle(job, path)

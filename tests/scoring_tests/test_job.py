@@ -78,7 +78,7 @@ def test_a_race_that_cannot_be_won_ends_early(job, rng, monkeypatch):
 def test_the_evaluator_is_built_once(job, rng, monkeypatch):
     built = []
     monkeypatch.setattr(scoring, "_evaluators", {})
-    monkeypatch.setattr(scoring, "make_evaluator", lambda job: built.append(job) or (lambda *_: "accuracy"))
+    monkeypatch.setattr(scoring, "make_evaluator", lambda job, paths: built.append(job) or (lambda *_: "accuracy"))
     other = replace(job, search_on="val")
     for asked in (job, job, other, other, job):
         assert score(asked, job.space.sample(rng)) == "accuracy"

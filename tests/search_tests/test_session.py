@@ -130,6 +130,27 @@ def test_searches_for_budgets_and_fronts_go_on_byte_for_byte(more, supernet, tmp
             assert best.more["searched_accuracy"]["top1"] == max(row["top1"] for row in within)
 
 
+def test_candidates_are_scored_in_int8(supernet, limits, tmp_path):
+    """With other hits than in float32, in several processes alike, and with an identity of their own."""
+    settings = {**SETTINGS, "search_mode": "random", "search_iters": 1}
+    plain = search_supernet(supernet, tmp_path / "float32", limits, **settings)
+    whole = search_supernet(supernet, tmp_path / "int8", limits, score_dtype="int8", **settings)
+    shared = search_supernet(supernet, tmp_path / "shared", limits, num_processes=2, score_dtype="int8", **settings)
+    assert [architecture_of(row) for row in plain.rows] == [architecture_of(row) for row in whole.rows]
+    assert whole.rows == shared.rows and plain.rows[0]["images"] != whole.rows[0]["images"]
+    assert all(abs(one["top1"] - other["top1"]) <= 0.25 for one, other in zip(plain.rows, whole.rows))
+    with pytest.raises(InputError, match="in another precision"):
+        search_supernet(supernet, tmp_path / "seeded", limits, seed_history=str(tmp_path / "int8"), **SETTINGS)
+
+
+def test_int8_scores_need_a_latency_of_int8_networks(supernet, tmp_path):
+    write_json(tmp_path / "latency.json", make_table(space_of(supernet)).to_json())
+    with pytest.raises(InputError, match="--latency-table is of float32 networks; measure one with --dtype int8"):
+        search_supernet(
+            supernet, tmp_path / "run", latency_table=tmp_path / "latency.json", score_dtype="int8", **SETTINGS
+        )
+
+
 @pytest.fixture(scope="module")
 def supernets(supernet, tmp_path_factory):
     """Two of one space: the averaged weights of another seed beside that of the other tests."""
