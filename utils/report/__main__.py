@@ -85,11 +85,12 @@ def cards(runs: Sequence[ReportedRun]) -> List[Card]:
             remark = f"top-1, mean of {len(last.get('val_top1_each', ()))} sampled architectures, held-out images"
             found.append((run.name, f"{last['val_top1']:.2%}", remark))
     for run in of_kind(runs, SEARCH_RUN):
-        if run.best:
-            low, high = run.best["top1_interval"]
-            cost = f"{in_millions(run.best['params'], 2)} params, {len(run.history)} architectures scored"
-            found.append((f"{run.name}, best", f"{run.best['top1']:.2%}", f"top-1, 95% {low:.1%} to {high:.1%}"))
-            found.append((f"{run.name}, best", f"{in_millions(run.best['flops'], 2)} FLOPs", cost))
+        if run.chosen:
+            name = f"{run.name}, {'finalist' if run.finals else 'best'}"
+            low, high = run.chosen["top1_interval"]
+            cost = f"{in_millions(run.chosen['params'], 2)} params, {len(run.history)} architectures scored"
+            found.append((name, f"{run.chosen['top1']:.2%}", f"top-1, 95% {low:.1%} to {high:.1%}"))
+            found.append((name, f"{in_millions(run.chosen['flops'], 2)} FLOPs", cost))
     for run in of_kind(runs, SUBNET_RUN):
         last = run.last_validated
         if last:

@@ -40,10 +40,10 @@ def lineage_section(runs: Sequence[ReportedRun], writer: Writer) -> Section:
     parts = [] if searches else [missing(NO_RUN[SEARCH_RUN])]
     for run in searches:
         parts += [heading(run.name)] if len(searches) > 1 else []
-        if run.best is None or run.space is None:
+        if run.chosen is None or run.space is None:
             parts.append(missing(f"{run.name} has scored no candidate so far, so there is no best one."))
         else:
-            parts += _lineage(run, run.space, run.history.index(run.best), writer)
+            parts += _lineage(run, run.space, run.history.index(run.chosen), writer)
     return Section("lineage", "Lineage of the best", parts)
 
 

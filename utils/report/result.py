@@ -49,16 +49,16 @@ def result_section(runs: Runs) -> Section:
 def _searched_and_trained(search: ReportedRun, trained: Runs) -> List[str]:
     """One sentence for every training of the architecture that a search found best."""
     found = search.architecture()
-    if not found or search.best is None:
+    if not found or search.chosen is None:
         return []
     sentences = []
     for run in trained:
         own, last = run.architecture(), run.last_validated
         if own and own[1] == found[1] and last:
-            found_top1, count = search.best["top1"], search.best.get("num_images")
+            found_top1, count = search.chosen["top1"], search.chosen.get("num_images")
             images = f"{last['val_images']} {validated_on(run.run.options)}"
             sentences.append(
-                f"The best architecture of {search.name} has top-1 {found_top1:.2%} with the supernet's weights on "
+                f"The architecture that {search.name} chose has top-1 {found_top1:.2%} with the supernet's weights on "
                 f"{count} images, and {last['val_top1']:.2%} on {images} when it was trained "
                 f"from scratch ({run.name})."
             )
