@@ -7,7 +7,7 @@
 #   JOBS=8 sh scripts/study_nas_bench_macro.sh IMAGES TABLE     eight processes of one thread at a time, instead of two
 #   sh scripts/study_nas_bench_macro.sh IMAGES TABLE collect           one part of it alone
 #
-# About an hour on two cores. Results: runs/nas-bench-macro; what the tables need is copied to its logs. The same
+# About three hours on two cores. Results: runs/nas-bench-macro; what the tables need is copied to its logs. The same
 # command goes on where it was stopped. Tables and figures from there:
 #   env/bin/python -m utils.study runs/nas-bench-macro/logs --images runs/nas-bench-macro/images --document ""
 set -eu
@@ -23,14 +23,14 @@ for file in "$images/train.rec" "$images/val.rec" "$table"; do
     [ -e "$file" ] || { echo "error: $file does not exist; see the head of $0" >&2; exit 2; }
 done
 
-# supernet NAME FLAGS...: 8 epochs of 757 batches.
+# supernet NAME FLAGS...: 8 epochs of 757 batches, unless the flags say otherwise.
 supernet() {
     name=$1
     shift
     sh "$here/run.sh" train_imagenet.py --model ShuffleNas --space nas-bench-macro --dataset cifar10 \
         --rec-train "$images/train.rec" --rec-val "$images/val.rec" -j 1 --holdout 1000 --update-bn-images 512 \
         --batch-size 64 --lr 0.1 --lr-mode cosine --wd 3e-4 --no-wd --label-smoothing --num-epochs 8 --warmup-epochs 1 \
-        --ema-decay 0.999 --log-interval 710 --val-architectures 8 --keep-checkpoints 8 \
+        --ema-decay 0.999 --log-interval 710 --val-architectures 8 --keep-checkpoints 16 \
         --save-dir "$out/supernets/$name" "$@"
 }
 
@@ -38,7 +38,23 @@ supernets() {
     cat <<EOF
 published-0 --seed 0
 aligned-0 --seed 0 --initial-values aligned
+published16-0 --seed 0 --num-epochs 16 --holdout 2000
+published16-1 --seed 1 --num-epochs 16 --holdout 2000
 EOF
+}
+
+# What of the supernets is ranked: their last weights, and one of them after 2, 4 and 8 of its 16 epochs.
+ranked() {
+    for run in "$out"/supernets/*; do
+        echo "$run"
+    done
+    run=$out/supernets/published16-0
+    for checkpoint in "$run"/checkpoints/epoch-000[248]; do
+        [ -e "$checkpoint/model.params" ] || continue
+        params=$run/epoch-${checkpoint##*-000}.params
+        cp "$checkpoint/model.params" "$params"
+        echo "$params"
+    done
 }
 
 # ranking JOBS SUPERNETS...: 500 architectures of the table.
@@ -66,6 +82,6 @@ if [ $# -gt 0 ]; then
 fi
 
 supernets | xargs -L 1 -P "$jobs" sh "$0" "$images" "$table" supernet
-ranking "$jobs" "$out"/supernets/*
+ranking "$jobs" $(ranked)
 collect
 sh "$here/run.sh" utils.study "$out/logs" --images "$out/images" --document ""

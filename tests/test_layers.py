@@ -93,6 +93,8 @@ UNTESTED = {
         "diagrams": "drawn by blocks and supernet: test_readme_figures.py draws it",
         "supernet": "test_readme_figures.py draws it",
         "warm_up": "test_readme_figures.py draws it",
+        "classification": "test_evaluate.py writes its figures",
+        "evaluation": "test_report.py shows it on a page",
         "style": "colours and saving, in every figure: test_plot.py runs `utils.plot` on it",
         "latency": "test_build_latency_table.py draws it",
         "ranking": "test_rank_correlation.py draws it",

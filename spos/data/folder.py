@@ -55,6 +55,10 @@ class ImageFolder:
     def where(self) -> str:
         return self.root
 
+    def find_labels(self) -> np.ndarray:
+        """(N,) int64."""
+        return self.labels
+
     def digest(self) -> List[int]:
         """Checksum of the list, number of images."""
         return [zlib.crc32(self.to_bytes()), len(self)]

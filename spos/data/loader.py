@@ -10,7 +10,7 @@ import math
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Deque, Generator, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
@@ -257,3 +257,21 @@ def make_loader(
         num_classes=data.num_classes,
         max_bad_images=options.max_bad_images,
     )
+
+
+def decode_pixels(images: ImageList, preparation: Preparation, positions: Sequence[int]) -> List[np.ndarray]:
+    """Some images of a list, without augmentation: (S, S, 3) RGB each, 8 bits.
+
+    Raises: InputError naming the first that cannot be decoded.
+    """
+    decoder, scratch = ImageDecoder(replace(preparation, augmentation=None)), Scratch(preparation.size)
+    source, found = images.open(), []
+    with source.reader() as reader:
+        for position in positions:
+            planes = np.empty((3, preparation.size, preparation.size), np.uint8)
+            try:
+                decoder.decode(reader.read(position)[1], (), planes, scratch)
+            except UnreadableImage as error:
+                raise InputError(f"{source.name(position)} {error}") from None
+            found.append(planes.transpose(1, 2, 0))
+    return found

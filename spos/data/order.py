@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 import numpy as np
@@ -24,6 +24,7 @@ class Order:
             batches are num_parts times as large, augmentation included: what several workers train on is what one
             would. Without, a part is every num_parts-th image, and their sizes may differ by one.
         drop_last: leave out the smaller last batch.
+        labels: (images,) of the list, to read as many images of every class as of any other; None: each image once.
         reduced_scale: read only the first num_batches // reduced_scale batches of each epoch's order (at least one).
     """
 
@@ -33,6 +34,7 @@ class Order:
     num_parts: int = 1
     drop_last: bool = False
     reduced_scale: int = 1
+    labels: Optional[np.ndarray] = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.part < self.num_parts or self.reduced_scale < 1 or (self.seed or 0) < 0:
@@ -42,6 +44,8 @@ class Order:
             )
         if self.every_epoch and self.seed is None:
             raise ValueError("an order that changes with the epoch needs a seed")
+        if self.labels is not None and not self.every_epoch:
+            raise ValueError("an order by class is another one in every epoch")
 
     def num_batches(self, num_listed: int, batch_size: int) -> int:
         """Batches of this part of a list; 0 if there are too few images for one."""
@@ -74,4 +78,28 @@ class Order:
     def _whole(self, num_listed: int, epoch: int) -> np.ndarray:
         if self.seed is None:
             return np.arange(num_listed)
+        if self.labels is not None:
+            return balanced_order(self.labels, self.seed, epoch)
         return random_order(num_listed, self.seed, epoch) if self.every_epoch else random_order(num_listed, self.seed)
+
+
+def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Positions (N,), as many of every class (one more of some, if N is no multiple), in random order.
+
+    Each class is gone through again and again in random orders of its own, on from where the epoch before has stopped:
+    so all of its images are shown equally often, those of a small class several times in an epoch.
+
+    Args:
+        labels: (N,) integers.
+    """
+    classes = np.unique(labels).tolist()
+    share, more = divmod(len(labels), len(classes))
+    chosen = []
+    for number, label in enumerate(classes):
+        members, count = np.flatnonzero(labels == label), share + (number < more)
+        first, start = divmod(epoch * count, len(members))
+        rounds = range(first, first + -(-(start + count) // len(members)))
+        passes = [members[random_order(len(members), seed, label, one)] for one in rounds]
+        chosen.append(np.concatenate(passes)[start : start + count])
+    positions = np.concatenate(chosen)
+    return positions[random_order(len(positions), seed, epoch)]

@@ -70,6 +70,10 @@ class RecordFile:
             labels = [reader.read_label(offset).tobytes() for offset in source.index.offsets[chosen].tolist()]
         return checksum_of(self, Path(self.idx).read_bytes() + b"".join(labels))
 
+    def find_labels(self) -> np.ndarray:
+        """See `find_labels`."""
+        return find_labels(self)
+
     def hold_out(self, sizes: Mapping[str, int], directory: str, seed: int) -> Dict[str, ImageList]:
         """Writes `directory/<name>.idx`. Whether a class is missing is not looked at above MAX_LABELS images."""
         index = read_index(self.idx)

@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
 
 from spos.core.errors import InputError, warn
 from spos.core.progress import progress_bar
 from spos.data.dataset import DataSet
 from spos.data.flags import SCORING_LISTS, DataOptions
-from spos.data.loader import ImageLoader
+from spos.data.loader import ImageLoader, decode_pixels
 from spos.data.order import Order
-from spos.data.preprocessing import Preprocessing
+from spos.data.preprocessing import Preparation, Preprocessing
 from spos.data.registry import open_data
 from spos.data.space import sized_like
+from spos.deploy.classification import Predictions
 from spos.deploy.exported import ExportedModel
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.trained import FileOfRun, TrainedSubnet, open_trained
@@ -37,10 +40,12 @@ class Evaluation:
 
     Args:
         loss: mean cross-entropy with the labels as they are, in nats.
+        predictions: of every image, if they were to be kept.
     """
 
     accuracy: Accuracy
     loss: float
+    predictions: Optional[Predictions] = None
 
     def to_json(self) -> Dict[str, Any]:
         return {**self.accuracy.to_json(), "loss": self.loss}
@@ -114,16 +119,32 @@ class Subject:
             data = self.file.with_lists(data, self.options, folder)
         if split == "holdout" and self.file.config.get("options", {}).get("train_on") in ("", "train_full"):
             warn(f"{self.file.path} was trained on these images; --train-on train leaves them out of a training")
-        names = self.preprocessing.class_names if self.preprocessing else ()
+        names = self.class_names
         if names and data.class_names and names != data.class_names:
             warn(f"{self.file.path} and {data.name} call the classes differently; labels are compared by their number")
         return data
 
-    def evaluate(self, data: DataSet, split: str) -> Evaluation:
-        """Raises: InputError if logits are not finite, or if an image has no label of the network's classes."""
+    @property
+    def class_names(self) -> Tuple[str, ...]:
+        """As the file calls them; none if it does not say."""
+        return self.preprocessing.class_names if self.preprocessing else ()
+
+    def pixels(self, data: DataSet, split: str, positions: Sequence[int]) -> List[np.ndarray]:
+        """Images of a list as the network sees them: (S, S, 3) RGB each, 8 bits."""
+        return decode_pixels(data.splits[SPLITS[split]], self._preparation(data), positions)
+
+    def _preparation(self, data: DataSet) -> Preparation:
+        return (self.preprocessing or data.preprocessing).preparation
+
+    def evaluate(self, data: DataSet, split: str, keeps: bool = False) -> Evaluation:
+        """Accuracy and loss.
+
+        Args:
+            keeps: the logits of every image too.
+        Raises: InputError if logits are not finite, or if an image has no label of the network's classes."""
         loader = ImageLoader(
             data.splits[SPLITS[split]],
-            (self.preprocessing or data.preprocessing).preparation,
+            self._preparation(data),
             Order(),
             self.options.batch_size * len(self.ctx),
             self.options.num_workers,
@@ -131,18 +152,25 @@ class Subject:
             max_bad_images=self.options.max_bad_images,
         )
         count, losses = HitCount(), []
+        kept: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # logits, labels, positions
         batches = progress_bar(loader.epoch(0), desc=split, total=loader.num_batches, unit="batch", leave=True)
         for batch in batches:
+            own = []
             for images, labels in zip(*(_shared(array, self.ctx) for array in (batch.images, batch.labels))):
                 logits = self.logits(images)
                 count.add(logits, labels)
                 losses.append(summed_loss(logits, labels))
+                own.append(logits)
+            if keeps:
+                values = np.concatenate([logits.astype("float32").asnumpy() for logits in own])
+                kept.append((values, batch.labels.asnumpy().astype(np.int64), batch.positions))
         if not count.num_images:
             raise InputError(f"none of the {loader.num_images} images of {data.name} can be decoded")
         total = sum(loss.asscalar() for loss in losses)
         if not isfinite(total):
             raise InputError(f"{self.file.path} gives logits that are not finite")
-        return Evaluation(count.accuracy(), float(total) / count.num_images)
+        predictions = Predictions(*map(np.concatenate, zip(*kept))) if keeps else None
+        return Evaluation(count.accuracy(), float(total) / count.num_images, predictions)
 
 
 def open_subnet(

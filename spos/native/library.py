@@ -33,6 +33,8 @@ CORNER = np.dtype(
     [(name, np.int64) for name in ["weight", "gradient", "momentum", "rows", "length", "stride"]]
     + [("rate", np.float64), ("decay", np.float64)]
 )
+#: a parameter with its moving average: addresses of `length` floats each, and the share of the way that it goes
+AVERAGED = np.dtype([(name, np.int64) for name in ["average", "value", "length"]] + [("share", np.float64)])
 _ADDRESS, _I64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
     "spos_sizes": (None, [_ADDRESS]),
@@ -46,6 +48,7 @@ _SIGNATURES = {
     "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _ADDRESS]),
     "spos_backward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
     "spos_nesterov": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _FLOAT, _FLOAT]),
+    "spos_average": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64]),
     "spos_infer": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _I64, _ADDRESS]),
 }
 
@@ -61,9 +64,10 @@ def load(file: Path) -> ctypes.CDLL:
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    sizes = np.zeros(5, np.int64)
+    sizes = np.zeros(6, np.int64)
     library.spos_sizes(sizes.ctypes.data)
-    if sizes.tolist() != [len(STEP), len(TENSOR), len(PARAMETER), AFFINE_ROWS, len(CORNER.names or ())]:
+    records = [len(record.names or ()) for record in (CORNER, AVERAGED)]
+    if sizes.tolist() != [len(STEP), len(TENSOR), len(PARAMETER), AFFINE_ROWS, *records]:
         raise RuntimeError(f"{file} was built from other sources: its records have {sizes.tolist()} fields")
     return library
 
@@ -139,6 +143,14 @@ class Session:
             corners: (n,) of CORNER.    scale: of the gradients.
         """
         self._check(self._library.spos_nesterov(self._session, corners.ctypes.data, len(corners), momentum, scale))
+
+    def average(self, parameters: np.ndarray) -> None:
+        """Move averages towards their values, as MXNet's `sgd_update` by their differences rounds it.
+
+        Args:
+            parameters: (n,) of AVERAGED.
+        """
+        self._check(self._library.spos_average(self._session, parameters.ctypes.data, len(parameters)))
 
     def infer(self, images: int, num_images: int, together: int, result: int) -> None:
         """As `forward`, for any number of images, of which `together` at most run together on a thread."""

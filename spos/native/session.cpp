@@ -182,6 +182,8 @@ class Session {
     nesterov(threads_, corners, count, momentum, scale);
   }
 
+  void move_averages(const Averaged* parameters, i64 count) { average(threads_, parameters, count); }
+
  private:
   struct Run;
 
@@ -1080,6 +1082,7 @@ void spos_sizes(i64* sizes) {
   sizes[2] = sizeof(spos::Parameter) / 8;
   sizes[3] = spos::AFFINE_ROWS;
   sizes[4] = sizeof(spos::Corner) / 8;
+  sizes[5] = sizeof(spos::Averaged) / 8;
 }
 
 const char* spos_last_error() { return last_error.c_str(); }
@@ -1117,6 +1120,12 @@ int spos_backward(void* session, const float* of, const i64* parameters) {
 int spos_nesterov(void* session, const void* corners, i64 count, float momentum, float scale) {
   return guarded([&] {
     static_cast<spos::Session*>(session)->update(static_cast<const spos::Corner*>(corners), count, momentum, scale);
+  });
+}
+
+int spos_average(void* session, const void* parameters, i64 count) {
+  return guarded([&] {
+    static_cast<spos::Session*>(session)->move_averages(static_cast<const spos::Averaged*>(parameters), count);
   });
 }
 

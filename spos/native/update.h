@@ -1,4 +1,4 @@
-// The optimizer's step on the corners of many parameters at once.
+// The optimizer's step on the corners of many parameters at once, and the moving average of parameters.
 #pragma once
 
 #include "threads.h"
@@ -41,6 +41,35 @@ inline void nesterov(Threads& threads, const Corner* corners, std::int64_t count
       nesterov_row(one.weight + place, one.gradient + place, one.momentum + place, one.length,
                    static_cast<float>(one.rate), static_cast<float>(one.decay), kept, scale);
     }
+  });
+}
+
+// A parameter with its average, `length` floats each.
+struct Averaged {
+  float* average;
+  const float* value;
+  std::int64_t length;
+  double share;  // of the way to the value that the average goes
+};
+
+// As MXNet's sgd_update makes it of the difference, bit by bit.
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((optimize("fp-contract=off"), noinline))
+#endif
+inline void average_row(float* __restrict average, const float* __restrict value, std::int64_t length, float share) {
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#endif
+  for (std::int64_t i = 0; i < length; ++i) {
+    const float away = average[i] - value[i];
+    average[i] = average[i] - share * away;
+  }
+}
+
+inline void average(Threads& threads, const Averaged* parameters, std::int64_t count) {
+  threads.share(count, [&](std::int64_t index, int) {
+    const Averaged& one = parameters[index];
+    average_row(one.average, one.value, one.length, static_cast<float>(one.share));
   });
 }
 

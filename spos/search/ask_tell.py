@@ -67,6 +67,17 @@ class Found:
     rows: Tuple[Row, ...]
     finalist: Optional[Row] = None
 
+    def within(self, limits: Limits) -> Found:
+        """The part of it that keeps limits: `found.within(Limits(flops=100e6)).best`, after a search with budgets.
+
+        Raises: InputError if latency is limited and the rows do not tell it.
+        """
+        most = {name: value for name, value in asdict(limits).items() if value is not None}
+        if "latency_ms" in most and not all("latency_ms" in row for row in self.rows):
+            raise InputError("a limit on latency needs rows of a search with a latency table")
+        rows = tuple(row for row in self.rows if all(row[name] <= value for name, value in most.items()))
+        return Found(self.space, rows, self.finalist if self.finalist in rows else None)
+
     @property
     def best_row(self) -> Row:
         """The finalist; else the row of the highest score of those scored on all images, and of equals the first."""

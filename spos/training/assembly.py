@@ -23,7 +23,7 @@ from spos.space.cost import Cost
 from spos.space.space import SearchSpace
 from spos.training.averaging import WeightAverage
 from spos.training.flags import BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
-from spos.training.losses import SMOOTHING, Mixup, Objective, Teacher
+from spos.training.losses import SMOOTHING, CutMix, Mixup, Objective, Teacher
 from spos.training.network import make_forward
 from spos.training.path_trainer import PathTrainer, make_optimizer
 from spos.training.progress import Row
@@ -41,16 +41,18 @@ from spos.training.zoo import load_teacher
 
 
 def make_objective(flags: TrainingFlags, data: DataSet, ctx: Sequence[mx.Context]) -> Objective:
-    """What is minimised: smoothed labels, mixup, a teacher, as asked."""
+    """What is minimised: smoothed labels, mixup and CutMix, a teacher, as asked."""
     train, taught = flags.train, flags.teacher
-    mixup = Mixup(train.mixup_alpha, train.num_epochs - train.mixup_off_epoch) if train.mixup else None
+    end_epoch = train.num_epochs - train.mixup_off_epoch
+    mixup = Mixup(train.mixup_alpha, end_epoch) if train.mixup else None
+    cutmix = CutMix(train.cutmix_alpha, end_epoch) if train.cutmix else None
     teacher = None
     if taught.teacher:
         net = load_teacher(
             taught.teacher, taught.teacher_params, data.num_classes, data.input_size, tuple(ctx), flags.device.dtype
         )
         teacher = Teacher(net, taught.temperature, taught.hard_weight)
-    return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher)
+    return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher, cutmix)
 
 
 def sampling_policy(options: TrainOptions, net: mx.gluon.Block, steps_per_epoch: int) -> Optional[Policy]:

@@ -1,8 +1,8 @@
-"""Exponential moving average of a supernet's weights over the steps of its training, for scoring.
+"""Exponential moving average of a network's weights over the steps of its training.
 
-Every parameter's average moves in every step, but a step changes the values of one path only. While a value stands
-still for k steps, its average moves towards it by the share 1 - decay^k, whatever the steps between: so a parameter
-takes part when it is about to change, and all that stand still are brought up to date when the average is read. In
+Every parameter's average moves in every step, but a step of a supernet changes the values of one path only. While a
+value stands still for k steps, its average moves towards it by the share 1 - decay^k, whatever the steps between: so a
+parameter takes part when it is about to change, and all that stand still are brought up to date when it is read. In
 exact arithmetic this is the average that moves all parameters in every step; in float32 it differs by rounding, and
 rounds less often.
 
@@ -13,10 +13,16 @@ mean of the values after each step so far, and the initial values have no part i
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
 
 from spos.core.errors import InputError
-from spos.engine.compat import mx
+from spos.engine.compat import mx, num_threads
+from spos.engine.function import address
+from spos.engine.parameters import FLOAT32
+from spos.native.build import are_ready
+from spos.native.library import AVERAGED, borrow_session, return_session
 from spos.training.path_trainer import Selected
 
 
@@ -43,14 +49,35 @@ class WeightAverage:
             for name, parameter in self._parameters.items()
         }
         self._num_seen = dict.fromkeys(self._parameters, 0)  # steps that are in the sum
+        # whether one native call moves all averages, with the bits that MXNet's operators would give them
+        self._is_fused = are_ready() and all(
+            own.context.device_type == "cpu" and self._parameters[name].dtype in FLOAT32
+            for name, own in self._sums.items()
+        )
 
     def before_update(self, selected: Optional[Selected] = None) -> None:
         """Take in the values of what the update of a step is about to change: a path, or everything if None."""
-        for name in self._parameters if selected is None else [self._names[p.name] for p, _ in selected]:
-            if self._num_seen[name] < self.num_steps:
+        names = self._parameters if selected is None else [self._names[p.name] for p, _ in selected]
+        behind = [name for name in names if self._num_seen[name] < self.num_steps]
+        if behind and self._is_fused:
+            self._move_together(behind)
+        else:
+            for name in behind:
                 self._sums[name] = self._up_to_date(name, out=self._sums[name])
-                self._num_seen[name] = self.num_steps
+        self._num_seen.update(dict.fromkeys(behind, self.num_steps))
         self.num_steps += 1
+
+    def _move_together(self, names: Sequence[str]) -> None:
+        moved = np.zeros(len(names), AVERAGED)
+        values = [self._parameters[name].list_data()[0] for name in names]
+        mx.nd.waitall()
+        moved["average"] = [address(self._sums[name]) for name in names]
+        moved["value"] = [address(value) for value in values]
+        moved["length"] = [value.size for value in values]
+        moved["share"] = [self._share(self.num_steps - self._num_seen[name]) for name in names]
+        session = borrow_session(num_threads())
+        session.average(moved)
+        return_session(session)
 
     def values(self) -> Dict[str, Any]:
         """The averages after the last step by structural name, NDArrays; before the first step the values themselves.

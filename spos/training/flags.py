@@ -43,7 +43,6 @@ SUPERNET_FLAGS = (
     "epoch_start_cs",
     "sampling",
     "pass_gradients",
-    "ema_decay",
     "initial_values",
     "execution",
 )
@@ -86,13 +85,15 @@ class TrainOptions(TrainConstraintOptions):
     no_wd: bool = flag(False, "no weight decay on biases and BatchNorm")
     ema_decay: float = flag(
         0.0,
-        "also average the weights of a supernet over its steps, keeping this share of the average in each, e.g. 0.999: "
+        "also average the weights over the steps, keeping this share of the average in each, e.g. 0.999: "
         "model-ema.params (0: no average)",
         type=below_one,
     )
     mixup: bool = flag(False, "train on mixed pairs of images")
     mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
-    mixup_off_epoch: int = flag(0, "last epochs without --mixup", type=not_negative)
+    cutmix: bool = flag(False, "train on images with a box of another in them; with --mixup, on one of both by chance")
+    cutmix_alpha: float = flag(1.0, "parameter of the beta distribution of --cutmix", type=positive_number)
+    mixup_off_epoch: int = flag(0, "last epochs without --mixup and --cutmix", type=not_negative)
     mode: str = flag(HYBRID, "hybrid compiles what can be compiled; symbolic trains the exported graph", choices=MODES)
     sampling: str = flag(
         UNIFORM,
@@ -140,6 +141,9 @@ class TrainOptions(TrainConstraintOptions):
         "",
         "train: without the held-out images; train_full: with them (default: supernet train, subnet train_full)",
         choices=("", "train", "train_full"),
+    )
+    class_balanced: bool = flag(
+        False, "show as many training images of every class as of any other, those of small classes several times"
     )
     val_on: str = flag(
         "",
@@ -282,6 +286,8 @@ def _model_rules(flags: TrainingFlags) -> Iterator[str]:
     else:
         for flag in architecture + changed_flags(space, SPACE_FLAGS):
             yield f"{flag} is for --model {SUPERNET} or {SUBNET}, not for {model}"
+        if train.ema_decay:
+            yield f"--ema-decay is for --model {SUPERNET} or {SUBNET}, whose BatchNorm can be updated, not for {model}"
         if space.use_se and "resnext" not in model:
             yield f"--use-se: of GluonCV's models only resnext has it, not {model}"
         if zoo.batch_norm and "vgg" not in model:
@@ -326,8 +332,9 @@ def _schedule_rules(flags: TrainingFlags) -> Iterator[str]:
 
 def _loss_rules(flags: TrainingFlags) -> Iterator[str]:
     train, teacher = flags.train, flags.teacher
-    if train.mixup and train.mixup_off_epoch >= train.num_epochs:
-        yield f"--mixup-off-epoch {train.mixup_off_epoch} leaves no epoch of {train.num_epochs} to --mixup"
+    mixed = "--mixup" if train.mixup else "--cutmix" if train.cutmix else ""
+    if mixed and train.mixup_off_epoch >= train.num_epochs:
+        yield f"--mixup-off-epoch {train.mixup_off_epoch} leaves no epoch of {train.num_epochs} to {mixed}"
     if not teacher.teacher and changed_flags(teacher):
         yield f"{changed_flags(teacher)[0]} needs --teacher"
     if teacher.teacher and teacher.hard_weight == 1:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import numpy as np
 
+from spos.core.seeds import derive_rng
 from spos.engine.compat import import_gluoncv, mx
 
 SMOOTHING = 0.1  # of the published recipe
@@ -37,6 +38,57 @@ class Mixup:
     def share(self, epoch: int, rng: np.random.Generator) -> float:
         """Share of the first image of a pair in this step; 1 is no mixing."""
         return float(rng.beta(self.alpha, self.alpha)) if epoch < self.end_epoch else 1.0
+
+
+Box = Tuple[int, int, int, int]  # top, bottom, left, right, in pixels
+
+
+@dataclass(frozen=True)
+class CutMix:
+    """Train on images with a box of another image in them, and on both labels by their areas (arXiv:1905.04899).
+
+    Args:
+        alpha: of Beta(alpha, alpha), from which the area that an image keeps is drawn for every step.
+        end_epoch: first epoch, counted from 0, without it.
+    """
+
+    alpha: float
+    end_epoch: int
+
+    def box(self, epoch: int, rng: np.random.Generator, height: int, width: int) -> Optional[Box]:
+        """What is replaced in this step: of the image's aspect, around a uniform centre, cut at the rim; None after it.
+
+        The box that is drawn may lose a part at the rim, so labels go by `kept`.
+        """
+        if epoch >= self.end_epoch:
+            return None
+        side = float(np.sqrt(1 - rng.beta(self.alpha, self.alpha)))
+        y, x = rng.integers(height), rng.integers(width)
+        half_height, half_width = int(height * side / 2), int(width * side / 2)
+        return (
+            int(max(y - half_height, 0)),
+            int(min(y + half_height, height)),
+            int(max(x - half_width, 0)),
+            int(min(x + half_width, width)),
+        )
+
+
+def kept(box: Box, height: int, width: int) -> float:
+    """Share of an image that a box leaves."""
+    top, bottom, left, right = box
+    return 1 - (bottom - top) * (right - left) / (height * width)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the images of a step are mixed with those of the reversed batch.
+
+    Args:
+        share: of the first image of a pair, 1 for no mixing.    box: what the other fills; None: both lie upon another.
+    """
+
+    share: float = 1.0
+    box: Optional[Box] = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +123,15 @@ class Example:
     taught: Any = None
 
 
+def _mixed(images, mixing: Mixing):
+    if mixing.box is None:
+        return mixing.share * images + (1 - mixing.share) * images[::-1]
+    top, bottom, left, right = mixing.box
+    mixed = images.copy()
+    mixed[:, :, top:bottom, left:right] = images[::-1][:, :, top:bottom, left:right]
+    return mixed
+
+
 class Objective:
     """Turns batches into examples and logits into losses, both in float32."""
 
@@ -80,10 +141,12 @@ class Objective:
         smoothing: float = 0.0,
         mixup: Optional[Mixup] = None,
         teacher: Optional[Teacher] = None,
+        cutmix: Optional[CutMix] = None,
     ) -> None:
         self.num_classes = num_classes
         self.smoothing = smoothing
         self.mixup = mixup
+        self.cutmix = cutmix
         self.teacher = teacher
         self._hard = mx.gluon.loss.SoftmaxCrossEntropyLoss()
         self._soft = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
@@ -97,17 +160,28 @@ class Objective:
                     teacher.temperature, teacher.hard_weight, sparse_label=sparse
                 )
 
-    def example(self, images, labels, share: float = 1.0) -> Example:
+    def mixing(self, seed: int, epoch: int, step: int, height: int, width: int) -> Mixing:
+        """How the images (H, W) of a step are mixed: by mixup, by CutMix, or by one of both with equal chance."""
+        mixup, cutmix = self.mixup, self.cutmix
+        if mixup and cutmix:
+            takes_mixup = derive_rng(seed, "mixing", epoch, step).random() < 0.5
+            mixup, cutmix = (mixup, None) if takes_mixup else (None, cutmix)
+        if mixup:
+            return Mixing(mixup.share(epoch, derive_rng(seed, "mixup", epoch, step)))
+        box = cutmix.box(epoch, derive_rng(seed, "cutmix", epoch, step), height, width) if cutmix else None
+        return Mixing(kept(box, height, width), box) if box else Mixing()
+
+    def example(self, images, labels, mixing: Mixing = Mixing()) -> Example:  # noqa: B008  # frozen
         """Mix images with those of the reversed batch, make targets, ask the teacher.
 
         Args:
-            images: (N, 3, H, W).    labels: (N,).    share: of the first image of a pair, 1 for no mixing.
+            images: (N, 3, H, W).    labels: (N,).
         """
-        targets = labels
+        share, targets = mixing.share, labels
         if share < 1 or self.smoothing:
             targets = smooth_labels(labels, self.num_classes, self.smoothing)
         if share < 1:
-            images = share * images + (1 - share) * images[::-1]
+            images = _mixed(images, mixing)
             targets = share * targets + (1 - share) * targets[::-1]
             labels = labels if share >= 0.5 else labels[::-1]
         return Example(images, labels, targets, self.teacher.probabilities(images) if self.teacher else None)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
-from oneshot_nas_network import Supernet
+from oneshot_nas_network import Subnet, Supernet
 from spos.core.errors import InputError, Stopped
 from spos.core.flags import RunOptions, fill
 from spos.data.dataset import DataSet
-from spos.data.flags import DataOptions
+from spos.data.flags import SCORING_LISTS, DataOptions
+from spos.data.imbalance import say_if_imbalanced
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
-from spos.data.pixels import remove_images
+from spos.data.pixels import load_images, remove_images
 from spos.data.registry import check_output, check_same_lists, open_data, with_lists
 from spos.data.space import fit_to_data, sized_like
+from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.flags import TrainDeviceOptions
-from spos.engine.parameters import parameters_of, save_arrays, save_parameters
+from spos.engine.parameters import parameters_of, save_arrays, save_parameters, set_parameters
+from spos.execution.inferred import Inference
 from spos.execution.trained import TrainingGraphs
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
@@ -37,10 +40,12 @@ from spos.runs.run import (
     SUBNET,
     SUPERNET,
 )
+from spos.scoring.accuracy import evaluate
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of, strides_for
 from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
+from spos.training.averaging import WeightAverage
 from spos.training.flags import (
     TeacherOptions,
     TrainingFlags,
@@ -48,6 +53,7 @@ from spos.training.flags import (
     ZooOptions,
     check_training_flags,
     describe_sampling,
+    validated_on,
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
 from spos.training.log import EpochRow, RunLog
@@ -170,6 +176,8 @@ def train(flags: TrainingFlags) -> Path:
         check_same_lists(data, cluster)
 
         batches = open_batches(flags, data, net, len(ctx), cluster)
+        if cluster.is_chief and not flags.train.class_balanced:
+            say_if_imbalanced(data.splits["train_full"], data.class_names)
         policy = sampling_policy(flags.train, net, batches.num_batches)
         recipe = make_recipe(flags, objective, policy, batches.num_batches)
         trainer = make_trainer(flags, net, recipe, ctx, cluster)
@@ -194,9 +202,7 @@ def train(flags: TrainingFlags) -> Path:
                 trainer.train(batches, run, progress)
             if cluster.is_chief:
                 if trainer.average:
-                    averaged = {**parameters_of(net), **trainer.average.values()}
-                    save_arrays(save_dir / AVERAGE_MODEL_FILE, averaged)
-                    log.line(f"averaged weights are in {save_dir / AVERAGE_MODEL_FILE}")
+                    log.line(save_average(trainer.net, trainer.average, flags, data, save_dir, ctx))
                 save_parameters(save_dir / MODEL_FILE, net)
                 remove_images(save_dir)
                 log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
@@ -206,6 +212,38 @@ def train(flags: TrainingFlags) -> Path:
         cluster.finish()
         log.close()
     return save_dir / MODEL_FILE
+
+
+def save_average(
+    net: mx.gluon.Block,
+    average: WeightAverage,
+    flags: TrainingFlags,
+    data: DataSet,
+    folder: Path,
+    ctx: Sequence[mx.Context],
+) -> str:
+    """Write the averaged weights of a network. Returns what the log says of them.
+
+    A supernet keeps the statistics of its last weights, which a search replaces. A subnet gets those of its averaged
+    weights, exactly, of the images of the BatchNorm update, and is measured.
+    """
+    file, averaged = folder / AVERAGE_MODEL_FILE, {**parameters_of(net), **average.values()}
+    if not isinstance(net, Subnet):
+        save_arrays(file, averaged)
+        return f"averaged weights are in {file}"
+    device = (ctx[0],)
+    own = Subnet(net.space, net.architecture)
+    own.initialize(ctx=list(device))
+    set_parameters(own, {name: value.astype("float32") for name, value in averaged.items()})
+    updating, measuring = (
+        load_images(data, name, flags.data, folder).batches(flags.data.batch_size, device)
+        for name in ("bn", SCORING_LISTS[flags.train.val_on or "val"])
+    )
+    recalibrate_batch_norm(own, (pair for batch in updating for pair in batch), ctx=device)
+    save_parameters(file, own)
+    accuracy = evaluate(Inference(own), measuring)
+    images = f"{accuracy.num_images} {validated_on(flags.to_json())}"
+    return f"averaged weights are in {file}: top-1 {accuracy.top1:.2%} on {images}"
 
 
 @contextlib.contextmanager
@@ -254,6 +292,7 @@ def open_batches(
 ) -> ImageLoader:
     """Training images: a supernet's without the held-out ones, unless the flags say otherwise."""
     split = flags.train.train_on or ("train" if isinstance(net, Supernet) else "train_full")
+    labels = data.splits[split].find_labels() if flags.train.class_balanced else None
     order = Order(
         flags.run.seed,
         every_epoch=True,
@@ -261,5 +300,6 @@ def open_batches(
         num_parts=cluster.num_workers,
         drop_last=True,
         reduced_scale=flags.train.reduced_dataset_scale,
+        labels=labels,
     )
     return make_loader(data, split, flags.data, data.preparation(training=True), order, num_devices)

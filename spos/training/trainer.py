@@ -159,11 +159,9 @@ class Trainer:
         """
         recipe = self.recipe
         mx.random.seed(derive_seed(recipe.seed, "dropout", epoch, step, self.cluster.rank))
-        share, mixup = 1.0, recipe.objective.mixup
-        if mixup:
-            share = mixup.share(epoch, derive_rng(recipe.seed, "mixup", epoch, step))
+        mixing = recipe.objective.mixing(recipe.seed, epoch, step, *images.shape[2:])
         examples = [
-            recipe.objective.example(x.astype(self.dtype, copy=False), y, share)
+            recipe.objective.example(x.astype(self.dtype, copy=False), y, mixing)
             for x, y in zip(*(mx.gluon.utils.split_and_load(a, self.ctx, even_split=False) for a in (images, labels)))
         ]
         where = f"epoch {epoch + 1}, step {step + 1}"

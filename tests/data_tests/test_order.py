@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from spos.data.order import Order
+from spos.core.seeds import random_order
+from spos.data.order import Order, balanced_order
 
 NUM = 50
 
@@ -72,3 +73,28 @@ def test_counts_of_batches_and_images(order, batch_size, num_batches, num_images
 def test_orders_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="expected|needs a seed"):
         Order(**wrong)
+
+
+@pytest.mark.parametrize("counts", ((3, 40, 17), (5, 5), (1, 99)))
+def test_a_balanced_order_shows_every_class_alike_and_every_image_of_it_equally_often(counts):
+    labels = np.repeat(np.arange(len(counts)) * 2, counts)[random_order(sum(counts), 5)]
+    seen = np.zeros(len(labels), int)
+    orders = [balanced_order(labels, 3, epoch) for epoch in range(12)]
+    for positions in orders:
+        shown = np.unique(labels[positions], return_counts=True)[1]
+        assert shown.sum() == len(labels) and shown.max() - shown.min() <= 1
+        np.add.at(seen, positions, 1)
+    for label in np.unique(labels):
+        assert np.ptp(seen[labels == label]) <= 1
+    assert orders[3].tolist() == balanced_order(labels, 3, 3).tolist() != balanced_order(labels, 4, 3).tolist()
+
+
+def test_parts_of_a_balanced_order_are_one_order():
+    labels = np.repeat([0, 1], [10, 54])
+    whole = Order(seed=1, every_epoch=True, drop_last=True, labels=labels)
+    parts = [Order(1, True, part, 2, True, labels=labels) for part in (0, 1)]
+    positions = whole.positions(64, 16, 2).reshape(-1, 2, 8)
+    for number, part in enumerate(parts):
+        assert part.positions(64, 8, 2).tolist() == positions[:, number].ravel().tolist()
+    with pytest.raises(ValueError, match="another one in every epoch"):
+        Order(seed=1, labels=labels)

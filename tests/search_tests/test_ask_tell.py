@@ -1,6 +1,7 @@
 """A search that is asked and told: any order, stops anywhere, and what is refused."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from conftest import TINY
@@ -8,6 +9,7 @@ from conftest import TINY
 from search_tests.test_function import SETTINGS, score
 from spos.core.errors import InputError
 from spos.runs.journal import as_lines, read_rows
+from spos.sampling.limits import Limits
 from spos.search.ask_tell import open_search
 from spos.search.function import search_architectures
 from spos.space.architecture import Architecture, architecture_of
@@ -97,3 +99,16 @@ def test_a_history_of_another_order_is_refused(tmp_path):
     with pytest.raises(InputError, match="line 1 is of .* this search asks for .* there; remove it and all"):
         search_architectures(TINY, score, tmp_path, **SETTINGS)
     assert history.read_bytes() == as_lines(swapped, with_check=True)
+
+
+def test_a_part_of_what_was_found_keeps_limits(tmp_path):
+    found = search_architectures(TINY, score, tmp_path, mode="random", **SETTINGS)
+    middle = sorted(row["flops"] for row in found.rows)[len(found.rows) // 2]
+    part = found.within(Limits(flops=middle))
+    assert part.rows == tuple(row for row in found.rows if row["flops"] <= middle) and part.space == TINY
+    assert part.best_score == max(row["fitness"] for row in part.rows)
+    cheap, dear = part.rows[0], next(row for row in found.rows if row["flops"] > middle)
+    for finalist, left in ((cheap, cheap), (dear, None)):
+        assert replace(found, finalist=finalist).within(Limits(flops=middle)).finalist == left
+    with pytest.raises(InputError, match="needs rows of a search with a latency table"):
+        found.within(Limits(latency_ms=1))

@@ -11,6 +11,7 @@ from tiny_training import CPU, TWO, ListLoader, batch, make_trainer, several_pas
 from spos.core.errors import InputError, Stopped
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays
+from spos.native.build import are_ready
 from spos.training.averaging import WeightAverage
 from spos.training.checkpoint import AVERAGE_FILE, newest_checkpoint
 from spos.training.progress import Run
@@ -168,3 +169,20 @@ def test_averages_of_another_network_are_refused():
 def test_a_decay_that_averages_nothing_is_refused(decay):
     with pytest.raises(ValueError, match="0 < decay < 1"):
         WeightAverage(several_passes("uniform").net, decay)
+
+
+@pytest.mark.skipif(not are_ready(), reason="the native library is not built")
+@pytest.mark.parametrize("strategy", ("uniform", "sandwich"))
+def test_one_native_call_has_the_bits_of_mxnets_operators(strategy):
+    found = []
+    for is_fused in (True, False):
+        trainer = averaging(several_passes(strategy))
+        assert trainer.average._is_fused
+        trainer.average._is_fused = is_fused
+        for step in range(8):
+            trainer.step(*batch(step), 0, step)
+        found.append((as_numpy(trainer.average.arrays()), as_numpy(trainer.average.values())))
+    for one, other in zip(*found):
+        assert set(one) == set(other)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)

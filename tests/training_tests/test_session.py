@@ -10,17 +10,23 @@ import pytest
 from conftest import data_flags
 
 import train_imagenet
+from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
 from spos.core.flags import fill
 from spos.data.flags import DataOptions
+from spos.data.pixels import load_images
 from spos.data.registry import open_data, with_lists
+from spos.engine.batch_norm import recalibrate_batch_norm
+from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, load_arrays
 from spos.runs.files import read_json, write_json
-from spos.space.architecture_file import ArchitectureRecord
+from spos.scoring.accuracy import evaluate
+from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.space_file import search_space
 from spos.training.flags import validated_on
 from spos.training.session import train_subnet, train_supernet
 
+CPU = (mx.cpu(),)
 SPACE = search_space("Small", use_se=True, last_conv_after_pooling=True)
 SPACE_FLAGS = ["--channels-layout", "Small", "--use-se", "--last-conv-after-pooling"]
 RECIPE = {"num_epochs": 1, "lr": 0.2, "val_architectures": 1, "reduced_dataset_scale": 2}
@@ -100,6 +106,35 @@ def test_a_subnet_is_validated_on_held_out_images_if_asked_to(data, best, tmp_pa
     options = [read_json(file.parent / "config.json")["options"] for file in (tested, held)]
     assert [validated_on(one) for one in options] == ["test images", "held-out images"]
     assert validated_on({"model": "ShuffleNas"}) == "held-out images"
+
+
+def test_a_subnet_has_averaged_weights_with_statistics_of_their_own(data, best, tmp_path, capsys):
+    """The training is the same; resumed from the last checkpoint, the average has the same bits."""
+    recipe = {**RECIPE, "reduced_dataset_scale": 1, "val_on": "holdout", "train_on": "train"}
+    plain = train_subnet(data, tmp_path / "plain", best, **recipe)
+    last = train_subnet(data, tmp_path / "averaged", best, ema_decay=0.8, **recipe)
+    said = capsys.readouterr().out
+    assert last.read_bytes() == plain.read_bytes() and log(tmp_path / "averaged") == log(tmp_path / "plain")
+    file = last.with_name("model-ema.params")
+    averaged, own = load_arrays(file), load_arrays(last)
+    assert set(averaged) == set(own)
+    assert not any(np.allclose(averaged[name].asnumpy(), own[name].asnumpy()) for name in own if "running_mean" in name)
+
+    record = load_architecture(best)
+    net = Subnet(record.space, record.architecture)
+    net.load_parameters(str(file))
+    with TemporaryDirectory() as folder:
+        images = with_lists(open_data(data), data, last.parent / "lists")
+        bn, held = (load_images(images, name, data, Path(folder)) for name in ("bn", "search_val"))
+        recalibrate_batch_norm(net, [pair for batch in bn.batches(data.batch_size, CPU) for pair in batch])
+        accuracy = evaluate(net, held.batches(data.batch_size, CPU))
+    for name, parameter in net._collect_params_with_prefix().items():
+        np.testing.assert_array_equal(parameter.data().asnumpy(), averaged[name].asnumpy(), err_msg=name)
+    assert f"top-1 {accuracy.top1:.2%} on {accuracy.num_images} held-out images" in said
+    before = file.read_bytes()
+    file.unlink()
+    train_subnet(data, tmp_path / "averaged", best, ema_decay=0.8, **recipe)
+    assert file.read_bytes() == before
 
 
 def test_averaged_weights_lie_beside_the_last_and_change_nothing_else(data, tmp_path):

@@ -13,13 +13,14 @@ from oneshot_nas_network import Subnet
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_images
 from spos.data.registry import open_data
-from spos.deploy.evaluation import open_subnet
+from spos.deploy.evaluation import Subject, open_subnet
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.subnet import as_function
 from spos.deploy.trained import open_trained
 from spos.engine.compat import mx
+from spos.engine.flags import DeviceOptions
 from spos.engine.parameters import load_arrays, save_arrays
-from spos.runs.files import write_json
+from spos.runs.files import read_json, write_json
 from spos.runs.journal import read_rows
 from spos.runs.run import LISTS_FOLDER, LOG_FILE
 from spos.space.architecture import Architecture
@@ -191,3 +192,34 @@ def test_bad_input_is_one_line(here, tmp_path, work, capsys):
         (("--params", params, "--dataset", "folder", "--data-dir", tmp_path), ("--dataset folder",)),
     ):
         fails(evaluate.main, argv, capsys, *words)
+
+
+def test_details_tell_the_same_by_class_and_show_the_worst(run, tmp_path, capsys):
+    """The sums of the matrix are the hits, and each image on the sheet is one of its list."""
+    folder = tmp_path / "evaluation"
+    found = run_json(capsys, "--params", run / "model.params", "--details", folder, "--worst", 5)
+    names = ("calibration.png", "classes.csv", "confusion.csv", "confusion.png", "evaluation.json", "worst.png")
+    assert sorted(path.name for path in folder.iterdir()) == list(names)
+    assert read_json(folder / "evaluation.json") == found
+    matrix = np.array(found["confusion"])
+    assert (matrix.trace(), matrix.sum()) == (found["top1_hits"], found["num_images"])
+    for label, one in enumerate(found["classes"]):
+        assert one["num_images"] == matrix[label].sum() and one["top1"] * one["num_images"] == matrix[label, label]
+    rows = (folder / "confusion.csv").read_text().splitlines()
+    assert [row.split(",")[1:] for row in rows[1:]] == [list(map(str, row)) for row in matrix.tolist()]
+    plain = run_json(capsys, "--params", run / "model.params")
+    assert {key: found[key] for key in plain} == plain
+    assert evaluate.main(["--params", str(run / "model.params"), "--details", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "mean of the classes" in out and "calibration error" in out and f"written to           {folder}" in out
+
+
+def test_pixels_are_those_of_the_list(run, tmp_path):
+    trained = open_trained(TrainedOptions(str(run / "model.params")), ArchitectureOptions(), SpaceOptions())
+    subject = Subject.of_subnet(trained, DataOptions(), DeviceOptions())
+    data = subject.open_images("val", tmp_path)
+    options = trained.data_options(DataOptions())
+    pixels = load_images(data, "test", options, tmp_path)
+    evaluation = subject.evaluate(data, "val", keeps=True)
+    own = {image.tobytes() for image in subject.pixels(data, "val", evaluation.predictions.positions.tolist())}
+    assert own == {np.ascontiguousarray(image.transpose(1, 2, 0)).tobytes() for image in pixels._images}

@@ -6,11 +6,13 @@ import json
 import re
 import zlib
 
+import numpy as np
 import pytest
 from drawn_spaces import SPACES
 from pipeline_runs import SPACE, make_search_run, make_training, rows_of, write_run
 
 from spos.core.flags import run_program
+from spos.deploy.classification import Predictions
 from spos.runs.journal import as_lines
 from spos.runs.run import open_run_directory
 from spos.search.flags import SEARCHES, ConstraintOptions
@@ -145,6 +147,32 @@ def test_finals_are_told_round_by_round_and_the_finalist_is_drawn(tmp_path, make
     assert page.count(">goes on<") == 2 + 1 + 1
     blocks = ", ".join(map(str, third["block_choices"]))
     assert f"Blocks {blocks}; channels {', '.join(map(str, third['channel_choices']))}." in page
+
+
+def test_what_is_right_and_wrong_by_class_is_shown(tmp_path, make_page):
+    architecture = SPACE.sample(np.random.default_rng(0))
+    folder = make_training(tmp_path / "subnet", "ShuffleNas_fixArch", architecture=architecture)
+    assert f"python -m utils.evaluate --params {folder / 'model.params'}" in make_page(folder)
+    labels, predicted = np.random.default_rng(1).integers(0, 10, (2, 300))
+    logits = np.eye(10, dtype=np.float32)[np.where(np.arange(300) % 3, labels, predicted)] * 3
+    predictions = Predictions(logits, labels, np.arange(300))
+    top1 = float((predictions.predicted == labels).mean())
+    own = {"split": "val", "top1": top1, "top1_interval": [top1 - 0.05, top1 + 0.05], "num_images": 300}
+    names = [f"<class {i}>" for i in range(10)]
+    (folder / "evaluation").mkdir()
+    file = folder / "evaluation" / "evaluation.json"
+    file.write_text(json.dumps({**own, **predictions.to_json(names)}))
+    (folder / "evaluation" / "worst.png").write_bytes(b"png")
+    page = make_page(folder)
+    assert f"Top-1 {top1:.2%} on the 300 images of the list" in page and "<class 3>" not in page
+    assert f"Expected calibration error {predictions.calibration_error:.2%}" in page
+    (heatmap,) = (plot["data"][0] for plot in plots_of(page) if plot["data"][0]["type"] == "heatmap")
+    assert heatmap["text"] == predictions.confusion.tolist() and heatmap["y"][3] == "&lt;class 3&gt;"
+    reserved = [trace for plot in plots_of(page) for trace in plot["data"] if "customdata" in trace]
+    assert reserved == []  # the page's script reads it as the facts of an architecture
+    assert f"data:image/png;base64,{base64.b64encode(b'png').decode()}" in page
+    file.write_text("{}")
+    assert "evaluation.json" in make_page(folder)
 
 
 def test_every_search_without_parents_has_a_reason():

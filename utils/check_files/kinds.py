@@ -24,6 +24,7 @@ from spos.data.pixels import Pixels, load_pixels, write_sums
 from spos.data.prepared import encode_png, is_complete, pack_images, write_prepared
 from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
+from spos.deploy.classification import EVALUATION_FILE, Predictions, read_evaluation
 from spos.deploy.exported import GRAPH_CHECKSUM, PARAMS, SYMBOL, open_model
 from spos.deploy.formats import FORMAT_CLASSES
 from spos.deploy.model_info import ModelInfo
@@ -66,22 +67,21 @@ from spos.runs.run import (
 )
 from spos.search.ancestry import replay
 from spos.search.domain import Domain
+from spos.search.finals import FINALS_FILE, FinalRow, finalists_of, hold_finals, read_finals
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
 from spos.search.front import FRONT_FILE, write_front
 from spos.search.history import (
     SEED_FILE,
     ArrivedRow,
-    best_record,
-    best_rows,
     load_history,
     open_history,
     read_history,
     read_search_rows,
     seed_lines,
 )
-from spos.search.report import SearchLogRow
+from spos.search.report import SearchLogRow, write_best
 from spos.search.searcher import Searcher, Target
-from spos.space.architecture import Architecture, choices_of
+from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.architecture_file import load_architecture, parse_architecture
 from spos.space.cost import cost_table, count_supernet
 from spos.space.flags import space_of_run
@@ -168,7 +168,16 @@ def _write_search(folder: Path) -> None:
     for row in rows[-3:]:
         arrived.append({key: row[key] for key in ("block_choices", "channel_choices", *_accuracy_keys())})
     log.append(dict(zip(SearchLogRow.__struct_fields__, (0, 1.5, 6, 14400.0, 0, 0.5))))
-    write_json(folder / BEST_FILE, best_record(domain, best_rows(rows, 1)[0], {"seed": SEED}).to_json())
+    measured = Journal(folder / FINALS_FILE, FinalRow)
+
+    def measure(row: Dict[str, Any], number: int) -> Dict[str, Any]:
+        about = {key: row[key] for key in ("evaluation", "block_choices", "channel_choices")}
+        accuracy = {key: row[key] for key in ("top1", "top1_interval", "num_images")}
+        measured.append({**about, "round": number, "epochs": 2**number, "lr": 0.05, **accuracy})
+        return measured.rows[-1]
+
+    finals = hold_finals(finalists_of(rows, 4), measure)
+    write_best(folder / BEST_FILE, domain, rows, {"seed": SEED}, finals)
     shutil.copy(SPACES / "tiny.json", folder.parent / SPACE_FILE)
     write_front(folder, domain, rows, ("flops", "params"), {"seed": SEED})
     (folder.parent / SEED_FILE).write_bytes(seed_lines(rows[::2]))
@@ -190,6 +199,10 @@ def _write_training(folder: Path, rng: np.random.Generator) -> None:
         architecture = SPACE.sample(rng)
         scores = {**score(architecture).to_json(), **IDENTITY}
         updates.append({**choices_of(architecture), "num_bn_images": 16 * epoch, **scores})
+    logits = rng.normal(size=(NUM_IMAGES, len(NAMES))).astype(np.float32)
+    predictions = Predictions(logits, rng.integers(0, len(NAMES), NUM_IMAGES), np.arange(NUM_IMAGES))
+    own = {"split": "val", "top1": 0.2, "top1_interval": [0.1, 0.3], "num_images": NUM_IMAGES}
+    write_json(folder / EVALUATION_FILE, {**own, **predictions.to_json(NAMES)})
     net = _supernet()
     arrays = {
         name: mx.nd.array(rng.normal(0, 0.1, parameter.shape))
@@ -261,6 +274,9 @@ def _read_architecture(folder: Path) -> None:
     cost_table(record.space).range()
     record.space.choice_blocks  # noqa: B018  derived when asked for
     record.to_json()
+    finals = read_finals(folder / SEARCHED / BEST_FILE)
+    if finals:
+        finals.text  # noqa: B018  the same
 
 
 def _read_space(folder: Path) -> None:
@@ -314,6 +330,15 @@ def _read_training_config(folder: Path) -> None:
 def _read_log(folder: Path) -> None:
     for row in load_run(folder / TRAINED).rows:
         describe_epoch({"lr": 0.1, "images_per_second": 1.0, "top5": 1.0, **row})
+
+
+def _read_final_rows(folder: Path) -> None:
+    for row in read_rows(folder / SEARCHED / FINALS_FILE, FinalRow):
+        architecture_of(row)
+
+
+def _read_evaluation(folder: Path) -> None:
+    read_evaluation(folder / TRAINED / EVALUATION_FILE)
 
 
 def _read_search_log(folder: Path) -> None:
@@ -429,6 +454,8 @@ KINDS: Tuple[Kind, ...] = (
     Kind("seed history", SEED_FILE, _read_seeds, has_check=True),
     Kind("config of a search", f"{SEARCHED}/{CONFIG_FILE}", _read_search_config),
     Kind("log of a search", f"{SEARCHED}/{LOG_FILE}", _read_search_log),
+    Kind("finals", f"{SEARCHED}/{FINALS_FILE}", _read_final_rows),
+    Kind("evaluation", f"{TRAINED}/{EVALUATION_FILE}", _read_evaluation),
     Kind("config of a training", f"{TRAINED}/{CONFIG_FILE}", _read_training_config),
     Kind("log of a training", f"{TRAINED}/{LOG_FILE}", _read_log),
     Kind("BatchNorm updates", f"{TRAINED}/{BN_UPDATE_FILE}", _read_updates),

@@ -21,6 +21,7 @@ from spos.runs.files import check_output, write_atomic
 from spos.runs.run import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.training.flags import validated_on
+from utils.report.evaluation import evaluation_section
 from utils.report.lineage import lineage_section
 from utils.report.page import Writer, page
 from utils.report.result import result_section
@@ -70,6 +71,7 @@ def report(runs: Sequence[ReportedRun], title: str) -> str:
         architecture_section(runs, writer),
         bn_update_section(runs, writer),
         result_section(runs),
+        evaluation_section(runs, writer),
         runs_section(runs),
     ]
     subtitle = "Single Path One-Shot search. " + " · ".join(f"{run.kind}: {run.run.path}" for run in runs)

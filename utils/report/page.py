@@ -192,6 +192,16 @@ def _row(cells: Sequence[str], classes: Sequence[str], kind: str) -> str:
     return f'<tr class="{kind}">{inner}</tr>'
 
 
+def picture(png: bytes, what: str) -> str:
+    """An image that is a part of the page.
+
+    Args:
+        what: is read to those who do not see it.
+    """
+    data = base64.b64encode(png).decode()
+    return f'<div class="scroll"><img src="data:image/png;base64,{data}" alt="{escape(what)}"></div>'
+
+
 def legend(entries: Sequence[Tuple[str, str]]) -> str:
     """(class of the colour, what it stands for)."""
     return (

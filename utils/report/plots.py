@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from plotly import graph_objects as go
 
 from spos.core.intervals import student_interval
+from spos.deploy.classification import BinShape
 from spos.search.ancestry import Ancestry
 from spos.search.front import hypervolume
 from spos.search.history import X_AXES, History, Row
@@ -219,6 +221,50 @@ def hypervolume_plot(history: History, objective: str) -> Plot:
         )
     )
     return Plot(f"growth of the front of {history.name}", figure)
+
+
+def calibration_plot(name: str, bins: Sequence[BinShape], error: float) -> Plot:
+    """How often predictions are right, by how sure they are."""
+    figure = empty_figure("confidence", "share that is right", 340, percent=True)
+    figure.update_xaxes(range=(0, 1), tickformat=".0%")
+    figure.update_yaxes(range=(0, 1.02))
+    dashed = {"color": FAINT, "width": 1, "dash": "dash"}
+    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=dashed, name="perfect", hoverinfo="skip"))
+    figure.add_trace(
+        go.Scatter(
+            x=[one.confidence for one in bins],
+            y=[one.top1 for one in bins],
+            text=[one.num_images for one in bins],
+            mode="lines+markers",
+            line={"color": ACCENT, "width": 2},
+            name=f"this network (ECE {error:.2%})",
+            hovertemplate="%{text} images, %{x:.1%} sure<br>%{y:.1%} right<extra></extra>",
+        )
+    )
+    return Plot(f"calibration of {name}", figure)
+
+
+def confusion_plot(name: str, confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Plot:
+    """Images of each class (row) by what they are taken for."""
+    counts, names = np.array(confusion), [escape(name) for name in names]  # Plotly reads marks of HTML in labels
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = empty_figure("taken for", "class", 340 + 8 * len(names))
+    figure.add_trace(
+        go.Heatmap(
+            z=shares.tolist(),
+            x=names,
+            y=names,
+            text=counts.tolist(),
+            colorscale=[[0, CLEAR], [1, BLUE]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="%{y} taken for %{x}: %{text} images, %{z:.1%} of the class<extra></extra>",
+        )
+    )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", autorange="reversed")
+    return Plot(f"confusion matrix of {name}", figure)
 
 
 def ancestors_plot(space: SearchSpace, ancestry: Ancestry, number: int) -> Plot:
