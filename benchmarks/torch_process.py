@@ -24,6 +24,7 @@ from spos.space.architecture import Architecture
 from spos.space.space import SearchSpace
 
 IDLE_SHARE_MAX = 0.05  # processor seconds of the waiting side for each second of the other's work
+SETTLE_SECONDS = 0.05  # before the other side is asked: ONNX Runtime's threads spin on after a call
 NETWORK = "network"  # key of the only one
 LEAST_SECONDS = 1.0  # of work, before a share says something
 
@@ -75,6 +76,7 @@ class TorchProcess:
 
     def ask(self, command: str, **arguments: Any) -> Dict[str, Any]:
         """The answer to a request. Raises InputError if the process has ended, with the last line it wrote."""
+        time.sleep(SETTLE_SECONDS)
         started, cpu = time.perf_counter(), time.process_time()
         try:
             print(json.dumps({"command": command, **arguments}), file=self._process.stdin, flush=True)
