@@ -23,8 +23,8 @@ is below the best. The last column is the regret of the best of all that it scor
 With --supernet, fitness is the accuracy by the supernet of a search, within its limits. Every score is kept in the run,
 so a comparison that was stopped goes on, and the optimum is not known.
 
-All intervals are 95% Student's t intervals of a mean over the seeds. Differences to random search are paired: both
-searches of a pair have the seed and the fitness in common.
+All intervals are 95% Student's t intervals of a mean over the seeds. Gains over random search, or over --baseline, are
+paired: both searches of a pair have the seed and the fitness in common.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         "--noise", type=not_negative_number, default=0.0, help="standard deviation, added to the additive fitness"
     )
     parser.add_argument("--searches", nargs="+", choices=SEARCHES, default=[], help="some of them, and random [all]")
+    parser.add_argument(
+        "--baseline", choices=SEARCHES, default=BASELINE, help="search that gains are over, paired [%(default)s]"
+    )
     parser.add_argument("--evaluations", type=positive, default=500, help="architectures a search scores [%(default)s]")
     parser.add_argument("--seeds", type=positive, default=20, help="seeds, at least 2 [%(default)s]")
     parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
@@ -90,10 +93,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     seeds = range(args.seed, args.seed + args.seeds)
     if args.supernet:
         with by_supernet(args.supernet) as make_task:
-            results = compare(make_task, settings, args.evaluations, seeds, args.searches)
+            results = compare(make_task, settings, args.evaluations, seeds, args.searches, args.baseline)
     else:
         make_task = make_source(args, space, limits)
-        results = compare(make_task, settings, args.evaluations, seeds, args.searches)
+        results = compare(make_task, settings, args.evaluations, seeds, args.searches, args.baseline)
     if args.output:
         save(plot(results), args.output)
     if output.json:
@@ -129,7 +132,7 @@ def settings_rows(args: Any) -> List[Tuple[str, Any]]:
 def text(results: Mapping[str, Result], args: Any) -> str:
     """A table with a line for every search."""
     regret = "regret at most (95% t)" if results[BASELINE].is_bound else "regret (95% t)"
-    titles = ["search", "mean best fitness (95% t)", "paired gain over random (95% t)", regret]
+    titles = ["search", "mean best fitness (95% t)", f"paired gain over {args.baseline} (95% t)", regret]
     is_judged = results[BASELINE].regret_of_scored is not None
     lines = [[*titles, "regret of the best scored (95% t)"] if is_judged else titles]
     for name, result in results.items():

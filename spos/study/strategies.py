@@ -51,7 +51,7 @@ class Result:
     """One search over all seeds. `curve` is the value of the chosen after each evaluation, averaged over the seeds."""
 
     best: Interval
-    gain: Optional[Interval]  # over random search; None for random search itself
+    gain: Optional[Interval]  # over the baseline; None for itself
     regret: Optional[Interval]
     curve: List[Interval]
     is_bound: bool = False  # of the regret: it may be smaller
@@ -155,15 +155,19 @@ def compare(
     num_evaluations: int,
     seeds: range,
     names: Sequence[str] = (),
+    baseline: str = BASELINE,
 ) -> Dict[str, Result]:
     """Run searches under every seed.
 
     Args:
         make_task: domain and fitness of a seed; any function of an architecture will do, a supernet's too.
         settings: `num_iterations` must suffice for `num_evaluations`.
-        names: of the searches, beside the random one; all by default.
+        names: of the searches, beside the random one and the baseline; all by default.
+        baseline: the search that the others' gains are over.
     """
-    makers = {name: make for name, make in searches(settings).items() if not names or name in (*names, BASELINE)}
+    makers = {
+        name: make for name, make in searches(settings).items() if not names or name in (*names, BASELINE, baseline)
+    }
     curves: Dict[str, List[np.ndarray]] = {name: [] for name in makers}
     scored: Dict[str, List[float]] = {name: [] for name in makers}
     optima, is_bound = [], False
@@ -177,7 +181,7 @@ def compare(
             curves[name].append(best_so_far(asked, fitness, num_evaluations, task.judge))
             if task.judge:
                 scored[name].append(max(map(task.judge, asked)))
-    results = summarize({name: np.array(rows) for name, rows in curves.items()}, np.array(optima), is_bound)
+    results = summarize({name: np.array(rows) for name, rows in curves.items()}, np.array(optima), is_bound, baseline)
     return {name: _with_scored(result, scored[name], optima) for name, result in results.items()}
 
 
@@ -212,13 +216,15 @@ def best_so_far(
     return np.pad(best, (0, num_evaluations - len(best)), mode="edge")
 
 
-def summarize(curves: Mapping[str, np.ndarray], optima: np.ndarray, is_bound: bool = False) -> Dict[str, Result]:
+def summarize(
+    curves: Mapping[str, np.ndarray], optima: np.ndarray, is_bound: bool = False, baseline: str = BASELINE
+) -> Dict[str, Result]:
     """Args: curves: for every search (seeds, evaluations); optima: (seeds,), nan where none is known."""
     last = {name: rows[:, -1] for name, rows in curves.items()}
     return {
         name: Result(
             student_interval(final.tolist()),
-            None if name == BASELINE else student_interval((final - last[BASELINE]).tolist()),
+            None if name == baseline else student_interval((final - last[baseline]).tolist()),
             None if np.isnan(optima).any() else student_interval((optima - final).tolist()),
             [student_interval(column) for column in curves[name].T.tolist()],
             is_bound,

@@ -138,3 +138,16 @@ def test_a_surrogate_scores_better_networks_of_published_tables(name):
     settings = replace(SETTINGS, population_size=20, retain_length=5)
     results = compare(make_task, settings, 60, range(50, 54), ("genetic", "surrogate"))
     assert results["surrogate"].regret_of_scored.mean < results["genetic"].regret_of_scored.mean
+
+
+def test_gains_are_over_the_baseline_that_is_asked_for():
+    settings = GeneticSettings(population_size=10, retain_length=3, num_iterations=6)
+    make_task = additive(STABLE, ConstraintOptions())
+    over_random, over_genetic = (
+        compare(make_task, settings, 40, range(50, 53), ("surrogate",), baseline) for baseline in ("random", "genetic")
+    )
+    assert set(over_random) == {"surrogate", "random"} and set(over_genetic) == {"surrogate", "random", "genetic"}
+    assert over_genetic["genetic"].gain is None and over_genetic["surrogate"].best == over_random["surrogate"].best
+    for name in ("surrogate", "random"):
+        expected = over_genetic[name].best.mean - over_genetic["genetic"].best.mean
+        assert over_genetic[name].gain.mean == pytest.approx(expected)

@@ -17,6 +17,7 @@ from utils import compare_search
 
 class FakeArguments:
     history, supernet, table, noise, evaluations, seed, seeds = None, None, "", 0.0, 60, 0, 3
+    baseline = "random"
 
 
 SMALL = ["--use-se", "--evaluations", "40", "--seeds", "3", "--population-size", "10", "--retain-length", "4"]
