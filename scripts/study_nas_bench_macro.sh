@@ -65,6 +65,14 @@ ranking() {
         --truth "$table" --truth-format nas-bench-macro --save-dir "$out/ranking"
 }
 
+# refit JOBS SUPERNETS...: the same, with a classifier for each path.
+refit() {
+    num_jobs=$1
+    shift
+    sh "$here/run.sh" utils.rank_correlation --supernet "$@" --num-architectures 500 --strata 5 --jobs "$num_jobs" \
+        --truth "$table" --truth-format nas-bench-macro --refit-classifier 4000 --save-dir "$out/refit"
+}
+
 # What tables and figures are made of, without parameters and images.
 collect() {
     logs=$out/logs
@@ -74,6 +82,7 @@ collect() {
         cp "$run/config.json" "$run/log.jsonl" "$logs/supernets/${run##*/}"
     done
     cp "$out"/ranking/*.json "$out"/ranking/*.jsonl "$logs/ranking"
+    cat "$out/ranking/supernets.jsonl" "$out/refit/supernets.jsonl" > "$logs/ranking/supernets.jsonl"
 }
 
 if [ $# -gt 0 ]; then
@@ -83,5 +92,6 @@ fi
 
 supernets | xargs -L 1 -P "$jobs" sh "$0" "$images" "$table" supernet
 ranking "$jobs" $(ranked)
+refit "$jobs" "$out"/supernets/published16-*
 collect
 sh "$here/run.sh" utils.study "$out/logs" --images "$out/images" --document ""

@@ -76,7 +76,9 @@ class Stage:
             for name in ("train.rec", "val.rec"):
                 (self.folder / place / name).touch()
         (self.folder / "TABLE").touch()
-        shutil.copytree(ROOT / "logs" / "nas-bench-macro", self.folder / "runs" / "nas-bench-macro")
+        macro = self.folder / "runs" / "nas-bench-macro"
+        shutil.copytree(ROOT / "logs" / "nas-bench-macro", macro)
+        shutil.copytree(macro / "ranking", macro / "refit")
         study = self.folder / "runs" / "study"
         shutil.copytree(ROOT / "logs" / "study-cifar10", study)
         (study / "supernets" / "warm-up-0" / "bn_update.jsonl").touch()

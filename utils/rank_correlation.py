@@ -90,7 +90,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     with entered(folder, config, may_change=("num_architectures", "seeds")):
         rows = measured or train_all(networks, space, recipe, folder, options.jobs)
         architectures = list(mean_top1(rows))
-        scores = score_all(supernets, architectures, folder, options.jobs)
+        scores = score_all(supernets, architectures, folder, options.jobs, options.refit_classifier)
         if measured:
             write_atomic(folder / TRUTH_FILE, as_lines(rows))
         ranked = with_mean(rank(rows, scores), list(scores))

@@ -253,6 +253,10 @@ class NativeWeightedPath:
             raise ValueError("the BatchNorm update needs at least one image")
         self._features.set_moments(pooled)
 
+    def features(self, images: mx.nd.NDArray) -> np.ndarray:
+        """(N, F) float32, pooled, in front of what follows the pooling."""
+        return self._features(_at_size(images, self._input_size)).asnumpy().reshape(len(images), -1)
+
     def logits(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
         """(N, num_classes) float32 of normalised images (N, 3, H, W) on one of the devices."""
         x = self._features(_at_size(images, self._input_size))

@@ -47,6 +47,7 @@ class ScoringJob:
         on_gpu: compute on the GPU of this process, else on the CPU.    dtype: of the network while scoring.
         run: folder where decoded images are kept, if they have to be.    shared: several processes use them.
         quantized: candidates are measured in INT8, which is a part of the identity.
+        num_refit_images: as of `candidate_evaluator`, likewise.
         blocks: the user's files that describe blocks of the space, which every process runs, and their digests.
     """
 
@@ -63,12 +64,14 @@ class ScoringJob:
     shared: bool
     blocks: Tuple[Tuple[str, str], ...] = ()
     quantized: bool = False
+    num_refit_images: int = 0
 
     @property
     def identity(self) -> Dict[str, str]:
         """What two searches must have in common to share scores; a part of every row of the history."""
         seen: List[Any] = [self.images, self.data.input_size, self.data.crop_ratio, self.data.batch_size]
         seen += ["int8"] if self.quantized else []
+        seen += [["refit", self.num_refit_images]] if self.num_refit_images else []
         return {
             "fingerprint": self.space.fingerprint,
             "supernet": digest_of_all([digest for _, digest in self.supernets])[:16],
@@ -135,7 +138,19 @@ def make_evaluator(job: ScoringJob, paths: Optional[Callable[[Supernet], Paths]]
                 "machines"
             )
     split = SCORING_LISTS[job.search_on]
-    return candidate_evaluator(net, data, job.data, Path(job.run), ctx, job.dtype, split, job.shared, others, paths)
+    return candidate_evaluator(
+        net,
+        data,
+        job.data,
+        Path(job.run),
+        ctx,
+        job.dtype,
+        split,
+        job.shared,
+        others,
+        paths,
+        job.num_refit_images,
+    )
 
 
 def load_job_images(job: ScoringJob) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -18,6 +19,7 @@ from spos.scoring.trained import TrainedSupernet
 from spos.space.architecture import Architecture, architecture_of, choices_of
 
 SCORES_FILE = "supernets.jsonl"
+REFIT = "/refit"  # behind the name of a supernet whose paths have classifiers of their own
 
 
 class ScoreRow(Scored, kw_only=True):
@@ -29,15 +31,24 @@ class ScoreRow(Scored, kw_only=True):
 
 
 def score_all(
-    supernets: Sequence[TrainedSupernet], architectures: Sequence[Architecture], folder: Path, num_jobs: int
+    supernets: Sequence[TrainedSupernet],
+    architectures: Sequence[Architecture],
+    folder: Path,
+    num_jobs: int,
+    num_refit_images: int = 0,
 ) -> Dict[str, List[Dict[str, Any]]]:
-    """The row of every architecture by every supernet, by the supernet's name; nothing is scored twice.
+    """The row of every architecture by every supernet, by the supernet's name (and REFIT); nothing is scored twice.
 
     Args:
         folder: rows are appended to `supernets.jsonl` in it.    num_jobs: processes.
+        num_refit_images: training images of a classifier for each path; 0: that of the supernet is used.
     """
     journal = Journal(folder / SCORES_FILE, ScoreRow)
-    jobs = {supernet.name: supernet.job(folder, shared=num_jobs > 1) for supernet in supernets}
+    ending = REFIT if num_refit_images else ""
+    jobs = {
+        supernet.name + ending: replace(supernet.job(folder, shared=num_jobs > 1), num_refit_images=num_refit_images)
+        for supernet in supernets
+    }
     known = {(row["supernet"], row["images"], architecture_of(row)): row for row in journal.rows}
 
     def key(name: str, architecture: Architecture) -> Tuple[str, str, Architecture]:

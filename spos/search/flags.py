@@ -295,6 +295,8 @@ def contradictions(options: SearchOptions) -> Iterator[str]:
         yield f"--budgets is for --search-mode {_modes('serves_budgets')}, not for {name}"
     if options.racing and options.budgets:
         yield "--racing drops what is below the best of all; --budgets keeps a best for each of several"
+    if options.refit_classifier and options.score_dtype == INT8:
+        yield "--refit-classifier is for float32 scores; leave out --score-dtype int8"
     if options.finalists == 1:
         yield "--finalists 1 decides nothing; give at least 2"
     finals = changed_flags(options, FINALS_FLAGS)
@@ -399,6 +401,12 @@ class SearchOptions(EvolutionOptions):
         "precision that candidates are scored in; int8: as utils.quantize would deploy them, on the CPU, with a "
         "--latency-table of int8 if there is one",
         choices=SCORE_DTYPES,
+    )
+    refit_classifier: int = flag(
+        0,
+        "training images by which each candidate gets a classifier of its own, by ridge regression (0: that of the "
+        "supernet)",
+        type=not_negative,
     )
     shuffle_train: bool = flag(
         False, "True or False; changes nothing: the images of a BatchNorm update always have a random order", type=truth

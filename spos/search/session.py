@@ -196,7 +196,8 @@ def run_search(flags: SearchFlags) -> Found:
         check_not_shortened(check_run(save_dir, config, flags.run.resume, may_change), flags.search)
         shared = num_processes > 1 or bool(flags.search.scheduler)
         job = supernet.job(save_dir, flags.search.search_on, flags.device, shared)
-        job = replace(job, quantized=flags.search.score_dtype == INT8)
+        quantized, num_refit_images = flags.search.score_dtype == INT8, flags.search.refit_classifier
+        job = replace(job, quantized=quantized, num_refit_images=num_refit_images)
         supernet.warn_of_lists(flags.search.search_on)
         history = open_history(save_dir / HISTORY_FILE)
         check_history(history.rows, job.identity, history.path)

@@ -25,6 +25,11 @@ class RankingOptions(AloneOptions):
     num_architectures: int = flag(40, "architectures, a multiple of --strata", type=positive)
     strata: int = flag(5, "strata of FLOPs", type=positive)
     batch_size: int = flag(250, "images in a step of scoring", type=positive)
+    refit_classifier: int = flag(
+        0,
+        "training images that each path gets a classifier of its own by (0: the supernet's)",
+        type=not_negative,
+    )
 
 
 @dataclass(frozen=True)

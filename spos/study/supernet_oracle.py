@@ -51,5 +51,6 @@ def open_search(path: Path) -> Tuple[Domain, SupernetOracle]:
     search, limits = run.flags(SearchOptions), run.flags(ConstraintOptions)
     options = replace(run.flags(SpaceOptions), blocks="")  # no config makes a program run a file
     supernet = open_together(split_files(search.supernet_params), run.flags(DataOptions), options, path)
-    job = replace(supernet.job(path, search.search_on), quantized=search.score_dtype == INT8)
+    job = supernet.job(path, search.search_on)
+    job = replace(job, quantized=search.score_dtype == INT8, num_refit_images=search.refit_classifier)
     return make_domain(space, search, limits), SupernetOracle(job, path)

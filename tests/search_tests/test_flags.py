@@ -55,6 +55,7 @@ REFUSALS = {
         {"budgets": "flops:300,400"},
         "--budgets is for --search-mode random or surrogate or nsga2 or surrogate-front, not for genetic",
     ),
+    "refit in INT8": ({"refit_classifier": 9, "score_dtype": "int8"}, "leave out --score-dtype int8"),
     "one finalist": ({"finalists": 1}, "--finalists 1 decides nothing; give at least 2"),
     "epochs of no finalists": ({"finalist_epochs": 3}, "--finalist-epochs is for --finalists"),
     "confidence alone": ({"confidence": 0.9}, "--confidence is for --racing"),

@@ -11,6 +11,7 @@ from spos.core.errors import InputError
 from spos.core.flags import fill
 from spos.data.arrays import pack_arrays
 from spos.data.flags import DataOptions
+from spos.native.build import are_ready
 from spos.runs.files import file_digest, read_json, write_json
 from spos.runs.journal import read_rows
 from spos.runs.run import open_run_directory
@@ -149,6 +150,25 @@ def test_int8_scores_need_a_latency_of_int8_networks(supernet, tmp_path):
         search_supernet(
             supernet, tmp_path / "run", latency_table=tmp_path / "latency.json", score_dtype="int8", **SETTINGS
         )
+
+
+@pytest.mark.skipif(not are_ready(), reason="the native library is not built")
+def test_candidates_get_classifiers_of_their_own(supernet, limits, tmp_path):
+    """By training images; in several processes alike, and with an identity of their own."""
+    settings = {**SETTINGS, "search_mode": "random", "search_iters": 1}
+    plain = search_supernet(supernet, tmp_path / "plain", limits, **settings)
+    refit = search_supernet(supernet, tmp_path / "refit", limits, refit_classifier=32, **settings)
+    shared = search_supernet(supernet, tmp_path / "shared", limits, num_processes=2, refit_classifier=32, **settings)
+    assert [architecture_of(row) for row in plain.rows] == [architecture_of(row) for row in refit.rows]
+    assert refit.rows == shared.rows and plain.rows[0]["images"] != refit.rows[0]["images"]
+    with pytest.raises(InputError, match="so its scores cannot be used"):
+        search_supernet(supernet, tmp_path / "seeded", limits, seed_history=str(tmp_path / "refit"), **SETTINGS)
+
+
+def test_a_classifier_of_its_own_needs_native_kernels(supernet, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPOS_NATIVE", "0")
+    with pytest.raises(InputError, match="--refit-classifier needs the native kernels"):
+        search_supernet(supernet, tmp_path / "run", refit_classifier=32, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
