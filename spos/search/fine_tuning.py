@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
@@ -19,7 +20,7 @@ from spos.engine.flags import DeviceOptions
 from spos.engine.parameters import load_parameters
 from spos.runs.files import write_json
 from spos.runs.journal import Journal
-from spos.runs.run import LISTS_FOLDER, MODEL_FILE, open_run_directory
+from spos.runs.run import LISTS_FOLDER, MODEL_FILE, find_config, options_as
 from spos.scoring.accuracy import evaluate
 from spos.scoring.trained import TrainedSupernet
 from spos.search.finals import FINALS_FILE, FinalRow
@@ -50,14 +51,12 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         self._journal = Journal(self.folder / FINALS_FILE, FinalRow)
-        own: Dict[str, Any] = {}
-        data = self.supernet.data
-        if self.supernet.run is not None:
-            run = open_run_directory(self.supernet.run)
-            trained = run.flags(TrainOptions)
-            own = {name: getattr(trained, name) for name in OF_THE_SUPERNET}
-            data = replace(data, batch_size=run.options.get("batch_size", data.batch_size))
-        self._data, self._recipe = data, own
+
+    @cached_property
+    def _trained(self) -> Mapping[str, Any]:
+        """Flags of the supernet's training, as far as they are known."""
+        config = find_config(self.supernet.params) or {}
+        return config.get("options", {})
 
     def __call__(self, row: Row, number: int) -> Mapping[str, Any]:
         """The row of a finalist after round `number`, whose earlier rounds are done.
@@ -92,10 +91,12 @@ class FineTuning:
         begin = {"init_params": str(own / f"round-{number - 1}" / MODEL_FILE)}
         if number == 0:
             begin = {"init_from_supernet": self.supernet.params}
-        epochs = self._epochs(number)
+        epochs, trained = self._epochs(number), options_as(TrainOptions, self._trained, self.supernet.params)
+        data = self.supernet.data
+        data = replace(data, batch_size=self._trained.get("batch_size", data.batch_size))
         print(f"finalist of {name}: round {number + 1}, {epochs} epochs", flush=True)
         train_subnet(
-            self._data,
+            data,
             run,
             file,
             self.seed,
@@ -106,7 +107,7 @@ class FineTuning:
             val_on=self.options.search_on,
             val_frequency=0,
             keep_checkpoints=1,
-            **self._recipe,
+            **{name: getattr(trained, name) for name in OF_THE_SUPERNET},
             **begin,
         )
         return run
