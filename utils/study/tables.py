@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from spos.training.flags import PUBLISHED
 from utils.study.logs import SECONDS_OF_AN_HOUR, Row, Study, SupernetLog, by_bn_count
 
 DRIVER, DRIVER_OF_OTHERS = "sh scripts/study_cifar10.sh IMAGES", "sh scripts/study_nas_bench_macro.sh IMAGES TABLE"
+
+
+LENGTHS = ("num_epochs", "holdout")  # flags of a supernet: the shortest is the usual one
 
 
 def make_tables(study: Study) -> Dict[str, Table]:
@@ -175,7 +178,8 @@ def hours(study: Study) -> Table:
     columns = (Column("what"), Column("seed"), Column("command"), Column("hours", "hours of one core", spec=".2f"))
     rows: List[Tuple[str, Optional[str], str, Optional[float]]] = []
     driver = DRIVER_OF_OTHERS if study.is_of_others else DRIVER
-    rows += [(s.name, str(s.seed), f"`{driver} supernet {flags_of(s)}`", s.hours) for s in study.supernets]
+    usual = {name: min(s.options[name] for s in study.supernets) for name in LENGTHS} if study.supernets else {}
+    rows += [(s.name, str(s.seed), f"`{driver} supernet {flags_of(s, usual)}`", s.hours) for s in study.supernets]
     if study.is_of_others:
         rows.append(
             ("scores of all architectures", None, f"`{driver} ranking 2 runs/nas-bench-macro/supernets/*`", None)
@@ -197,10 +201,17 @@ def hours(study: Study) -> Table:
     return Table("", columns, tuple(rows))
 
 
-def flags_of(supernet: SupernetLog) -> str:
-    """What distinguishes a supernet's command from the others'."""
+def flags_of(supernet: SupernetLog, usual: Mapping[str, int]) -> str:
+    """What distinguishes a supernet's command from the others'.
+
+    Args:
+        usual: values of LENGTHS that the command has by itself.
+    """
     options = supernet.options
     words = [supernet.name, "--seed", str(options["seed"])]
+    for name, value in usual.items():
+        if options[name] != value:
+            words += [f"--{name.replace('_', '-')}", str(options[name])]
     if options["reduced_dataset_scale"] != 1:
         words += ["--reduced-dataset-scale", str(options["reduced_dataset_scale"])]
     if options.get("initial_values", PUBLISHED) != PUBLISHED:
