@@ -31,7 +31,7 @@ from spos.core.errors import InputError
 from spos.core.flags import JsonOptions, OneLineParser, changed_flags, flag, pick, positive, run_program
 from spos.core.tables import Column, Table, as_csv, table
 from spos.data.flags import DataOptions
-from spos.deploy.classification import EVALUATION_FILE, SHEET_FILE, Predictions, name_of
+from spos.deploy.classification import EVALUATION_FILE, NUM_BINS, SHEET_FILE, Predictions, name_of
 from spos.deploy.evaluation import SPLITS, Subject, open_subnet
 from spos.deploy.exported import FILES, open_model
 from spos.deploy.flags import TrainedOptions
@@ -153,7 +153,7 @@ def report(result: Dict[str, Any], folder: str = "") -> str:
         details = [
             ("mean of the classes", f"{result['mean_class_top1']:.2%} ({len(seen)} classes with images, each alike)"),
             ("weakest classes", ", ".join(f"{one['class']} {one['top1']:.1%}" for one in weakest)),
-            ("calibration error", f"{result['calibration_error']:.2%} (ECE, 15 bins)"),
+            ("calibration error", f"{result['calibration_error']:.2%} (ECE, {NUM_BINS} bins)"),
             ("written to", folder),
         ]
     return table(

@@ -13,14 +13,11 @@ from typing_extensions import Annotated
 
 from spos.core.intervals import Interval, wilson_interval
 from spos.runs.files import read_json
-from spos.runs.schema import Count, Positive, Share, Text
+from spos.runs.schema import Count, Positive, Share, ShareInterval, Text
 
 EVALUATION_FOLDER, EVALUATION_FILE, SHEET_FILE = "evaluation", "evaluation.json", "worst.png"  # of a run
 NUM_BINS = 15  # of confidence, equally wide, as in arXiv:1706.04599
 MOST_IN_JSON = 100  # classes whose confusion matrix stands in the JSON; of more the CSV alone has it
-
-
-Interval95 = Annotated[List[Share], Meta(min_length=2, max_length=2)]
 
 
 class ClassShape(Struct):
@@ -29,7 +26,7 @@ class ClassShape(Struct):
     name: Text = field(name="class")
     num_images: Count
     top1: Optional[Share]
-    top1_interval: Optional[Interval95]
+    top1_interval: Optional[ShareInterval]
     precision: Optional[Share]
     mistaken_for: Optional[Text]
 
@@ -47,7 +44,7 @@ class EvaluationShape(Struct):
 
     split: Text
     top1: Share
-    top1_interval: Interval95
+    top1_interval: ShareInterval
     num_images: Positive
     mean_class_top1: Share
     calibration_error: Share

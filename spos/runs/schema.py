@@ -10,6 +10,7 @@ from typing_extensions import Annotated
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+ShareInterval = Annotated[List[Share], Meta(min_length=2, max_length=2)]  # low, high
 NotNegative = Annotated[float, Meta(ge=0)]
 Text = Annotated[str, Meta(max_length=10_000)]
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{1,64}$")]  # of a digest
@@ -30,7 +31,7 @@ class Scored(Choosing, kw_only=True):
 
     top1: Share
     top5: Union[Share, UnsetType] = UNSET
-    top1_interval: Union[Annotated[List[Share], Meta(min_length=2, max_length=2)], UnsetType] = UNSET
+    top1_interval: Union[ShareInterval, UnsetType] = UNSET
     top1_hits: Union[Count, UnsetType] = UNSET
     num_images: Union[Positive, UnsetType] = UNSET
     num_supernets: Union[Positive, UnsetType] = UNSET

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct, convert
 from typing_extensions import Annotated
 
 from spos.runs.files import check_shape, read_json
-from spos.runs.schema import Choices, Count, Positive, Share
+from spos.runs.schema import Choices, Count, Positive, Share, ShareInterval
 from spos.search.budgets import Budgets
 from spos.search.flags import SearchOptions
 from spos.search.history import Row, best_rows, find_ties
@@ -35,7 +35,7 @@ class FinalRow(Struct):
     epochs: Positive
     lr: float
     top1: Share
-    top1_interval: Annotated[List[Share], Meta(min_length=2, max_length=2)]
+    top1_interval: ShareInterval
     num_images: Positive
 
 
@@ -45,7 +45,7 @@ class HeldStanding(Struct):
     evaluation: Count
     epochs: Positive
     top1: Share
-    top1_interval: Annotated[List[Share], Meta(min_length=2, max_length=2)]
+    top1_interval: ShareInterval
     combined: float
 
 

@@ -48,7 +48,8 @@ DEFAULT_SCORE_MAX = 1.0  # of the published project
 DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
 LIMIT_FLAGS = {"flops": "--flop-max-m", "params": "--param-max-m", "latency": "--latency-max"}
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
-FLOAT32, INT8 = SCORE_DTYPES = ("float32", "int8")
+INT8 = "int8"
+SCORE_DTYPES = ("float32", INT8)
 FINALS_FLAGS = ("finalists", "finalist_epochs", "finalist_lr")  # of what comes after the search
 
 

@@ -14,11 +14,11 @@ from spos.runs.files import PathLike, write_json
 from spos.search.breeder import Lineage
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, Search
-from spos.search.history import Row, best_record, is_complete
+from spos.search.history import X_AXES, Row, best_record, is_complete
 from spos.space.architecture import Architecture
 
 # Costs that accuracy may be weighed against: the key of a row of the history.
-OBJECTIVES: Mapping[str, str] = {"flops": "flops", "params": "params", "latency": "latency_ms"}
+OBJECTIVES: Mapping[str, str] = {name: key for name, (key, _, _) in X_AXES.items()}
 FRONT_FILE = "front.json"
 
 

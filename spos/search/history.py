@@ -28,14 +28,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
-from msgspec import UNSET, Meta, Struct, UnsetType
-from typing_extensions import Annotated
+from msgspec import UNSET, Struct, UnsetType
 
 from spos.core.errors import InputError
 from spos.runs.files import PathLike, read_json
 from spos.runs.journal import Journal, as_lines, read_rows
 from spos.runs.run import CONFIG_FILE, HISTORY_FILE, SEARCHING
-from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, Text
+from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, ShareInterval, Text
 from spos.search.domain import Domain
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
@@ -57,9 +56,8 @@ SEED_FILE = "seed_history.jsonl"  # in a run: what --seed-history gave
 IDENTITY = {  # by key of a row, what differs
     "fingerprint": "in another search space",
     "supernet": "with another supernet",
-    "images": "on other images, or in another precision",
+    "images": "on other images, in another precision, or with other classifiers",
 }
-
 
 TOLERANCE = 1e-9  # of shares and ratios that are computed again
 REMEDY = "remove it and all lines after it to go on"
@@ -82,7 +80,7 @@ class HistoryRow(Struct):
     fitness: Union[float, UnsetType] = UNSET
     top1: Union[Share, UnsetType] = UNSET
     top5: Union[Share, UnsetType] = UNSET
-    top1_interval: Union[Annotated[List[Share], Meta(min_length=2, max_length=2)], UnsetType] = UNSET
+    top1_interval: Union[ShareInterval, UnsetType] = UNSET
     top1_hits: Union[Count, UnsetType] = UNSET
     num_images: Union[Positive, UnsetType] = UNSET
     num_supernets: Union[Positive, UnsetType] = UNSET

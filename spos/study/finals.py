@@ -71,8 +71,7 @@ def gains(rows: Sequence[FinalsTruth]) -> Optional[List[Interval]]:
     """Of who was left over who was first, and over the mean of the finalists; None for a single row."""
     if len(rows) < 2:
         return None
-    return [student_interval([row.left - other for row, other in zip(rows, others)]) for others in _others(rows)]
-
-
-def _others(rows: Sequence[FinalsTruth]) -> List[List[float]]:
-    return [[row.first for row in rows], [row.mean for row in rows]]
+    return [
+        student_interval([row.left - row.first for row in rows]),
+        student_interval([row.left - row.mean for row in rows]),
+    ]
