@@ -7,9 +7,11 @@ Architectures are drawn uniformly from the supernet's space, as many from each s
 each is trained alone by the recipe: the flags of train_imagenet.py behind `--`. Its accuracy on the test images is
 compared with that by each supernet, on the held-out images after a BatchNorm update, by Kendall's tau-b: over all
 pairs, over pairs of the same stratum, and beside orders that need no supernet, by FLOPs alone and by params alone. The
-regret of a predictor's first k is what taking the best of them loses against the best of all. Intervals are 95%
-percentiles of 2,000 bootstrap samples of the architectures, drawn inside the strata. Of several supernets, the mean of
-their accuracies is compared too.
+regret of a predictor's first k is what taking the best of them loses against the best of all; within budgets, the
+architectures up to each stratum stand for all. Intervals are 95%
+percentiles of 2,000 bootstrap samples of the architectures, drawn inside the strata. `NAME/additive` is what a model
+of all scores by the supernet NAME expects, in which every choice block adds what it is worth. Of several supernets, the
+mean of their accuracies is compared too.
 
 With `--truth FILE` nothing is trained: accuracies are those that others measured, of NAS-Bench-Macro
 (`--truth-format nas-bench-macro`) or in a table of your own. Architectures are drawn from it in the same way:
@@ -48,12 +50,12 @@ from spos.core.tables import as_text
 from spos.runs.files import file_digest, write_atomic, write_json
 from spos.runs.journal import as_lines
 from spos.runs.lock import entered
-from spos.scoring.many import score_all
+from spos.scoring.many import name_of_scores, score_all
 from spos.scoring.trained import open_supernets
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
-from spos.study.rank import FLOPS, PARAMS, costs_of, plan, rank, ranking_table, seed_agreement, with_mean
+from spos.study.rank import ADDITIVE, FLOPS, PARAMS, costs_of, plan, rank, ranking_table, seed_agreement, with_mean
 from spos.study.truth import TRUTH_FILE, TruthOptions, read_truth, rows_of
 from utils.plot.ranking import plot
 from utils.plot.style import figure_file, save
@@ -79,7 +81,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     use_blocks(pick(BlocksOptions, args))
     supernets = open_supernets(args.supernet, options.batch_size)
     folder, space = Path(options.save_dir), supernets[0].space
-    predictors = (FLOPS, PARAMS, *(supernet.name for supernet in supernets))
+    names = [name_of_scores(supernet, options.refit_classifier) for supernet in supernets]
+    predictors = (FLOPS, PARAMS, *names, *(name + ADDITIVE for name in names))
     if args.baseline not in predictors:
         raise InputError(f"--baseline {args.baseline}: predictors are {', '.join(predictors)}")
     networks = [] if truth.truth else plan(space, options)
@@ -93,7 +96,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         scores = score_all(supernets, architectures, folder, options.jobs, options.refit_classifier)
         if measured:
             write_atomic(folder / TRUTH_FILE, as_lines(rows))
-        ranked = with_mean(rank(rows, scores), list(scores))
+        ranked = with_mean(rank(rows, scores, space), list(scores))
         correlations = correlate(ranked, args.baseline, derive_rng(options.seed, "bootstrap"))
         record = as_json(ranked, correlations, rows, args.baseline)
         write_json(folder / RESULT_FILE, record)
@@ -145,6 +148,7 @@ def as_json(
                 "tau_b_within_strata": list(one.within),
                 "gain_over_baseline": list(one.gain) if one.gain else None,
                 "regret": {str(k): value for k, value in one.regrets.items()},
+                "regret_within_budgets": one.regret_within_budgets,
             }
             for name, one in correlations.items()
         },

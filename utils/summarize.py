@@ -23,7 +23,7 @@ from spos.core.tables import in_millions, table
 from spos.runs.journal import read_rows
 from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
 from spos.search.budgets import Budgets
-from spos.search.finals import chosen_of, read_finals
+from spos.search.finals import chosen_of, read_choice, read_finals
 from spos.search.flags import SearchOptions
 from spos.search.history import NeededRow, best_rows, is_complete, mean_of_random, read_search_rows
 from spos.search.report import SearchLogRow, budget_lines, model_lines
@@ -75,7 +75,7 @@ def search_rows(folder: Path) -> Rows:
     if not any(map(is_complete, history)):
         raise InputError(f"the search in {folder} has scored nothing on all images so far")
     record = load_architecture(folder / BEST_FILE)
-    finals = read_finals(folder / BEST_FILE)
+    finals, choice = read_finals(folder / BEST_FILE), read_choice(folder / BEST_FILE)
     best = chosen_of(folder / BEST_FILE, history) or best_rows(history, 1)[0]
     options = open_run_directory(folder).flags(SearchOptions)
     count, mean = mean_of_random(history, options.search_mode)
@@ -85,6 +85,7 @@ def search_rows(folder: Path) -> Rows:
         ("best architecture, channels", format_choices(record.architecture.channel_choices)),
         ("  FLOPs, params", f"{best['flops'] / 1e6:.2f}M, {best['params'] / 1e6:.3f}M"),
         *([("  finals", finals.text)] if finals else []),
+        *([("  chosen by the model", choice.text)] if choice else []),
         (
             "  searched top-1",
             f"{best['top1']:.2%}  (95% interval {low:.2%} to {high:.2%}, {best['num_images']} images)",

@@ -49,12 +49,14 @@ class Correlation:
         overall, within: tau-b of all pairs, and of pairs of the same stratum (nan where no pair can be ordered).
         gain: tau-b minus that of the baseline, resampled together; None for the baseline itself.
         regrets: by k, the accuracy lost by taking the best of the predictor's first k instead of the best of all.
+        regret_within_budgets: that of k = 1 among the architectures up to each stratum, the mean over the strata.
     """
 
     overall: Interval
     within: Interval
     gain: Optional[Interval]
     regrets: Dict[int, float]
+    regret_within_budgets: float
 
 
 def stratify(costs: Sequence[int], num_strata: int) -> np.ndarray:
@@ -75,6 +77,13 @@ def regret(predicted: Numbers, truth: Numbers, count: int) -> float:
     """Truth of the best minus truth of the best among the first `count` by prediction; of equals, the earlier."""
     first = np.argsort(-np.asarray(predicted), kind="stable")[:count]
     return float(np.max(truth) - np.asarray(truth)[first].max())
+
+
+def regret_within_budgets(predicted: Numbers, truth: Numbers, strata: Numbers) -> float:
+    """Mean over the strata of what the first of the architectures up to a stratum loses against the best of these."""
+    predicted, truth, strata = (np.asarray(values) for values in (predicted, truth, strata))
+    budgets = [strata <= stratum for stratum in np.unique(strata)]
+    return float(np.mean([regret(predicted[within], truth[within], 1) for within in budgets]))
 
 
 def correlate(ranked: Ranked, baseline: str, rng: np.random.Generator) -> Dict[str, Correlation]:
@@ -105,6 +114,7 @@ def correlate(ranked: Ranked, baseline: str, rng: np.random.Generator) -> Dict[s
             _percentiles(taus["within"], resampled[name, "within"]),
             gain,
             {count: regret(ranked.predictors[name], ranked.truth, count) for count in TOP_COUNTS},
+            regret_within_budgets(ranked.predictors[name], ranked.truth, ranked.strata),
         )
     return result
 

@@ -30,6 +30,11 @@ class ScoreRow(Scored, kw_only=True):
     images: Text
 
 
+def name_of_scores(supernet: TrainedSupernet, num_refit_images: int = 0) -> str:
+    """What scores of a supernet's paths are called. Args: num_refit_images: as of `score_all`."""
+    return supernet.name + (REFIT if num_refit_images else "")
+
+
 def score_all(
     supernets: Sequence[TrainedSupernet],
     architectures: Sequence[Architecture],
@@ -44,9 +49,10 @@ def score_all(
         num_refit_images: training images of a classifier for each path; 0: that of the supernet is used.
     """
     journal = Journal(folder / SCORES_FILE, ScoreRow)
-    ending = REFIT if num_refit_images else ""
     jobs = {
-        supernet.name + ending: replace(supernet.job(folder, shared=num_jobs > 1), num_refit_images=num_refit_images)
+        name_of_scores(supernet, num_refit_images): replace(
+            supernet.job(folder, shared=num_jobs > 1), num_refit_images=num_refit_images
+        )
         for supernet in supernets
     }
     known = {(row["supernet"], row["images"], architecture_of(row)): row for row in journal.rows}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
@@ -22,10 +22,11 @@ from spos.runs.lock import locked
 from spos.runs.run import ARRIVED_FILE, BEST_FILE, CONFIG_FILE, HISTORY_FILE, LOCK_FILE
 from spos.runs.schema import Choices, Count
 from spos.sampling.limits import Limits
+from spos.search.choice import BY_SCORE, Choice
 from spos.search.domain import Domain
 from spos.search.evolution import Search
 from spos.search.flags import SEARCHES, SearchOptions, make_search
-from spos.search.history import REMEDY, HistoryRow, Row, best_rows, check_costs, open_history
+from spos.search.history import REMEDY, HistoryRow, Row, check_costs, open_history
 from spos.space.architecture import Architecture, architecture_of, choices_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import TimedCost
@@ -61,11 +62,13 @@ class Found:
             `channel_choices`, where it is a choice `input_size`, `flops`, `params`, with a latency table `latency_ms`,
             and `fitness`, the score. In a search of a supernet they have more (docs/history.md).
         finalist: of them the one that was left by the finals, if there were any.
+        choice: says which is best: the highest score, or what a model of all scores expects the most of.
     """
 
     space: SearchSpace
     rows: Tuple[Row, ...]
     finalist: Optional[Row] = None
+    choice: Choice = BY_SCORE
 
     def within(self, limits: Limits) -> Found:
         """The part of it that keeps limits: `found.within(Limits(flops=100e6)).best`, after a search with budgets.
@@ -76,12 +79,12 @@ class Found:
         if "latency_ms" in most and not all("latency_ms" in row for row in self.rows):
             raise InputError("a limit on latency needs rows of a search with a latency table")
         rows = tuple(row for row in self.rows if all(row[name] <= value for name, value in most.items()))
-        return Found(self.space, rows, self.finalist if self.finalist in rows else None)
+        return replace(self, rows=rows, finalist=self.finalist if self.finalist in rows else None)
 
     @property
     def best_row(self) -> Row:
-        """The finalist; else the row of the highest score of those scored on all images, and of equals the first."""
-        return self.finalist or best_rows(self.rows, 1)[0]
+        """The finalist; else the best of those scored on all images, and of equals the first."""
+        return self.finalist or self.choice.best(self.rows, 1)[0]
 
     @property
     def best(self) -> Architecture:

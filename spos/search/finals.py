@@ -19,6 +19,7 @@ from typing_extensions import Annotated
 from spos.runs.files import check_shape, read_json
 from spos.runs.schema import Choices, Count, Positive, Share, ShareInterval
 from spos.search.budgets import Budgets
+from spos.search.choice import BY_SCORE, Choice, HeldChoice, held_choice
 from spos.search.flags import SearchOptions
 from spos.search.history import Row, best_rows, find_ties
 
@@ -82,18 +83,27 @@ def read_finals(architecture_file: Path) -> Optional[HeldFinals]:
 
     Raises: InputError if they are damaged.
     """
-    record = read_json(architecture_file) if architecture_file.is_file() else None
+    record = _content(architecture_file)
     if not isinstance(record, dict) or "finals" not in record:
         return None
     check_shape(record["finals"], architecture_file, HeldFinals)
     return convert(record["finals"], HeldFinals)
 
 
+def read_choice(architecture_file: Path) -> Optional[HeldChoice]:
+    """The same of the choice by a model."""
+    return held_choice(_content(architecture_file), architecture_file)
+
+
+def _content(architecture_file: Path) -> Any:
+    return read_json(architecture_file) if architecture_file.is_file() else None
+
+
 def chosen_of(architecture_file: Path, rows: Sequence[Row]) -> Optional[Row]:
-    """Of rows of a history the one that was left by finals, if the file tells of them, else the best."""
-    finals = read_finals(architecture_file)
-    left = [row for row in rows if finals is not None and row["evaluation"] == finals.winner]
-    return next(iter(left or best_rows(rows, 1)), None)
+    """Of rows of a history the one that the file says was left by finals, or chosen by a model; else the best."""
+    finals, choice = read_finals(architecture_file), read_choice(architecture_file)
+    chosen = finals.winner if finals else choice.chosen if choice else None
+    return next(iter([row for row in rows if row["evaluation"] == chosen] or best_rows(rows, 1)), None)
 
 
 @dataclass(frozen=True)
@@ -116,23 +126,25 @@ class Standing:
 
 @dataclass(frozen=True)
 class Finals:
-    """Rounds, each from the best to the worst, and who is left."""
+    """Rounds, each from the best to the worst, whom the search had put first, and who is left."""
 
+    first: Row
     winner: Row
     rounds: Sequence[Sequence[Standing]]
 
     def to_json(self) -> Dict[str, Any]:
         """What an architecture file says of them."""
-        return {"first_by_search": self._first, "rounds": [[one.to_json() for one in own] for own in self.rounds]}
-
-    @property
-    def _first(self) -> int:
-        """Evaluation of the best by the search."""
-        return best_rows([one.row for one in self.rounds[0]], 1)[0]["evaluation"]
+        rounds = [[one.to_json() for one in own] for own in self.rounds]
+        return {"first_by_search": self.first["evaluation"], "rounds": rounds}
 
 
-def finalists_of(rows: Sequence[Row], count: int) -> List[Row]:
-    """The best, and those of the others that tie with it, the best of these first; at most `count`."""
+def finalists_of(rows: Sequence[Row], count: int, choice: Choice = BY_SCORE) -> List[Row]:
+    """The best, and those of the others that tie with it, the best of these first; at most `count`.
+
+    Where a model chooses there are no ties: the first by the model.
+    """
+    if choice.expected is not None:
+        return choice.best(rows, count)
     best = best_rows(rows, min(count, 1))
     return [*best, *(one for row in best for one in best_rows(find_ties(rows, row), count - 1))]
 
@@ -141,6 +153,7 @@ def hold_finals(finalists: Sequence[Row], measure: Callable[[Row, int], Mapping[
     """Rounds until one is left.
 
     Args:
+        finalists: the best by the search first.
         measure: trains a finalist for a round (from 0) and gives its row of `finals.jsonl`.
     """
     left = list(finalists)
@@ -152,18 +165,21 @@ def hold_finals(finalists: Sequence[Row], measure: Callable[[Row, int], Mapping[
         standings.sort(key=lambda one: (-one.combined, one.row["evaluation"]))
         rounds.append(standings)
         left = [one.row for one in standings[: ceil(len(left) / 2)]]
-    return Finals(left[0], rounds)
+    return Finals(finalists[0], left[0], rounds)
 
 
 def hold_all_finals(
-    rows: Sequence[Row], options: SearchOptions, measure: Callable[[Row, int], Mapping[str, Any]]
+    rows: Sequence[Row],
+    options: SearchOptions,
+    measure: Callable[[Row, int], Mapping[str, Any]],
+    choice: Choice = BY_SCORE,
 ) -> Dict[str, Finals]:
     """By name of the budget, and of all under "". None where nothing ties with the best, or nobody asks for finals."""
     groups = {"": rows}
     if options.budgets:
         budgets = Budgets.parse(options.budgets)
         groups.update(zip(budgets.names, budgets.rows_within(rows)))
-    finalists = {name: finalists_of(own, options.finalists) for name, own in groups.items()}
+    finalists = {name: finalists_of(own, options.finalists, choice) for name, own in groups.items()}
     return {name: hold_finals(own, measure) for name, own in finalists.items() if len(own) > 1}
 
 

@@ -32,6 +32,7 @@ from spos.sampling.limits import limit_or_none
 from spos.search.aims import Aims, FrontAims
 from spos.search.breeder import Lineage
 from spos.search.budgets import Budgets
+from spos.search.choice import CHOICES, SCORE
 from spos.search.domain import COSTS, Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
 from spos.search.front import OBJECTIVES, checked_objectives, nsga2_search
@@ -50,7 +51,8 @@ LIMIT_FLAGS = {"flops": "--flop-max-m", "params": "--param-max-m", "latency": "-
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 INT8 = "int8"
 SCORE_DTYPES = ("float32", INT8)
-FINALS_FLAGS = ("finalists", "finalist_epochs", "finalist_lr")  # of what comes after the search
+FINALS_FLAGS = ("finalists", "finalist_epochs", "finalist_lr")
+AFTERWARDS = (*FINALS_FLAGS, "choose_by")  # what comes after the search
 
 
 def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOptions) -> Domain:
@@ -328,8 +330,8 @@ def check_not_shortened(old: Optional[Mapping[str, Any]], options: SearchOptions
 def flags_that_may_change(options: SearchOptions) -> Tuple[str, ...]:
     """Flags with which a search may go on at another value: what computes, and how long it goes on."""
     if SEARCHES[options.search_mode].has_stages:  # its number of generations says where its second stage begins
-        return (*DEVICE_FLAGS, *FINALS_FLAGS)
-    return (*DEVICE_FLAGS, *FINALS_FLAGS, "search_iters")
+        return (*DEVICE_FLAGS, *AFTERWARDS)
+    return (*DEVICE_FLAGS, *AFTERWARDS, "search_iters")
 
 
 @dataclass(frozen=True)
@@ -387,6 +389,12 @@ class SearchOptions(EvolutionOptions):
     search_on: str = flag("holdout", "images that score candidates", choices=tuple(SCORING_LISTS))
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     topk: int = flag(3, "architectures to report", type=positive)
+    choose_by: str = flag(
+        SCORE,
+        "who is best of what was scored. score: by its own score; model: by what a model of all scores expects of it, "
+        "in which each choice block adds what it is worth",
+        choices=CHOICES,
+    )
     finalists: int = flag(
         0,
         "after the search, tell so many of those that tie with the best apart by training each a little from the "

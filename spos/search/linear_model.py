@@ -8,7 +8,7 @@ posteriori; MacKay, 1992). Scores are far fewer than effects, so everything is c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -23,6 +23,7 @@ MEAN_VARIANCE = 100.0  # of the mean of standardised scores
 LEAST_NOISE = 1e-4  # of standardised scores
 MOST_FOR_VARIANCES = 400  # scores that the variances follow from: each of their tries costs the cube
 MOST_TRIES = 25
+NEIGHBOURS = "neighbours"
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,18 @@ class Effects:
             ("block", n * kinds, n),
             ("width", n * widths, n),
             ("block and width", n * kinds * widths, n),
-            ("neighbours", (n - 1) * kinds * kinds, n - 1),
+            (NEIGHBOURS, (n - 1) * kinds * kinds, n - 1),
             ("input size", len(self.sizes), 1),
         ):
             start = self.groups[-1].columns.stop if self.groups else 0
             if count:
                 self.groups.append(Group(name, slice(start, start + count), float(active)))
         self.num_effects = self.groups[-1].columns.stop
+
+    @property
+    def additive(self) -> List[Group]:
+        """The groups whose effects add up over the choice blocks: all but those of neighbours."""
+        return [group for group in self.groups if group.name != NEIGHBOURS]
 
     def of(self, architectures: Sequence[Architecture]) -> np.ndarray:
         """(architectures, effects)."""
@@ -85,7 +91,7 @@ class Effects:
             "block": index * kinds + blocks,
             "width": index * num_widths + widths,
             "block and width": (index * kinds + blocks) * num_widths + widths,
-            "neighbours": (index[:-1] * kinds + blocks[:, :-1]) * kinds + blocks[:, 1:],
+            NEIGHBOURS: (index[:-1] * kinds + blocks[:, :-1]) * kinds + blocks[:, 1:],
             "input size": np.array([[self.sizes.index(one.input_size)] for one in architectures])
             if self.sizes
             else None,
@@ -105,7 +111,7 @@ class Effects:
         own = part["block and width"].reshape(n, kinds, widths) + self._costs @ part.get("costs", np.zeros(0))
         own += (part["block anywhere"] + part["block"].reshape(n, kinds))[:, :, None]
         own += (part["width anywhere"] + part["width"].reshape(n, widths))[:, None]
-        neighbours = part.get("neighbours", np.zeros(0)).reshape(n - 1, kinds, kinds)
+        neighbours = part.get(NEIGHBOURS, np.zeros(0)).reshape(n - 1, kinds, kinds)
         return Chain(np.where(self.exists, own, -np.inf), neighbours), part.get("input size", np.zeros(1)).tolist()
 
 
@@ -114,15 +120,23 @@ class LinearModel:
 
     Args:
         rows: their effects, (scores, effects).    noise: variance that a score is known to have.
+        groups: of the effects, those that there are in this model; by default all.
     """
 
-    def __init__(self, effects: Effects, rows: np.ndarray, fitness: np.ndarray, noise: float = 0.0) -> None:
+    def __init__(
+        self,
+        effects: Effects,
+        rows: np.ndarray,
+        fitness: np.ndarray,
+        noise: float = 0.0,
+        groups: Optional[Sequence[Group]] = None,
+    ) -> None:
         self._mean, self._scale = float(fitness.mean()), float(fitness.std()) or 1.0
         self._scores = (fitness - self._mean) / self._scale
-        self._rows, self._groups = rows, effects.groups
+        self._rows, self._groups = rows, effects.groups if groups is None else groups
         self._floor = noise / self._scale**2 + LEAST_NOISE
         self.variances, self.residual = self._fit()
-        self._prior = np.empty(rows.shape[1])
+        self._prior = np.zeros(rows.shape[1])
         for group, variance in zip(self._groups, self.variances):
             self._prior[group.columns] = variance / group.active
         covariance = (rows * self._prior) @ rows.T + MEAN_VARIANCE
@@ -182,3 +196,16 @@ class LinearModel:
         )
         variances = np.exp(found.x)
         return variances[:-1], float(variances[-1])
+
+
+def known_fitness(fitness: Sequence[float]) -> np.ndarray:
+    """Fitness as the model takes it: what was dropped early has that of the worst that was not."""
+    values = np.array(fitness, dtype=float)
+    finite = values[np.isfinite(values)]
+    return np.where(np.isfinite(values), values, finite.min() if len(finite) else 0.0)
+
+
+def variance_of(fitness: np.ndarray, num_images: int) -> float:
+    """Of an accuracy on so many images; 0 if that is not known."""
+    share = np.clip(fitness, 0, 1)
+    return float((share * (1 - share)).mean() / num_images) if num_images else 0.0

@@ -14,8 +14,9 @@ from spos.runs.journal import Journal, read_rows
 from spos.runs.run import BEST_FILE, CONTROL_FILE, LOG_FILE
 from spos.runs.schema import Count, NotNegative, Share
 from spos.search.budgets import Budgets, budget_file
+from spos.search.choice import BY_SCORE, Choice
 from spos.search.domain import Domain
-from spos.search.finals import Finals, chosen_of, read_finals
+from spos.search.finals import Finals, chosen_of, read_choice, read_finals
 from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import find_knee, pareto_front, parse_objectives, write_front
 from spos.search.history import Row, best_record, best_rows, find_ties, fitness_of, is_complete, mean_of_random
@@ -112,6 +113,7 @@ def write_results(
     options: SearchOptions,
     origin: Mapping[str, Any],
     finals: Optional[Mapping[str, Finals]] = None,
+    choice: Choice = BY_SCORE,
 ) -> None:
     """`best.json`, and `top-N.json` for each of the best by the search; of a Pareto search the front too.
 
@@ -123,11 +125,11 @@ def write_results(
     elif budgets:
         write_front(save_dir, domain, rows, [budgets.cost], origin)
     if budgets:
-        write_budgets(save_dir, domain, rows, budgets, origin, finals or {})
-    for rank, row in enumerate(best_rows(rows, options.topk), 1):
+        write_budgets(save_dir, domain, rows, budgets, origin, finals or {}, choice)
+    for rank, row in enumerate(choice.best(rows, options.topk), 1):
         record = best_record(domain, row, origin, ties=len(find_ties(rows, row))).to_json()
         write_json(save_dir / f"top-{rank}.json", record)
-    write_best(save_dir / BEST_FILE, domain, rows, origin, (finals or {}).get(""))
+    write_best(save_dir / BEST_FILE, domain, rows, origin, (finals or {}).get(""), choice)
     write_control(save_dir / CONTROL_FILE, domain, origin)
 
 
@@ -137,14 +139,15 @@ def write_best(
     rows: Sequence[Row],
     origin: Mapping[str, Any],
     finals: Optional[Finals],
+    choice: Choice = BY_SCORE,
     name: Optional[str] = None,
 ) -> None:
     """The best of rows; after finals who is left, and how; nothing if no row was scored on all images."""
-    best = [finals.winner] if finals else best_rows(rows, 1)
+    best = [finals.winner] if finals else choice.best(rows, 1)
     for row in best:
         record = best_record(domain, row, origin, name, ties=len(find_ties(rows, row)))
         held = {"finals": finals.to_json()} if finals else {}
-        write_json(path, {**record.to_json(), **held})
+        write_json(path, {**record.to_json(), **choice.to_json(rows), **held})
 
 
 def write_budgets(
@@ -154,11 +157,13 @@ def write_budgets(
     budgets: Budgets,
     origin: Mapping[str, Any],
     finals: Mapping[str, Finals],
+    choice: Choice = BY_SCORE,
 ) -> None:
     """Of each budget, like 100M: `budget-100M.json`, the best within it, and `control-100M.json`, a random one."""
     for name, part, within in zip(budgets.names, budgets.domains(domain), budgets.rows_within(rows)):
         write_control(save_dir / f"control-{name}.json", part, origin)
-        write_best(save_dir / budget_file(name), domain, within, origin, finals.get(name), f"searched within {name}")
+        called = f"searched within {name}"
+        write_best(save_dir / budget_file(name), domain, within, origin, finals.get(name), choice, called)
 
 
 def write_control(path: Path, domain: Domain, origin: Mapping[str, Any]) -> None:
@@ -170,13 +175,14 @@ def write_control(path: Path, domain: Domain, origin: Mapping[str, Any]) -> None
 
 def summarize_search(save_dir: Path, rows: Sequence[Row], options: SearchOptions) -> str:
     """What was found, beside what chance gives."""
-    finals = read_finals(save_dir / BEST_FILE)
+    finals, choice = read_finals(save_dir / BEST_FILE), read_choice(save_dir / BEST_FILE)
     best = chosen_of(save_dir / BEST_FILE, rows) or best_rows(rows, 1)[0]
     num_dropped = sum(not is_complete(row) for row in rows)
     lines = [
         ("architectures scored", f"{len(rows)}" + (f" ({num_dropped} dropped early)" if num_dropped else "")),
         *([("finalist", finals.text)] if finals else []),
-        ("its searched top-1" if finals else "best searched top-1", _describe_share(best)),
+        *([("chosen by the model", choice.text)] if choice else []),
+        ("its searched top-1" if finals or choice else "best searched top-1", _describe_share(best)),
         ("mean of random ones", _describe_random(rows, options.search_mode)),
         ("ties with the best", _describe_ties(find_ties(rows, best))),
         ("FLOPs", in_millions(best["flops"], 1)),

@@ -40,6 +40,7 @@ from spos.scoring.job import ScoringJob, load_job_images
 from spos.scoring.racing import Racing
 from spos.scoring.trained import TrainedSupernet, open_together
 from spos.search.ask_tell import Found
+from spos.search.choice import Choice
 from spos.search.domain import Domain
 from spos.search.finals import hold_all_finals
 from spos.search.fine_tuning import FineTuning
@@ -219,10 +220,12 @@ def run_search(flags: SearchFlags) -> Found:
             log = SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow), forecasts)
             rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search, log).run(search)
         training = FineTuning(save_dir, supernet, flags.search, flags.device, flags.run.seed)
-        finals = hold_all_finals(rows, flags.search, training)
-        write_results(save_dir, domain, rows, flags.search, origin(config, flags.search, flags.run.seed), finals)
+        choice = Choice.by(flags.search.choose_by, domain, rows)
+        finals = hold_all_finals(rows, flags.search, training, choice)
+        source = origin(config, flags.search, flags.run.seed)
+        write_results(save_dir, domain, rows, flags.search, source, finals, choice)
         remove_images(save_dir)
-    return Found(supernet.space, tuple(rows), finals[""].winner if "" in finals else None)
+    return Found(supernet.space, tuple(rows), finals[""].winner if "" in finals else None, choice)
 
 
 def describe_search(flags: SearchFlags, supernet: TrainedSupernet) -> Dict[str, Any]:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from spos.search.aims import Aims
 from spos.search.breeder import Lineage, Scores, SearchDomain
 from spos.search.evolution import GeneticSettings, Search, breeder_of
-from spos.search.linear_model import LinearModel
+from spos.search.linear_model import LinearModel, known_fitness, variance_of
 from spos.space.architecture import Architecture
 
 UNIFORM_SHARE = 0.2  # of a generation, at least one of it
@@ -179,16 +179,3 @@ class _Surrogate:
                 breeder = breeder_of(domain, self.settings, self.rng, self.seen, self.lineage)
                 bred = breeder.take_new(breeder.of_pairs(parents), share, bred)
         return bred
-
-
-def known_fitness(fitness: Sequence[float]) -> np.ndarray:
-    """Fitness as the model takes it: what was dropped early has that of the worst that was not."""
-    values = np.array(fitness, dtype=float)
-    finite = values[np.isfinite(values)]
-    return np.where(np.isfinite(values), values, finite.min() if len(finite) else 0.0)
-
-
-def variance_of(fitness: np.ndarray, num_images: int) -> float:
-    """Of an accuracy on so many images; 0 if that is not known."""
-    share = np.clip(fitness, 0, 1)
-    return float((share * (1 - share)).mean() / num_images) if num_images else 0.0

@@ -12,12 +12,16 @@ from spos.core.errors import InputError
 from spos.core.ranking import FEWEST, TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table
+from spos.search.choice import additive_fitness
+from spos.search.domain import Domain
+from spos.search.history import Row, num_images_of
 from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
 from spos.study.alone import Network, first_rows, mean_top1
 from spos.study.flags import RankingOptions
 
 POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
+ADDITIVE = "/additive"  # behind the name of a supernet, of whose scores a model is made
 FLOPS, PARAMS = "FLOPs", "params"  # predictors that need no supernet; the first is the baseline
 WITHIN = (("tau", "within strata"), ("low", "from"), ("high", "to"))
 
@@ -41,19 +45,34 @@ def plan(space: SearchSpace, options: RankingOptions) -> List[Network]:
     ]
 
 
-def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> Ranked:
-    """Truth and predictions of each architecture once, in the order of the rows."""
+def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Row]], space: SearchSpace) -> Ranked:
+    """Truth and predictions of each architecture once, in the order of the rows.
+
+    Predictions are the scores of each supernet, what a model of them expects in which every choice block adds what it
+    is worth (ADDITIVE), FLOPs and params.
+    """
     predictors = {name: np.array([row["top1"] for row in own]) for name, own in scores.items()}
+    effects, architectures = Domain(space).effects, list(mean_top1(rows))
+    predictors.update(
+        (name + ADDITIVE, additive_fitness(effects, architectures, predictors[name].tolist(), num_images_of(own)))
+        for name, own in scores.items()
+    )
     strata = [row["stratum"] for row in first_rows(rows).values()]
     return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs_of(rows)}, np.array(strata))
 
 
 def with_mean(ranked: Ranked, names: Sequence[str]) -> Ranked:
-    """Also the mean of the accuracies by these predictors, if there are several: what a search by all of them sees."""
+    """Also the mean of the accuracies by these supernets, if there are several: what a search by all of them sees."""
     if len(names) < 2:
         return ranked
-    mean = np.mean([ranked.predictors[name] for name in names], axis=0)
-    return replace(ranked, predictors={f"mean of {len(names)}": mean, **ranked.predictors})
+    return replace(ranked, predictors={**means(ranked, names, f"mean of {len(names)}"), **ranked.predictors})
+
+
+def means(ranked: Ranked, names: Sequence[str], name: str) -> Dict[str, np.ndarray]:
+    """The mean of the accuracies by these supernets, and of what models of them expect."""
+    return {
+        name + ending: np.mean([ranked.predictors[one + ending] for one in names], axis=0) for ending in ("", ADDITIVE)
+    }
 
 
 def costs_of(rows: Sequence[Mapping[str, Any]]) -> Dict[str, np.ndarray]:
@@ -80,9 +99,10 @@ def ranking_table(correlations: Mapping[str, Correlation], baseline: str = FLOPS
         *(Column(f"within_{name}", title, spec="+.3f") for name, title in WITHIN),
         *(Column(f"gain_{name}", title, spec="+.3f") for name, title in gain),
         *(Column(f"regret_{k}", f"regret@{k}", spec=".2%") for k in TOP_COUNTS),
+        Column("regret_within_budgets", "regret@1 within budgets", spec=".2%"),
     )
     rows = tuple(
-        (name, *one.overall, *one.within, *(one.gain or (None,) * 3), *one.regrets.values())
+        (name, *one.overall, *one.within, *(one.gain or (None,) * 3), *one.regrets.values(), one.regret_within_budgets)
         for name, one in correlations.items()
     )
     return Table("", columns, rows)

@@ -131,6 +131,25 @@ def test_searches_for_budgets_and_fronts_go_on_byte_for_byte(more, supernet, tmp
             assert best.more["searched_accuracy"]["top1"] == max(row["top1"] for row in within)
 
 
+def test_who_is_best_can_be_decided_again(supernet, limits, tmp_path):
+    """By a model of the same scores: nothing is scored again, and back by the scores everything is as before."""
+    files = ("history.jsonl", "best.json", "top-1.json", "top-2.json")
+    asked = {**SETTINGS, "population_size": 8, "search_mode": "random"}
+    by_score = search_supernet(supernet, tmp_path, limits, **asked)
+    before = {name: (tmp_path / name).read_bytes() for name in files}
+    by_model = search_supernet(supernet, tmp_path, limits, **asked, choose_by="model")
+    assert by_model.rows == by_score.rows
+    choice = read_json(tmp_path / "best.json")["choice"]
+    assert (
+        by_model.best_row["evaluation"] == choice["chosen"]
+        and choice["first_by_score"] == (by_score.best_row["evaluation"])
+    )
+    assert load_architecture(tmp_path / "top-1.json").architecture == by_model.best
+    assert by_model.within(limits).best == by_model.best
+    search_supernet(supernet, tmp_path, limits, **asked)
+    assert {name: (tmp_path / name).read_bytes() for name in files} == before
+
+
 def test_candidates_are_scored_in_int8(supernet, limits, tmp_path):
     """With other hits than in float32, in several processes alike, and with an identity of their own."""
     settings = {**SETTINGS, "search_mode": "random", "search_iters": 1}

@@ -47,17 +47,21 @@ def make_rows(num, seeds=(0,)):
 def test_truth_is_the_mean_over_the_seeds():
     rows = make_rows(6, seeds=(0, 1))
     scores = {"supernet": [{"top1": i / 10} for i in range(6)]}
-    ranked = rank(rows, scores)
+    ranked = rank(rows, scores, TINY)
     assert ranked.truth == pytest.approx([0.5 + i / 100 - 0.0005 for i in range(6)])
     assert ranked.strata.tolist() == [0, 0, 0, 1, 1, 1]
-    assert list(ranked.predictors) == ["supernet", FLOPS, PARAMS]
+    assert list(ranked.predictors) == ["supernet", "supernet/additive", FLOPS, PARAMS]
     assert ranked.predictors[FLOPS].tolist() == [row["flops"] for row in rows[:6]]
     assert seed_agreement(rows) == pytest.approx(1) and seed_agreement(rows[:6]) is None
 
 
 def test_several_supernets_have_a_mean_and_one_has_none():
-    ranked = rank(make_rows(6), {"a": [{"top1": i / 10} for i in range(6)], "b": [{"top1": 0.4}] * 6})
+    ranked = rank(make_rows(6), {"a": [{"top1": i / 10} for i in range(6)], "b": [{"top1": 0.4}] * 6}, TINY)
     joint = with_mean(ranked, ["a", "b"])
-    assert list(joint.predictors) == ["mean of 2", "a", "b", FLOPS, PARAMS]
+    assert list(joint.predictors) == [
+        *("mean of 2", "mean of 2/additive", "a", "b", "a/additive", "b/additive", FLOPS, PARAMS)
+    ]
+    additive = [joint.predictors[name + "/additive"] for name in ("mean of 2", "a", "b")]
+    assert additive[0] == pytest.approx((additive[1] + additive[2]) / 2) and additive[2] == pytest.approx([0.4] * 6)
     assert joint.predictors["mean of 2"] == pytest.approx([0.2 + i / 20 for i in range(6)])
     assert with_mean(ranked, ["a"]) is ranked

@@ -125,7 +125,7 @@ def test_figures_of_the_published_table_are_found_again():
         pytest.skip("../shared/data/nas_bench is not here")
     truth = read_truth(TruthOptions(str(path), "nas-bench-macro"), MACRO)
     rows = rows_of(truth, RankingOptions(num_architectures=6560, strata=1), MACRO)
-    ranked = rank(rows, {})
+    ranked = rank(rows, {}, MACRO)
     assert seed_agreement(rows) == pytest.approx(0.88, abs=0.005)
     for name, tau in ((FLOPS, 0.556), (PARAMS, 0.218)):
         assert kendall_tau(ranked.predictors[name], ranked.truth) == pytest.approx(tau, abs=0.002)

@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import data_flags, fails
+from conftest import TINY, data_flags, fails
 from study_tests.test_alone import trainer  # noqa: F401  a fixture
 from study_tests.test_rank import make_rows
 
 import train_imagenet
 from spos.core.errors import InputError
+from spos.native.build import are_ready
 from spos.runs.files import read_json
 from spos.runs.journal import read_rows
 from spos.runs.run import PIXELS_FOLDER
@@ -25,12 +26,12 @@ from utils import rank_correlation
 
 def test_the_text_has_a_line_for_each_predictor(capsys):
     rows = make_rows(6, seeds=(0, 1))
-    ranked = rank(rows, {"supernet": [{"top1": i / 10} for i in range(6)]})
+    ranked = rank(rows, {"supernet": [{"top1": i / 10} for i in range(6)]}, TINY)
     found = rank_correlation.correlate(ranked, FLOPS, np.random.default_rng(0))
     text = rank_correlation.text(ranked, found, rows)
     assert "6 architectures in 2 strata of FLOPs, 12 networks trained alone: top-1 49.95% to 54.95%" in text
     lines = [line.split()[0] for line in text.splitlines()]
-    assert lines[2:5] == ["supernet", FLOPS, PARAMS]
+    assert lines[2:6] == ["supernet", "supernet/additive", FLOPS, PARAMS]
     assert text.splitlines()[2].split()[1] == "+1.000"
     assert "two seeds" in text.splitlines()[-1]
 
@@ -63,7 +64,7 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
     assert rank_correlation.main(argv) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record == read_json(out / "correlation.json")
-    assert set(record["predictors"]) == {"supernet", FLOPS, PARAMS}
+    assert set(record["predictors"]) == {"supernet", "supernet/additive", FLOPS, PARAMS}
     assert record["architectures"] == record["networks"] == 6
     assert record["predictors"][FLOPS]["gain_over_baseline"] is None
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
@@ -104,6 +105,11 @@ def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_p
     (tmp_path / "truth.csv").write_text("\n".join(["block_choices,channel_choices,top1", *rows[::-1]]))
     fails(rank_correlation.main, argv, capsys, "truth", "another --save-dir")
     fails(rank_correlation.main, [*argv, "--", *RECIPE], capsys, "--truth: nothing is trained")
+    if are_ready():
+        refit = [*argv, "--save-dir", str(tmp_path / "refit"), "--refit-classifier", "32"]
+        assert rank_correlation.main([*refit, "--baseline", "supernet/refit/additive"]) == 0
+        predictors = json.loads(capsys.readouterr().out.splitlines()[-1])["predictors"]
+        assert set(predictors) == {"supernet/refit", "supernet/refit/additive", FLOPS, PARAMS}
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,9 @@ from spos.runs.run import (
     open_run_directory,
 )
 from spos.search.ancestry import replay
+from spos.search.choice import MODEL, Choice
 from spos.search.domain import Domain
-from spos.search.finals import FINALS_FILE, FinalRow, finalists_of, hold_finals, read_finals
+from spos.search.finals import FINALS_FILE, FinalRow, finalists_of, hold_finals, read_choice, read_finals
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain, make_search
 from spos.search.front import FRONT_FILE, write_front
 from spos.search.history import (
@@ -177,7 +178,7 @@ def _write_search(folder: Path) -> None:
         return measured.rows[-1]
 
     finals = hold_finals(finalists_of(rows, 4), measure)
-    write_best(folder / BEST_FILE, domain, rows, {"seed": SEED}, finals)
+    write_best(folder / BEST_FILE, domain, rows, {"seed": SEED}, finals, Choice.by(MODEL, domain, rows))
     shutil.copy(SPACES / "tiny.json", folder.parent / SPACE_FILE)
     write_front(folder, domain, rows, ("flops", "params"), {"seed": SEED})
     (folder.parent / SEED_FILE).write_bytes(seed_lines(rows[::2]))
@@ -274,9 +275,9 @@ def _read_architecture(folder: Path) -> None:
     cost_table(record.space).range()
     record.space.choice_blocks  # noqa: B018  derived when asked for
     record.to_json()
-    finals = read_finals(folder / SEARCHED / BEST_FILE)
-    if finals:
-        finals.text  # noqa: B018  the same
+    for held in (read_finals(folder / SEARCHED / BEST_FILE), read_choice(folder / SEARCHED / BEST_FILE)):
+        if held:
+            held.text  # noqa: B018  the same
 
 
 def _read_space(folder: Path) -> None:

@@ -22,7 +22,7 @@ from spos.space.architecture import Architecture, architecture_of
 from spos.space.space import SearchSpace
 from spos.space.space_file import described_space
 from spos.study.alone import ALONE_FILE, AloneRow, first_rows
-from spos.study.rank import FLOPS, rank
+from spos.study.rank import FLOPS, means, rank
 from spos.study.truth import TRUTH_FILE, TruthRow
 from spos.training.log import EpochRow
 from spos.training.strategies import NUM_RANDOM_WIDTHS
@@ -108,16 +108,22 @@ class Study:
     @cached_property
     def ranked(self) -> Ranked:
         """The networks trained alone beside what supernets, means of seeds, FLOPs and params say of them."""
-        ranked = rank(self.alone, self.scores)
-        return replace(ranked, predictors={**self._means(ranked.predictors), **ranked.predictors})
+        ranked = rank(self.alone, self.scores, self.supernets[0].space)
+        predictors: Dict[str, np.ndarray] = {}
+        for kind, names in self._kinds.items():
+            predictors.update(means(ranked, names, f"{kind}, mean of {len(names)}"))
+        return replace(ranked, predictors={**predictors, **ranked.predictors})
 
-    def _means(self, predictors: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        """The mean over the seeds of each kind of supernet that has several."""
-        kinds: Dict[str, List[np.ndarray]] = {}
+    @property
+    def _kinds(self) -> Dict[str, List[str]]:
+        """Names of scores by kind of supernet, of those kinds that several seeds have scored."""
+        kinds: Dict[str, List[str]] = {}
         for supernet in self.supernets:
-            if supernet.name in predictors:
-                kinds.setdefault(supernet.kind, []).append(predictors[supernet.name])
-        return {f"{kind}, mean of {len(own)}": np.mean(own, 0) for kind, own in kinds.items() if len(own) > 1}
+            for name in self.scores:
+                own, slash, file = name.partition("/")
+                if own == supernet.name:
+                    kinds.setdefault(supernet.kind + slash + file, []).append(name)
+        return {kind: names for kind, names in kinds.items() if len(names) > 1}
 
     @cached_property
     def correlations(self) -> Dict[str, Correlation]:

@@ -1,0 +1,122 @@
+"""The choice of the best: by scores, or by what a model of all scores expects."""
+
+import json
+
+import numpy as np
+import pytest
+
+from search_tests.test_searcher import DOMAIN, Evaluator, genetic, make_searcher
+from spos.core.errors import InputError
+from spos.core.ranking import kendall_tau
+from spos.scoring.racing import Racing
+from spos.search.budgets import Budgets, budget_file
+from spos.search.choice import BY_SCORE, MODEL, SCORE, Choice, additive_fitness
+from spos.search.finals import chosen_of, finalists_of, read_choice
+from spos.search.flags import SearchOptions
+from spos.search.history import best_rows, is_complete
+from spos.search.linear_model import NEIGHBOURS, LinearModel
+from spos.search.report import summarize_search, write_best, write_budgets
+from spos.space.architecture import architecture_of
+from spos.space.architecture_file import load_architecture
+
+
+def additive_scores(count, noise, seed=0):
+    """(architectures, what is true of them, scores on 1,000 images of which `noise` is the standard deviation)."""
+    rng = np.random.default_rng(seed)
+    architectures = DOMAIN.sample_many(count, rng)
+    effects = DOMAIN.effects
+    columns = np.zeros(effects.num_effects)
+    for group in effects.additive:
+        columns[group.columns] = rng.normal(size=group.columns.stop - group.columns.start)
+    true = effects.of(architectures) @ columns
+    true = 0.5 + 0.03 * (true - true.mean()) / true.std()
+    return architectures, true, true + noise * rng.normal(size=count)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_additive_model_orders_better_than_noisy_scores(seed):
+    architectures, true, scores = additive_scores(300, 0.03, seed)
+    expected = additive_fitness(DOMAIN.effects, architectures, scores, 1000)
+    assert kendall_tau(expected, true) > kendall_tau(scores, true) + 0.1
+    exact = additive_fitness(DOMAIN.effects, architectures, true)
+    assert kendall_tau(exact, true) > 0.9
+
+
+def test_it_has_no_effects_of_neighbours():
+    architectures, true, scores = additive_scores(60, 0.01)
+    effects = DOMAIN.effects
+    rows = effects.of(architectures)
+    model = LinearModel(effects, rows, scores, 1e-4, effects.additive)
+    neighbours = next(group.columns for group in effects.groups if group.name == NEIGHBOURS)
+    assert not model.mean()[neighbours].any() and model.mean().any()
+    without = rows.copy()
+    without[:, neighbours] = 0
+    assert (model.predict(without) == model.predict(rows)).all()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Of a search whose races dropped some, and of whose scores those of the best were luck."""
+    folder = tmp_path_factory.mktemp("search")
+    rows = make_searcher(folder, Evaluator(), racing=Racing(6)).run(genetic(4))
+    assert not all(map(is_complete, rows))
+    return rows
+
+
+def test_the_score_decides_unless_a_model_is_asked_for(rows):
+    assert Choice.by(SCORE, DOMAIN, rows) == BY_SCORE and BY_SCORE.to_json(rows) == {}
+    assert BY_SCORE.best(rows, 5) == best_rows(rows, 5)
+    assert Choice.by(MODEL, DOMAIN, []) == BY_SCORE  # nothing is scored yet
+
+
+def test_the_model_chooses_whom_it_expects_the_most_of(rows):
+    choice = Choice.by(MODEL, DOMAIN, rows)
+    architectures = [architecture_of(row) for row in rows]
+    fitness = [row["fitness"] if is_complete(row) else -np.inf for row in rows]
+    images = next(row["num_images"] for row in rows if is_complete(row))
+    expected = additive_fitness(DOMAIN.effects, architectures, fitness, images)
+    best = choice.best(rows, len(rows))
+    assert [row["evaluation"] for row in best] == [
+        i for i in np.argsort(-expected, kind="stable").tolist() if is_complete(rows[i])
+    ]
+    assert choice.to_json(rows) == {
+        "choice": {
+            "chosen": best[0]["evaluation"],
+            "expected": expected[best[0]["evaluation"]],
+            "first_by_score": best_rows(rows, 1)[0]["evaluation"],
+        }
+    }
+    assert finalists_of(rows, 4, choice) == best[:4]
+
+
+def test_files_and_summary_say_who_was_chosen(rows, tmp_path):
+    number = best_rows(rows, 3)[2]["evaluation"]
+    choice = Choice({row["evaluation"]: float(row["evaluation"] == number) for row in rows})
+    write_best(tmp_path / "best.json", DOMAIN, rows, {"seed": 0}, None, choice)
+    record = load_architecture(tmp_path / "best.json")
+    assert record.architecture == architecture_of(rows[number])
+    assert chosen_of(tmp_path / "best.json", rows) == rows[number]
+    text = read_choice(tmp_path / "best.json").text
+    first = best_rows(rows, 1)[0]["evaluation"]
+    assert text == (
+        f"evaluation {number}, of which the additive model of all scores expects 100.00%; evaluation {first} has the "
+        "highest score"
+    )
+    assert text in summarize_search(tmp_path, rows, SearchOptions())
+
+
+def test_one_model_chooses_within_every_budget(rows, tmp_path):
+    flops = sorted(row["flops"] / 1e6 for row in rows)
+    budgets = Budgets.parse(f"flops:{flops[len(flops) // 3]},{flops[-1]}")
+    choice = Choice.by(MODEL, DOMAIN, rows)
+    write_budgets(tmp_path, DOMAIN, rows, budgets, {"seed": 0}, {}, choice)
+    for name, within in zip(budgets.names, budgets.rows_within(rows)):
+        assert chosen_of(tmp_path / budget_file(name), within) == choice.best(within, 1)[0]
+
+
+@pytest.mark.parametrize("damage", ({"chosen": -1}, {"expected": "much"}, {"first_by_score": None}))
+def test_a_damaged_choice_is_refused(damage, tmp_path):
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps({"choice": {"chosen": 3, "expected": 0.5, "first_by_score": 2, **damage}}))
+    with pytest.raises(InputError, match="best.json"):
+        read_choice(path)
