@@ -29,7 +29,8 @@ from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions
 from spos.training.losses import SMOOTHING, Objective
-from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.optimizers import make_optimizer
+from spos.training.path_trainer import PathTrainer
 from spos.training.strategies import UniformStrategy
 from spos.training.trainer import Recipe, Trainer
 

@@ -17,7 +17,8 @@ from spos.engine.cluster import LOCAL, open_cluster
 from spos.engine.compat import mx
 from spos.space.architecture import Architecture
 from spos.training.losses import Objective
-from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.optimizers import make_optimizer
+from spos.training.path_trainer import PathTrainer
 from spos.training.strategies import Pass
 from spos.training.trainer import Recipe, Trainer
 

@@ -33,8 +33,8 @@ WITH_MXNET = {
     "latency": "graphs",
     "counting": "symbol",
     "training": (
-        "aligned assembly averaging checkpoint initial_values losses meter network path_trainer progress session "
-        "trainer validation zoo"
+        "aligned assembly averaging checkpoint initial_values losses meter network optimizers path_trainer progress "
+        "session teachers trainer validation zoo"
     ),
     "search": "fine_tuning session",
     "study": "alone matched rank strategies supernet_oracle",
@@ -249,7 +249,7 @@ def test_every_module_has_the_test_file_of_its_name(graph):
 
 @pytest.mark.parametrize(
     "modules, most",
-    (("spos.data.registry", 20), ("spos.execution.scored, spos.execution.trained", 33), ("spos.training.trainer", 31)),
+    (("spos.data.registry", 20), ("spos.execution.scored, spos.execution.trained", 33), ("spos.training.trainer", 32)),
 )
 def test_an_import_pulls_few_modules_of_ours(modules, most):
     """Packages, which hold a docstring alone, are not counted."""

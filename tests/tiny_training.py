@@ -13,7 +13,8 @@ from spos.execution.trained import TrainingGraphs
 from spos.sampling.warm_up import SamplingPolicy
 from spos.training.losses import Objective
 from spos.training.network import add_gradients
-from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.optimizers import make_optimizer
+from spos.training.path_trainer import PathTrainer
 from spos.training.schedule import make_schedule
 from spos.training.strategies import FairStrategy, SandwichStrategy, UniformStrategy
 from spos.training.trainer import Recipe, Trainer

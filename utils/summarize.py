@@ -32,7 +32,7 @@ from spos.space.architecture_file import load_architecture, parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.training.flags import TrainOptions, validated_on
-from spos.training.log import EpochRow
+from spos.training.log import EpochRow, is_over
 
 Rows = List[Tuple[str, str]]
 
@@ -121,8 +121,9 @@ def measured_top1(folder: Path) -> str:
 def last_validated(folder: Path) -> Dict[str, Any]:
     """The last row of a training log that has a validation. Raises InputError if the run is not finished."""
     run, rows = open_run_directory(folder), read_rows(folder / LOG_FILE, EpochRow)
-    num_epochs = run.flags(TrainOptions).num_epochs
-    if not rows or rows[-1]["epoch"] + 1 < num_epochs or "val_top1" not in rows[-1]:
+    options = run.flags(TrainOptions)
+    is_last = bool(rows) and (rows[-1]["epoch"] + 1 >= options.num_epochs or is_over(rows, options.patience))
+    if not is_last or "val_top1" not in rows[-1]:
         raise InputError(f"the run in {folder} is not finished")
     return rows[-1]
 

@@ -13,8 +13,10 @@ import numpy as np
 
 LARGE_IMAGE = 96  # px: from here on images are cut as ImageNet's are; smaller ones are shown whole
 NUM_DRAWS = 32  # uniform numbers of one image
+NUM_MORE_DRAWS = 8  # behind them, of those that are changed by TrivialAugment or erased in part
 _NUM_TRIES = 10
-_TRIES, _PLACE, _MIRROR, _JITTER, _NOISE = 0, 20, 22, 23, 26  # first number of each decision
+_TRIES, _PLACE, _MIRROR, _JITTER, _NOISE, TRIVIAL, _ERASING = 0, 20, 22, 23, 26, 32, 35  # first of each decision
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)  # shares of an image, and width / height
 
 GREY_WEIGHTS = (0.114, 0.587, 0.299)  # BGR
 # Principal components of the colours of ImageNet (AlexNet, 2012): rows B, G, R; deviations for values 0..255.
@@ -37,6 +39,13 @@ class Augmentation:
     mirror: bool = False
     jitter: float = 0.0  # brightness, contrast and saturation, each by a factor of 1 - jitter .. 1 + jitter
     pca_noise: float = 0.0
+    trivial: bool = False  # one random change of random strength (`spos.data.trivial`), in the place of other colours
+    erasing: float = 0.0  # chance of a box in the colour of the mean
+
+    @property
+    def num_draws(self) -> int:
+        """Uniform numbers of one image."""
+        return NUM_DRAWS + (NUM_MORE_DRAWS if self.trivial or self.erasing else 0)
 
     @property
     def changes_colors(self) -> bool:
@@ -60,10 +69,9 @@ def random_window(height: int, width: int, augmentation: Augmentation, draws: Se
     """
     if augmentation.area is None:
         raise ValueError("this augmentation shows the whole image; expected one with an area")
-    low, high = augmentation.area
     log_low, log_high = (math.log(ratio) for ratio in augmentation.aspect)
     for i in range(_TRIES, _TRIES + 2 * _NUM_TRIES, 2):
-        area = (low + draws[i] * (high - low)) * height * width
+        area = _between(augmentation.area, draws[i]) * height * width
         aspect = math.exp(log_low + draws[i + 1] * (log_high - log_low))
         w, h = max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))
         if w <= width and h <= height:
@@ -85,6 +93,22 @@ def padded_window(height: int, width: int, size: int, pad: int, draws: Sequence[
     x = int(draws[_PLACE] * (width + 2 * pad - size + 1)) - pad
     y = int(draws[_PLACE + 1] * (height + 2 * pad - size + 1)) - pad
     return Window(x, y, size, size)
+
+
+def erased_window(augmentation: Augmentation, height: int, width: int, draws: Sequence[float]) -> Optional[Window]:
+    """The box that is erased (arXiv:1708.04896); None if there is none. What would not fit is as long as the image."""
+    happens, area, aspect, x, y = draws[_ERASING : _ERASING + 5]
+    if happens >= augmentation.erasing:
+        return None
+    low, high = (math.log(ratio) for ratio in _ERASED_ASPECT)
+    size, ratio = _between(_ERASED_AREA, area) * height * width, math.exp(low + aspect * (high - low))
+    w, h = min(width, max(1, round(math.sqrt(size * ratio)))), min(height, max(1, round(math.sqrt(size / ratio))))
+    return Window(int(x * (width - w + 1)), int(y * (height - h + 1)), w, h)
+
+
+def _between(ends: Tuple[float, float], share: float) -> float:
+    low, high = ends
+    return low + share * (high - low)
 
 
 def is_mirrored(augmentation: Augmentation, draws: Sequence[float]) -> bool:

@@ -13,9 +13,11 @@ import numpy as np
 
 from spos.data import jpeg
 from spos.data.augmentation import (
+    TRIVIAL,
     Window,
     centre_window,
     color_matrix,
+    erased_window,
     is_mirrored,
     padded_window,
     random_window,
@@ -24,6 +26,7 @@ from spos.data.exif import UPRIGHT, turned
 from spos.data.header import NOT_A_PICTURE, Header, check_claim, read_plain_header
 from spos.data.image_list import UnreadableImage
 from spos.data.preprocessing import Preparation
+from spos.data.trivial import NUM_DRAWS, trivially_augmented
 
 
 def read_header(content: bytes) -> Header:
@@ -62,13 +65,14 @@ class ImageDecoder:
         self.size = preparation.size
         self._augmentation = preparation.augmentation
         self._crop_ratio = preparation.crop_ratio
+        self._mean = [round(value) for value in preparation.mean[::-1]]  # BGR
         self._scale, self._shift = normalisation(preparation.mean, preparation.std)
 
     def decode(self, content: bytes, draws: Sequence[float], out: np.ndarray, scratch: Scratch) -> None:
         """Write the image to `out` (3, S, S), RGB: as it is if that is uint8, as (x - mean) / std if it is float32.
 
         Args:
-            draws: NUM_DRAWS uniform numbers; everything random about the image is a function of them.
+            draws: `Augmentation.num_draws` uniform numbers; everything random about the image is a function of them.
         Raises: UnreadableImage.
         """
         augmentation = self._augmentation
@@ -81,6 +85,13 @@ class ImageDecoder:
         if augmentation is not None and augmentation.changes_colors:
             mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
             pixels = cv2.transform(pixels, color_matrix(augmentation, mean, draws), dst=scratch.pixels)
+        if augmentation is not None and augmentation.trivial:
+            pixels = trivially_augmented(pixels, draws[TRIVIAL : TRIVIAL + NUM_DRAWS])
+        erased = (
+            erased_window(augmentation, self.size, self.size, draws) if augmentation and augmentation.erasing else None
+        )
+        if erased:
+            pixels[erased.y : erased.y + erased.height, erased.x : erased.x + erased.width] = self._mean
         self._write(pixels, out, scratch)
 
     def prepare(self, image: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:

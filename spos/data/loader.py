@@ -158,13 +158,23 @@ class ImageLoader:
         images = mx.nd.empty((num_images, 3, size, size), dtype=self._dtype)
         labels = np.empty(num_images, np.float32)
         pending = _Pending(images, _memory_of(images), labels, plan.positions.copy(), [])
-        rng = np.random.Generator(np.random.PCG64(plan.seed))
-        draws = rng.random((plan.first + num_images, NUM_DRAWS))[plan.first :].tolist()
+        draws = self._draws(plan.seed, plan.first, num_images).tolist()
         step = min(_IMAGES_PER_TASK, math.ceil(num_images / self._num_workers))
         for first in range(0, num_images, step):
             part = range(first, min(first + step, num_images))
             pending.tasks.append(pool.submit(self._decode, reader, pending, draws, part))
         return pending
+
+    def _draws(self, seed: int, first: int, num_images: int) -> np.ndarray:
+        """(images, numbers): the first numbers of an image are the same whether it has more or not."""
+        augmentation = self.preparation.augmentation
+        more = augmentation.num_draws - NUM_DRAWS if augmentation else 0
+        parts = [
+            np.random.Generator(np.random.PCG64(own)).random((first + num_images, count))[first:]
+            for own, count in ((seed, NUM_DRAWS), ([seed, 1], more))
+            if count
+        ]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
 
     def _decode(self, reader: ImageReader, pending: _Pending, draws: Sequence, part: range) -> List[_Bad]:
         """Fill these images of a batch. Returns which were undecodable."""

@@ -165,6 +165,10 @@ class CostTable:
         smallest, largest = (sum(pick(block, axis=0) for block in reachable).tolist() for pick in (np.min, np.max))
         return self.fixed + tuple(smallest), self.fixed + tuple(largest)
 
+    def most_expensive(self) -> Architecture:
+        """The widest path through the blocks of the most multiply-adds."""
+        return self.space.widest([int(np.argmax([kind[-1].macs for kind in block])) for block in self.blocks])
+
 
 @lru_cache(maxsize=16)
 def cost_table(space: SearchSpace) -> CostTable:

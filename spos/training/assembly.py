@@ -22,13 +22,15 @@ from spos.space.architecture import Architecture
 from spos.space.cost import Cost
 from spos.space.space import SearchSpace
 from spos.training.averaging import WeightAverage
-from spos.training.flags import BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
+from spos.training.flags import ADAMW, BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
 from spos.training.losses import SMOOTHING, CutMix, Mixup, Objective, Teacher
 from spos.training.network import make_forward
-from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.optimizers import make_adamw, make_optimizer
+from spos.training.path_trainer import PathTrainer
 from spos.training.progress import Row
 from spos.training.schedule import decay_epochs, make_schedule
 from spos.training.strategies import MEAN, make_strategy
+from spos.training.teachers import load_teachers
 from spos.training.trainer import Recipe, Trainer
 from spos.training.validation import (
     affordable_frequency,
@@ -37,21 +39,22 @@ from spos.training.validation import (
     validate_supernet,
     validate_when_due,
 )
-from spos.training.zoo import load_teacher
 
 
-def make_objective(flags: TrainingFlags, data: DataSet, ctx: Sequence[mx.Context]) -> Objective:
-    """What is minimised: smoothed labels, mixup and CutMix, a teacher, as asked."""
+def make_objective(flags: TrainingFlags, data: DataSet, folder: Path, ctx: Sequence[mx.Context]) -> Objective:
+    """What is minimised: smoothed labels, mixup and CutMix, teachers, as asked.
+
+    Args:
+        folder: of the run, for images of teachers that take too much memory.
+    """
     train, taught = flags.train, flags.teacher
     end_epoch = train.num_epochs - train.mixup_off_epoch
     mixup = Mixup(train.mixup_alpha, end_epoch) if train.mixup else None
     cutmix = CutMix(train.cutmix_alpha, end_epoch) if train.cutmix else None
     teacher = None
     if taught.teacher:
-        net = load_teacher(
-            taught.teacher, taught.teacher_params, data.num_classes, data.input_size, tuple(ctx), flags.device.dtype
-        )
-        teacher = Teacher(net, taught.temperature, taught.hard_weight)
+        logits = load_teachers(taught, data, folder, ctx, flags.device.dtype)
+        teacher = Teacher(logits, taught.temperature, taught.hard_weight)
     return Objective(data.num_classes, SMOOTHING if train.label_smoothing else 0.0, mixup, teacher, cutmix)
 
 
@@ -83,6 +86,7 @@ def make_recipe(flags: TrainingFlags, objective: Objective, policy: Optional[Pol
         train.warmup_epochs,
         train.lr_decay,
         decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs),
+        train.lr_restarts,
     )
     strategy = make_strategy(train.sampling, policy) if policy else None
     return Recipe(objective, schedule, train.num_epochs, strategy, flags.run.seed, train.pass_gradients == MEAN)
@@ -93,7 +97,9 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of a network that has its first values."""
     train, dtype = flags.train, flags.device.dtype
-    optimizer = PathTrainer(net, make_optimizer(train.lr, train.momentum, train.wd, dtype), train.no_wd, cluster)
+    adamw = train.optimizer == ADAMW
+    rule = make_adamw(train.lr, train.wd) if adamw else make_optimizer(train.lr, train.momentum, train.wd, dtype)
+    optimizer = PathTrainer(net, rule, train.no_wd, cluster)
     average = WeightAverage(net, train.ema_decay) if train.ema_decay and cluster.is_chief else None
     return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype), average)
 
@@ -130,6 +136,8 @@ def make_validation(
         block = trainer.forward if train.mode == SYMBOLIC else net
         measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, trainer.dtype)
     frequency = train.val_frequency
+    if frequency is None and train.patience:
+        frequency = 1
     if frequency is None:
         frequency = affordable_frequency(num_images, steps_per_epoch * flags.data.batch_size * len(ctx))
     validate = partial(validate_when_due, measure, frequency, train.num_epochs)

@@ -29,11 +29,13 @@ from spos.sampling.strips import METHODS, ConstrainedPolicy
 from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.space.space import SearchSpace
-from spos.training.schedule import LR_MODES, decay_epochs
+from spos.training.schedule import FALLING, LR_MODES, decay_epochs
 from spos.training.strategies import PASS_GRADIENTS, STRATEGIES, SUM, UNIFORM
 
 HYBRID, IMPERATIVE, SYMBOLIC = MODES = ("hybrid", "imperative", "symbolic")
 PUBLISHED, ALIGNED = INITIAL_VALUES = ("published", "aligned")
+NAG, ADAMW = OPTIMIZERS = ("nag", "adamw")
+TRIVIAL = "trivial"
 BY_TABLE, BY_SYMBOL = COUNT_METHODS = ("lookup_table", "symbol")
 
 SUPERNET_FLAGS = (
@@ -72,6 +74,7 @@ class TrainOptions(TrainConstraintOptions):
 
     model: str = flag(SUPERNET, f"{SUPERNET}: supernet, {SUBNET}: subnet, or a classifier of GluonCV's model zoo")
     num_epochs: int = flag(120, "epochs", type=positive)
+    optimizer: str = flag(NAG, "adamw: Adam with decoupled weight decay, in float32", choices=OPTIMIZERS)
     lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
     momentum: float = flag(0.9, "momentum of NAG", type=fraction)
     wd: float = flag(3e-5, "weight decay", type=not_negative_number)
@@ -79,6 +82,9 @@ class TrainOptions(TrainConstraintOptions):
     lr_decay: float = flag(0.1, "factor of --lr-mode step", type=fraction)
     lr_decay_epoch: str = flag("40,60", "epochs at which --lr-mode step decays")
     lr_decay_period: int = flag(0, "decay every so many epochs instead (--lr-mode step)", type=not_negative)
+    lr_restarts: int = flag(
+        0, "how often --lr-mode cosine, poly or linear begins again, in equal parts of the training", type=not_negative
+    )
     warmup_lr: float = flag(0.0, "learning rate at the start of the warm-up", type=not_negative_number)
     warmup_epochs: int = flag(0, "epochs of linear warm-up", type=not_negative)
     label_smoothing: bool = flag(False, "smooth labels by 0.1")
@@ -89,6 +95,12 @@ class TrainOptions(TrainConstraintOptions):
         "model-ema.params (0: no average)",
         type=below_one,
     )
+    auto_augment: str = flag(
+        "",
+        "trivial: one random change of random strength to every image, in the place of colour noise",
+        choices=("", TRIVIAL),
+    )
+    random_erasing: float = flag(0.0, "chance of a box in the colour of the mean in an image", type=fraction)
     mixup: bool = flag(False, "train on mixed pairs of images")
     mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
     cutmix: bool = flag(False, "train on images with a box of another in them; with --mixup, on one of both by chance")
@@ -134,6 +146,12 @@ class TrainOptions(TrainConstraintOptions):
         "of the time, else 0]",
         type=not_negative,
     )
+    patience: int = flag(
+        0,
+        "end when so many validations in a row were no better than the best before, whose weights are best.params "
+        "(0: train to the last epoch)",
+        type=not_negative,
+    )
     reduced_dataset_scale: int = flag(
         1, "use only 1 / N of the batches of an epoch, others in every epoch", type=positive
     )
@@ -170,10 +188,14 @@ class TrainOptions(TrainConstraintOptions):
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """Distillation from a trained network of GluonCV's zoo."""
+    """Distillation from trained networks."""
 
-    teacher: str = flag("", "name of the network to learn from")
-    teacher_params: str = flag("", "its parameters (default: GluonCV's own, downloaded)")
+    teacher: str = flag(
+        "",
+        "what to learn from: a run of this program or a file in it (of a supernet, the most expensive path), or a "
+        "network of GluonCV's zoo by its name; several, separated by commas, teach by the mean of their predictions",
+    )
+    teacher_params: str = flag("", "parameters of a teacher of the zoo (default: GluonCV's own, downloaded)")
     temperature: float = flag(20.0, "temperature of its predictions", type=positive_number)
     hard_weight: float = flag(0.5, "weight of the labels beside the teacher", type=fraction)
 
@@ -327,6 +349,16 @@ def _schedule_rules(flags: TrainingFlags) -> Iterator[str]:
     train = flags.train
     if train.warmup_epochs >= train.num_epochs:
         yield f"--warmup-epochs {train.warmup_epochs} leaves nothing of --num-epochs {train.num_epochs}"
+    if train.patience and train.val_frequency == 0:
+        yield "--patience counts validations; --val-frequency 0 has none before the end"
+    if train.lr_restarts and train.lr_mode not in FALLING:
+        yield f"--lr-restarts is for --lr-mode {', '.join(FALLING)}, not for {train.lr_mode}"
+    if train.lr_restarts >= train.num_epochs - train.warmup_epochs:
+        yield f"--lr-restarts {train.lr_restarts} leaves no epoch for each part of --num-epochs {train.num_epochs}"
+    if train.optimizer == ADAMW and changed_flags(train, ("momentum",)):
+        yield f"--momentum is for --optimizer {NAG}, not for {ADAMW}"
+    if train.optimizer == ADAMW and flags.device.dtype != "float32":
+        yield f"--optimizer {ADAMW} is for float32, not for --dtype {flags.device.dtype}"
     decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs)
 
 

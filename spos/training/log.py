@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from typing_extensions import Annotated
@@ -32,6 +32,16 @@ class EpochRow(Struct):
     val_images: Union[Positive, UnsetType] = UNSET
     val_top1_each: Union[Annotated[List[Share], Meta(max_length=100_000)], UnsetType] = UNSET
     undecodable_images: Union[List[str], UnsetType] = UNSET
+
+
+def is_over(rows: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Whether none of the last `patience` validations (0: any number) was better than the best before them.
+
+    Args:
+        rows: of a log.
+    """
+    top1 = [row["val_top1"] for row in rows if "val_top1" in row]
+    return 0 < patience < len(top1) and max(top1[-patience:]) <= max(top1[:-patience])
 
 
 SHORTEST_SECONDS = 1e-9  # that go by, for clocks that stand still
@@ -81,6 +91,10 @@ class RunLog:
     def best_top1(self) -> float:
         """The highest accuracy of any validation so far; below 0 if there was none."""
         return max((row["val_top1"] for row in self.journal.rows if "val_top1" in row), default=-1.0)
+
+    def is_over(self, patience: int) -> bool:
+        """Whether the training has lost its patience."""
+        return is_over(self.journal.rows, patience)
 
     def keep_epochs_before(self, epoch: int) -> None:
         """Forget epochs that will be done again, and say so if the last one that was done is not there."""

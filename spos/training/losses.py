@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -93,20 +93,22 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network whose softened predictions are learned beside the labels (arXiv:1503.02531).
+    """Trained networks whose softened predictions, on average, are learned beside the labels (arXiv:1503.02531).
 
     Args:
+        logits: of images, by each of them.
         hard_weight: weight of the labels' loss; the rest is the teacher's, times temperature squared.
     """
 
-    net: mx.gluon.Block
+    logits: Sequence[Callable[[Any], Any]]
     temperature: float
     hard_weight: float
 
     def probabilities(self, images):
         """Softened predictions (N, num_classes), float32, without gradients."""
         with mx.autograd.pause(train_mode=False):
-            return mx.nd.softmax(self.net(images).astype("float32") / self.temperature)
+            each = [mx.nd.softmax(one(images).astype("float32") / self.temperature) for one in self.logits]
+            return each[0] if len(each) == 1 else mx.nd.add_n(*each) / len(each)
 
 
 @dataclass(frozen=True)

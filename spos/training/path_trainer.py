@@ -15,8 +15,10 @@ from spos.engine.parameters import FLOAT32
 from spos.engine.slicing import assign_leading_corner, is_leading_rows, leading_corner
 from spos.native.build import are_ready
 from spos.native.library import CORNER, borrow_session, return_session
+from spos.training.optimizers import AdamW
 
 Selected = Iterable[Tuple[mx.gluon.Parameter, Tuple[int, ...]]]
+COUNT = "count"  # behind the name of a parameter among the states
 NO_DECAY = ("gamma", "beta", "bias")
 
 
@@ -109,6 +111,8 @@ class PathTrainer(mx.gluon.Trainer):
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
         servers = self._servers
+        if isinstance(self._optimizer, AdamW):
+            self._optimizer.count(index for index, _ in self._selected)
         before = {i: self._params[i].list_data()[0].copy() for i, _ in self._selected} if servers else {}
         for device, updater in enumerate(self._updaters):
             if not device and self._is_fused:
@@ -189,6 +193,9 @@ class PathTrainer(mx.gluon.Trainer):
         for index in indices:
             for device in range(len(self._updaters)):
                 self._make_state(device, index)
+        if isinstance(self._optimizer, AdamW):
+            counts = self.cluster.share([np.array([self._counts.get(index, 0) for index in indices])])[0]
+            self._optimizer.counts.update(zip(indices, counts.astype(int).tolist()))
         values = self.cluster.share([array.asnumpy() for index in indices for _, array in _arrays(own[index])])
         for updater in self._updaters:
             arrays = [array for index in indices for _, array in _arrays(updater.states[index])]
@@ -201,26 +208,41 @@ class PathTrainer(mx.gluon.Trainer):
         for index, state in self._updaters[0].states.items():
             for part, array in _arrays(state):
                 named[f"{self.names[index]}:{part}"] = array
+        for index, count in self._counts.items():
+            named[f"{self.names[index]}:{COUNT}"] = mx.nd.array([count])
         return named
+
+    @property
+    def _counts(self) -> Dict[int, int]:
+        """Updates of each parameter, if the optimizer depends on their number."""
+        return self._optimizer.counts if isinstance(self._optimizer, AdamW) else {}
 
     def set_states(self, arrays: Mapping[str, Any]) -> None:
         """Restore what `states` gave. Raises InputError if it belongs to another network."""
         indices = {name: index for index, name in enumerate(self.names)}
-        for key in arrays:
-            if key.rpartition(":")[0] not in indices:
+        by_name: Dict[str, Dict[str, Any]] = {}
+        for key, value in arrays.items():
+            name, _, part = key.rpartition(":")
+            if name not in indices:
                 raise InputError(f"optimizer state of unknown parameter {key}: is it of another network?")
-        for name in dict.fromkeys(key.rpartition(":")[0] for key in arrays):  # as `states` gives them again
+            by_name.setdefault(name, {})[part] = value
+        for name, saved in by_name.items():  # as `states` gives them again
             index = indices[name]
             for device, updater in enumerate(self._updaters):
                 weight = self._params[index].list_data()[device]
                 state = self._optimizer.create_state_multi_precision(index, weight)
-                for part, array in _arrays(state):
-                    saved = arrays.get(f"{name}:{part}")
-                    if saved is None or saved.shape != array.shape:
-                        raise InputError(f"optimizer state of {name} has another form: is it of another network?")
-                    saved.copyto(array)
+                parts = {str(part): array for part, array in _arrays(state)}
+                shapes = {part: array.shape for part, array in parts.items()}
+                if isinstance(self._optimizer, AdamW):
+                    shapes[COUNT] = (1,)
+                if {part: value.shape for part, value in saved.items()} != shapes:
+                    raise InputError(f"optimizer state of {name} has another form: of another network or optimizer?")
+                for part, array in parts.items():
+                    saved[part].copyto(array)
                 updater.states[index] = state
                 updater.states_synced[index] = True
+            if isinstance(self._optimizer, AdamW):
+                self._optimizer.counts[index] = int(saved[COUNT].asscalar())
 
 
 def _rows_of(shape: Tuple[int, ...], full: Tuple[int, ...]) -> Tuple[int, int, int]:
@@ -257,8 +279,3 @@ def _update_corner(optimizer, index: int, weight, grad, state, shape: Tuple[int,
         for array, part in zip(arrays, parts):
             if array is not None:
                 assign_leading_corner(array, part)
-
-
-def make_optimizer(lr: float, momentum: float, wd: float, dtype: str) -> mx.optimizer.Optimizer:
-    """NAG, with float32 master weights for float16 networks."""
-    return mx.optimizer.NAG(learning_rate=lr, momentum=momentum, wd=wd, multi_precision=dtype != "float32")

@@ -36,6 +36,7 @@ class Run:
         save_frequency: epochs between checkpoints.    save_steps: steps between checkpoints in an epoch, 0 for none.
         keep_checkpoints: older ones go.
         log_interval: steps between lines of progress when output is no terminal.
+        is_over: whether no further epoch is to follow, by what the log says.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Run:
     save_steps: int = 0
     keep_checkpoints: int = 2
     log_interval: int = 50
+    is_over: Callable[[], bool] = lambda: False
     stop: StopRequest = field(default_factory=StopRequest)
 
     def save(

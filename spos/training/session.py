@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
@@ -16,6 +17,7 @@ from spos.data.imbalance import say_if_imbalanced
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
 from spos.data.pixels import load_images, remove_images
+from spos.data.preprocessing import Preparation
 from spos.data.registry import check_output, check_same_lists, open_data, with_lists
 from spos.data.space import fit_to_data, sized_like
 from spos.engine.batch_norm import recalibrate_batch_norm
@@ -47,6 +49,7 @@ from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
 from spos.training.averaging import WeightAverage
 from spos.training.flags import (
+    TRIVIAL,
     TeacherOptions,
     TrainingFlags,
     TrainOptions,
@@ -59,6 +62,7 @@ from spos.training.initial_values import check_files, files_digest, load_first_v
 from spos.training.log import EpochRow, RunLog
 from spos.training.network import make_network, sized_data, space_and_architecture
 from spos.training.progress import Run
+from spos.training.teachers import teachers_digest
 
 DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
 
@@ -78,7 +82,7 @@ def train_supernet(
         folder: of the run: its config, log, checkpoints, the lists of held-out images, and `model.params`.
         space: one of `search_space()` or `load_space()`; the published one by default. The number of classes is that of
             the images, and so are input size and stride plan of the published layouts, unless made for their size.
-        recipe: flags of training by their names: num_epochs, lr, sampling, cs_warm_up, label_smoothing, ...
+        recipe: flags of training by their names: num_epochs, lr, sampling, cs_warm_up, label_smoothing, teacher, ...
     Returns: the file of the trained parameters.
     Raises: InputError if images or recipe cannot be used, or if `folder` holds another run; Stopped after Ctrl-C or
         SIGTERM, with a checkpoint.
@@ -134,16 +138,17 @@ def _flags(
     num_gpus: int,
     space: SpaceOptions,
     named: ArchitectureOptions,
-    **train: Any,
+    **recipe: Any,
 ) -> TrainingFlags:
+    teaching = {field.name: recipe.pop(field.name) for field in fields(TeacherOptions) if field.name in recipe}
     flags = TrainingFlags(
         fill(RunOptions, save_dir=str(folder), seed=seed),
-        fill(TrainOptions, **train),
+        fill(TrainOptions, **recipe),
         data,
         space,
         named,
         fill(TrainDeviceOptions, num_gpus=num_gpus),
-        TeacherOptions(),
+        fill(TeacherOptions, **teaching),
         ZooOptions(),
     )
     check_training_flags(flags)
@@ -166,7 +171,7 @@ def train(flags: TrainingFlags) -> Path:
     sampling = describe_sampling(flags.train, space) if space else ""
     net = make_network(flags, data, space, record, ctx)
     begins_with = load_first_values(net, flags.train)
-    objective = make_objective(flags, data, ctx)
+    objective = make_objective(flags, data, save_dir, ctx)
     cluster = join_cluster(flags.device)
     config = describe(flags, data, space, record, cluster)
     with enter_run(save_dir, config, flags.run.resume, cluster) as folder:
@@ -190,6 +195,7 @@ def train(flags: TrainingFlags) -> Path:
             flags.train.save_steps,
             flags.train.keep_checkpoints,
             flags.train.log_interval,
+            is_over=partial(log.is_over, flags.train.patience),
         )
         progress = start(trainer, run, flags.train, begins_with)
         if cluster.is_chief and isinstance(trainer.forward, TrainingGraphs):
@@ -205,6 +211,10 @@ def train(flags: TrainingFlags) -> Path:
                     log.line(save_average(trainer.net, trainer.average, flags, data, save_dir, ctx))
                 save_parameters(save_dir / MODEL_FILE, net)
                 remove_images(save_dir)
+                patience = flags.train.patience
+                if log.is_over(patience):
+                    images = validated_on(flags.to_json())
+                    log.line(f"ended: none of {patience} validations on {images} was better than the best before")
                 log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
         except Stopped:
             cluster.finish()
@@ -279,6 +289,7 @@ def describe(
         "fingerprint": space.fingerprint if space else None,
         "architecture": record.to_json() if record else None,
         **files_digest(flags.train),
+        **teachers_digest(flags.teacher),
         "data": data.name,
         CONTENTS: data.contents(),
         PREPROCESSING: data.preprocessing.to_json(),
@@ -302,4 +313,13 @@ def open_batches(
         reduced_scale=flags.train.reduced_dataset_scale,
         labels=labels,
     )
-    return make_loader(data, split, flags.data, data.preparation(training=True), order, num_devices)
+    return make_loader(data, split, flags.data, preparation_of(flags.train, data), order, num_devices)
+
+
+def preparation_of(train: TrainOptions, data: DataSet) -> Preparation:
+    """Of training images: augmented as those of the data set are, and by what the flags add."""
+    usual = data.preparation(training=True)
+    augmentation = replace(data.augmentation, erasing=train.random_erasing)
+    if train.auto_augment == TRIVIAL:
+        augmentation = replace(augmentation, trivial=True, jitter=0.0, pca_noise=0.0)
+    return replace(usual, augmentation=augmentation)

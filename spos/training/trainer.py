@@ -105,6 +105,8 @@ class Trainer:
         progress, num_epochs = start or Progress(), self.recipe.num_epochs
         with run.stop:
             for epoch in range(progress.epoch, num_epochs):
+                if self.cluster.agree(self.cluster.is_chief and run.is_over()):
+                    break
                 try:
                     row = {"epoch": epoch, **self.epoch(batches, run, progress)}
                 except LossNotFinite as error:
@@ -122,6 +124,7 @@ class Trainer:
                     failure = failure_of(run.log, row)
                 progress = Progress(epoch + 1)
                 is_due = (epoch + 1) % run.save_frequency == 0 or epoch + 1 == num_epochs
+                is_due = is_due or (not self.cluster.is_distributed and run.is_over())
                 if is_due or (failure and not self.cluster.is_distributed):  # the workers of a cluster save together
                     self.save(run, progress)
                 if failure:

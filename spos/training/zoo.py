@@ -30,11 +30,7 @@ def zoo_model(name: str, num_classes: int, options: ZooOptions = ZooOptions(), u
 
     Raises: InputError if the zoo has no such classifier, or not with these options, or its weights cannot be loaded.
     """
-    if name.lower() not in model_names():
-        raise InputError(
-            f"no model '{name}': ShuffleNas is the supernet, ShuffleNas_fixArch a subnet, and GluonCV's classifiers "
-            f"are {', '.join(model_names())}"
-        )
+    _check_name(name)
     if options.use_pretrained and num_classes != PRETRAINED_CLASSES:
         raise InputError(
             f"--use-pretrained: GluonCV's weights have {PRETRAINED_CLASSES} classes, the data has {num_classes}"
@@ -58,10 +54,19 @@ def zoo_model(name: str, num_classes: int, options: ZooOptions = ZooOptions(), u
         raise InputError(f"the pretrained weights of '{name}' cannot be loaded: {error}") from None
 
 
+def _check_name(name: str) -> None:
+    if name.lower() not in model_names():
+        raise InputError(
+            f"no model '{name}': ShuffleNas is the supernet, ShuffleNas_fixArch a subnet, and GluonCV's classifiers "
+            f"are {', '.join(model_names())}"
+        )
+
+
 def load_teacher(
     name: str, params: str, num_classes: int, input_size: int, ctx: tuple, dtype: str
 ) -> mx.gluon.HybridBlock:
     """A trained zoo network, with the parameters of a file or GluonCV's own, ready to be asked on all devices."""
+    _check_name(name)
     if not params and num_classes != PRETRAINED_CLASSES:
         raise InputError(
             f"--teacher {name}: GluonCV's weights have {PRETRAINED_CLASSES} classes, the data has {num_classes}; give "

@@ -13,6 +13,7 @@ from spos.data.augmentation import (
     augmentation_for,
     centre_window,
     color_matrix,
+    erased_window,
     random_window,
 )
 
@@ -77,3 +78,18 @@ def test_augmentation_depends_on_the_input_size(size, pad):
 def test_a_window_of_an_augmentation_without_area_is_refused():
     with pytest.raises(ValueError, match="shows the whole image"):
         random_window(32, 32, SMALL_IMAGE_AUGMENTATION, [0.5] * NUM_DRAWS)
+
+
+def test_what_is_erased_has_the_area_aspect_and_chance_of_the_paper():
+    rng = np.random.default_rng(0)
+    augmentation = Augmentation(pad=4, erasing=0.25)
+    windows = [erased_window(augmentation, 200, 200, rng.random(augmentation.num_draws).tolist()) for _ in range(4000)]
+    erased = [window for window in windows if window]
+    assert len(erased) / len(windows) == pytest.approx(0.25, abs=0.03)
+    areas = np.array([window.width * window.height / 200**2 for window in erased])
+    aspects = np.array([window.width / window.height for window in erased])
+    assert areas.min() == pytest.approx(0.02, abs=0.005) and areas.max() <= 0.34
+    assert areas.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.02)
+    assert aspects.min() >= 0.29 and aspects.max() <= 3.4 and np.median(aspects) == pytest.approx(1, abs=0.15)
+    assert all(0 <= w.x <= 200 - w.width and 0 <= w.y <= 200 - w.height for w in erased)
+    assert Augmentation(pad=4).num_draws == NUM_DRAWS  # the numbers of others stay what they were

@@ -13,6 +13,7 @@ from spos.data.augmentation import (
     IMAGENET_AUGMENTATION,
     NUM_DRAWS,
     SMALL_IMAGE_AUGMENTATION,
+    Augmentation,
 )
 from spos.data.dataset import IMAGENET_CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD
 from spos.data.decoder import ImageDecoder, Scratch
@@ -76,3 +77,21 @@ def test_images_whose_header_promises_too_much_are_left_out(tmp_path):
     content[at + 5 : at + 9] = b"\xff\xff\xff\xff"  # 65,535 x 65,535 pixels
     images = loader(pack(tmp_path, [bytes(content), png(random_images(1)[0])]), 2, num_classes=2)
     assert read_pass(images)[1].tolist() == [1]
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.uint8))
+def test_a_box_is_erased_in_the_colour_of_the_mean(dtype):
+    mean, size = (120.0, 110.0, 100.0), 32
+    out = np.empty((3, size, size), dtype)
+    augmentation = Augmentation(pad=0, erasing=1.0)
+    decoder = ImageDecoder(Preparation(size, mean, ONE, 0.875, augmentation, as_pixels=dtype == np.uint8))
+    draws = np.full(augmentation.num_draws, 0.5).tolist()
+    decoder.decode(png(np.full((size, size, 3), 200, np.uint8)), draws, out, Scratch(size))
+    box = out[:, 10:23, 10:23]  # half of the way between the smallest and the largest area: 13 of 32 px, in the middle
+    erased = 0 if dtype == np.float32 else np.array(mean)[:, None, None]
+    assert (box == erased).all()
+    assert (out != erased).any(0).sum() == size**2 - 13**2
+    plain = ImageDecoder(Preparation(size, mean, ONE, 0.875, Augmentation(pad=0)))
+    whole = np.empty((3, size, size), np.float32)
+    plain.decode(png(np.full((size, size, 3), 200, np.uint8)), draws, whole, Scratch(size))
+    assert (whole != 0).all()

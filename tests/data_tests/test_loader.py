@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,13 @@ from spos.data.recordio import read_index
 from spos.engine.compat import mx
 
 AUGMENTATIONS = pytest.mark.parametrize(
-    "augmentation", [IMAGENET_AUGMENTATION, SMALL_IMAGE_AUGMENTATION, DIGITS_AUGMENTATION]
+    "augmentation",
+    [
+        IMAGENET_AUGMENTATION,
+        SMALL_IMAGE_AUGMENTATION,
+        DIGITS_AUGMENTATION,
+        replace(SMALL_IMAGE_AUGMENTATION, trivial=True, erasing=0.5),
+    ],
 )
 
 

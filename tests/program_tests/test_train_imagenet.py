@@ -168,14 +168,22 @@ def test_training_refuses(work, tmp_path, teacher, capsys, case):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("devices, kills", [(2, 2), (1, 2)])
-def test_killed_runs_end_with_the_same_bits(tmp_path, devices, kills, capsys):
+@pytest.mark.parametrize(
+    "devices, kills, more",
+    [
+        (2, 2, ""),
+        (1, 2, ""),
+        (1, 2, "--optimizer adamw --lr-restarts 1 --auto-augment trivial --random-erasing 0.5 --cutmix"),
+    ],
+    ids=["two-devices", "one-device", "adamw"],
+)
+def test_killed_runs_end_with_the_same_bits(tmp_path, devices, kills, more, capsys):
     """Contract C4; `python -m utils.check_resume --kills 10` is the full count.
 
     On one device in the quick suite: test_killed_training_ends_like_an_uninterrupted_one in test_programs.py.
     """
     flags = f"--kills {kills} --devices {devices} --folder {tmp_path / 'check'} --recipe".split()
     recipe = check_resume.RECIPE.replace("--num-epochs 4", "--num-epochs 2").replace("scale 4", "scale 6")
-    recipe += f" --data-dir {tmp_path}"
+    recipe += f" --data-dir {tmp_path} {more}"
     assert run_program(check_resume.main, [*flags, recipe]) == 0
     assert f"after {kills} kills" in capsys.readouterr().out

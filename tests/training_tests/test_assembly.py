@@ -1,5 +1,6 @@
 """Assembly: each flag of the recipe reaches the object that it is about."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,13 +18,24 @@ from spos.space.cost import cost_table
 from spos.training import assembly
 from spos.training.flags import TrainingFlags
 from spos.training.losses import Objective
+from spos.training.optimizers import AdamW
 from spos.training.strategies import FairStrategy, SandwichStrategy, UniformStrategy
 
 CPU = (mx.cpu(),)
+FOLDER = Path("unused")  # no teacher needs it
 DATA = SimpleNamespace(
     num_classes=5, input_size=16, splits={"bn": range(20), "search_val": range(30), "test": range(50)}
 )
 ARCHITECTURE = Architecture((0, 3, 1, 2), (9, 0, 4, 2))
+
+
+def test_the_optimizer_is_that_of_the_flags():
+    for line, kind in (("", mx.optimizer.NAG), ("--optimizer adamw --lr 0.002 --wd 0.05", AdamW)):
+        flags, net = flags_of(line), Supernet(TINY)
+        fill_parameters(net)
+        recipe = assembly.make_recipe(flags, Objective(5), policy_of(line, net), 10)
+        optimizer = assembly.make_trainer(flags, net, recipe, CPU, LOCAL).optimizer._optimizer
+        assert type(optimizer) is kind and (optimizer.lr, optimizer.wd) == (flags.train.lr, flags.train.wd)
 
 
 def flags_of(line):
@@ -35,10 +47,10 @@ def policy_of(line, net=None):
 
 
 def test_the_objective_is_that_of_the_flags():
-    plain = assembly.make_objective(flags_of(""), DATA, CPU)
+    plain = assembly.make_objective(flags_of(""), DATA, FOLDER, CPU)
     assert (plain.num_classes, plain.smoothing, plain.mixup, plain.teacher) == (5, 0.0, None, None)
     line = "--label-smoothing --mixup --mixup-alpha 0.4 --num-epochs 9 --mixup-off-epoch 2"
-    asked = assembly.make_objective(flags_of(line), DATA, CPU)
+    asked = assembly.make_objective(flags_of(line), DATA, FOLDER, CPU)
     assert (asked.smoothing, asked.mixup.alpha, asked.mixup.end_epoch) == (0.1, 0.4, 7)
 
 

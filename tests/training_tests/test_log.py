@@ -7,7 +7,7 @@ import pytest
 
 from spos.core.errors import InputError
 from spos.runs.journal import Journal
-from spos.training.log import EpochDisplay, RunLog, check_logging_file, describe_epoch
+from spos.training.log import EpochDisplay, RunLog, check_logging_file, describe_epoch, is_over
 
 ROW = {"epoch": 4, "loss": 1.25, "top1": 0.5, "top5": 0.75, "lr": 0.1, "images_per_second": 321.4}
 LINE = "epoch   5  loss 1.250  train top-1 50.00% top-5 75.00%  lr 0.1  321 img/s"
@@ -31,6 +31,23 @@ def test_an_epoch_is_in_the_journal_on_the_terminal_and_in_the_text_log(tmp_path
     log.epoch(ROW)
     assert json.loads((tmp_path / "log.jsonl").read_text()) == ROW
     assert capsys.readouterr().out == (tmp_path / "log.txt").read_text() == LINE + "\n"
+
+
+@pytest.mark.parametrize(
+    "top1, patience, over",
+    [
+        ([], 1, False),
+        ([0.3], 1, False),
+        ([0.3, 0.3], 1, True),
+        ([0.3, 0.5, 0.4], 2, False),
+        ([0.3, 0.5, 0.4, 0.5], 2, True),
+        ([0.3, 0.5, 0.4, 0.6], 2, False),
+        ([0.5, 0.4, 0.3, 0.2], 0, False),
+    ],
+)
+def test_a_training_is_over_when_validations_do_not_get_better(top1, patience, over):
+    rows = [row for value in top1 for row in ({"epoch": 0}, {"epoch": 1, "val_top1": value})]
+    assert is_over(rows, patience) == over
 
 
 def test_epochs_that_will_be_done_again_are_forgotten(tmp_path):

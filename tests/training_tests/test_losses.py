@@ -107,7 +107,7 @@ class Constant(mx.gluon.HybridBlock):
 def test_distillation_equals_numpy(logits, hard_weight, smoothing):
     """Hinton, Vinyals, Dean (arXiv:1503.02531): T^2 times the soft loss."""
     temperature = 4.0
-    objective = Objective(NUM_CLASSES, smoothing, teacher=Teacher(Constant(), temperature, hard_weight))
+    objective = Objective(NUM_CLASSES, smoothing, teacher=Teacher([Constant()], temperature, hard_weight))
     soft = np.exp(log_softmax(np.array([[1, 2, 3, 4, 5]]) / temperature))
     targets = (1 - smoothing) * ONE_HOT + smoothing / NUM_CLASSES
     expected = -(1 - hard_weight) * temperature**2 * (soft * log_softmax(logits / temperature)).sum(1)

@@ -17,7 +17,8 @@ from spos.space.architecture import Architecture
 from spos.space.stages import Head
 from spos.training.losses import SMOOTHING, Mixup, Objective
 from spos.training.network import add_gradients
-from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.optimizers import make_optimizer
+from spos.training.path_trainer import PathTrainer
 from spos.training.strategies import Pass
 from spos.training.trainer import Recipe, Trainer
 

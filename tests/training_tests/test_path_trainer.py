@@ -8,7 +8,8 @@ from spos.core.errors import InputError
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
 from spos.native.build import SWITCH, are_ready
-from spos.training.path_trainer import PathTrainer, make_optimizer
+from spos.training.optimizers import make_optimizer
+from spos.training.path_trainer import PathTrainer
 
 NUM_IMAGES = 10  # 4, 3 and 3 on three devices; 2, 2, 3 and 3 on four
 

@@ -19,6 +19,17 @@ def test_step_schedule_decays_at_its_epochs():
     assert [round(schedule(5 * epoch + 2), 6) for epoch in range(2, 10)] == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 
+def test_restarts_begin_again_in_equal_parts():
+    schedule = make_schedule("cosine", 1.0, 11, 4, warmup_epochs=2, restarts=2)
+    rates = [schedule(step) for step in range(8, 44)]
+    assert rates[:12] == rates[12:24] == rates[24:] == sorted(rates[:12], reverse=True)
+    assert rates[0] == 1.0 and rates[11] == pytest.approx(0, abs=1e-12)
+    once = make_schedule("cosine", 1.0, 3, 4)
+    assert rates[:12] == [once(step) for step in range(12)]
+    uneven = make_schedule("linear", 1.0, 5, 3, restarts=3)  # 3, 4, 4 and 4 steps
+    assert [step for step in range(15) if uneven(step) == 1.0] == [0, 3, 7, 11]
+
+
 def test_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="leaves nothing"):
         make_schedule("cosine", 1.0, 5, 5, warmup_epochs=5)

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,10 +28,24 @@ from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.parameters import load_arrays
 from spos.native.build import SWITCH
+from spos.runs.journal import Journal
 from spos.space.architecture import Architecture
 from spos.training.checkpoint import newest_checkpoint
-from spos.training.log import EpochDisplay, describe_epoch
+from spos.training.log import EpochDisplay, RunLog, describe_epoch
 from spos.training.progress import Progress, Run
+
+
+def test_a_training_ends_by_itself_and_stays_ended(tmp_path):
+    """Also when checkpoints are rarer than epochs."""
+    accuracies = [0.3, 0.5, 0.4, 0.5, 0.9, 0.9, 0.9, 0.9]
+    for _ in range(2):
+        log = RunLog(Journal(tmp_path / "log.jsonl"))
+        run = Run(tmp_path, log.epoch, lambda epoch: {"val_top1": accuracies[epoch]}, save_frequency=5)
+        run = replace(run, is_over=partial(log.is_over, 2))
+        trainer, checkpoint = make_trainer(num_epochs=8), newest_checkpoint(tmp_path)
+        trainer.train(ListLoader(), run, trainer.resume(checkpoint) if checkpoint else None)
+        assert [row["epoch"] for row in log.journal.rows] == [0, 1, 2, 3]
+        assert newest_checkpoint(tmp_path).epoch == 4
 
 
 def weights(net):

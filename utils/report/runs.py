@@ -30,7 +30,7 @@ from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord, parse_architecture
 from spos.space.flags import space_of_run
 from spos.space.space import SearchSpace
-from spos.training.log import EpochRow
+from spos.training.log import EpochRow, is_over
 from utils.plot.training import Run, phases
 
 OF_A_ROW = (*NEEDED, "block_choices", "channel_choices")
@@ -82,7 +82,12 @@ class ReportedRun:
     def is_finished(self) -> bool:
         if self.kind == SEARCH_RUN:
             return (self.run.path / BEST_FILE).is_file()
-        return 0 < self.num_epochs <= len(self.log)
+        return 0 < self.num_epochs <= len(self.log) or self.ended_early
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether a training ended before its last epoch, by --patience."""
+        return len(self.log) < self.num_epochs and is_over(self.log, int(self.run.options.get("patience", 0)))
 
     @property
     def searched(self) -> History:

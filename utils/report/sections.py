@@ -68,7 +68,9 @@ def describe_kind(run: ReportedRun) -> str:
 
 def _describe_training(run: ReportedRun) -> str:
     done, planned = len(run.log), run.num_epochs
-    sentences = [f"{done} of {planned} epochs done." if done < planned else f"{done} epochs, finished."]
+    sentences = [f"{done} of {planned} epochs done." if not run.is_finished else f"{done} epochs, finished."]
+    if run.ended_early:
+        sentences = [f"Ended after {done} of {planned} epochs: validations did not get better any more (--patience)."]
     last = run.last_validated
     if last is None:
         sentences.append(
