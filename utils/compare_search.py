@@ -18,7 +18,8 @@ the nearest one that is not visited yet, and the optimum is the best of the file
 With --table, fitness is the accuracy that others measured: NAS-Bench-Macro, Channel-Bench-Macro, or a CSV or JSON file
 of your own (docs/searching.md). A search sees the accuracies of one training seed, in turns for the seeds of the
 comparison, and the architecture that it would choose by these is judged by the mean of the others: regret is what that
-is below the best. The last column is the regret of the best of all that it scored, which noise hides from it.
+is below the best. Behind it are the regret of the best of all that it scored, which noise hides from it, and that of
+the one that an additive model of all scores would choose (--choose-by model of a search).
 
 With --supernet, fitness is the accuracy by the supernet of a search, within its limits. Every score is kept in the run,
 so a comparison that was stopped goes on, and the optimum is not known.
@@ -134,9 +135,11 @@ def text(results: Mapping[str, Result], args: Any) -> str:
     regret = "regret at most (95% t)" if results[BASELINE].is_bound else "regret (95% t)"
     titles = ["search", "mean best fitness (95% t)", f"paired gain over {args.baseline} (95% t)", regret]
     is_judged = results[BASELINE].regret_of_scored is not None
-    lines = [[*titles, "regret of the best scored (95% t)"] if is_judged else titles]
+    lines = [[*titles, "regret of the best scored (95% t)", "regret by the model (95% t)"] if is_judged else titles]
     for name, result in results.items():
-        values = [result.best, result.gain, result.regret] + ([result.regret_of_scored] if is_judged else [])
+        values = [result.best, result.gain, result.regret] + (
+            [result.regret_of_scored, result.regret_by_model] if is_judged else []
+        )
         lines.append([name, *(str(value) if value else "-" for value in values)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     head = [", ".join(f"{name} {value}" for name, value in settings_rows(args))]
@@ -147,7 +150,7 @@ def as_json(results: Mapping[str, Result], args: Any) -> Dict[str, Any]:
     """The same numbers, and the curves."""
     found = {name: asdict(result) for name, result in results.items()}
     for name, result in results.items():
-        for key in ("best", "gain", "regret", "regret_of_scored"):
+        for key in ("best", "gain", "regret", "regret_of_scored", "regret_by_model"):
             value = getattr(result, key)
             found[name][key] = None if value is None else value._asdict()
         found[name]["curve"] = [point.mean for point in result.curve]

@@ -17,6 +17,7 @@ from spos.runs.journal import read_rows
 from spos.runs.lock import locked
 from spos.runs.run import open_run_directory
 from spos.search.breeder import SearchDomain
+from spos.search.choice import additive_fitness
 from spos.search.evolution import GeneticSettings, Search, drive, genetic_search, random_search, spos_search
 from spos.search.flags import ConstraintOptions, SearchOptions, make_domain
 from spos.search.history import HistoryRow, check_rules
@@ -56,6 +57,7 @@ class Result:
     curve: List[Interval]
     is_bound: bool = False  # of the regret: it may be smaller
     regret_of_scored: Optional[Interval] = None  # of the best of all that was scored, where choosing it is an art
+    regret_by_model: Optional[Interval] = None  # of the one that an additive model of all scores would choose
 
 
 def additive(space_options: SpaceOptions, limits: ConstraintOptions, noise: float = 0.0) -> Callable[[int], Task]:
@@ -170,6 +172,7 @@ def compare(
     }
     curves: Dict[str, List[np.ndarray]] = {name: [] for name in makers}
     scored: Dict[str, List[float]] = {name: [] for name in makers}
+    by_model: Dict[str, List[float]] = {name: [] for name in makers}
     optima, is_bound = [], False
     for seed in progress_bar(seeds, desc="seeds", unit="seed"):
         task = make_task(seed)
@@ -181,14 +184,25 @@ def compare(
             curves[name].append(best_so_far(asked, fitness, num_evaluations, task.judge))
             if task.judge:
                 scored[name].append(max(map(task.judge, asked)))
+                by_model[name].append(task.judge(chosen_by_model(task.domain, asked, fitness)))
     results = summarize({name: np.array(rows) for name, rows in curves.items()}, np.array(optima), is_bound, baseline)
-    return {name: _with_scored(result, scored[name], optima) for name, result in results.items()}
+    if not scored[BASELINE]:
+        return results
+    return {
+        name: replace(
+            result, regret_of_scored=_below(optima, scored[name]), regret_by_model=_below(optima, by_model[name])
+        )
+        for name, result in results.items()
+    }
 
 
-def _with_scored(result: Result, best_scored: Sequence[float], optima: Sequence[float]) -> Result:
-    if not best_scored:
-        return result
-    return replace(result, regret_of_scored=student_interval((np.array(optima) - best_scored).tolist()))
+def _below(optima: Sequence[float], values: Sequence[float]) -> Interval:
+    return student_interval((np.array(optima) - values).tolist())
+
+
+def chosen_by_model(domain: SearchDomain, asked: Sequence[Architecture], fitness: Sequence[float]) -> Architecture:
+    """Of what was scored the one of which an additive model of all scores expects the most; of equals the first."""
+    return asked[int(np.argmax(additive_fitness(domain.effects, asked, fitness)))]
 
 
 def scores_of_search(search: Search, oracle: Oracle, num_evaluations: int) -> Tuple[List[Architecture], List[float]]:

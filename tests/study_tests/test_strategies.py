@@ -13,7 +13,16 @@ from spos.core.errors import InputError
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings
 from spos.search.flags import ConstraintOptions
-from spos.study.strategies import SEARCHES, additive, best_so_far, compare, scores_of_search, searches, tabled
+from spos.study.strategies import (
+    SEARCHES,
+    additive,
+    best_so_far,
+    chosen_by_model,
+    compare,
+    scores_of_search,
+    searches,
+    tabled,
+)
 from study_tests.test_oracles import STABLE
 
 BRED = ("genetic", "spos")
@@ -75,7 +84,25 @@ def test_a_surrogate_is_nearer_to_the_optimum_than_evolution():
             additive(STABLE, ConstraintOptions(), noise), settings, 200, range(50, 52), ("spos", "surrogate")
         )
         assert results["surrogate"].best.mean > results["spos"].best.mean + least
-        assert (results["surrogate"].regret_of_scored is None) == (noise == 0)
+        assert (
+            (results["surrogate"].regret_of_scored is None)
+            == (results["random"].regret_by_model is None)
+            == (noise == 0)
+        )
+    for name in ("spos", "random"):
+        assert results[name].regret_of_scored.mean <= results[name].regret_by_model.mean
+
+
+def test_a_model_does_not_choose_what_luck_has_put_first():
+    task = additive(STABLE, ConstraintOptions())(3)
+    asked, fitness = scores_of_search(
+        searches(SETTINGS)["random"](task.domain, np.random.default_rng(0)), task.oracle, 150
+    )
+    lucky = int(np.argsort(fitness)[75])
+    assert (
+        chosen_by_model(task.domain, asked, [*fitness[:lucky], max(fitness) + 0.3, *fitness[lucky + 1 :]])
+        != asked[lucky]
+    )
 
 
 def test_noise_is_the_same_for_an_architecture_and_another_for_another_seed():

@@ -96,7 +96,12 @@ def test_program_compares_on_a_table_of_ones_own(tmp_path, capsys):
     flags = ["--evaluations", "12", "--seeds", "3", "--population-size", "6", "--retain-length", "3"]
     assert compare_search.main([*flags, "--table", str(table), "--searches", "surrogate"]) == 0
     printed = capsys.readouterr().out
-    assert "regret of the best scored" in printed and "genetic" not in printed and "random" in printed
+    assert (
+        "regret of the best scored" in printed
+        and "regret by the model" in printed
+        and "genetic" not in printed
+        and "random" in printed
+    )
     fails(compare_search.main, [*flags, "--table", table, "--noise", "1"], capsys, "--noise is for additive fitness")
     fails(compare_search.main, [*flags, "--table", table, "--use-se"], capsys, "--table says what can be visited")
     fails(compare_search.main, [*flags, "--table", table, "--format", "nas-bench-macro"], capsys, "table.csv")
