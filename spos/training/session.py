@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.core.errors import InputError, Stopped
@@ -60,9 +60,11 @@ from spos.training.flags import (
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
 from spos.training.log import EpochRow, RunLog
+from spos.training.losses import Objective
 from spos.training.network import make_network, sized_data, space_and_architecture
 from spos.training.progress import Run
 from spos.training.teachers import teachers_digest
+from spos.training.trainer import Trainer
 
 DEFAULT_SAVE_DIR = {SUPERNET: "runs/supernet", SUBNET: "runs/subnet"}
 
@@ -164,64 +166,101 @@ def train(flags: TrainingFlags) -> Path:
     flags = replace(flags, data=sized_data(flags))
     save_dir = save_dir_of(flags)
     check_output(flags.data, save_dir)
+    session = Session.of(flags)
+    with enter_run(save_dir, session.config, flags.run.resume, session.cluster) as folder:
+        session.run(folder)
+    return save_dir / MODEL_FILE
 
-    data = open_data(flags.data)
-    ctx = make_devices(flags.device)
-    space, record = space_and_architecture(flags, data)
-    sampling = describe_sampling(flags.train, space) if space else ""
-    net = make_network(flags, data, space, record, ctx)
-    begins_with = load_first_values(net, flags.train)
-    objective = make_objective(flags, data, save_dir, ctx)
-    cluster = join_cluster(flags.device)
-    config = describe(flags, data, space, record, cluster)
-    with enter_run(save_dir, config, flags.run.resume, cluster) as folder:
-        if sampling and cluster.is_chief:
-            print(sampling, flush=True)
-        data = with_lists(data, flags.data, folder / LISTS_FOLDER)
-        check_same_lists(data, cluster)
 
-        batches = open_batches(flags, data, net, len(ctx), cluster)
-        if cluster.is_chief and not flags.train.class_balanced:
-            say_if_imbalanced(data.splits["train_full"], data.class_names)
-        policy = sampling_policy(flags.train, net, batches.num_batches)
-        recipe = make_recipe(flags, objective, policy, batches.num_batches)
-        trainer = make_trainer(flags, net, recipe, ctx, cluster)
-        log = RunLog(Journal(folder / LOG_FILE, EpochRow), flags.train.logging_file if cluster.is_chief else "")
+@dataclass(frozen=True)
+class Session:
+    """A training before its folder is entered: everything that may be refused is made.
+
+    Attributes:
+        begins_with: what a new training says of its first values.    sampling: what it says of its limits.
+        config: what `config.json` says.
+    """
+
+    flags: TrainingFlags
+    data: DataSet
+    ctx: Tuple[mx.Context, ...]
+    net: mx.gluon.Block
+    objective: Objective
+    cluster: Cluster
+    begins_with: str
+    sampling: str
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, flags: TrainingFlags) -> Session:
+        """Raises: InputError if images, network, first values or teachers do not fit."""
+        data, ctx = open_data(flags.data), tuple(make_devices(flags.device))
+        space, record = space_and_architecture(flags, data)
+        sampling = describe_sampling(flags.train, space) if space else ""
+        net = make_network(flags, data, space, record, ctx)
+        begins_with = load_first_values(net, flags.train)
+        objective = make_objective(flags, data, save_dir_of(flags), ctx)
+        cluster = join_cluster(flags.device)
+        config = describe(flags, data, space, record, cluster)
+        return cls(flags, data, ctx, net, objective, cluster, begins_with, sampling, config)
+
+    def run(self, folder: Path) -> None:
+        """Train to the end, from where the folder stands. Raises: Stopped after a signal."""
+        flags, train, is_chief = self.flags, self.flags.train, self.cluster.is_chief
+        data = with_lists(self.data, flags.data, folder / LISTS_FOLDER)
+        check_same_lists(data, self.cluster)
+        batches = open_batches(flags, data, self.net, len(self.ctx), self.cluster)
+        self._say_what_is_trained(data)
+        policy = sampling_policy(train, self.net, batches.num_batches)
+        recipe = make_recipe(flags, self.objective, policy, batches.num_batches)
+        trainer = make_trainer(flags, self.net, recipe, self.ctx, self.cluster)
+        log = RunLog(Journal(folder / LOG_FILE, EpochRow), train.logging_file if is_chief else "")
         run = Run(
             folder,
             log.epoch,
             make_validation(flags, data, trainer, policy, batches.num_batches, folder, log.best_top1),
-            flags.train.save_frequency,
-            flags.train.save_steps,
-            flags.train.keep_checkpoints,
-            flags.train.log_interval,
-            is_over=partial(log.is_over, flags.train.patience),
+            train.save_frequency,
+            train.save_steps,
+            train.keep_checkpoints,
+            train.log_interval,
+            is_over=partial(log.is_over, train.patience),
         )
-        progress = start(trainer, run, flags.train, begins_with)
-        if cluster.is_chief and isinstance(trainer.forward, TrainingGraphs):
+        progress = start(trainer, run, train, self.begins_with)
+        if is_chief and isinstance(trainer.forward, TrainingGraphs):
             print(f"paths run by {trainer.forward.kernels}", flush=True)
         log.keep_epochs_before(progress.epoch)
-        if flags.train.tensorboard and cluster.is_chief:
-            log.write_tensorboard(save_dir / "tensorboard", progress.epoch)
+        if train.tensorboard and is_chief:
+            log.write_tensorboard(folder / "tensorboard", progress.epoch)
         try:
             if progress.epoch < recipe.num_epochs:
                 trainer.train(batches, run, progress)
-            if cluster.is_chief:
-                if trainer.average:
-                    log.line(save_average(trainer.net, trainer.average, flags, data, save_dir, ctx))
-                save_parameters(save_dir / MODEL_FILE, net)
-                remove_images(save_dir)
-                patience = flags.train.patience
-                if log.is_over(patience):
-                    images = validated_on(flags.to_json())
-                    log.line(f"ended: none of {patience} validations on {images} was better than the best before")
-                log.line(f"finished; parameters are in {save_dir / MODEL_FILE}")
+            if is_chief:
+                self._finish(trainer, log, data, folder)
         except Stopped:
-            cluster.finish()
+            self.cluster.finish()
             raise
-        cluster.finish()
+        self.cluster.finish()
         log.close()
-    return save_dir / MODEL_FILE
+
+    def _say_what_is_trained(self, data: DataSet) -> None:
+        if not self.cluster.is_chief:
+            return
+        if self.sampling:
+            print(self.sampling, flush=True)
+        if not self.flags.train.class_balanced:
+            say_if_imbalanced(data.splits["train_full"], data.class_names)
+
+    def _finish(self, trainer: Trainer, log: RunLog, data: DataSet, folder: Path) -> None:
+        """Write what was trained, and say so."""
+        patience = self.flags.train.patience
+        if log.is_over(patience):
+            images = validated_on(self.flags.to_json())
+            log.line(f"ended: none of {patience} validations on {images} was better than the best before")
+        if trainer.average:
+            log.line(save_average(trainer.net, trainer.average, self.flags, data, folder, self.ctx))
+        save_parameters(folder / MODEL_FILE, self.net)
+        remove_images(folder)
+        log.line(f"finished; parameters are in {folder / MODEL_FILE}")
 
 
 def save_average(
