@@ -38,8 +38,8 @@ from spos.core.flags import (
 )
 from spos.core.tables import Column, Table, as_text
 from spos.search.budgets import Budgets
+from spos.search.costs import COSTS
 from spos.search.flags import ConstraintOptions, EvolutionOptions, SearchOptions, evolution_settings
-from spos.search.front import OBJECTIVES
 from spos.space.flags import SpaceOptions, use_blocks
 from spos.study.fronts import compare_budgets, compare_fronts
 from spos.study.strategies import additive
@@ -49,7 +49,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--budgets", default="", help="as of search_supernet.py, like flops:200,300")
-    what.add_argument("--objective", choices=tuple(OBJECTIVES), help="the cost of a front")
+    what.add_argument("--objective", choices=tuple(COSTS), help="the cost of a front")
     parser.add_argument("--evaluations", type=positive, default=500, help="of a search [%(default)s]")
     parser.add_argument(
         "--share", type=positive_number, default=1.6, help="times as many for all budgets together [%(default)s]"

@@ -8,8 +8,9 @@ from typing import Collection, Dict, List, NamedTuple, Sequence
 import numpy as np
 
 from spos.search.breeder import Scores, SearchDomain
+from spos.search.costs import COSTS
 from spos.search.domain import Domain
-from spos.search.front import OBJECTIVES, not_beaten
+from spos.search.front import not_beaten
 from spos.space.architecture import Architecture
 
 EXPECTED_SHARE = 0.5  # of the places along a front: the best of what is expected, not of what is drawn
@@ -57,7 +58,7 @@ class FrontAims(Aims):
     """Along the front of fitness against costs: what may be spent is drawn anew for every proposal.
 
     Args:
-        objectives: the costs, names of OBJECTIVES.
+        objectives: the costs, names of COSTS.
     """
 
     def __init__(self, domain: Domain, objectives: Sequence[str]) -> None:
@@ -85,7 +86,7 @@ class FrontAims(Aims):
         """What nothing else beats, however many; of these alone, if they are two or more."""
         scored = [one for one in scores if np.isfinite(scores[one])]
         costs = [self._domain.cost_fields(one) for one in scored]
-        keys = [OBJECTIVES[name] for name in self._objectives]
+        keys = [COSTS[name].key for name in self._objectives]
         values = [[-scores[one], *(cost[key] for key in keys)] for one, cost in zip(scored, costs)]
         front = [scored[i] for i in not_beaten(np.array(values, dtype=float).reshape(len(scored), -1))]
         return [front if len(front) > 1 else super().parents(scores, count)[0]]

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
 from spos.core.errors import InputError
-from spos.search.domain import COSTS, Domain
-from spos.search.front import OBJECTIVES
+from spos.search.costs import COSTS
+from spos.search.domain import Domain
 from spos.search.history import Row
-
-UNITS = {"flops": "M", "params": "M", "latency": "ms"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Budgets:
     @property
     def names(self) -> List[str]:
         """Of each budget, as in the names of files: `100M`, `2.5ms`."""
-        return [f"{most:g}{UNITS[self.cost]}" for most in self.most]
+        return [f"{most:g}{COSTS[self.cost].sign}" for most in self.most]
 
     def domains(self, domain: Domain) -> List[Domain]:
         """The part of a domain within each budget."""
@@ -52,7 +50,7 @@ class Budgets:
 
     def rows_within(self, rows: Sequence[Row]) -> List[List[Row]]:
         """The rows that keep each budget."""
-        key, unit = OBJECTIVES[self.cost], COSTS[self.cost].unit
+        key, unit = COSTS[self.cost].key, COSTS[self.cost].unit
         return [[row for row in rows if row[key] <= round(most * unit, 3)] for most in self.most]
 
 

@@ -4,40 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Container, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, ClassVar, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from spos.core.errors import InputError
 from spos.latency.tables import Latency, LatencyTables
 from spos.sampling.exact import ConstrainedSampler, TooRare
-from spos.sampling.limits import MILLION, Constraints, Limit
+from spos.sampling.limits import Constraints, Limit
 from spos.sampling.sizes import SizedSampler
 from spos.sampling.strips import from_pairs
 from spos.search.chain import Chain, Choices, maximise
+from spos.search.costs import COSTS
 from spos.search.linear_model import Effects
 from spos.space.architecture import Architecture
-from spos.space.cost import NANOSECONDS_PER_MS, AnyCost, CostTable, TimedCost, cost_score, cost_table
+from spos.space.cost import AnyCost, CostTable, TimedCost, cost_score, cost_table
 from spos.space.space import SearchSpace
 
 MAX_TRIES_FOR_A_NEW_ONE = 200  # samples in a row that are known already, before the domain is taken for used up
 MAX_REPAIR_ROUNDS = 4  # over all choice blocks, one move in each at most
-
-
-class LimitedCost(NamedTuple):
-    """A cost that has a limit of its own: the field of `Constraints`, its unit, and which part of a cost it is."""
-
-    field: str
-    unit: float
-    part: int
-    part_unit: float = 1.0
-
-
-COSTS: Mapping[str, LimitedCost] = {
-    "flops": LimitedCost("flop_max_m", MILLION, 0),
-    "params": LimitedCost("param_max_m", MILLION, 1),
-    "latency": LimitedCost("latency_max_ms", 1.0, 2, NANOSECONDS_PER_MS),
-}
 
 
 @dataclass(frozen=True)
@@ -199,8 +184,8 @@ class Domain:
         limits: Dict[str, Any] = {}
         for name, value in most.items():
             cost = COSTS[name]
-            now = getattr(self.constraints, cost.field)
-            limits[cost.field] = value / cost.unit if now is None else min(value / cost.unit, now)
+            now = getattr(self.constraints, cost.limit)
+            limits[cost.limit] = value / cost.unit if now is None else min(value / cost.unit, now)
         return replace(self, constraints=replace(self.constraints, **limits))
 
     def cost_range(self, name: str) -> Tuple[float, float]:
@@ -211,7 +196,7 @@ class Domain:
             for costs in self._costs.values()
             for end in (np.min, np.max)
         ]
-        limit = getattr(self.constraints, cost.field)
+        limit = getattr(self.constraints, cost.limit)
         return min(ends), max(ends) if limit is None else min(max(ends), limit * cost.unit)
 
     @cached_property

@@ -33,9 +33,10 @@ from spos.search.aims import Aims, FrontAims
 from spos.search.breeder import Lineage
 from spos.search.budgets import Budgets
 from spos.search.choice import CHOICES, SCORE
-from spos.search.domain import COSTS, Domain
+from spos.search.costs import COSTS
+from spos.search.domain import Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
-from spos.search.front import OBJECTIVES, checked_objectives, nsga2_search
+from spos.search.front import checked_objectives, nsga2_search
 from spos.search.history import Row, best_architectures, num_images_of
 from spos.search.searcher import TARGETS, Target
 from spos.search.surrogate import Forecasts, surrogate_search
@@ -47,7 +48,6 @@ DEFAULT_LATENCY_ERROR_MAX = 0.1
 
 DEFAULT_SCORE_MAX = 1.0  # of the published project
 DEFAULT_FLOP_MAX = 1.0  # of the published project, and of the official code, which limits nothing else
-LIMIT_FLAGS = {"flops": "--flop-max-m", "params": "--param-max-m", "latency": "--latency-max"}
 DEVICE_FLAGS = ("scheduler", "num_gpus", "num_cpus_ctx")
 INT8 = "int8"
 SCORE_DTYPES = ("float32", INT8)
@@ -83,8 +83,8 @@ def make_domain(space: SearchSpace, options: SearchOptions, limits: ConstraintOp
 
 def _within(domain: Domain, budgets: Budgets) -> Domain:
     """The part of a domain within the largest budget."""
-    if getattr(domain.constraints, COSTS[budgets.cost].field) is not None:
-        raise InputError(f"--budgets and {LIMIT_FLAGS[budgets.cost]} limit the same; leave out the latter")
+    if getattr(domain.constraints, COSTS[budgets.cost].limit) is not None:
+        raise InputError(f"--budgets and {COSTS[budgets.cost].flag} limit the same; leave out the latter")
     if budgets.cost == "latency" and domain.latency is None:
         raise InputError("--budgets latency needs --latency-table")
     return budgets.domains(domain)[-1]
@@ -380,7 +380,7 @@ class SearchOptions(EvolutionOptions):
     two_stage_blocks: int = flag(
         1, "best block choices whose channels are searched in the second stage of two-stage", type=positive
     )
-    objectives: str = flag("flops", f"costs of a Pareto front, separated by commas: {', '.join(OBJECTIVES)}")
+    objectives: str = flag("flops", f"costs of a Pareto front, separated by commas: {', '.join(COSTS)}")
     budgets: str = flag(
         "", "several limits on one cost, like flops:100,150,200 (params; latency in ms): the best within each"
     )

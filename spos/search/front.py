@@ -12,22 +12,21 @@ from spos.core.errors import InputError
 from spos.core.installation import install_command
 from spos.runs.files import PathLike, write_json
 from spos.search.breeder import Lineage
+from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, Search
-from spos.search.history import X_AXES, Row, best_record, is_complete
+from spos.search.history import Row, best_record, is_complete
 from spos.space.architecture import Architecture
 
-# Costs that accuracy may be weighed against: the key of a row of the history.
-OBJECTIVES: Mapping[str, str] = {name: key for name, (key, _, _) in X_AXES.items()}
 FRONT_FILE = "front.json"
 
 
 def parse_objectives(text: str) -> Tuple[str, ...]:
     """Names of costs from `flops,params`. Raises InputError for an unknown, repeated or missing one."""
     names = tuple(name.strip() for name in text.split(","))
-    if not all(name in OBJECTIVES for name in names) or len(set(names)) < len(names):
+    if not all(name in COSTS for name in names) or len(set(names)) < len(names):
         raise InputError(
-            f"--objectives '{text}' must name one or more of {', '.join(OBJECTIVES)}, separated by commas, each once"
+            f"--objectives '{text}' must name one or more of {', '.join(COSTS)}, separated by commas, each once"
         )
     return names
 
@@ -51,7 +50,7 @@ def nsga2_search(
     """Generations of `population_size` children of the fittest by NSGA-II; `retain_length` is not used.
 
     Args:
-        objectives: names of OBJECTIVES, to be small; what is sent as fitness is to be large.
+        objectives: names of COSTS, to be small; what is sent as fitness is to be large.
         initial: first in the first generation, as far as they lie in the domain and there are places.
     Raises: InputError if pymoo is not installed.
     """
@@ -59,7 +58,7 @@ def nsga2_search(
         from spos.search.nsga2 import nsga2
     except ImportError as error:
         raise InputError(f"--search-mode nsga2 needs pymoo ({error}); run `{install_command()}`") from None
-    return nsga2(domain, [OBJECTIVES[name] for name in objectives], settings, rng, initial, lineage)
+    return nsga2(domain, [COSTS[name].key for name in objectives], settings, rng, initial, lineage)
 
 
 def pareto_front(rows: Sequence[Row], objectives: Sequence[str]) -> List[Row]:
@@ -67,9 +66,9 @@ def pareto_front(rows: Sequence[Row], objectives: Sequence[str]) -> List[Row]:
 
     Of equals the first is kept. Sorted by the first of the objectives.
     """
-    values = np.array([[-row["top1"], *(row[OBJECTIVES[name]] for name in objectives)] for row in rows], dtype=float)
+    values = np.array([[-row["top1"], *(row[COSTS[name].key] for name in objectives)] for row in rows], dtype=float)
     front = [rows[i] for i in not_beaten(values)]
-    return sorted(front, key=lambda row: row[OBJECTIVES[objectives[0]]])
+    return sorted(front, key=lambda row: row[COSTS[objectives[0]].key])
 
 
 def not_beaten(values: np.ndarray) -> List[int]:
@@ -92,7 +91,7 @@ def hypervolume(rows: Sequence[Row], objective: str, low: float, high: float) ->
     It is the area below the front of top-1 against one cost, as a share (Zitzler and Thiele, 1998); 0 counts where
     nothing was cheap enough. Rows that were dropped early count for nothing.
     """
-    key, areas = OBJECTIVES[objective], [0.0] * len(rows)
+    key, areas = COSTS[objective].key, [0.0] * len(rows)
     front: List[Tuple[float, float]] = []  # by rising cost and top-1
     for i, row in enumerate(rows):
         if is_complete(row):
@@ -113,7 +112,7 @@ def find_knee(front: Sequence[Row], objective: str) -> Optional[Row]:
     """
     if len(front) < 3:
         return None
-    points = np.array([[row[OBJECTIVES[objective]], row["top1"]] for row in front], dtype=float)
+    points = np.array([[row[COSTS[objective].key], row["top1"]] for row in front], dtype=float)
     shares = (points - points[0]) / (points[-1] - points[0])
     above = shares[:, 1] - shares[:, 0]
     return front[int(above.argmax())] if above.max() > 0 else None

@@ -35,6 +35,7 @@ from spos.runs.files import PathLike, read_json
 from spos.runs.journal import Journal, as_lines, read_rows
 from spos.runs.run import CONFIG_FILE, HISTORY_FILE, SEARCHING
 from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, ShareInterval, Text
+from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
@@ -42,11 +43,6 @@ from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
 from spos.space.space_file import described_space
 
-X_AXES: Mapping[str, Tuple[str, str, float]] = {  # flag -> field of a row, label, unit
-    "flops": ("flops", "FLOPs (M)", 1e6),
-    "params": ("params", "params (M)", 1e6),
-    "latency": ("latency_ms", "latency (ms)", 1.0),
-}
 SCORES = ("top1", "top5", "top1_interval", "top1_hits", "num_images")  # of a row, as `Accuracy.to_json` has them
 SEVERAL = "num_supernets"  # of a row, where several have scored it
 NEEDED = ("evaluation", "iteration", "top1", "top1_interval", "fitness", "flops", "params")
@@ -357,7 +353,8 @@ class History:
 
     def costs(self, x: str, rows: Sequence[Row]) -> List[float]:
         """A cost of rows in its unit. Raises InputError if a row does not tell it."""
-        key, _, unit = X_AXES[x]
+        cost = COSTS[x]
+        key, unit = cost.key, cost.unit
         if any(key not in row for row in self.rows):
             raise InputError(f"--x {x}: the history of {self.name} tells no {key}; search with --latency-table")
         return [row[key] / unit for row in rows]

@@ -13,10 +13,11 @@ from spos.core.progress import progress_bar
 from spos.core.seeds import derive_rng
 from spos.search.aims import Aims
 from spos.search.budgets import Budgets
+from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings
 from spos.search.flags import SearchOptions, make_search
-from spos.search.front import OBJECTIVES, checked_objectives, hypervolume
+from spos.search.front import checked_objectives, hypervolume
 from spos.search.surrogate import surrogate_search
 from spos.study.oracles import AdditiveOracle
 from spos.study.strategies import Task, scores_of_search
@@ -115,7 +116,7 @@ def compare_fronts(
             found[name] = [{**domain.cost_fields(one), "top1": judge(one)} for one in asked]
         worst = min(row["top1"] for rows in found.values() for row in rows)
         for name, rows in found.items():
-            above = [{OBJECTIVES[objective]: row[OBJECTIVES[objective]], "top1": row["top1"] - worst} for row in rows]
+            above = [{COSTS[objective].key: row[COSTS[objective].key], "top1": row["top1"] - worst} for row in rows]
             areas = hypervolume(above, objective, low, high)
             values[name].append([areas[count // 2 - 1], areas[-1]])
     columns = {name: np.array(pairs).T for name, pairs in values.items()}

@@ -28,7 +28,8 @@ from typing import List, Optional
 from spos.core.errors import InputError
 from spos.core.flags import pick, run_program
 from spos.core.tables import table
-from spos.search.history import X_AXES, load_histories
+from spos.search.costs import COSTS
+from spos.search.history import load_histories
 from spos.space.flags import BlocksOptions, use_blocks
 from utils.plot.animation import animation
 from utils.plot.blocks import blocks
@@ -73,7 +74,7 @@ def search(argv: List[str]) -> int:
     parser.add_argument(
         "histories", nargs="+", type=Path, metavar="HISTORY_OR_RUN", help="history.jsonl, or the run directory of it"
     )
-    parser.add_argument("--x", choices=tuple(X_AXES), default="flops", help="cost of the right panel [%(default)s]")
+    parser.add_argument("--x", choices=tuple(COSTS), default="flops", help="cost of the right panel [%(default)s]")
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
     histories = load_histories(args.histories)

@@ -17,7 +17,8 @@ from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, pick, positive
 from spos.core.tables import table
 from spos.runs.files import write_atomic
-from spos.search.history import X_AXES, History, Row, is_complete, load_history
+from spos.search.costs import COSTS
+from spos.search.history import History, Row, is_complete, load_history
 from spos.space.flags import BlocksOptions, use_blocks
 from utils.plot.search import draw_front
 from utils.plot.style import BLUE, DPI, GREY, ORANGE
@@ -36,7 +37,7 @@ def animation(argv: List[str]) -> int:
     parser.add_argument(
         "history", type=Path, metavar="HISTORY_OR_RUN", help="history.jsonl, or the run directory of it"
     )
-    parser.add_argument("--x", choices=tuple(X_AXES), default="flops", help="cost of the large panel [%(default)s]")
+    parser.add_argument("--x", choices=tuple(COSTS), default="flops", help="cost of the large panel [%(default)s]")
     parser.add_argument("--milliseconds", type=positive, default=600, help="for which a frame is shown [%(default)s]")
     parser.add_argument("--output", default="search.gif", help="file of the animation [%(default)s]")
     args = parser.parse_args(argv)
@@ -121,7 +122,7 @@ def draw_plane(axes: Any, moment: Moment, x: str) -> None:
     axes.plot(history.costs(x, [best]), [best["top1"]], marker="*", label="best so far", **star)
     axes.axhspan(*best["top1_interval"], color=GREY, alpha=0.1, linewidth=0, label="its 95% interval", zorder=0)
     axes.set_xlim(*with_margin(moment.whole.costs(x, moment.whole.scored)))
-    axes.set_xlabel(X_AXES[x][1], fontsize=9)
+    axes.set_xlabel(COSTS[x].label, fontsize=9)
     axes.set_ylabel("top-1 of the candidates", fontsize=9)
 
 

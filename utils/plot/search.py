@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from spos.search.history import X_AXES, History
+from spos.search.costs import COSTS
+from spos.search.history import History
 from utils.plot.style import BLUE, DPI, GREY, ORANGE
 
 COLOURS = "viridis"  # of iterations
@@ -24,7 +25,7 @@ def plot_search(histories: Sequence[History], x: str) -> Figure:
         draw_several(left, right, histories, x)
     left.set_ylabel("top-1 of the candidates")
     left.set_xlabel("evaluations")
-    right.set_xlabel(X_AXES[x][1])
+    right.set_xlabel(COSTS[x].label)
     left.yaxis.set_major_formatter(PercentFormatter(1))
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (left, right):

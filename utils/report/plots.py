@@ -11,8 +11,9 @@ from plotly import graph_objects as go
 from spos.core.intervals import student_interval
 from spos.deploy.classification import BinShape
 from spos.search.ancestry import Ancestry
+from spos.search.costs import COSTS
 from spos.search.front import hypervolume
-from spos.search.history import X_AXES, History, Row
+from spos.search.history import History, Row
 from spos.space.space import SearchSpace
 from utils.plot.training import LR_WARM_UP, Run
 from utils.plot.warm_up import CHANNEL_WARM_UP, FULL_WIDTH
@@ -188,7 +189,7 @@ def _points(space: SearchSpace, rows: Sequence[Row], name: str, marker: Mapping[
 
 
 def _told_costs(history: History) -> List[str]:
-    return [name for name, (key, _, _) in X_AXES.items() if all(key in row for row in history.rows)]
+    return [name for name, cost in COSTS.items() if all(cost.key in row for row in history.rows)]
 
 
 def _axis(history: History, groups: Sequence[Sequence[Any]], name: str) -> Dict[str, Any]:
@@ -199,7 +200,7 @@ def _axis(history: History, groups: Sequence[Sequence[Any]], name: str) -> Dict[
         label, title = "best so far", "order of evaluation"
     else:
         traces = [{"x": history.costs(name, group)} for group in groups]
-        line, label, title = history.front(name), "Pareto front: no cheaper one is better", X_AXES[name][1]
+        line, label, title = history.front(name), "Pareto front: no cheaper one is better", COSTS[name].label
     traces[3] = {"x": line[0], "y": line[1], "name": label}
     return {"title": title, "traces": traces}
 
@@ -207,7 +208,7 @@ def _axis(history: History, groups: Sequence[Sequence[Any]], name: str) -> Dict[
 def hypervolume_plot(history: History, objective: str) -> Plot:
     """How the front of top-1 against a cost grew, between the smallest and the largest cost that was scored."""
     costs = history.costs(objective, history.scored)
-    unit = X_AXES[objective][2]
+    unit = COSTS[objective].unit
     figure = empty_figure("evaluations", "best top-1, mean over budgets", 300, percent=True)
     areas = hypervolume(history.rows, objective, min(costs) * unit, max(costs) * unit)
     figure.add_trace(
