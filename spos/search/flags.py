@@ -32,7 +32,7 @@ from spos.sampling.limits import limit_or_none
 from spos.search.aims import Aims, FrontAims
 from spos.search.breeder import Lineage
 from spos.search.budgets import Budgets
-from spos.search.choice import CHOICES, SCORE
+from spos.search.choice import CHOICES, MODEL, SCORE, Choice
 from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
@@ -196,6 +196,7 @@ class SearchMode:
         breeds: there are parents.    evolves: by one of EVOLUTIONS.    takes_seeds: from an older search.
         has_stages: first blocks, then channels.    has_front: several numbers are weighed against each other.
         serves_budgets: looks for the best within each, or for all of a front.
+        chooses_by: of CHOICES, unless --choose-by says otherwise.
     """
 
     make: Callable[[Domain, SearchOptions, Start], Search]
@@ -205,18 +206,24 @@ class SearchMode:
     has_stages: bool = False
     has_front: bool = False
     serves_budgets: bool = False
+    chooses_by: str = SCORE
 
 
 SEARCHES: Mapping[str, SearchMode] = {
     "genetic": SearchMode(_genetic, evolves=True, takes_seeds=True),
     "random": SearchMode(_random, breeds=False, serves_budgets=True),
     "two-stage": SearchMode(_two_stage, evolves=True, has_stages=True),
-    "surrogate": SearchMode(_surrogate, breeds=False, takes_seeds=True, serves_budgets=True),
+    "surrogate": SearchMode(_surrogate, breeds=False, takes_seeds=True, serves_budgets=True, chooses_by=MODEL),
     "nsga2": SearchMode(_nsga2, takes_seeds=True, has_front=True, serves_budgets=True),
     "surrogate-front": SearchMode(
-        _surrogate_front, breeds=False, takes_seeds=True, has_front=True, serves_budgets=True
+        _surrogate_front, breeds=False, takes_seeds=True, has_front=True, serves_budgets=True, chooses_by=MODEL
     ),
 }
+
+
+def choice_of(options: SearchOptions, domain: Domain, rows: Sequence[Row]) -> Choice:
+    """Who is best of the rows of a search."""
+    return Choice.by(options.choose_by or SEARCHES[options.search_mode].chooses_by, domain, rows)
 
 
 def make_search(
@@ -390,10 +397,10 @@ class SearchOptions(EvolutionOptions):
     search_iters: int = flag(20, "generations (random: rounds of --population-size)", type=positive)
     topk: int = flag(3, "architectures to report", type=positive)
     choose_by: str = flag(
-        SCORE,
+        "",
         "who is best of what was scored. score: by its own score; model: by what a model of all scores expects of it, "
-        "in which each choice block adds what it is worth",
-        choices=CHOICES,
+        "in which each choice block adds what it is worth [model of surrogate, score of others]",
+        choices=("", *CHOICES),
     )
     finalists: int = flag(
         0,

@@ -40,7 +40,6 @@ from spos.scoring.job import ScoringJob, load_job_images
 from spos.scoring.racing import Racing
 from spos.scoring.trained import TrainedSupernet, open_together
 from spos.search.ask_tell import Found
-from spos.search.choice import Choice
 from spos.search.domain import Domain
 from spos.search.finals import hold_all_finals
 from spos.search.fine_tuning import FineTuning
@@ -52,6 +51,7 @@ from spos.search.flags import (
     check_reachable,
     check_score_dtype,
     check_search_flags,
+    choice_of,
     flags_that_may_change,
     initial_architectures,
     make_domain,
@@ -220,7 +220,7 @@ def run_search(flags: SearchFlags) -> Found:
             log = SearchLog(Journal(save_dir / LOG_FILE, SearchLogRow), forecasts)
             rows = make_searcher(domain, job, seeds, history, executor, stop, flags.search, log).run(search)
         training = FineTuning(save_dir, supernet, flags.search, flags.device, flags.run.seed)
-        choice = Choice.by(flags.search.choose_by, domain, rows)
+        choice = choice_of(flags.search, domain, rows)
         finals = hold_all_finals(rows, flags.search, training, choice)
         source = origin(config, flags.search, flags.run.seed)
         write_results(save_dir, domain, rows, flags.search, source, finals, choice)

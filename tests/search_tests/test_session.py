@@ -146,8 +146,14 @@ def test_who_is_best_can_be_decided_again(supernet, limits, tmp_path):
     )
     assert load_architecture(tmp_path / "top-1.json").architecture == by_model.best
     assert by_model.within(limits).best == by_model.best
-    search_supernet(supernet, tmp_path, limits, **asked)
+    search_supernet(supernet, tmp_path, limits, **asked, choose_by="score")
     assert {name: (tmp_path / name).read_bytes() for name in files} == before
+
+
+@pytest.mark.parametrize("mode, has_choice", (("genetic", False), ("surrogate", True)))
+def test_a_search_by_a_model_chooses_by_it(mode, has_choice, supernet, limits, tmp_path):
+    search_supernet(supernet, tmp_path, limits, **SETTINGS, search_mode=mode)
+    assert ("choice" in read_json(tmp_path / "best.json")) == has_choice
 
 
 def test_candidates_are_scored_in_int8(supernet, limits, tmp_path):
