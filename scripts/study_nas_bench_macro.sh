@@ -38,23 +38,10 @@ supernets() {
     cat <<EOF
 published-0 --seed 0
 aligned-0 --seed 0 --initial-values aligned
+fair-0 --seed 0 --reduced-dataset-scale 3 --sampling fair
 published16-0 --seed 0 --num-epochs 16 --holdout 2000
 published16-1 --seed 1 --num-epochs 16 --holdout 2000
 EOF
-}
-
-# What of the supernets is ranked: their last weights, and one of them after 2, 4 and 8 of its 16 epochs.
-ranked() {
-    for run in "$out"/supernets/*; do
-        echo "$run"
-    done
-    run=$out/supernets/published16-0
-    for checkpoint in "$run"/checkpoints/epoch-000[248]; do
-        [ -e "$checkpoint/model.params" ] || continue
-        params=$run/epoch-${checkpoint##*-000}.params
-        cp "$checkpoint/model.params" "$params"
-        echo "$params"
-    done
 }
 
 # ranking JOBS SUPERNETS...: 500 architectures of the table.
@@ -73,15 +60,27 @@ refit() {
         --truth "$table" --truth-format nas-bench-macro --refit-classifier 4000 --save-dir "$out/refit"
 }
 
+# curve JOBS: 100 of the architectures by one supernet after 2, 4, 8 and all 16 of its epochs, with a classifier for each path.
+curve() {
+    run=$out/supernets/published16-1
+    for epoch in 2 4 8 16; do
+        cp "$run/checkpoints/epoch-$(printf %04d "$epoch")/model.params" "$run/epoch-$epoch.params"
+    done
+    sh "$here/run.sh" utils.rank_correlation --supernet "$run"/epoch-2.params "$run"/epoch-4.params "$run"/epoch-8.params \
+        "$run"/epoch-16.params --num-architectures 100 --strata 5 --jobs "$1" --truth "$table" \
+        --truth-format nas-bench-macro --refit-classifier 4000 --save-dir "$out/curve"
+}
+
 # What tables and figures are made of, without parameters and images.
 collect() {
     logs=$out/logs
-    mkdir -p "$logs/ranking"
+    mkdir -p "$logs/ranking" "$logs/curve"
     for run in "$out"/supernets/*; do
         mkdir -p "$logs/supernets/${run##*/}"
         cp "$run/config.json" "$run/log.jsonl" "$logs/supernets/${run##*/}"
     done
     cp "$out"/ranking/*.json "$out"/ranking/*.jsonl "$logs/ranking"
+    cp "$out/curve/truth.jsonl" "$out/curve/supernets.jsonl" "$logs/curve"
     cat "$out/ranking/supernets.jsonl" "$out/refit/supernets.jsonl" > "$logs/ranking/supernets.jsonl"
 }
 
@@ -91,7 +90,8 @@ if [ $# -gt 0 ]; then
 fi
 
 supernets | xargs -L 1 -P "$jobs" sh "$0" "$images" "$table" supernet
-ranking "$jobs" $(ranked)
+ranking "$jobs" "$out"/supernets/*
 refit "$jobs" "$out"/supernets/published16-*
+curve "$jobs"
 collect
 sh "$here/run.sh" utils.study "$out/logs" --images "$out/images" --document ""

@@ -30,7 +30,7 @@ from spos.training.strategies import NUM_RANDOM_WIDTHS
 Row = Mapping[str, Any]
 NUM_TRAIN = 50_000  # training images of CIFAR-10, of which a supernet holds some out
 STRATEGIES_FILE = "strategies.json"
-SUPERNETS, RANKING, SEARCHED, SEARCH = "supernets", "ranking", "searched", "search-*"
+SUPERNETS, RANKING, CURVE, SEARCHED, SEARCH = "supernets", "ranking", "curve", "searched", "search-*"
 SECONDS_OF_AN_HOUR = 3600
 BOOTSTRAP_SEED = 0
 
@@ -104,6 +104,7 @@ class Study:
     strategies: Optional[Dict[str, Any]]
     searches: List[SearchLog]
     searched: List[Dict[str, Any]]
+    curve: Optional[Study] = None  # a supernet after some of its epochs, by fewer networks
 
     @cached_property
     def ranked(self) -> Ranked:
@@ -157,7 +158,14 @@ def load_study(folder: Path) -> Study:
         read_json(strategies) if strategies.is_file() else None,
         [_load_search(run) for run in sorted(folder.glob(SEARCH)) if run.is_dir()],
         read_rows(folder / SEARCHED / ALONE_FILE, AloneRow),
+        _load_curve(folder / CURVE, supernets),
     )
+
+
+def _load_curve(folder: Path, supernets: List[SupernetLog]) -> Optional[Study]:
+    alone = read_rows(folder / TRUTH_FILE, TruthRow)
+    scores = _scores(read_rows(folder / SCORES_FILE, ScoreRow), alone)
+    return Study(supernets, alone, scores, [], None, [], []) if alone else None
 
 
 def _load_supernet(run: Path) -> SupernetLog:

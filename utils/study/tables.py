@@ -13,7 +13,7 @@ from spos.search.history import find_ties, mean_of_random
 from spos.space.architecture import architecture_of
 from spos.study.alone import first_rows, mean_top1
 from spos.study.matched import RANDOM, compare, matched_table
-from spos.study.rank import ranking_table, seed_agreement
+from spos.study.rank import ADDITIVE, FLOPS, ranking_table, seed_agreement
 from spos.training.flags import PUBLISHED
 from utils.study.logs import SECONDS_OF_AN_HOUR, Row, Study, SupernetLog, by_bn_count
 
@@ -31,6 +31,7 @@ def make_tables(study: Study) -> Dict[str, Table]:
         "strategies": strategies,
         "searches": searches,
         "ranking": ranking,
+        "curve": curve,
         "searched": searched,
         "networks": networks,
         "hours": hours,
@@ -141,6 +142,31 @@ def ranking(study: Study) -> Table:
         else (f"tau-b between two seeds of these networks, mean of all pairs: {agreement:+.3f}.",)
     )
     return Table("", own.columns, own.rows, notes)
+
+
+def curve(study: Study) -> Optional[Table]:
+    """How the order by one supernet grows with its training."""
+    if study.curve is None:
+        return None
+    columns = (
+        Column("supernet"),
+        Column("epochs"),
+        Column("passes", "image passes", spec=","),
+        Column("top1", "mean top-1", spec=".2%"),
+        Column("tau", "tau-b (95%)"),
+        Column("additive", "by an additive model of them"),
+    )
+    rows = []
+    for name in study.curve.scores:
+        run, file = name.split("/")[:2]
+        supernet, epochs = next(one for one in study.supernets if one.name == run), int(file.rpartition("-")[2])
+        found, additive = (study.curve.correlations[name + ending].overall for ending in ("", ADDITIVE))
+        tops = np.array([row["top1"] for row in study.curve.scores[name]])
+        passes = supernet.num_passes * epochs // len(supernet.rows)
+        rows.append((run, epochs, passes, tops.mean(), plus(found), plus(additive)))
+    count = len(study.curve.ranked.truth)
+    flops = study.curve.correlations[FLOPS].overall
+    return Table("", columns, tuple(sorted(rows)), (f"{count} networks, of which FLOPs order {plus(flops)}.",))
 
 
 def searched(study: Study) -> Optional[Table]:
