@@ -14,7 +14,8 @@ of all scores by the supernet NAME expects, in which every choice block adds wha
 mean of their accuracies is compared too.
 
 With `--truth FILE` nothing is trained: accuracies are those that others measured, of NAS-Bench-Macro
-(`--truth-format nas-bench-macro`) or in a table of your own. Architectures are drawn from it in the same way:
+(`--truth-format nas-bench-macro`) or in a table of your own. Architectures are drawn from it in the same way; the
+additive models are held against all the others of the table too, which nobody has scored:
 
 python -m utils.rank_correlation --supernet runs/supernet --num-architectures 500 --truth-format nas-bench-macro \\
     --truth nas_bench_macro_cifar10.json --save-dir runs/rank-correlation
@@ -44,7 +45,7 @@ from spos.core.flags import (
     run_program,
     split_arguments,
 )
-from spos.core.ranking import Correlation, Ranked, correlate
+from spos.core.ranking import FEWEST, Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
 from spos.runs.files import file_digest, write_atomic, write_json
@@ -55,7 +56,18 @@ from spos.scoring.trained import open_supernets
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
-from spos.study.rank import ADDITIVE, FLOPS, PARAMS, costs_of, plan, rank, ranking_table, seed_agreement, with_mean
+from spos.study.rank import (
+    ADDITIVE,
+    FLOPS,
+    PARAMS,
+    costs_of,
+    plan,
+    rank,
+    ranking_table,
+    seed_agreement,
+    tau_of_others,
+    with_mean,
+)
 from spos.study.truth import TRUTH_FILE, TruthOptions, read_truth, rows_of
 from utils.plot.ranking import plot
 from utils.plot.style import figure_file, save
@@ -86,7 +98,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.baseline not in predictors:
         raise InputError(f"--baseline {args.baseline}: predictors are {', '.join(predictors)}")
     networks = [] if truth.truth else plan(space, options)
-    measured = rows_of(read_truth(truth, space), options, space) if truth.truth else []
+    known = read_truth(truth, space) if truth.truth else {}
+    measured = rows_of(known, options, space) if known else []
     config = describe_run("utils.rank_correlation", options, recipe, space)
     if truth.truth:
         config["options"].update(truth_format=truth.truth_format, truth=file_digest(truth.truth))  # wherever it lies
@@ -99,10 +112,15 @@ def main(argv: Optional[List[str]] = None) -> int:
         ranked = with_mean(rank(rows, scores, space), list(scores))
         correlations = correlate(ranked, args.baseline, derive_rng(options.seed, "bootstrap"))
         record = as_json(ranked, correlations, rows, args.baseline)
+        if len(known) > len(architectures) + FEWEST:
+            record["others"] = tau_of_others(known, scores, space)
         write_json(folder / RESULT_FILE, record)
     if args.output:
         save(plot(ranked, correlations, costs_of(rows)), args.output)
     print(json.dumps(record) if output.json else text(ranked, correlations, rows, args.baseline))
+    if not output.json and "others" in record:
+        others = ", ".join(f"{name} {tau:+.3f}" for name, tau in record["others"].items())
+        print(f"tau-b of the {len(known) - len(architectures):,} other networks of the table: {others}")
     return 0
 
 

@@ -59,19 +59,24 @@ def held_choice(record: Any, source: PathLike) -> Optional[HeldChoice]:
 
 
 def additive_fitness(
-    effects: Effects, architectures: Sequence[Architecture], fitness: Sequence[float], num_images: int = 0
+    effects: Effects,
+    scored: Sequence[Architecture],
+    fitness: Sequence[float],
+    num_images: int = 0,
+    wanted: Optional[Sequence[Architecture]] = None,
 ) -> np.ndarray:
-    """What is expected of architectures by all their scores, if every choice block adds what it is worth.
+    """What is expected of architectures by all scores together, if every choice block adds what it is worth.
 
     Args:
-        fitness: of each; that of a dropped one is -inf.
+        fitness: of each that was scored; that of a dropped one is -inf.
         num_images: that a score is the accuracy on; 0: its variance is estimated.
+        wanted: of which architectures; by default of those that were scored.
     Returns: (architectures,) fitness.
     """
-    known, rows = known_fitness(fitness), effects.of(architectures)
+    known, rows = known_fitness(fitness), effects.of(scored)
     with threadpool_limits(1, "blas"):  # the same bits with any number of threads
         model = LinearModel(effects, rows, known, variance_of(known, num_images), effects.additive)
-        return model.predict(rows)
+        return model.predict(rows if wanted is None else effects.of(wanted))
 
 
 @dataclass(frozen=True)

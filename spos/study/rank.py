@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from spos.core.errors import InputError
 from spos.core.ranking import FEWEST, TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
@@ -15,6 +16,7 @@ from spos.core.tables import Column, Table
 from spos.search.choice import additive_fitness
 from spos.search.domain import Domain
 from spos.search.history import Row, num_images_of
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
 from spos.study.alone import Network, first_rows, mean_top1
@@ -59,6 +61,21 @@ def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Row]],
     )
     strata = [row["stratum"] for row in first_rows(rows).values()]
     return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs_of(rows)}, np.array(strata))
+
+
+def tau_of_others(
+    truth: Mapping[Architecture, Sequence[float]], scores: Mapping[str, Sequence[Row]], space: SearchSpace
+) -> Dict[str, float]:
+    """tau-b of the networks of a table that were not scored, by FLOPs and by the additive model of each supernet."""
+    effects, table = Domain(space).effects, cost_table(space)
+    scored = {architecture_of(row) for own in scores.values() for row in own}
+    others = [one for one in truth if one not in scored]
+    true = [float(np.mean(truth[one])) for one in others]
+    predicted: Dict[str, Any] = {FLOPS: [table.cost(one).macs for one in others]}
+    for name, own in scores.items():
+        tops, architectures = [row["top1"] for row in own], [architecture_of(row) for row in own]
+        predicted[name + ADDITIVE] = additive_fitness(effects, architectures, tops, num_images_of(own), others)
+    return {name: float(kendalltau(values, true)[0]) for name, values in predicted.items()}
 
 
 def with_mean(ranked: Ranked, names: Sequence[str]) -> Ranked:

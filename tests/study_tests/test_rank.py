@@ -1,11 +1,13 @@
 """Ranking of supernets: which architectures are trained alone, and what their truth is."""
 
+import numpy as np
 import pytest
 from conftest import TINY
+from scipy.stats import kendalltau
 
 from spos.space.cost import cost_table
 from spos.study.flags import RankingOptions
-from spos.study.rank import FLOPS, PARAMS, plan, rank, seed_agreement, with_mean
+from spos.study.rank import FLOPS, PARAMS, plan, rank, seed_agreement, tau_of_others, with_mean
 from study_tests.test_alone import trainer  # noqa: F401  a fixture
 
 
@@ -65,3 +67,25 @@ def test_several_supernets_have_a_mean_and_one_has_none():
     assert additive[0] == pytest.approx((additive[1] + additive[2]) / 2) and additive[2] == pytest.approx([0.4] * 6)
     assert joint.predictors["mean of 2"] == pytest.approx([0.2 + i / 20 for i in range(6)])
     assert with_mean(ranked, ["a"]) is ranked
+
+
+def test_others_are_predicted_by_what_was_scored():
+    """Of a table with additive accuracies: exactly, from a third of it; FLOPs order it as SciPy says."""
+    rng, worth = np.random.default_rng(0), np.random.default_rng(1).normal(size=(4, 20))
+    architectures = list(dict.fromkeys(TINY.sample(rng) for _ in range(300)))
+
+    def top1(one):
+        return (
+            0.5
+            + sum(worth[i, b] + worth[i, 4 + c] for i, (b, c) in enumerate(zip(one.block_choices, one.channel_choices)))
+            / 100
+        )
+
+    truth = {one: [top1(one), top1(one)] for one in architectures}
+    scored = architectures[: len(architectures) // 3]
+    rows = [{"block_choices": one.block_choices, "channel_choices": one.channel_choices} for one in scored]
+    scores = {"supernet": [{**row, "top1": top1(one)} for row, one in zip(rows, scored)]}
+    found = tau_of_others(truth, scores, TINY)
+    others, table = architectures[len(scored) :], cost_table(TINY)
+    expected = kendalltau([table.cost(one).macs for one in others], list(map(top1, others)))[0]
+    assert found[FLOPS] == pytest.approx(expected) and found["supernet/additive"] > 0.9

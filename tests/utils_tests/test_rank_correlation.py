@@ -93,6 +93,7 @@ def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_p
     assert rank_correlation.main(argv) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (record["architectures"], record["networks"], record["seed_agreement"]) == (6, 12, 1.0)
+    assert set(record["others"]) == {FLOPS, "supernet/additive"}
     assert not (tmp_path / "ranking" / ALONE_FILE).exists()
     truth = read_rows(tmp_path / "ranking" / TRUTH_FILE, TruthRow)
     assert len(truth) == 12 and {row["seed"] for row in truth} == {0, 1}
