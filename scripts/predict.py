@@ -14,7 +14,6 @@ import os
 import sys
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -25,6 +24,8 @@ class Network:
     """An exported network, and what it says of its images."""
 
     def __init__(self, path):
+        import onnxruntime  # here, so that --help does not need it
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they are told below
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -4,13 +4,15 @@
 #
 #   sh scripts/predict.sh --model runs/digits/oneshot/model.onnx PICTURE_OR_FOLDER...
 #
-# `PYTHON=python3.12 sh scripts/predict.sh ..` chooses the interpreter (3.8 to 3.12); $SPOS_ONNX_PYTHON, if set, is used as it is.
+# `PYTHON=python3.12 sh scripts/predict.sh --help` chooses the interpreter (3.8 to 3.12). $SPOS_ONNX_PYTHON, if set, is used
+# as it is.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 python=${SPOS_ONNX_PYTHON:-$root/env-predict/bin/python}
-if ! "$python" -c 'import numpy, onnxruntime, PIL' 2>/dev/null; then
+if [ -z "${SPOS_ONNX_PYTHON:-}" ] && [ ! -e "$root/env-predict/.ready" ]; then
     "${PYTHON:-python3}" -m venv "$root/env-predict"
     "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile --no-deps \
         -c "$root/constraints.txt" onnxruntime numpy pillow >&2 # what else ONNX Runtime names is for its tools
+    : >"$root/env-predict/.ready"
 fi
 exec "$python" "$root/scripts/predict.py" "$@"

@@ -59,10 +59,15 @@ class Stage:
         own_part, end, _ = (ROOT / "scripts" / "setup.sh").read_text().partition("\ndone\n")
         assert end and 'for argument in "$@"' in own_part
         (folder / "scripts" / "setup.sh").write_text(own_part + end)  # it reads its arguments, and installs nothing
-        for place in ("bin", "env/bin"):
+        for place in ("bin", "env/bin", "env-predict/bin"):
             (folder / place).mkdir(parents=True)
+        (folder / "env-predict" / ".ready").touch()
         self.installed = installed_programs()
-        for name in ("env/bin/python", *(f"bin/{name}" for name in (*RECORDED, *self.installed))):
+        for name in (
+            "env/bin/python",
+            "env-predict/bin/python",
+            *(f"bin/{name}" for name in (*RECORDED, *self.installed)),
+        ):
             (folder / name).write_text(RECORDER)
             (folder / name).chmod(0o755)
         for tool in TOOLS:
@@ -79,6 +84,10 @@ class Stage:
         macro = self.folder / "runs" / "nas-bench-macro"
         shutil.copytree(ROOT / "logs" / "nas-bench-macro", macro)
         shutil.copytree(macro / "ranking", macro / "refit")
+        for epoch in (2, 4, 8, 16):
+            checkpoint = macro / "supernets" / "published16-1" / "checkpoints" / f"epoch-{epoch:04d}"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "model.params").touch()
         study = self.folder / "runs" / "study"
         shutil.copytree(ROOT / "logs" / "study-cifar10", study)
         (study / "supernets" / "warm-up-0" / "bn_update.jsonl").touch()
