@@ -149,6 +149,21 @@ def test_finals_are_told_round_by_round_and_the_finalist_is_drawn(tmp_path, make
     assert f"Blocks {blocks}; channels {', '.join(map(str, third['channel_choices']))}." in page
 
 
+def test_what_a_model_has_chosen_is_told_and_drawn(tmp_path, make_page):
+    folder = make_search_run(tmp_path / "search")
+    first, second, *_ = sorted(rows_of(folder), key=lambda row: (-row["fitness"], row["evaluation"]))
+    choice = {"chosen": second["evaluation"], "expected": 0.6125, "first_by_score": first["evaluation"]}
+    (folder / "best.json").write_text(json.dumps({"choice": choice}))
+    page = make_page(folder)
+    assert (
+        f"Chosen: evaluation {second['evaluation']}, of which the additive model of all scores expects 61.25%; "
+        f"evaluation {first['evaluation']} has the highest score." in page
+    )
+    assert "search, chosen by the model" in page
+    blocks = ", ".join(map(str, second["block_choices"]))
+    assert f"Blocks {blocks}; channels {', '.join(map(str, second['channel_choices']))}." in page
+
+
 def test_what_is_right_and_wrong_by_class_is_shown(tmp_path, make_page):
     architecture = SPACE.sample(np.random.default_rng(0))
     folder = make_training(tmp_path / "subnet", "ShuffleNas_fixArch", architecture=architecture)

@@ -88,7 +88,8 @@ def cards(runs: Sequence[ReportedRun]) -> List[Card]:
             found.append((run.name, f"{last['val_top1']:.2%}", remark))
     for run in of_kind(runs, SEARCH_RUN):
         if run.chosen:
-            name = f"{run.name}, {'finalist' if run.finals else 'best'}"
+            role = "finalist" if run.finals else "chosen by the model" if run.choice else "best"
+            name = f"{run.name}, {role}"
             low, high = run.chosen["top1_interval"]
             cost = f"{in_millions(run.chosen['params'], 2)} params, {len(run.history)} architectures scored"
             found.append((name, f"{run.chosen['top1']:.2%}", f"top-1, 95% {low:.1%} to {high:.1%}"))

@@ -23,7 +23,8 @@ from spos.runs.run import (
     open_run_directory,
 )
 from spos.search.ancestry import Ancestry, replay
-from spos.search.finals import HeldFinals, chosen_of, read_finals
+from spos.search.choice import HeldChoice
+from spos.search.finals import HeldFinals, chosen_of, read_choice, read_finals
 from spos.search.history import NEEDED, History, Row, is_complete, read_search_rows
 from spos.search.report import SearchLogRow
 from spos.space.architecture import Architecture, architecture_of
@@ -99,8 +100,13 @@ class ReportedRun:
         return read_finals(self.run.path / BEST_FILE) if self.kind == SEARCH_RUN else None
 
     @property
+    def choice(self) -> Optional[HeldChoice]:
+        """Of a search that has ended, if a model of its scores has chosen."""
+        return read_choice(self.run.path / BEST_FILE) if self.kind == SEARCH_RUN else None
+
+    @property
     def chosen(self) -> Optional[Row]:
-        """Of a search: who was left by the finals, else the best so far."""
+        """Of a search: who was left by the finals, else chosen by a model, else the best so far."""
         return chosen_of(self.run.path / BEST_FILE, self.history) if self.history else None
 
     def architecture(self) -> Optional[Tuple[SearchSpace, Architecture]]:

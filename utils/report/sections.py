@@ -103,6 +103,8 @@ def search_section(runs: Runs, writer: Writer) -> Section:
             )
         parts.append(text(_describe_search(run, run.best)))
         parts.append(writer.plot(search_plot(run.searched, run.space)))
+        if run.choice:
+            parts.append(text(f"Chosen: {run.choice.text}."))
         parts += _finals(run) + _front(run, writer)
     return Section("search", "Search", parts)
 
