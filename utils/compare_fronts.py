@@ -25,44 +25,30 @@ import json
 import sys
 from typing import Any, List, Optional
 
-from spos.core.errors import InputError
-from spos.core.flags import (
-    JsonOptions,
-    OneLineParser,
-    not_negative,
-    not_negative_number,
-    pick,
-    positive,
-    positive_number,
-    run_program,
-)
+from spos.core.flags import JsonOptions, OneLineParser, pick, positive_number, run_program
 from spos.core.tables import Column, Table, as_text
 from spos.search.budgets import Budgets
 from spos.search.costs import COSTS
 from spos.search.flags import ConstraintOptions, EvolutionOptions, SearchOptions, evolution_settings
 from spos.space.flags import SpaceOptions, use_blocks
+from spos.study.flags import ComparisonOptions
 from spos.study.fronts import compare_budgets, compare_fronts
 from spos.study.strategies import additive
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
+    parser = OneLineParser(__doc__, (ComparisonOptions, EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--budgets", default="", help="as of search_supernet.py, like flops:200,300")
     what.add_argument("--objective", choices=tuple(COSTS), help="the cost of a front")
-    parser.add_argument("--evaluations", type=positive, default=500, help="of a search [%(default)s]")
     parser.add_argument(
         "--share", type=positive_number, default=1.6, help="times as many for all budgets together [%(default)s]"
     )
-    parser.add_argument("--noise", type=not_negative_number, default=0.0, help="standard deviation, added to fitness")
-    parser.add_argument("--seeds", type=positive, default=20, help="seeds, at least 2 [%(default)s]")
-    parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
     args = parser.parse_args(argv)
     evolution, space, limits = pick(EvolutionOptions, args), pick(SpaceOptions, args), pick(ConstraintOptions, args)
-    if args.seeds < 2:
-        raise InputError("--seeds must be at least 2: an interval needs more than one")
+    seeds = pick(ComparisonOptions, args).all_seeds
     use_blocks(space)
-    make_task, seeds = additive(space, limits, args.noise), range(args.seed, args.seed + args.seeds)
+    make_task = additive(space, limits, args.noise)
     if args.budgets:
         counts = args.evaluations, round(args.evaluations * args.share)
         settings = evolution_settings(evolution, counts[1])

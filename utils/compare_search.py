@@ -40,17 +40,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from spos.core.errors import InputError
-from spos.core.flags import (
-    JsonOptions,
-    OneLineParser,
-    not_negative,
-    not_negative_number,
-    pick,
-    positive,
-    run_program,
-)
+from spos.core.flags import JsonOptions, OneLineParser, pick, run_program
 from spos.search.flags import ConstraintOptions, EvolutionOptions, evolution_settings
 from spos.space.flags import SpaceOptions, use_blocks
+from spos.study.flags import ComparisonOptions
 from spos.study.strategies import BASELINE, SEARCHES, Result, Task, additive, by_supernet, compare, recorded, tabled
 from spos.study.truth import TABLES
 from utils.plot.strategies import plot
@@ -58,29 +51,22 @@ from utils.plot.style import figure_file, save
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = OneLineParser(__doc__, (EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
+    parser = OneLineParser(__doc__, (ComparisonOptions, EvolutionOptions, SpaceOptions, ConstraintOptions, JsonOptions))
     parser.add_argument("--history", type=Path, help="history.jsonl of a search: the table to search in")
     parser.add_argument("--supernet", type=Path, help="run of search_supernet.py: score by its supernet")
     parser.add_argument("--table", default="", metavar="FILE", help="accuracies that others measured, to search in")
     parser.add_argument(
         "--format", choices=tuple(TABLES), default="csv", help="of the table; csv: your own [%(default)s]"
     )
-    parser.add_argument(
-        "--noise", type=not_negative_number, default=0.0, help="standard deviation, added to the additive fitness"
-    )
     parser.add_argument("--searches", nargs="+", choices=SEARCHES, default=[], help="some of them, and random [all]")
     parser.add_argument(
         "--baseline", choices=SEARCHES, default=BASELINE, help="search that gains are over, paired [%(default)s]"
     )
-    parser.add_argument("--evaluations", type=positive, default=500, help="architectures a search scores [%(default)s]")
-    parser.add_argument("--seeds", type=positive, default=20, help="seeds, at least 2 [%(default)s]")
-    parser.add_argument("--seed", type=not_negative, default=0, help="the first of them [%(default)s]")
     parser.add_argument("--output", type=figure_file, help="figure of the best fitness so far (PNG, SVG or PDF)")
     args = parser.parse_args(argv)
     evolution, space = pick(EvolutionOptions, args), pick(SpaceOptions, args)
     limits, output = pick(ConstraintOptions, args), pick(JsonOptions, args)
-    if args.seeds < 2:
-        raise InputError("--seeds must be at least 2: an interval needs more than one")
+    seeds = pick(ComparisonOptions, args).all_seeds
     sources = (("--history", args.history), ("--supernet", args.supernet), ("--table", args.table))
     given = [flag for flag, value in sources if value]
     use_blocks(space)
@@ -91,7 +77,6 @@ def main(argv: Optional[List[str]] = None) -> int:
     if given and args.noise:
         raise InputError(f"--noise is for additive fitness; leave it out with {given[0]}")
     settings = evolution_settings(evolution, args.evaluations)
-    seeds = range(args.seed, args.seed + args.seeds)
     if args.supernet:
         with by_supernet(args.supernet) as make_task:
             results = compare(make_task, settings, args.evaluations, seeds, args.searches, args.baseline)

@@ -4,7 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spos.core.flags import flag, fraction, not_negative, positive
+from spos.core.errors import InputError
+from spos.core.flags import flag, fraction, not_negative, not_negative_number, positive
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """How searches are compared."""
+
+    evaluations: int = flag(500, "architectures a search scores", type=positive)
+    noise: float = flag(0.0, "standard deviation, added to the additive fitness", type=not_negative_number)
+    seeds: int = flag(20, "seeds, at least 2", type=positive)
+    seed: int = flag(0, "the first of them", type=not_negative)
+
+    @property
+    def all_seeds(self) -> range:
+        """Raises: InputError if they are too few for an interval."""
+        check_seeds(self.seeds)
+        return range(self.seed, self.seed + self.seeds)
+
+
+def check_seeds(count: int) -> None:
+    """Raise InputError if so many seeds are too few for an interval."""
+    if count < 2:
+        raise InputError("--seeds must be at least 2: an interval needs more than one")
 
 
 @dataclass(frozen=True)

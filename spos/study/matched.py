@@ -16,7 +16,7 @@ from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import count_architecture
 from spos.study.alone import Network, first_rows, mean_top1
-from spos.study.flags import MatchOptions
+from spos.study.flags import MatchOptions, check_seeds
 
 MAX_DRAWS = 10_000  # for different random architectures
 RANDOM = "random"
@@ -45,8 +45,7 @@ def check_searched(searched: Sequence[ArchitectureRecord], files: Sequence[str],
             raise InputError(f"{file} lies in another search space than {files[0]}")
     if len({record.architecture for record in searched}) < len(searched):
         raise InputError("an architecture is given twice")
-    if options.seeds < 2:
-        raise InputError("--seeds must be at least 2: an interval needs more than one")
+    check_seeds(options.seeds)
     if options.num_random < max(2, len(searched)):
         raise InputError(f"--num-random must be at least {max(2, len(searched))}, not {options.num_random}")
 
