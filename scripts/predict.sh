@@ -15,4 +15,4 @@ if [ -z "${SPOS_ONNX_PYTHON:-}" ] && [ ! -e "$root/env-predict/.ready" ]; then
         -c "$root/constraints.txt" onnxruntime numpy pillow >&2 # what else ONNX Runtime names is for its tools
     : >"$root/env-predict/.ready"
 fi
-exec "$python" "$root/scripts/predict.py" "$@"
+exec "$python" "$root/utils/predict_alone.py" "$@"

@@ -150,7 +150,6 @@ def test_names_are_traced_to_modules():
         ("spos.cost", None),
         ("oneshot_nas_blocks", "oneshot_nas_blocks"),
         ("train_imagenet", "programs"),
-        ("scripts.predict", "programs"),
         ("utils.plot.style", "utils.plot"),
         ("utils.predict", "utils"),
         ("tests.space_tests.test_cost", "tests"),

@@ -71,7 +71,7 @@ def room_of(module: str) -> Optional[str]:
     parts = module.split(".")
     if parts[0] == "spos":
         return parts[1] if len(parts) > 1 and parts[1] in ROOMS else None
-    if module in PROGRAMS or parts[0] == "scripts":
+    if module in PROGRAMS:
         return "programs"
     name = ".".join(parts[:2])
     return name if name in ROOMS else parts[0] if parts[0] in ROOMS else None

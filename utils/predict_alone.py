@@ -1,6 +1,6 @@
-"""Labels pictures by an exported network, with ONNX Runtime, NumPy and Pillow alone; `predict.sh` installs these.
+"""Labels of pictures by an exported network, with ONNX Runtime, NumPy and Pillow alone (`scripts/predict.sh`).
 
-python predict.py --model model.onnx picture.png folder/of/pictures
+python utils/predict_alone.py --model model.onnx picture.png folder/of/pictures
 
 What has to be known of the images stands in the file (docs/deployment.md). Pictures are turned as their EXIF
 orientation says, the square in the centre is cut out and resized. An unreadable picture is named on standard error and
