@@ -39,6 +39,7 @@ supernets() {
 published-0 --seed 0
 aligned-0 --seed 0 --initial-values aligned
 fair-0 --seed 0 --reduced-dataset-scale 3 --sampling fair
+fair-1 --seed 1 --reduced-dataset-scale 3 --sampling fair
 published16-0 --seed 0 --num-epochs 16 --holdout 2000
 published16-1 --seed 1 --num-epochs 16 --holdout 2000
 EOF
@@ -60,15 +61,15 @@ refit() {
         --truth "$table" --truth-format nas-bench-macro --refit-classifier 4000 --save-dir "$out/refit"
 }
 
-# curve JOBS: 100 of the architectures by one supernet after 2, 4, 8 and all 16 of its epochs, with a classifier for each path.
+# curve JOBS: 200 of the architectures by one supernet after 1, 2, 4 and all 8 of its epochs.
 curve() {
-    run=$out/supernets/published16-1
-    for epoch in 2 4 8 16; do
+    run=$out/supernets/fair-0
+    for epoch in 1 2 4 8; do
         cp "$run/checkpoints/epoch-$(printf %04d "$epoch")/model.params" "$run/epoch-$epoch.params"
     done
-    sh "$here/run.sh" utils.rank_correlation --supernet "$run"/epoch-2.params "$run"/epoch-4.params "$run"/epoch-8.params \
-        "$run"/epoch-16.params --num-architectures 100 --strata 5 --jobs "$1" --truth "$table" \
-        --truth-format nas-bench-macro --refit-classifier 4000 --save-dir "$out/curve"
+    sh "$here/run.sh" utils.rank_correlation --supernet "$run"/epoch-1.params "$run"/epoch-2.params "$run"/epoch-4.params \
+        "$run"/epoch-8.params --num-architectures 200 --strata 5 --jobs "$1" --truth "$table" \
+        --truth-format nas-bench-macro --save-dir "$out/curve"
 }
 
 # What tables and figures are made of, without parameters and images.

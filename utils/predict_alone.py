@@ -36,11 +36,12 @@ class Network:
 
     def prepared(self, path):
         """The input (3, S, S) of a picture. Raises OSError if it cannot be read."""
-        image = Image.open(path)
-        image = (ImageOps.exif_transpose(image) or image).convert("RGB")
+        opened = Image.open(path)
+        image = (ImageOps.exif_transpose(opened) or opened).convert("RGB")
         side = max(1, round(min(image.size) * self._size / math.ceil(round(self._size / self._crop_ratio, 6))))
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side)).resize((self._size, self._size), Image.Resampling.BILINEAR)
+        square = image.crop((left, top, left + side, top + side))
+        image = square.resize((self._size, self._size), Image.Resampling.BILINEAR)
         return ((np.asarray(image, np.float32) - self._mean) / self._std).transpose(2, 0, 1)
 
     def probabilities(self, images):
