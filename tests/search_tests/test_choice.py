@@ -4,19 +4,23 @@ import json
 
 import numpy as np
 import pytest
+from drawn_spaces import SPACES
+from sized_spaces import SIZED
 
 from search_tests.test_searcher import DOMAIN, Evaluator, genetic, make_searcher
 from spos.core.errors import InputError
 from spos.core.ranking import kendall_tau
+from spos.sampling.limits import Constraints
 from spos.scoring.racing import Racing
 from spos.search.budgets import Budgets, budget_file
 from spos.search.choice import BY_SCORE, MODEL, SCORE, Choice, additive_fitness
+from spos.search.domain import Domain
 from spos.search.finals import chosen_of, finalists_of, read_choice
 from spos.search.flags import SearchOptions
 from spos.search.history import best_rows, is_complete
 from spos.search.linear_model import NEIGHBOURS, LinearModel
 from spos.search.report import summarize_search, write_best, write_budgets
-from spos.space.architecture import architecture_of
+from spos.space.architecture import architecture_of, choices_of
 from spos.space.architecture_file import load_architecture
 
 
@@ -120,3 +124,16 @@ def test_a_damaged_choice_is_refused(damage, tmp_path):
     path.write_text(json.dumps({"choice": {"chosen": 3, "expected": 0.5, "first_by_score": 2, **damage}}))
     with pytest.raises(InputError, match="best.json"):
         read_choice(path)
+
+
+@pytest.mark.parametrize("name", (*SPACES, "sized"))
+def test_a_model_chooses_in_any_space_from_one_row_on(name):
+    domain = Domain(SIZED if name == "sized" else SPACES[name], Constraints(score_max=None))
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 40):
+        rows = [
+            {**choices_of(one), "evaluation": i, "fitness": share, "top1": share, "num_images": 100}
+            for i, (one, share) in enumerate(zip(domain.sample_many(count, rng), rng.random(count).tolist()))
+        ]
+        choice = Choice.by(MODEL, domain, rows)
+        assert np.isfinite(list(choice.expected.values())).all() and len(choice.best(rows, 2)) == min(count, 2)
