@@ -61,14 +61,14 @@ refit() {
         --truth "$table" --truth-format nas-bench-macro --refit-classifier 4000 --save-dir "$out/refit"
 }
 
-# curve JOBS: 200 of the architectures by one supernet after 1, 2, 4 and all 8 of its epochs.
+# curve JOBS: 100 of the architectures by one supernet after 1, 2, 4 and all 8 of its epochs.
 curve() {
     run=$out/supernets/fair-0
-    for epoch in 1 2 4 8; do
+    for epoch in 1 2 4; do
         cp "$run/checkpoints/epoch-$(printf %04d "$epoch")/model.params" "$run/epoch-$epoch.params"
     done
     sh "$here/run.sh" utils.rank_correlation --supernet "$run"/epoch-1.params "$run"/epoch-2.params "$run"/epoch-4.params \
-        "$run"/epoch-8.params --num-architectures 200 --strata 5 --jobs "$1" --truth "$table" \
+        "$run" --num-architectures 100 --strata 5 --jobs "$1" --truth "$table" \
         --truth-format nas-bench-macro --save-dir "$out/curve"
 }
 

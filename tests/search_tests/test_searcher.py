@@ -241,8 +241,8 @@ def test_more_generations_go_on_where_the_search_ended(tmp_path):
     assert len(evaluator.asked) == long.count(b"\n") - 20 - 14
 
 
-def test_only_the_length_the_devices_and_the_finals_of_a_search_may_change():
-    finals = {"finalists", "finalist_epochs", "finalist_lr"}
+def test_only_the_length_the_devices_and_what_comes_afterwards_may_change():
+    finals = {"finalists", "finalist_epochs", "finalist_lr", "choose_by"}
     devices = {"scheduler", "num_gpus", "num_cpus_ctx"}
     assert set(flags_that_may_change(SearchOptions())) == {*devices, *finals, "search_iters"}
     assert "search_iters" not in flags_that_may_change(SearchOptions(search_mode="two-stage"))

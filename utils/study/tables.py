@@ -158,8 +158,9 @@ def curve(study: Study) -> Optional[Table]:
     )
     rows = []
     for name in study.curve.scores:
-        run, file = name.split("/")[:2]
-        supernet, epochs = next(one for one in study.supernets if one.name == run), int(file.rpartition("-")[2])
+        run, _, file = name.partition("/")  # `RUN/epoch-4`, or RUN alone after its last epoch
+        supernet = next(one for one in study.supernets if one.name == run)
+        epochs = int(file.rpartition("-")[2]) if file else len(supernet.rows)
         found, additive = (study.curve.correlations[name + ending].overall for ending in ("", ADDITIVE))
         tops = np.array([row["top1"] for row in study.curve.scores[name]])
         passes = supernet.num_passes * epochs // len(supernet.rows)
