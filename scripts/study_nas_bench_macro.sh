@@ -7,7 +7,7 @@
 #   JOBS=8 sh scripts/study_nas_bench_macro.sh IMAGES TABLE     eight processes of one thread at a time, instead of two
 #   sh scripts/study_nas_bench_macro.sh IMAGES TABLE collect           one part of it alone
 #
-# About three hours on two cores. Results: runs/nas-bench-macro; what the tables need is copied to its logs. The same
+# About four hours on two cores. Results: runs/nas-bench-macro; what the tables need is copied to its logs. The same
 # command goes on where it was stopped. Tables and figures from there:
 #   env/bin/python -m utils.study runs/nas-bench-macro/logs --images runs/nas-bench-macro/images --document ""
 set -eu
