@@ -15,7 +15,8 @@ LARGE_IMAGE = 96  # px: from here on images are cut as ImageNet's are; smaller o
 NUM_DRAWS = 32  # uniform numbers of one image
 NUM_MORE_DRAWS = 8  # behind them, of those that are changed by TrivialAugment or erased in part
 _NUM_TRIES = 10
-_TRIES, _PLACE, _MIRROR, _JITTER, _NOISE, TRIVIAL, _ERASING = 0, 20, 22, 23, 26, 32, 35  # first of each decision
+_TRIES, _PLACE, _MIRROR, _JITTER, _NOISE = 0, 20, 22, 23, 26  # first number of each decision
+TRIVIAL, _ERASING = slice(NUM_DRAWS, NUM_DRAWS + 3), slice(NUM_DRAWS + 3, NUM_DRAWS + NUM_MORE_DRAWS)
 _ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)  # shares of an image, and width / height
 
 GREY_WEIGHTS = (0.114, 0.587, 0.299)  # BGR
@@ -97,7 +98,7 @@ def padded_window(height: int, width: int, size: int, pad: int, draws: Sequence[
 
 def erased_window(augmentation: Augmentation, height: int, width: int, draws: Sequence[float]) -> Optional[Window]:
     """The box that is erased (arXiv:1708.04896); None if there is none. What would not fit is as long as the image."""
-    happens, area, aspect, x, y = draws[_ERASING : _ERASING + 5]
+    happens, area, aspect, x, y = draws[_ERASING]
     if happens >= augmentation.erasing:
         return None
     low, high = (math.log(ratio) for ratio in _ERASED_ASPECT)

@@ -14,6 +14,7 @@ import numpy as np
 from spos.data import jpeg
 from spos.data.augmentation import (
     TRIVIAL,
+    Augmentation,
     Window,
     centre_window,
     color_matrix,
@@ -26,7 +27,7 @@ from spos.data.exif import UPRIGHT, turned
 from spos.data.header import NOT_A_PICTURE, Header, check_claim, read_plain_header
 from spos.data.image_list import UnreadableImage
 from spos.data.preprocessing import Preparation
-from spos.data.trivial import NUM_DRAWS, trivially_augmented
+from spos.data.trivial import trivially_augmented
 
 
 def read_header(content: bytes) -> Header:
@@ -80,18 +81,8 @@ class ImageDecoder:
             pixels = self._padded(content, augmentation.pad, draws, scratch)
         else:
             pixels = self._cut(content, draws, scratch)
-        if augmentation is not None and is_mirrored(augmentation, draws):
-            pixels = cv2.flip(pixels, 1, dst=scratch.other)
-        if augmentation is not None and augmentation.changes_colors:
-            mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
-            pixels = cv2.transform(pixels, color_matrix(augmentation, mean, draws), dst=scratch.pixels)
-        if augmentation is not None and augmentation.trivial:
-            pixels = trivially_augmented(pixels, draws[TRIVIAL : TRIVIAL + NUM_DRAWS])
-        erased = (
-            erased_window(augmentation, self.size, self.size, draws) if augmentation and augmentation.erasing else None
-        )
-        if erased:
-            pixels[erased.y : erased.y + erased.height, erased.x : erased.x + erased.width] = self._mean
+        if augmentation is not None:
+            pixels = self._changed(pixels, augmentation, draws, scratch)
         self._write(pixels, out, scratch)
 
     def prepare(self, image: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
@@ -99,6 +90,22 @@ class ImageDecoder:
         height, width = image.shape[:2]
         window = centre_window(height, width, self.size, self._crop_ratio)
         self._write(self._resize(np.ascontiguousarray(image[..., ::-1]), window, scratch), out, scratch)
+
+    def _changed(
+        self, pixels: np.ndarray, augmentation: Augmentation, draws: Sequence[float], scratch: Scratch
+    ) -> np.ndarray:
+        """BGR pixels (S, S, 3), mirrored, in other colours, changed at random, or in part erased."""
+        if is_mirrored(augmentation, draws):
+            pixels = cv2.flip(pixels, 1, dst=scratch.other)
+        if augmentation.changes_colors:
+            mean = [cv2.mean(plane)[0] for plane in cv2.split(pixels, scratch.bgr_planes)]
+            pixels = cv2.transform(pixels, color_matrix(augmentation, mean, draws), dst=scratch.pixels)
+        if augmentation.trivial:
+            pixels = trivially_augmented(pixels, draws[TRIVIAL])
+        erased = erased_window(augmentation, self.size, self.size, draws) if augmentation.erasing else None
+        if erased:
+            pixels[erased.y : erased.y + erased.height, erased.x : erased.x + erased.width] = self._mean
+        return pixels
 
     def _write(self, pixels: np.ndarray, out: np.ndarray, scratch: Scratch) -> None:
         """BGR pixels (S, S, 3) to `out`, as `decode` says."""

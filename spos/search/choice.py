@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
-from msgspec import Struct, convert
+from msgspec import Struct
 from threadpoolctl import threadpool_limits
 
-from spos.runs.files import PathLike, check_shape
 from spos.runs.schema import Count
 from spos.search.domain import Domain
 from spos.search.history import Row, best_rows, fitness_of, is_complete, num_images_of
@@ -45,17 +44,6 @@ class HeldChoice(Struct):
             f"evaluation {self.chosen}, of which the additive model of all scores expects {self.expected:.2%}; {first} "
             "the highest score"
         )
-
-
-def held_choice(record: Any, source: PathLike) -> Optional[HeldChoice]:
-    """What the content of an architecture file says of it; None if a score has decided.
-
-    Raises: InputError if it is damaged.
-    """
-    if not isinstance(record, dict) or CHOICE not in record:
-        return None
-    check_shape(record[CHOICE], source, HeldChoice)
-    return convert(record[CHOICE], HeldChoice)
 
 
 def additive_fitness(

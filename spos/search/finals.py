@@ -19,7 +19,7 @@ from typing_extensions import Annotated
 from spos.runs.files import check_shape, read_json
 from spos.runs.schema import Choices, Count, Positive, Share, ShareInterval
 from spos.search.budgets import Budgets
-from spos.search.choice import BY_SCORE, Choice, HeldChoice, held_choice
+from spos.search.choice import BY_SCORE, CHOICE, Choice, HeldChoice
 from spos.search.flags import SearchOptions
 from spos.search.history import Row, best_rows, find_ties
 
@@ -83,20 +83,20 @@ def read_finals(architecture_file: Path) -> Optional[HeldFinals]:
 
     Raises: InputError if they are damaged.
     """
-    record = _content(architecture_file)
-    if not isinstance(record, dict) or "finals" not in record:
-        return None
-    check_shape(record["finals"], architecture_file, HeldFinals)
-    return convert(record["finals"], HeldFinals)
+    return _held(architecture_file, "finals", HeldFinals)
 
 
 def read_choice(architecture_file: Path) -> Optional[HeldChoice]:
     """The same of the choice by a model."""
-    return held_choice(_content(architecture_file), architecture_file)
+    return _held(architecture_file, CHOICE, HeldChoice)
 
 
-def _content(architecture_file: Path) -> Any:
-    return read_json(architecture_file) if architecture_file.is_file() else None
+def _held(architecture_file: Path, key: str, shape: Any) -> Any:
+    record = read_json(architecture_file) if architecture_file.is_file() else None
+    if not isinstance(record, dict) or key not in record:
+        return None
+    check_shape(record[key], architecture_file, shape)
+    return convert(record[key], shape)
 
 
 def chosen_of(architecture_file: Path, rows: Sequence[Row]) -> Optional[Row]:

@@ -66,7 +66,10 @@ def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Row]],
 def tau_of_others(
     truth: Mapping[Architecture, Sequence[float]], scores: Mapping[str, Sequence[Row]], space: SearchSpace
 ) -> Dict[str, float]:
-    """tau-b of the networks of a table that were not scored, by FLOPs and by the additive model of each supernet."""
+    """tau-b of the networks of a table that were not scored, by FLOPs and by the additive model of each supernet.
+
+    By SciPy, in n log n: `kendall_tau` holds all pairs, which of thousands of networks take gigabytes.
+    """
     effects, table = Domain(space).effects, cost_table(space)
     scored = {architecture_of(row) for own in scores.values() for row in own}
     others = [one for one in truth if one not in scored]

@@ -17,6 +17,8 @@ from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
 from spos.runs.schema import Count, NotNegative, Positive, Share
 
+SHORTEST_SECONDS = 1e-9  # that go by, for clocks that stand still
+
 
 class EpochRow(Struct):
     """A row of `log.jsonl`: an epoch, and what its validation gave if there was one."""
@@ -42,9 +44,6 @@ def is_over(rows: Sequence[Mapping[str, Any]], patience: int) -> bool:
     """
     top1 = [row["val_top1"] for row in rows if "val_top1" in row]
     return 0 < patience < len(top1) and max(top1[-patience:]) <= max(top1[:-patience])
-
-
-SHORTEST_SECONDS = 1e-9  # that go by, for clocks that stand still
 
 
 def check_logging_file(path: str) -> None:

@@ -193,9 +193,9 @@ class PathTrainer(mx.gluon.Trainer):
         for index in indices:
             for device in range(len(self._updaters)):
                 self._make_state(device, index)
-        if isinstance(self._optimizer, AdamW):
-            counts = self.cluster.share([np.array([self._counts.get(index, 0) for index in indices])])[0]
-            self._optimizer.counts.update(zip(indices, counts.astype(int).tolist()))
+        if self._counts is not None:
+            shared = self.cluster.share([np.array([self._counts.get(index, 0) for index in indices])])[0]
+            self._counts.update(zip(indices, shared.astype(int).tolist()))
         values = self.cluster.share([array.asnumpy() for index in indices for _, array in _arrays(own[index])])
         for updater in self._updaters:
             arrays = [array for index in indices for _, array in _arrays(updater.states[index])]
@@ -208,14 +208,14 @@ class PathTrainer(mx.gluon.Trainer):
         for index, state in self._updaters[0].states.items():
             for part, array in _arrays(state):
                 named[f"{self.names[index]}:{part}"] = array
-        for index, count in self._counts.items():
+        for index, count in (self._counts or {}).items():
             named[f"{self.names[index]}:{COUNT}"] = mx.nd.array([count])
         return named
 
     @property
-    def _counts(self) -> Dict[int, int]:
-        """Updates of each parameter, if the optimizer depends on their number."""
-        return self._optimizer.counts if isinstance(self._optimizer, AdamW) else {}
+    def _counts(self) -> Optional[Dict[int, int]]:
+        """Updates of each parameter; None if the optimizer does not depend on their number."""
+        return self._optimizer.counts if isinstance(self._optimizer, AdamW) else None
 
     def set_states(self, arrays: Mapping[str, Any]) -> None:
         """Restore what `states` gave. Raises InputError if it belongs to another network."""
@@ -233,7 +233,7 @@ class PathTrainer(mx.gluon.Trainer):
                 state = self._optimizer.create_state_multi_precision(index, weight)
                 parts = {str(part): array for part, array in _arrays(state)}
                 shapes = {part: array.shape for part, array in parts.items()}
-                if isinstance(self._optimizer, AdamW):
+                if self._counts is not None:
                     shapes[COUNT] = (1,)
                 if {part: value.shape for part, value in saved.items()} != shapes:
                     raise InputError(f"optimizer state of {name} has another form: of another network or optimizer?")
@@ -241,8 +241,8 @@ class PathTrainer(mx.gluon.Trainer):
                     saved[part].copyto(array)
                 updater.states[index] = state
                 updater.states_synced[index] = True
-            if isinstance(self._optimizer, AdamW):
-                self._optimizer.counts[index] = int(saved[COUNT].asscalar())
+            if self._counts is not None:
+                self._counts[index] = int(saved[COUNT].asscalar())
 
 
 def _rows_of(shape: Tuple[int, ...], full: Tuple[int, ...]) -> Tuple[int, int, int]:

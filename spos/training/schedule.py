@@ -8,7 +8,7 @@ from spos.core.errors import InputError
 
 Schedule = Callable[[int], float]  # of a step, counted from 0 over the whole run
 FALLING = ("cosine", "poly", "linear")  # those that fall to 0 by a formula
-LR_MODES = ("cosine", "poly", "step", "linear", "constant")  # GluonCV's names
+LR_MODES = (*FALLING, "step", "constant")  # GluonCV's names
 
 
 def decay_epochs(lr_decay_epoch: str, lr_decay_period: int, num_epochs: int) -> Tuple[int, ...]:

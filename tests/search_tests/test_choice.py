@@ -60,7 +60,7 @@ def test_it_has_no_effects_of_neighbours():
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    """Of a search whose races dropped some, and of whose scores those of the best were luck."""
+    """Of a search whose races dropped some."""
     folder = tmp_path_factory.mktemp("search")
     rows = make_searcher(folder, Evaluator(), racing=Racing(6)).run(genetic(4))
     assert not all(map(is_complete, rows))
