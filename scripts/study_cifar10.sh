@@ -22,7 +22,7 @@ done
 data="IMAGES --strides 2,1,2,2,2 -j 1"
 lists="--holdout 2500 --update-bn-images 2000"
 recipe="--batch-size 64 --lr 0.2 --lr-mode cosine --wd 3e-5 --label-smoothing --no-wd --log-interval 1000"
-alone="$data $recipe --num-epochs 8 --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 4"
+alone="$data $recipe --num-epochs 16 --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 8"
 
 # run PROGRAM FLAGS...: with those of the images in the place of the word IMAGES, for a path may hold blanks.
 run() {

@@ -1,11 +1,14 @@
 """Pack a folder of images into {train,val}.{rec,idx}, as MXNet's im2rec does, with class numbers that are right.
 
 python -m utils.pack_images --imagenet PATH/TO/imagenet data/imagenet    # train/ and val/, a sub-folder per class
-python -m utils.pack_images PATH/TO/pictures data/pictures               # the same, or one folder without such parts
+python -m utils.pack_images PATH/TO/pictures data/pictures               # the same, also with test/, or class folders
+python -m utils.pack_images PATH/TO/pictures.csv data/pictures           # a table with the columns path,label[,split]
 
 The label is the position among the sorted class names; with --imagenet among the 1000 of ImageNet, present or not.
-Photos are turned upright, and what is no picture is named and left out. Files appear when all are whole; a packing that
-ends before leaves nothing behind. One packing at a time may write to a folder.
+Photos are turned upright, and what is no picture is named and left out. Where nobody has set test images aside, a share
+of each class is drawn; lists of held-out images are drawn too, with a share of each class, and lie in TARGET/lists.
+Near-duplicates of an image are in its list. Files appear when all are whole; a packing that ends before leaves nothing
+behind. One packing at a time may write to a folder.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import shutil
 import sys
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Generator, Iterator, List, Optional, Tuple, TypeVar, Union
 
 import numpy as np
 
@@ -27,22 +30,29 @@ from spos.core.flags import OneLineParser, fraction, not_negative, positive, run
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.data.flags import MAX_BAD_IMAGES
-from spos.data.folder import ImageFolder, check_outside, class_folders, list_folder, open_folders, split_by_class
+from spos.data.folder import ImageFolder, check_outside, open_folders, read_file
 from spos.data.image_list import UnreadableImage
 from spos.data.packing import Packing, RecordWriter, in_order
-from spos.data.registry import imagenet_synsets
+from spos.data.pictures import Pictures, Split, find_pictures, split_pictures
+from spos.data.recordio import read_index
+from spos.data.registry import CLASSES_FILE, MAX_BN_IMAGES, MAX_HOLDOUT, imagenet_synsets
+from spos.data.similar import small_copy
 from spos.engine.compat import physical_cores
+from spos.runs.files import write_atomic
 from spos.runs.lock import locked
+from spos.runs.run import LISTS_FOLDER
+
+Result = TypeVar("Result")
 
 DEFAULT_VAL_FRACTION = 0.1
-CLASSES_FILE = "classes.txt"  # the name of class i is on line i, from 0
+NAMES = ("train", "val")  # of the record files
 WORK_FOLDER = ".packing"  # below the target, until everything is whole
 PACKED = (CLASSES_FILE, *(f"{name}.{kind}" for name in ("val", "train") for kind in ("lst", "idx", "rec")))
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, ())
-    parser.add_argument("source", help="folder with train/ and val/, or with the class folders themselves")
+    parser.add_argument("source", help="folder with train/, val/, test/ or class folders; or a CSV file")
     parser.add_argument("target", help="folder of the record files")
     parser.add_argument("--imagenet", action="store_true", help="classes are those of ImageNet, by folder name")
     parser.add_argument(
@@ -63,18 +73,24 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     source, target = Path(args.source), Path(args.target)
     check_target(target)
-    lists, classes = find_images(source, args.imagenet, args.val_fraction, args.seed)
-    check_names(lists, classes)
-    for images in lists.values():
-        check_outside(target, images.root)
+    found: Union[Pictures, Split] = find_imagenet(source) if args.imagenet else find_pictures(source)
+    if args.val_fraction is not None and found.test:
+        raise InputError(f"--val-fraction is for images without a split, but {found.test.where} is there")
+    check_names(found)
+    for root in found.class_roots:
+        check_outside(target, root)
+    packing, options = Packing(args.resize, args.quality), (args.num_workers, args.max_bad_images)
     with new_folder(target), locked(target), work_folder(target) as work, StopRequest("") as stop:
         check_target(target)
         with stop.at_once():
-            for name, images in lists.items():
-                print(f"{name}: {len(images)} images, {len(classes)} classes", flush=True)
-                pack(work / name, images, Packing(args.resize, args.quality), args.num_workers, args.max_bad_images)
-            (work / CLASSES_FILE).write_bytes(os.fsencode("".join(f"{name}\n" for name in classes)))
-        for file in PACKED:
+            share = DEFAULT_VAL_FRACTION if args.val_fraction is None else args.val_fraction
+            split = found if isinstance(found, Split) else draw_split(found, share, args.seed, *options)
+            for name, images in zip(NAMES, (split.train, split.test)):
+                print(f"{name}: {len(images)} images, {len(found.classes)} classes", flush=True)
+                pack(work / name, images, packing, *options)
+            has_lists = write_lists(work, split)
+            (work / CLASSES_FILE).write_bytes(os.fsencode("".join(f"{name}\n" for name in found.classes)))
+        for file in (LISTS_FOLDER, *PACKED) if has_lists else PACKED:
             os.replace(work / file, target / file)
     print(f"packed {target}/train.rec and val.rec; class names are in {target / CLASSES_FILE}")
     return 0
@@ -121,65 +137,102 @@ def work_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def find_images(
-    source: Path, imagenet: bool, val_fraction: Optional[float], seed: int
-) -> Tuple[Dict[str, ImageFolder], Sequence[str]]:
-    """The lists of training and validation images, and the class names by label."""
-    synsets = imagenet_synsets() if imagenet else ()
+def find_imagenet(source: Path) -> Split:
+    """Both lists of ImageNet, whose classes are those of its 1000 names; what is held out, a run draws."""
     train, val = source / "train", source / "val"
-    if train.is_dir() and val.is_dir():
-        if val_fraction is not None:
-            raise InputError(f"--val-fraction is for a folder without val/, but {val} is there")
-        train_images, val_images, names = open_folders(str(train), str(val), synsets)
-        return {"train": train_images, "val": val_images}, names
-    if train.is_dir() or val.is_dir():
-        missing = val if train.is_dir() else train
-        raise InputError(f"{missing} is not a folder; expected both train/ and val/, or class folders without these")
-    if imagenet:
+    if not (train.is_dir() and val.is_dir()):
         raise InputError(f"{source} must hold train/ and val/, each with a sub-folder per class (n01440764 and so on)")
-    names = tuple(class_folders(str(source)))
-    fraction_of_val = DEFAULT_VAL_FRACTION if val_fraction is None else val_fraction
-    train_images, val_images = split_by_class(list_folder(str(source), names), fraction_of_val, seed)
-    return {"train": train_images, "val": val_images}, names
+    images, held_back, names = open_folders(str(train), str(val), imagenet_synsets())
+    return Split(images, held_back, {}, names)
 
 
-def check_names(lists: Dict[str, ImageFolder], classes: Sequence[str]) -> None:
+def check_names(found: Union[Pictures, Split]) -> None:
     """Raise InputError for a name that cannot stand in a list."""
-    for name in (*classes, *(path for images in lists.values() for path in images.paths)):
+    paths = (path for images in (found.train, found.test) if images for path in images.paths)
+    for name in (*found.classes, *paths):
         if any(character in name for character in "\t\n\r"):
             raise InputError(f"{name!r}: no list of images can hold names with tabs or line ends; rename it")
 
 
-def pack(prefix: Path, images: ImageFolder, packing: Packing, num_workers: int, max_bad_images: int) -> None:
-    """Write `prefix`.rec, .idx and .lst of those images that are readable. Raises: InputError if too many are not."""
+def draw_split(found: Pictures, test_share: float, seed: int, num_workers: int, max_bad_images: int) -> Split:
+    """The lists, after a look at every image: which can be read, and which show the same picture."""
+    kept, copies = found, []
+    for name, images in (("train", found.train), ("test", found.test)):
+        if images is not None:
+            good, seen = look(images, num_workers, max_bad_images)
+            copies.append(seen)
+            kept = kept.keep(name, good)
+    split = split_pictures(kept, np.concatenate(copies), test_share, MAX_HOLDOUT, MAX_BN_IMAGES, seed)
+    if split.num_similar:
+        warn(f"{split.num_similar:,} of {len(split.test):,} test images are near-duplicates of training images")
+    return split
+
+
+def look(images: ImageFolder, num_workers: int, max_bad_images: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Positions of the images that are readable, and their small copies. Raises: InputError if too many are not."""
+    positions, copies = [], []
+    for position, copy in readable(images, lambda path, *_: small_copy(read_file(path)), num_workers, max_bad_images):
+        positions.append(position)
+        copies.append(copy)
+    if not copies:
+        raise InputError(f"none of the {len(images)} images of {images.root} can be packed; see above")
+    return np.array(positions), np.stack(copies)
+
+
+def readable(
+    images: ImageFolder, work: Callable[[str, int, int], Result], num_workers: int, max_bad_images: int
+) -> Generator[Tuple[int, Result], None, None]:
+    """What `work` makes of path, key and label of each image, by position, for those images that are readable.
+
+    Raises: InputError if more than `max_bad_images` are not.
+    """
     rows = list(enumerate(zip(images.keys.tolist(), images.labels.tolist())))
     source = images.open()
     bad: List[int] = []
 
-    def record(row: Tuple[int, Tuple[int, int]]) -> bytes:
+    def one(row: Tuple[int, Tuple[int, int]]) -> Result:
         position, (key, label) = row
-        return packing.record(source.name(position), key, label)
+        return work(source.name(position), key, label)
 
-    with RecordWriter(f"{prefix}.rec", f"{prefix}.idx") as writer, closing(
-        in_order(record, rows, num_workers)
-    ) as records:
-        for (position, (key, _)), content in progress_bar(records, total=len(rows), desc=prefix.name, unit="img"):
-            try:
-                if isinstance(content, UnreadableImage):
-                    raise content
-                writer.write(key, content)
-            except UnreadableImage as error:
-                bad.append(position)
-                warn(f"{source.name(position)} could not be packed, so it is left out: it {error}")
+    with closing(in_order(one, rows, num_workers)) as results:
+        for (position, _), result in results:
+            if not isinstance(result, UnreadableImage):
+                yield position, result
+                continue
+            bad.append(position)
+            warn(f"{source.name(position)} could not be packed, so it is left out: it {result}")
             if len(bad) > max_bad_images:
                 raise InputError(
                     f"{len(bad)} of {len(images)} images could not be packed, more than --max-bad-images "
                     f"{max_bad_images}; the first: {source.name(bad[0])}. Repair or remove them, or allow more"
                 )
-    if not writer.num_records:
+
+
+def pack(prefix: Path, images: ImageFolder, packing: Packing, num_workers: int, max_bad_images: int) -> None:
+    """Write `prefix`.rec, .idx and .lst of those images that are readable. Raises: InputError if too many are not."""
+    kept: List[int] = []
+    records = readable(images, packing.record, num_workers, max_bad_images)
+    with RecordWriter(f"{prefix}.rec", f"{prefix}.idx") as writer, closing(records):
+        for position, content in progress_bar(records, total=len(images), desc=prefix.name, unit="img"):
+            kept.append(position)
+            writer.write(int(images.keys[position]), content)
+    if not kept:
         raise InputError(f"none of the {len(images)} images of {images.root} can be packed; see above")
-    kept = images.take(np.setdiff1d(np.arange(len(images)), bad))
-    Path(f"{prefix}.lst").write_bytes(kept.to_bytes())
+    Path(f"{prefix}.lst").write_bytes(images.take(kept).to_bytes())
+
+
+def write_lists(work: Path, split: Split) -> bool:
+    """Indexes of the held-out lists, of those images that are packed. False if too few are, and nothing is written."""
+    index = read_index(str(work / "train.idx"))
+    lists = {
+        name: index.take(np.flatnonzero(np.isin(index.keys, split.train.keys[positions])))
+        for name, positions in split.lists.items()
+    }
+    if not lists or not all(map(len, lists.values())):
+        return False
+    for name, lines in lists.items():
+        write_atomic(work / LISTS_FOLDER / f"{name}.idx", lines.to_bytes())
+    return True
 
 
 if __name__ == "__main__":

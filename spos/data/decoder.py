@@ -38,10 +38,18 @@ def read_header(content: bytes) -> Header:
     return check_claim(jpeg.read_header(content) or read_plain_header(content))
 
 
-def decode_upright(content: bytes) -> np.ndarray:
-    """A whole image as people see it, (H, W, 3) uint8 BGR. Raises: UnreadableImage."""
+def decode_upright(content: bytes, least: int = 0) -> np.ndarray:
+    """A whole image as people see it, (H, W, 3) uint8 BGR. Raises: UnreadableImage.
+
+    Args: least: pixels of the shorter side that will do, if not 0; a larger JPEG is decoded to fewer then, which is
+        fast.
+    """
     header = read_header(content)
-    image = jpeg.decode(content, header, header.height) if isinstance(header, jpeg.JpegHeader) else None
+    image = None
+    if isinstance(header, jpeg.JpegHeader):
+        shorter = min(header.height, header.width)
+        factor = max(factor for factor in jpeg.FACTORS if factor == 1 or (least and shorter >= least * factor))
+        image = jpeg.decode(content, header, header.height, factor)
     image = jpeg.decode_any(content) if image is None else image
     if image is None:
         raise UnreadableImage(NOT_A_PICTURE)

@@ -15,7 +15,6 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Union
 import numpy as np
 
 from spos.core.errors import InputError, warn_once
-from spos.core.seeds import random_order
 from spos.data.image_list import Drawn, ImageList, UnreadableImage, check_sizes, checksum_of, draw_covering_lists
 from spos.data.walk import IMAGE_SUFFIXES, Walk, is_no_class
 from spos.runs.files import PathLike, write_once
@@ -220,18 +219,3 @@ def open_folders(train: str, val: str, classes: Sequence[str] = ()) -> Tuple[Ima
     if missing:
         warn_once(f"{val}: no image of {_list_classes(missing)}, so nothing says how well they are told apart")
     return list_folder(train, names), list_folder(val, names), names
-
-
-def split_by_class(images: ImageFolder, share: float, seed: int) -> Tuple[ImageFolder, ImageFolder]:
-    """Draw `share` of every class as validation images. Returns the others and these; no class loses its last image.
-
-    Raises: InputError if that leaves no validation image.
-    """
-    drawn: List[int] = []
-    for label in np.unique(images.labels).tolist():
-        members = np.flatnonzero(images.labels == label)
-        num_drawn = min(round(len(members) * share), len(members) - 1)
-        drawn += members[random_order(len(members), seed, label)[:num_drawn]].tolist()
-    if not drawn:
-        raise InputError(f"{images.root}: {share:g} of each class is no image; use a larger share for validation")
-    return images.take(np.setdiff1d(np.arange(len(images)), drawn)), images.take(drawn)

@@ -24,6 +24,7 @@ from spos.data.image_list import UnreadableImage
 from spos.data.recordio import FIRST, IMAGE_HEADER, LAST, MAGIC, MIDDLE, WHOLE, WORD
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 _AHEAD = 4  # images that wait to be written, for each thread
 _MAX_SIDE = 65_500  # of a JPEG, in libjpeg
 _MAX_RECORD = 2**29 - 1  # bytes
@@ -105,8 +106,8 @@ class Packing:
 
 
 def in_order(
-    work: Callable[[Item], bytes], items: Iterable[Item], num_threads: int
-) -> Generator[Tuple[Item, Union[bytes, UnreadableImage]], None, None]:
+    work: Callable[[Item], Result], items: Iterable[Item], num_threads: int
+) -> Generator[Tuple[Item, Union[Result, UnreadableImage]], None, None]:
     """What `work` makes of the items, computed in threads, in their order; or why an image cannot be used."""
     cv2.setNumThreads(1)
     pending: Deque[Tuple[Item, Future]] = deque()
@@ -123,7 +124,7 @@ def in_order(
                 task.cancel()
 
 
-def _result(item: Item, task: Future) -> Tuple[Item, Union[bytes, UnreadableImage]]:
+def _result(item: Item, task: Future[Result]) -> Tuple[Item, Union[Result, UnreadableImage]]:
     try:
         return item, task.result()
     except UnreadableImage as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
@@ -28,10 +29,13 @@ from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
 from spos.engine.compat import import_gluoncv
 from spos.runs.files import PathLike
+from spos.runs.run import LISTS_FOLDER
 
 if TYPE_CHECKING:
     from spos.engine.cluster import Cluster
 
+CLASSES_FILE = "classes.txt"  # beside packed images: the name of class i is on line i, from 0
+HELD_OUT_LISTS = ("train", "bn", "search_val")  # of packed images, if they were drawn then
 MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
 
 IMAGENET_CLASSES = 1000
@@ -131,7 +135,23 @@ def _open_record(options: DataOptions) -> DataSet:
     largest = int(find_labels(val).max())
     if largest >= num_classes:
         raise InputError(f"{val.rec} has label {largest}, but {train.rec} only 0..{num_found - 1}; give --classes")
-    return open_record_dataset(*_four(rec), num_classes, _input_size(options), _crop_ratio(options))
+    data = open_record_dataset(*_four(rec), num_classes, _input_size(options), _crop_ratio(options))
+    packed = Path(train.rec).parent
+    names = _class_names(packed / CLASSES_FILE, num_classes)
+    if options.holdout or options.update_bn_images or not (packed / LISTS_FOLDER / "train.idx").is_file():
+        return replace(data, class_names=names)
+    lists = {name: RecordFile(train.rec, str(packed / LISTS_FOLDER / f"{name}.idx")) for name in HELD_OUT_LISTS}
+    return replace(data, class_names=names, splits={**data.splits, **lists})
+
+
+def _class_names(file: Path, num_classes: int) -> Tuple[str, ...]:
+    """By label, as they were packed; none if nothing says them. Raises: InputError if there are too few."""
+    if not file.is_file():
+        return ()
+    names = tuple(os.fsdecode(line) for line in file.read_bytes().splitlines())
+    if len(names) < num_classes:
+        raise InputError(f"{file} names {len(names)} classes, but the images have {num_classes}; remove or complete it")
+    return names[:num_classes]
 
 
 def _open_cifar(options: DataOptions) -> DataSet:

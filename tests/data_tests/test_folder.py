@@ -10,7 +10,7 @@ import train_imagenet
 from spos.core.errors import InputError
 from spos.data.dataset import hold_out, open_folder_dataset
 from spos.data.flags import DataOptions
-from spos.data.folder import list_folder, open_folders, split_by_class
+from spos.data.folder import list_folder, open_folders
 from spos.data.loader import make_loader
 from spos.data.order import Order
 from spos.data.registry import open_dataset
@@ -80,14 +80,6 @@ def test_a_file_that_is_gone_is_left_out(pictures):
     (pictures / "train" / "bee" / "003.png").unlink()
     images = loader(images, num_classes=3)
     assert len(read_pass(images)[1]) == 39 and images.bad_images == [str(pictures / "train" / "bee" / "003.png")]
-
-
-def test_split_by_class_takes_a_share_of_each(pictures):
-    images = list_folder(str(pictures / "train"), ["ant", "bee", "cow"])
-    train, val = split_by_class(images, 0.25, seed=3)
-    assert np.bincount(val.labels).tolist() == [3, 3, 4]
-    assert sorted(train.paths + val.paths) == sorted(images.paths)
-    assert split_by_class(images, 0.25, seed=3)[1].paths == val.paths != split_by_class(images, 0.25, seed=4)[1].paths
 
 
 def test_the_flag_limits_undecodable_images(pictures):

@@ -14,9 +14,10 @@ from data_tests.test_exif import photo, quarters
 from image_files import loader, png, random_images, read_pass
 
 from spos.core.errors import InputError
+from spos.data.flags import DataOptions
 from spos.data.folder import list_folder
 from spos.data.recordio import RecordFile
-from spos.data.registry import imagenet_synsets
+from spos.data.registry import imagenet_synsets, open_data, with_lists
 from utils import pack_images
 
 
@@ -66,7 +67,7 @@ def test_folder_without_parts_is_split_by_the_script(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert labels(tmp_path / "out", "train") == [0] * 3 + [1] * 3 and labels(tmp_path / "out", "val") == [0, 0, 1, 1]
+    assert labels(tmp_path / "out", "train") == [0] * 3 + [1] * 3 and labels(tmp_path / "out", "val")) == [0, 0, 1, 1]
     pixels, _ = read_pass(loader(packed(tmp_path / "out", "train"), num_classes=2))
     originals = {image.tobytes() for image in random_images(5).transpose(0, 3, 1, 2).astype(np.float32)}
     assert {image.tobytes() for image in pixels} <= originals
@@ -75,7 +76,7 @@ def test_folder_without_parts_is_split_by_the_script(tmp_path):
 def test_too_many_bad_files_leave_nothing_behind(tmp_path):
     fill(tmp_path / "raw" / "a", 17, bad=1)
     fill(tmp_path / "raw" / "b", 2)
-    with pytest.raises(InputError, match="1 of 18 images could not be packed, more than --max-bad-images 0"):
+    with pytest.raises(InputError, match="1 of 20 images could not be packed, more than --max-bad-images 0"):
         pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--max-bad-images", "0"])
     assert not (tmp_path / "out").exists()
 
@@ -83,7 +84,7 @@ def test_too_many_bad_files_leave_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     "make, flags, message",
     [
-        (["train/a"], [], "val is not a folder"),
+        (["val/a"], [], "train is not a folder"),
         (["a"], ["--imagenet"], "must hold train/ and val/"),
         (["train/a", "val/a"], ["--imagenet"], "not among the 1000 classes"),
         (["train/a", "val/a"], ["--val-fraction", "0.1"], "--val-fraction is for"),
@@ -222,3 +223,56 @@ def test_photos_are_upright_in_records_as_in_folders(tmp_path, flags):
     records, _ = read_pass(loader(packed(tmp_path / "out", "val"), num_classes=1))
     assert np.abs(raw - records).mean() < (4 if "48" in flags else 1e-9)
     assert len({tuple(quarters(pixels)) for pixels in raw}) == 8
+
+
+def test_lists_of_packed_images_are_those_of_their_run(tmp_path):
+    """Stratified, with near-duplicates on one side, and used unless flags ask for other sizes."""
+    for name in ("a", "b", "c"):
+        fill(tmp_path / "raw" / name, 30)  # the same thirty pictures
+    assert (
+        pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0", "--val-fraction", "0.2"]) == 0
+    )
+    lists = tmp_path / "out" / "lists"
+    assert sorted(path.name for path in lists.iterdir()) == ["bn.idx", "search_val.idx", "train.idx"]
+    options = DataOptions(dataset="record", data_dir=str(tmp_path / "out"), input_size=32)
+    data = with_lists(open_data(options), options, tmp_path / "run")
+    assert data.class_names == ("a", "b", "c")
+    assert {name: np.bincount(own.find_labels()).tolist() for name, own in data.splits.items()} == {
+        "train_full": [24] * 3,
+        "test": [6] * 3,
+        "train": [20] * 3,
+        "bn": [2] * 3,
+        "search_val": [2] * 3,
+    }
+    pixels = {name: {row.tobytes() for row in read_pass(loader(data.splits[name]))[0]} for name in data.splits}
+    for name in ("test", "bn", "search_val"):
+        others = set().union(*(own for other, own in pixels.items() if other not in (name, "train_full")))
+        assert not pixels[name] & others
+    flags = DataOptions(dataset="record", data_dir=str(tmp_path / "out"), input_size=32, holdout=5)
+    assert len(with_lists(open_data(flags), flags, tmp_path / "other").splits["search_val"]) == 5
+
+
+def test_a_table_is_packed_where_it_lies(tmp_path):
+    fill(tmp_path / "raw", 40)
+    rows = "".join(f"{i}.png,{'odd' if i % 2 else 'even'}\n" for i in range(40))
+    (tmp_path / "raw" / "labels.csv").write_text(f"path,label\n{rows}missing.png,odd\n")
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "raw" / "packed"), "--resize", "0"]) == 0
+    assert sorted(labels(tmp_path / "raw" / "packed", "val")) == [0, 0, 1, 1]
+    assert len(packed(tmp_path / "raw" / "packed", "train")) == 36
+
+
+def test_classes_that_are_not_named_are_refused(tmp_path):
+    for name in ("a", "b"):
+        fill(tmp_path / "raw" / name, 10)
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0"]) == 0
+    (tmp_path / "out" / "classes.txt").write_text("a\n")
+    with pytest.raises(InputError, match="names 1 classes, but the images have 2"):
+        open_data(DataOptions(dataset="record", data_dir=str(tmp_path / "out")))
+
+
+def test_test_images_like_training_images_are_said(tmp_path, capsys):
+    for part, num in (("train", 10), ("test", 4)):
+        for name in ("a", "b"):
+            fill(tmp_path / "raw" / part / name, num)
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0"]) == 0
+    assert "8 of 8 test images are near-duplicates of training images" in capsys.readouterr().err

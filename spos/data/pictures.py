@@ -1,0 +1,239 @@
+"""Pictures as people have them, found in any of the usual layouts. No MXNet.
+
+A CSV file with the columns path and label, or a folder that holds one; a folder with train/, and val/ or test/ or both,
+each with a sub-folder per class; or the class folders alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from spos.core.errors import InputError, warn_once
+from spos.data.folder import ImageFolder, class_folders, list_folder, open_folders
+from spos.data.image_list import Drawn
+from spos.data.similar import near_duplicates
+from spos.data.split import stratified
+
+PATH, LABEL, SPLIT = "path", "label", "split"
+_SPLITS = {"": "", "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_MISSING_SHARE = 0.5  # of the files of a CSV; more, and its folder is wrong
+HELD_OUT_SHARE = 0.1  # of the training images, for each list
+_TABLE = "the table "
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images, and what of a split their owner made.
+
+    Args:
+        train: all images but those that only test.    test: None if nobody has set some aside.
+        scoring: positions in `train` of the images that are to tell networks apart; None if nobody chose them.
+        classes: names by label.    layout: what was found, for people.
+    """
+
+    train: ImageFolder
+    test: Optional[ImageFolder]
+    scoring: Optional[np.ndarray]
+    classes: Tuple[str, ...]
+    layout: str
+
+    @property
+    def class_roots(self) -> Tuple[str, ...]:
+        """Folders whose sub-folders are classes."""
+        return () if self.layout.startswith(_TABLE) else _roots(self.train, self.test)
+
+    def keep(self, name: str, positions: np.ndarray) -> Pictures:
+        """Without some images, of `train` or of `test`.
+
+        Args: positions: rising, of those that stay.
+        """
+        if name == "test":
+            return replace(self, test=self.test.take(positions) if self.test else None)
+        scoring = None if self.scoring is None else np.flatnonzero(np.isin(positions, self.scoring))
+        return replace(self, train=self.train.take(positions), scoring=scoring)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images in two lists, and in the first of them those held out.
+
+    Args:
+        lists: positions in `train` by the names of a data set's lists: search_val, bn, train. None if a run draws them.
+        classes: names by label.
+        num_similar: images of `test` with a near-duplicate in `train`.
+    """
+
+    train: ImageFolder
+    test: ImageFolder
+    lists: Drawn
+    classes: Tuple[str, ...]
+    num_similar: int = 0
+
+    @property
+    def class_roots(self) -> Tuple[str, ...]:
+        """Folders whose sub-folders are classes."""
+        return _roots(self.train, self.test)
+
+
+def _roots(*lists: Optional[ImageFolder]) -> Tuple[str, ...]:
+    return tuple(images.root for images in lists if images)
+
+
+def find_pictures(source: Path) -> Pictures:
+    """Raises: InputError if there are none, or they lie in no known way."""
+    table = _table_in(source)
+    if table is not None:
+        return _read_table(table)
+    train, val, test = (source / name for name in ("train", "val", "test"))
+    if not train.is_dir():
+        if val.is_dir():
+            raise InputError(f"{train} is not a folder; expected train/ beside val/, or class folders without these")
+        names = tuple(class_folders(str(source)))
+        return Pictures(list_folder(str(source), names), None, None, names, "a folder for each class")
+    if test.is_dir() and not _has_classes(test):
+        warn_once(f"{test} is not read: it has no folder for each class")
+        test = source / "test/none"
+    if val.is_dir() and not test.is_dir():
+        images, held_back, names = open_folders(str(train), str(val))
+        return Pictures(images, held_back, None, names, "train/ and val/")
+    if not test.is_dir():
+        names = tuple(class_folders(str(train)))
+        return Pictures(list_folder(str(train), names), None, None, names, "train/")
+    images, held_back, names = open_folders(str(train), str(test))
+    if not val.is_dir():
+        return Pictures(images, held_back, None, names, "train/ and test/")
+    more = list_folder(str(val), names)
+    paths = tuple(f"{part}/{path}" for part, own in (("train", images), ("val", more)) for path in own.paths)
+    joined = ImageFolder(str(source), np.arange(len(paths)), np.concatenate([images.labels, more.labels]), paths)
+    return Pictures(joined, held_back, np.arange(len(images), len(paths)), names, "train/, val/ and test/")
+
+
+def split_pictures(found: Pictures, copies: np.ndarray, test_share: float, held_out: int, bn: int, seed: int) -> Split:
+    """The lists of a data set: as their owner split them, else stratified, and near-duplicates on one side.
+
+    Args:
+        copies: (N, ..) small copies (`spos.data.similar`) of `found.train`, then of `found.test`.
+        test_share: of each class, if nobody set test images aside.
+        held_out, bn: images that are held out of training at most, to score candidates and for the BatchNorm update.
+    Raises: InputError if that leaves no test image.
+    """
+    groups = near_duplicates(copies)
+    size = len(found.train)
+    train, test, num_similar = found.train, found.test, 0
+    if test is None:
+        drawn = stratified(found.train.labels, groups, {"test": test_share}, seed)
+        train, test = train.take(drawn["train"]), train.take(drawn["test"])
+        if not len(test):
+            raise InputError(
+                f"{found.train.root}: {test_share:g} of each class is no image; use a larger share for validation"
+            )
+        kept = drawn["train"]
+    else:
+        kept, num_similar = np.arange(size), int(np.isin(groups[size:], groups[:size]).sum())
+    limits = {"search_val": held_out, "bn": bn}
+    shares = {name: min(HELD_OUT_SHARE, limit / len(kept)) for name, limit in limits.items()}
+    if found.scoring is None:
+        lists: Drawn = stratified(train.labels, groups[kept], shares, seed)
+        return Split(train, test, lists, found.classes, num_similar)
+    rest = np.setdiff1d(np.arange(size), found.scoring)
+    drawn = stratified(train.labels[rest], groups[rest], {"bn": shares["bn"]}, seed)
+    lists = {"search_val": found.scoring, **{name: rest[positions] for name, positions in drawn.items()}}
+    return Split(train, test, lists, found.classes, num_similar)
+
+
+def _has_classes(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.is_dir() for entry in entries)
+
+
+def _table_in(source: Path) -> Optional[Path]:
+    """The CSV file that is meant, if one is."""
+    if source.is_file():
+        return source
+    if not source.is_dir():
+        raise InputError(f"{source} does not exist; give a folder of images, or a CSV file with the columns path,label")
+    tables = sorted(source.glob("*.csv"))
+    if (source / "train").is_dir() or not tables:
+        return None
+    if len(tables) > 1:
+        raise InputError(f"{source} holds {len(tables)} CSV files ({tables[0].name}, {tables[1].name}); give one")
+    return tables[0]
+
+
+def _read_table(path: Path) -> Pictures:
+    """Raises: InputError that names the line of what is wrong."""
+    rows = _rows(path)
+    classes = _sorted_classes({label for _, label, _ in rows})
+    label_of = {name: number for number, name in enumerate(classes)}
+    parts: Dict[str, List[Tuple[str, int]]] = {}
+    for name, label, split in rows:
+        parts.setdefault(split, []).append((name, label_of[label]))
+    layout, root = f"{_TABLE}{path.name}", str(path.parent)
+    if "" in parts and len(parts) > 1:
+        raise InputError(f"{path}: {len(parts['']):,} rows have no {SPLIT}; name it in all rows or in none")
+    if "" in parts:
+        return Pictures(_images(root, parts[""]), None, None, classes, layout)
+    if "train" not in parts:
+        raise InputError(f"{path}: no row has the {SPLIT} train, so there is nothing to learn from")
+    train, val, test = (parts.get(name, []) for name in ("train", "val", "test"))
+    if not (val and test):
+        rest = val or test
+        return Pictures(_images(root, train), _images(root, rest) if rest else None, None, classes, layout)
+    scoring = np.arange(len(train), len(train) + len(val))
+    return Pictures(_images(root, train + val), _images(root, test), scoring, classes, layout)
+
+
+def _images(root: str, rows: Sequence[Tuple[str, int]]) -> ImageFolder:
+    labels = np.array([label for _, label in rows], np.int64)
+    return ImageFolder(root, np.arange(len(rows)), labels, tuple(name for name, _ in rows))
+
+
+def _rows(path: Path) -> List[Tuple[str, str, str]]:
+    """(path, label, split) of every row; split is empty if there is no such column."""
+    found: List[Tuple[str, str, str]] = []
+    seen: Dict[str, int] = {}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            if PATH not in columns or LABEL not in columns:
+                raise InputError(
+                    f"{path}: the first line names the columns {', '.join(columns) or 'of nothing'}; expected "
+                    f"{PATH},{LABEL} or {PATH},{LABEL},{SPLIT}"
+                )
+            for row in reader:
+                line = reader.line_num
+                name, label, split = ((row.get(column) or "").strip() for column in (PATH, LABEL, SPLIT))
+                if not name or not label:
+                    raise InputError(f"{path}, line {line}: {PATH if not name else LABEL} is empty")
+                if split.lower() not in _SPLITS:
+                    raise InputError(f"{path}, line {line}: {SPLIT} is {split}; expected train, val or test")
+                if name in seen:
+                    raise InputError(f"{path}, line {line}: {name} stands in line {seen[name]} already")
+                seen[name] = line
+                found.append((name, label, _SPLITS[split.lower()]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: this is no CSV file in UTF-8 ({error})") from None
+    if not found:
+        raise InputError(f"{path}: no row follows the first line")
+    missing = [name for name, _, _ in found if not (path.parent / name).is_file()]
+    if missing and len(missing) > _MISSING_SHARE * len(found):
+        raise InputError(
+            f"{path}: {len(missing):,} of {len(found):,} files are not there, like {path.parent / missing[0]}; paths "
+            "begin in the folder of the table"
+        )
+    return found
+
+
+def _sorted_classes(names: Set[str]) -> Tuple[str, ...]:
+    """By number if all are numbers, so that 10 stands behind 9; else by name."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

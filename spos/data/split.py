@@ -1,0 +1,54 @@
+"""Splits of images into lists: stratified by class, and near-duplicates on one side. NumPy, no MXNet."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping
+
+import numpy as np
+
+from spos.core.seeds import random_order
+
+REST = "train"  # the list of all that no other takes
+Shares = Mapping[str, float]
+
+
+def stratified(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int) -> Dict[str, np.ndarray]:
+    """Positions of disjoint lists with a share of every class each; the rest is "train".
+
+    A list gets of every class as many images as its share is, rounded, and at least one if the class has more images
+    than there are lists. No group is divided, so a list may get fewer where groups are larger than what it needs.
+
+    Args:
+        labels: (N,) class of each image.    groups: (N,) images of one number stay together (`near_duplicates`).
+        shares: of each list, in the order in which they are served.
+    Returns: rising positions by list, "train" last.
+    """
+    order = random_order(len(labels), seed)
+    members = _members(groups)
+    needed = {name: _quota(labels, share, len(shares)) for name, share in shares.items()}
+    chosen = np.full(len(labels), len(shares))
+    for position in order.tolist():
+        own = members.get(position)
+        if own is None:
+            continue  # its group is decided by its first member
+        counts = np.bincount(labels[own], minlength=len(next(iter(needed.values()), ())))
+        for number, name in enumerate(shares):
+            if (counts <= needed[name]).all():
+                needed[name] -= counts
+                chosen[own] = number
+                break
+    return {name: np.flatnonzero(chosen == number) for number, name in enumerate((*shares, REST))}
+
+
+def _members(groups: np.ndarray) -> Dict[int, np.ndarray]:
+    """Positions of every group, by its first."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return {int(part[0]): part for part in np.split(order, starts[1:]) if len(part)}
+
+
+def _quota(labels: np.ndarray, share: float, num_lists: int) -> np.ndarray:
+    """How many images of every class a list gets."""
+    counts = np.bincount(labels)
+    least = np.where((counts > num_lists) & (share > 0), 1, 0)
+    return np.maximum(np.round(counts * share).astype(int), least)
