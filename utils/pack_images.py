@@ -29,13 +29,13 @@ from spos.core.errors import InputError, warn
 from spos.core.flags import OneLineParser, fraction, not_negative, positive, run_program
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
-from spos.data.flags import MAX_BAD_IMAGES
+from spos.data.flags import MAX_BAD_IMAGES, MAX_BN_IMAGES, MAX_HOLDOUT
 from spos.data.folder import ImageFolder, check_outside, open_folders, read_file
 from spos.data.image_list import UnreadableImage
 from spos.data.packing import Packing, RecordWriter, in_order
 from spos.data.pictures import Pictures, Split, find_pictures, split_pictures
 from spos.data.recordio import read_index
-from spos.data.registry import CLASSES_FILE, MAX_BN_IMAGES, MAX_HOLDOUT, imagenet_synsets
+from spos.data.registry import CLASSES_FILE, imagenet_synsets
 from spos.data.similar import small_copy
 from spos.engine.compat import physical_cores
 from spos.runs.files import write_atomic

@@ -22,7 +22,7 @@ from spos.data.dataset import (
     open_record_dataset,
 )
 from spos.data.digits import prepare_digits
-from spos.data.flags import DataOptions
+from spos.data.flags import MAX_BN_IMAGES, MAX_HOLDOUT, DataOptions
 from spos.data.folder import check_outside, class_folders
 from spos.data.image_list import check_sizes
 from spos.data.preprocessing import Preprocessing
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 CLASSES_FILE = "classes.txt"  # beside packed images: the name of class i is on line i, from 0
 HELD_OUT_LISTS = ("train", "bn", "search_val")  # of packed images, if they were drawn then
-MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # ImageNet's, as published
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224

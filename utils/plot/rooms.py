@@ -39,6 +39,7 @@ COLUMNS = {
     "training": 2,
     "search": 1,
     "study": 1,
+    "pilot": 0,
     "programs": 2,
     "utils.plot": 0,
     "utils.report": 0,

@@ -15,13 +15,15 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
+from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, pick, run_program
 from spos.core.tables import in_millions
 from spos.runs.files import check_output, write_atomic
-from spos.runs.run import SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
+from spos.runs.run import CONFIG_FILE, SEARCH_RUN, SUBNET_RUN, SUPERNET_RUN
 from spos.space.flags import BlocksOptions, use_blocks
 from spos.training.flags import validated_on
 from utils.report.evaluation import evaluation_section
+from utils.report.flight import REFRESH_SECONDS, flight_cards, flight_section, is_under_way
 from utils.report.lineage import lineage_section
 from utils.report.page import Writer, page
 from utils.report.result import result_section
@@ -41,15 +43,22 @@ Card = Tuple[str, str, str]
 def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, (BlocksOptions,))
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run directory of a supernet, search or subnet"
+        "runs", nargs="*", type=Path, metavar="RUN", help="run directory of a supernet, search or subnet"
+    )
+    parser.add_argument(
+        "--autopilot", type=Path, help="folder of the autopilot whose runs they are, and may be to come"
     )
     parser.add_argument("--output", default="report.html", help="file of the page [%(default)s]")
     parser.add_argument("--title", default="", help="of the page [Report of the runs]")
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
-    runs = load_runs(args.runs)
+    if not args.runs:
+        raise InputError("give a run directory at least")
+    here = [run for run in args.runs if not args.autopilot or (run / CONFIG_FILE).exists()]
+    runs = load_runs(here)
     check_output(args.output)
-    write_atomic(args.output, report(runs, args.title or default_title(runs)))
+    title = args.title or (f"Autopilot {args.autopilot}" if args.autopilot else default_title(runs))
+    write_atomic(args.output, report(runs, title, args.autopilot))
     print(f"report  {args.output}")
     return 0
 
@@ -61,10 +70,14 @@ def default_title(runs: Sequence[ReportedRun]) -> str:
     return f"Report of {name}"
 
 
-def report(runs: Sequence[ReportedRun], title: str) -> str:
-    """The whole page."""
+def report(runs: Sequence[ReportedRun], title: str, autopilot: Optional[Path] = None) -> str:
+    """The whole page.
+
+    Args: autopilot: folder of the autopilot whose runs they are.
+    """
     writer = Writer()
     sections = [
+        *([flight_section(autopilot)] if autopilot else []),
         training_section(runs, writer),
         search_section(runs, writer),
         lineage_section(runs, writer),
@@ -75,7 +88,9 @@ def report(runs: Sequence[ReportedRun], title: str) -> str:
         runs_section(runs),
     ]
     subtitle = "Single Path One-Shot search. " + " · ".join(f"{run.kind}: {run.run.path}" for run in runs)
-    return page(title, subtitle, cards(runs), sections)
+    refresh = REFRESH_SECONDS if autopilot and is_under_way(autopilot) else 0
+    first = flight_cards(autopilot) if autopilot else []
+    return page(title, subtitle, [*first, *cards(runs)], sections, refresh)
 
 
 def cards(runs: Sequence[ReportedRun]) -> List[Card]:

@@ -94,11 +94,13 @@ def json_in_html(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def page(title: str, subtitle: str, cards: Sequence[Tuple[str, str, str]], sections: Sequence[Section]) -> str:
+def page(
+    title: str, subtitle: str, cards: Sequence[Tuple[str, str, str]], sections: Sequence[Section], refresh: int = 0
+) -> str:
     """The whole file.
 
     Args:
-        cards: (what, figure, remark), all plain text.
+        cards: (what, figure, remark), all plain text.    refresh: seconds after which it loads itself again; 0: never.
     """
     links = "".join(f'<a href="#{section.name}">{escape(section.title)}</a>' for section in sections)
     shown = "".join(
@@ -109,6 +111,7 @@ def page(title: str, subtitle: str, cards: Sequence[Tuple[str, str, str]], secti
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{"".join(section.parts)}</section>'
         for section in sections
     )
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
     plotly = get_plotlyjs().replace("\r", "")  # as a browser reads it
     own = SCRIPT.read_text(encoding="utf-8")
     return f"""<!DOCTYPE html>
@@ -117,7 +120,7 @@ def page(title: str, subtitle: str, cards: Sequence[Tuple[str, str, str]], secti
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy((EARLY, plotly, own))}">
-<title>{escape(title)}</title>
+{again}<title>{escape(title)}</title>
 <link rel="icon" href="data:,">
 <script>{EARLY}</script>
 <style>{STYLE.read_text(encoding="utf-8")}</style>

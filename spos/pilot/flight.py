@@ -1,0 +1,260 @@
+"""The flight: all stages of a plan one behind the other, whatever happens in between.
+
+What is done is in `flight.json`, which is written while stages run: so the same command goes on after any end, the time
+that has been spent counts, and the page of a running flight has something to show. The work is that of the programs,
+each in a process of its own, which go on with their own runs.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from subprocess import Popen
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import msgspec
+from msgspec import Struct
+from tqdm import tqdm
+
+from spos.core.errors import InputError
+from spos.core.progress import progress_bar
+from spos.core.stopping import StopRequest
+from spos.pilot.plan import Plan, change_text, replanned, times_of
+from spos.pilot.programs import check_end, start
+from spos.pilot.stages import Command, stages_of
+from spos.pilot.times import NETWORKS, REPORT, SEARCH, SLACK, SUPERNET
+from spos.runs.files import read_json, write_json
+from spos.runs.lock import wait_until_free
+
+FLIGHT_FILE = "flight.json"
+WAITING, RUNNING, DONE = "waiting", "running", "done"
+POLL_SECONDS, WRITE_SECONDS, PAGE_SECONDS = 0.2, 2.0, 30.0
+END_SECONDS = 600.0  # that a program of a flight that was killed gets to end: it may be validating
+LEAST_TO_JUDGE = 20.0  # seconds of a stage, from which it says how fast the machine is
+SLOWNESS = (0.3, 4.0)  # that is believed
+
+
+class StageState(Struct):
+    """How far a stage is: seconds that it has taken, and the share that is done where its programs tell."""
+
+    state: str = WAITING
+    seconds: float = 0.0
+    fraction: float = 0.0
+
+
+class FlightState(Struct):
+    """What `flight.json` says.
+
+    Args:
+        spent: seconds since the beginning, without those in which nothing ran.
+        left: seconds until the end, as it looks now.    updated: when this was written, in seconds since 1970.
+        finished: commands that have ended well, as their words.
+    """
+
+    spent: float
+    stages: Dict[str, StageState]
+    left: float = 0.0
+    updated: float = 0.0
+    finished: List[List[str]] = []
+
+
+class Flight:
+    """A plan being followed in a folder."""
+
+    def __init__(self, plan: Plan, folder: Path, spent: float) -> None:
+        """
+        Args: spent: seconds that planning has taken, which count.
+        """
+        self.plan, self.folder = plan, folder
+        path = folder / FLIGHT_FILE
+        known = read_state(path) if path.exists() else FlightState(spent, {})
+        self.state = known
+        for stage in plan.stages:
+            known.stages.setdefault(stage.name, StageState())
+        self._before = known.spent
+        self._started = time.monotonic()
+        self._written = self._paged = 0.0
+        self._page: Optional[Popen] = None
+
+    def fly(self, before: Mapping[str, Callable[[], object]]) -> None:
+        """Run what is not done yet.
+
+        Args: before: what else is to be done before a stage, by its name.
+        Raises: InputError if a program fails; Stopped after a signal.
+        """
+        bar = progress_bar(total=1.0, desc="autopilot", bar_format=_BAR)
+        with StopRequest("") as stop, bar:
+            try:
+                for name in [stage.name for stage in self.plan.stages]:
+                    if self.state.stages[name].state != DONE:
+                        before.get(name, _nothing)()
+                        self._fly_stage(name, stop, bar)
+            finally:
+                self._write()
+                if self._page is not None:
+                    self._page.terminate()
+                    self._page.wait()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning, of all flights with this folder."""
+        return self._before + time.monotonic() - self._started
+
+    def _fly_stage(self, name: str, stop: StopRequest, bar: tqdm) -> None:
+        own = self.state.stages[name]
+        if own.state == WAITING:
+            self._replan(name)
+        own.state = RUNNING
+        before, began = own.seconds, time.monotonic()
+        planned = self.plan.stage(name)
+        _say(bar, f"{name}: {describe_seconds(planned.seconds)} planned; {planned.why}")
+        groups = stages_of(self.plan, self.folder)[name]
+        for number, group in enumerate(groups):
+            waiting = [command for command in group if not self._is_done(command)]
+            running = self._start(waiting, stop)
+            try:
+                while running:
+                    with stop.at_once():
+                        time.sleep(POLL_SECONDS)
+                    for command, process, log in list(running):
+                        if process.poll() is not None:
+                            running.remove((command, process, log))
+                            check_end(command.words, process.returncode, log)
+                            self.state.finished.append(list(command.words))
+                    own.seconds = before + time.monotonic() - began
+                    own.fraction = (number + _fraction(group)) / len(groups)
+                    self._show(name, bar)
+            finally:
+                for _, process, _ in running:
+                    process.terminate()
+                for _, process, _ in running:
+                    process.wait()
+        own.state, own.fraction = DONE, 1.0
+        own.seconds = before + time.monotonic() - began
+        self._write()
+        _say(bar, f"{name}: done in {describe_seconds(own.seconds)}")
+
+    def _start(self, commands: Sequence[Command], stop: StopRequest) -> List[Tuple[Command, Popen, Path]]:
+        started = []
+        for command in commands:
+            run = _run_of(command)
+            if run is not None:
+                with stop.at_once():
+                    wait_until_free(run, END_SECONDS)
+            log = self.folder / "logs" / f"{_log_name(command)}.log"
+            started.append((command, start(command.words, command.threads, log), log))
+        return started
+
+    def _is_done(self, command: Command) -> bool:
+        return list(command.words) in self.state.finished or (command.done is not None and command.done.exists())
+
+    def _replan(self, name: str) -> None:
+        """Before a stage begins, give it and those behind it the time that is left."""
+        if self.plan.is_fixed or name not in (SEARCH, NETWORKS):
+            return
+        left = self.plan.asked["hours"] * 3600 * (1 - SLACK) - self.spent
+        begun = [stage for stage, own in self.state.stages.items() if own.state != WAITING]
+        changed = replanned(self.plan, begun, left, self._slowness())
+        text = change_text(self.plan, changed, f"before {name}, {describe_seconds(self.spent)} gone")
+        if text:
+            changed = msgspec.structs.replace(changed, changes=[*changed.changes, text])
+            print(f"plan changed {text}", flush=True)
+        self.plan = changed
+        changed.write(self.folder)
+
+    def _slowness(self) -> float:
+        """How many times as long as by the rates the supernet took; trainings and candidates slow down alike."""
+        own, values = self.state.stages[SUPERNET], self.plan.values
+        expected = times_of(self.plan.facts, self.plan.rates, values.test_share).of(values)[SUPERNET]
+        if own.state != DONE or own.seconds < LEAST_TO_JUDGE:
+            return 1.0
+        return min(max(own.seconds / expected, SLOWNESS[0]), SLOWNESS[1])
+
+    def _show(self, name: str, bar: tqdm) -> None:
+        now = time.monotonic()
+        if now - self._written < WRITE_SECONDS:
+            return
+        left = self._left(name)
+        self._write(left)
+        bar.n, bar.desc = self.spent / (self.spent + left), f"{name}, {describe_seconds(left)} left"
+        bar.refresh()
+        if self._page is not None and self._page.poll() is not None:
+            self._page = None
+        if self._page is None and now - self._paged > PAGE_SECONDS:
+            self._paged = now
+            ((command,),) = stages_of(self.plan, self.folder)[REPORT]
+            self._page = start(command.words, 1, self.folder / "logs" / "page.log", low=True)
+
+    def _left(self, name: str) -> float:
+        """Seconds until the end: of this stage as it goes, of the others as planned."""
+        own, planned = self.state.stages[name], self.plan.stage(name).seconds
+        stage = max(0.0, planned - own.seconds)
+        if own.fraction > 0.02 and own.seconds > LEAST_TO_JUDGE / 2:
+            stage = own.seconds * (1 / own.fraction - 1)
+        return stage + sum(
+            other.seconds for other in self.plan.stages if self.state.stages[other.name].state == WAITING
+        )
+
+    def _write(self, left: float = 0.0) -> None:
+        self._written = time.monotonic()
+        self.state.spent, self.state.left, self.state.updated = round(self.spent, 1), round(left, 1), time.time()
+        write_json(self.folder / FLIGHT_FILE, msgspec.to_builtins(self.state))
+
+
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}"
+
+
+def read_state(path: Path) -> FlightState:
+    """Raises: InputError that names what is wrong."""
+    try:
+        return msgspec.convert(read_json(path), FlightState)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path} does not say how far a flight is: {error}") from None
+
+
+def describe_seconds(seconds: float) -> str:
+    """Like 1 h 05 min, 12 min or 40 s."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _nothing() -> None:
+    pass
+
+
+def _say(bar: tqdm, line: str) -> None:
+    """Above the bar."""
+    bar.clear()
+    print(line, flush=True)
+
+
+def _run_of(command: Command) -> Optional[Path]:
+    """The run directory that a command writes to."""
+    words = command.words
+    return Path(words[words.index("--save-dir") + 1]) if "--save-dir" in words else None
+
+
+def _log_name(command: Command) -> str:
+    run = _run_of(command)
+    program = command.words[0].replace(".py", "").rpartition(".")[2]
+    return run.name if run else f"{program}-{command.done.parent.name}" if command.done else program
+
+
+def _fraction(group: Sequence[Command]) -> float:
+    """The share that the slowest of the programs has done, as far as they tell."""
+    shares = [
+        min(1.0, _num_lines(command.progress) / command.steps)
+        for command in group
+        if command.progress and command.steps
+    ]
+    return min(shares, default=0.0)
+
+
+def _num_lines(path: Path) -> int:
+    try:
+        with open(path, "rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 16), b""))
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,112 @@
+"""A look at the images: what they are, and a sample of them. Nothing is trained, written or decided here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from spos.core.errors import InputError
+from spos.data.decoder import decode_upright
+from spos.data.flags import MAX_BAD_IMAGES, DataOptions
+from spos.data.image_list import ImageList, UnreadableImage
+from spos.data.pictures import find_pictures
+from spos.data.registry import open_data
+from spos.pilot.facts import DIGITS, PICTURES, RECORD, Facts, check_counts
+
+NUM_SAMPLED = 400  # images that are looked at
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some of the images, to measure by.
+
+    Args:
+        images: (S, side, side, 3) uint8 RGB, the middles of images.    labels: (S,).
+        decode_seconds: of one thread for an image as it lies there.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    decode_seconds: float
+
+
+def look_at(data_dir: str) -> Tuple[Facts, Sample]:
+    """What lies there, and a sample of it.
+
+    Raises: InputError if there are too few images, classes or readable files, with what would do.
+    """
+    source = Path(data_dir)
+    if data_dir == DIGITS and not source.exists():
+        data = open_data(DataOptions(dataset=DIGITS))
+        return _facts(DIGITS, "the digits of the installation", data_dir, *_lists(data.splits), data.num_classes)
+    if (source / "train.rec").is_file():
+        data = open_data(DataOptions(dataset=RECORD, data_dir=data_dir))
+        return _facts(RECORD, "train.rec and val.rec", data_dir, *_lists(data.splits), data.num_classes)
+    found = find_pictures(source)
+    return _facts(PICTURES, found.layout, data_dir, found.train, found.test, len(found.classes))
+
+
+def _lists(splits: Mapping[str, ImageList]) -> Tuple[ImageList, ImageList]:
+    return splits["train_full"], splits["test"]
+
+
+def _facts(
+    kind: str, layout: str, where: str, train: ImageList, test: Optional[ImageList], num_classes: int
+) -> Tuple[Facts, Sample]:
+    labels = train.find_labels()
+    counts = np.bincount(labels, minlength=num_classes)
+    check_counts(counts, where)
+    sample = np.linspace(0, len(labels) - 1, min(len(labels), NUM_SAMPLED)).astype(int)
+    images, kept, sizes, num_bad = [], [], [], 0
+    first = ""
+    source, started = train.open(), time.perf_counter()
+    with source.reader() as reader:
+        for position in sample.tolist():
+            try:
+                _, content = reader.read(position)
+                images.append(decode_upright(content)[..., ::-1])
+            except UnreadableImage as error:
+                num_bad += 1
+                first = first or f"{source.name(position)} {error}"
+                continue
+            kept.append(position)
+            sizes.append(len(content))
+    seconds = (time.perf_counter() - started) / len(sample)
+    if not images or num_bad * len(labels) > MAX_BAD_IMAGES * len(sample) and num_bad > 1:
+        raise InputError(
+            f"{where}: {num_bad} of {len(sample)} images that were looked at cannot be decoded, like {first}. Take "
+            f"such files out, or repair them; {MAX_BAD_IMAGES} in all are left out without a word"
+        )
+    side = int(np.median([min(image.shape[:2]) for image in images]))
+    facts = Facts(
+        kind=kind,
+        layout=layout,
+        where=where,
+        num_train=len(labels),
+        num_test=len(test) if test is not None else 0,
+        num_classes=num_classes,
+        smallest=int(counts.min()),
+        largest=int(counts.max()),
+        side=side,
+        num_bytes=int(np.mean(sizes)),
+        num_bad=num_bad,
+        num_sampled=len(sample),
+    )
+    return facts, Sample(_alike(images, side), labels[kept], seconds)
+
+
+def _alike(images: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """Their middles at one size: (N, side, side, 3)."""
+    found: List[np.ndarray] = []
+    for image in images:
+        height, width = image.shape[:2]
+        size = min(height, width)
+        top, left = (height - size) // 2, (width - size) // 2
+        middle = np.ascontiguousarray(image[top : top + size, left : left + size])
+        found.append(cv2.resize(middle, (side, side), interpolation=cv2.INTER_AREA))
+    return np.stack(found)

@@ -1,0 +1,280 @@
+"""The plan: every value of every stage, why, and how long each takes; decided from facts and rates alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Collection, Dict, List, Mapping, Optional
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from spos.core.errors import InputError
+from spos.data.flags import MAX_BN_IMAGES, MAX_HOLDOUT
+from spos.pilot.facts import PICTURES, Facts
+from spos.pilot.rates import Rates
+from spos.pilot.settings import WITH_FLAGS, Limits, Setting
+from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE, Times, Values, share_out
+from spos.runs.files import read_json, write_json
+from spos.sampling.limits import MILLION
+
+PLAN_FILE = "plan.json"
+LARGE_CROP = 0.875
+HELD_OUT = 0.1
+FEW_IMAGES, TEST_SHARES = 2000, (0.2, 0.1)  # of each class that test, of fewer images and of more
+UNEVEN = 3  # times as many images of the largest class as of the smallest, from which all classes are shown alike
+TABLE_SECONDS_OF_CHOICE, TABLE_SECONDS_OF_NETWORKS = 0.25, 60.0
+FILES_OF_RUN = 5  # parameters, and parameters with optimizer states of two checkpoints
+
+
+class StagePlan(Struct, frozen=True):
+    """A stage: seconds, bytes of memory and of disk that it is to take, and why it is as it is."""
+
+    name: str
+    seconds: float
+    memory: int
+    disk: int
+    why: str
+
+
+class Plan(Struct, frozen=True):
+    """Everything that is decided before it is done.
+
+    Args:
+        asked: what the user gave: data, limits, hours, seed, values of their own.
+        is_fixed: followed to the letter, whatever it takes.
+        changes: what was decided anew while it was done, in words.
+    """
+
+    asked: Dict[str, Any]
+    facts: Facts
+    rates: Rates
+    decode_seconds: float
+    values: Values
+    stages: List[StagePlan]
+    is_fixed: bool = False
+    changes: List[str] = []
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages together."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def limits(self) -> Limits:
+        """In what can be counted."""
+        return limits_of(self.asked)
+
+    @property
+    def given(self) -> Dict[str, Any]:
+        """Values that the user decided."""
+        return self.asked.get("values", {})
+
+    def stage(self, name: str) -> StagePlan:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / PLAN_FILE, msgspec.to_builtins(self))
+
+
+def read_plan(path: Path) -> Plan:
+    """Raises: InputError that names what is wrong in the file."""
+    try:
+        return msgspec.convert(read_json(path), Plan)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path} is no plan of the autopilot: {error}") from None
+
+
+def limits_of(asked: Mapping[str, Any]) -> Limits:
+    """Limits of the flags that were given."""
+    return Limits(
+        macs=asked.get("flops_max_m", 0.0) * MILLION,
+        params=asked.get("params_max_m", 0.0) * MILLION,
+        latency_ms=asked.get("latency_max", 0.0),
+        file_bytes=asked.get("model_size_max", 0.0),
+    )
+
+
+class Shape(Struct, frozen=True):
+    """What was chosen before the times are decided.
+
+    Args:
+        share: of the setting's architectures that keep the limits.    num_choices: of all choice blocks together.
+        num_bytes: of the supernet's parameters.
+    """
+
+    setting: Setting
+    batch_size: int
+    threads: int
+    share: float
+    num_choices: int
+    num_bytes: int
+
+
+def make_plan(
+    asked: Mapping[str, Any],
+    facts: Facts,
+    rates: Rates,
+    decode_seconds: float,
+    shape: Shape,
+    given: Mapping[str, Any],
+    seconds: float,
+) -> Plan:
+    """Share the seconds that are left out among the stages.
+
+    Args:
+        given: values that the user decided, by their flags.
+        seconds: that all stages may take together.
+    Raises: InputError if they do not suffice for the least of each stage, with how many would.
+    """
+    test_share = given.get("test_share") or TEST_SHARES[facts.num_train >= FEW_IMAGES]
+    times = times_of(facts, rates, test_share)
+    fixed = _fixed_seconds(asked, times, facts, decode_seconds, shape)
+    needed = sum(fixed.values()) + times.least()
+    if seconds < needed:
+        raise InputError(
+            f"--hours are too few: with images, export and report ({sum(fixed.values()):.0f} s) the least of supernet, "
+            f"search and networks ends after {needed / 3600:.2f} hours here; give --hours "
+            f"{math.ceil(1.2 * needed / 360) / 10:g}, a smaller --input-size, or fewer images"
+        )
+    setting = shape.setting
+    values = Values(
+        space=setting.space,
+        strides=setting.strides,
+        input_size=setting.input_size,
+        batch_size=shape.batch_size,
+        threads=shape.threads,
+        supernet_threads=rates.supernet_threads,
+        subnet_threads=rates.subnet_threads,
+        test_share=test_share,
+        resize=packed_side(setting.input_size, facts),
+        train_images=times.train,
+        class_balanced=facts.largest >= UNEVEN * facts.smallest,
+        warm_up=setting.space in (*WITH_FLAGS, "shufflenetv2+"),
+        int8_loss_max=given.get("int8_loss_max", 0.01),
+    )
+    values = share_out(values, times, seconds - sum(fixed.values()), (), given)
+    return Plan(dict(asked), facts, rates, decode_seconds, values, _stages(values, times, fixed, facts, shape))
+
+
+def times_of(facts: Facts, rates: Rates, test_share: float) -> Times:
+    """Of images that are split like this."""
+    test = facts.num_test or round(facts.num_train * test_share)
+    full = facts.num_train if facts.num_test else facts.num_train - test
+    holdout, bn = (max(1, min(round(full * HELD_OUT), most)) for most in (MAX_HOLDOUT, MAX_BN_IMAGES))
+    return Times(rates, full, full - holdout - bn, holdout, max(1, test))
+
+
+def replanned(plan: Plan, begun: Collection[str], seconds: float, slowness: float) -> Plan:
+    """The plan with the stages that have not begun made shorter or longer, so that these end in `seconds`.
+
+    Args:
+        begun: names of stages that keep their values.
+        slowness: how many times as long as planned things have taken so far.
+    """
+    times = times_of(plan.facts, plan.rates, plan.values.test_share).slower(slowness)
+    after = sum(stage.seconds for stage in plan.stages if stage.name in (DEPLOY, REPORT))
+    values = share_out(plan.values, times, max(0.0, seconds - after), begun, plan.given)
+    planned = times.of(values)
+    stages = [
+        stage if stage.name in begun else replace(stage, seconds=round(planned.get(stage.name, stage.seconds), 1))
+        for stage in plan.stages
+    ]
+    return replace(plan, values=values, stages=stages)
+
+
+def packed_side(input_size: int, facts: Facts) -> int:
+    """Of the shorter side: as read in training, with a margin where pictures are cut; never enlarged."""
+    wanted = round(input_size / LARGE_CROP) if input_size >= 96 else input_size
+    return 0 if facts.side <= wanted else wanted
+
+
+def _fixed_seconds(
+    asked: Mapping[str, Any], times: Times, facts: Facts, decode_seconds: float, shape: Shape
+) -> Dict[str, float]:
+    """Of the stages whose length nothing decides."""
+    start = times.rates.start_seconds
+    fixed = {DEPLOY: 7 * start + 20 + 4 * times.test / times.rates.scored_images, REPORT: 2 * start}
+    if facts.kind == PICTURES:
+        images = facts.num_train + facts.num_test
+        fixed[IMAGES] = start + 2.5 * images * max(decode_seconds, 1e-4) / shape.threads
+    if asked.get("latency_max"):
+        fixed[TABLE] = TABLE_SECONDS_OF_NETWORKS + TABLE_SECONDS_OF_CHOICE * shape.num_choices
+    return fixed
+
+
+def _stages(values: Values, times: Times, fixed: Mapping[str, float], facts: Facts, shape: Shape) -> List[StagePlan]:
+    rates, seconds = times.rates, {**fixed, **times.of(values)}
+    run, images = FILES_OF_RUN * shape.num_bytes, facts.num_train + facts.num_test
+    packed = int(images * facts.num_bytes * (min(1.0, 2 * (values.resize / facts.side) ** 2) if values.resize else 1))
+    tested = f"{times.test:,} of {images:,} images test, " if not facts.num_test else ""
+    little = f"; the best {values.finalists} are trained a little" if values.finalists else ""
+    stages = {
+        IMAGES: (0, packed, f"{facts.layout}: {tested}{times.holdout:,} score candidates"),
+        TABLE: (rates.supernet_bytes, 10**6, "the time of every choice on this machine"),
+        SUPERNET: (
+            rates.supernet_bytes,
+            run,
+            f"{shape.setting}; {shape.share:.0%} of its architectures keep the limit; {values.supernet_epochs} epochs "
+            f"of {times.train:,} images, {rates.supernet_images:,.0f} a second",
+        ),
+        SEARCH: (
+            rates.supernet_bytes,
+            10**6,
+            f"{values.evaluations} candidates of {times.candidate:.2f} s{little}",
+        ),
+        NETWORKS: (
+            2 * rates.subnet_bytes,
+            2 * run,
+            f"the searched network and a random one side by side: {values.final_epochs} epochs of {times.full:,} "
+            f"images, {rates.subnet_images:,.0f} a second each",
+        ),
+        DEPLOY: (rates.subnet_bytes, 2 * shape.num_bytes, "ONNX in float32 and INT8, on the test images"),
+        REPORT: (0, 10**6, "a page about all of it"),
+    }
+    return [
+        StagePlan(name, round(seconds[name], 1), memory, disk, why)
+        for name, (memory, disk, why) in stages.items()
+        if name in seconds
+    ]
+
+
+def check_room(plan: Plan, memory: int, disk: int) -> None:
+    """Raise InputError if a stage needs more memory than there is, or all of them more disk, with what would work."""
+    needed = max(stage.memory for stage in plan.stages)
+    if needed > memory:
+        stage = max(plan.stages, key=lambda stage: stage.memory)
+        raise InputError(
+            f"{stage.name} need {in_bytes(needed)} of memory, and {in_bytes(memory)} are free; a smaller --batch-size "
+            f"than {plan.values.batch_size}, a smaller --input-size than {plan.values.input_size} or --jobs 1 will do"
+        )
+    check_disk(sum(stage.disk for stage in plan.stages), disk)
+
+
+def check_disk(needed: int, disk: int) -> None:
+    """Raise InputError if results need more disk than there is."""
+    if needed > disk:
+        raise InputError(
+            f"results need about {in_bytes(needed)} of disk, and {in_bytes(disk)} are free at --save-dir; free some, "
+            "or give a --save-dir on another disk"
+        )
+
+
+def in_bytes(count: float) -> str:
+    """Like 1.2 GB."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def change_text(before: Plan, after: Plan, reason: str) -> Optional[str]:
+    """What a new plan changed, in words; None if nothing."""
+    names = ("supernet_epochs", "evaluations", "finalists", "final_epochs")
+    changed = [
+        f"{name.replace('_', ' ')} {getattr(before.values, name)} -> {getattr(after.values, name)}"
+        for name in names
+        if getattr(before.values, name) != getattr(after.values, name)
+    ]
+    return f"{reason}: {', '.join(changed)}" if changed else None

@@ -1,0 +1,283 @@
+"""Sessions of the autopilot: from images, a limit and hours to a network that can be deployed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import msgspec
+
+from spos.core.errors import InputError
+from spos.core.flags import fill
+from spos.core.tables import table
+from spos.deploy.onnx import import_library
+from spos.engine.compat import physical_cores
+from spos.pilot.facts import PICTURES, Facts, free_disk, free_memory
+from spos.pilot.flags import DEFAULT_SAVE_DIR, LIMITS, AutopilotOptions, ValueOptions, check_options
+from spos.pilot.flight import FLIGHT_FILE, Flight, describe_seconds, read_state
+from spos.pilot.look import Sample, look_at
+from spos.pilot.measure import architecture_within, calibrate, measure
+from spos.pilot.outcome import OUTCOME_FILE, Outcome, outcome_text, read_outcome
+from spos.pilot.plan import (
+    PLAN_FILE,
+    Plan,
+    Shape,
+    check_disk,
+    check_room,
+    in_bytes,
+    limits_of,
+    make_plan,
+    read_plan,
+)
+from spos.pilot.rates import Rates
+from spos.pilot.results import find_outcome
+from spos.pilot.settings import Candidate, image_seconds, rank_settings
+from spos.pilot.times import NETWORKS, REPORT, SHARES, SLACK, SUPERNET
+from spos.runs.files import PathLike
+from spos.runs.lock import locked
+from spos.space.cost import count_supernet
+
+MEASURE_FOLDER = "measure"
+LEAST_MEMORY = 700 * 10**6  # bytes, of MXNet and one small network
+MOST_MEASURED = 2  # settings
+OFF = 1.5  # times as long as expected, from which another setting may suit better
+PASSES = ((20_000, 30), (2_000, 60), (0, 100))  # over the images that the final network should have, of so many images
+SUPERNET_PASSES = 0.5  # of these, for the supernet
+BATCH_SIZES = ((1500, 64), (300, 32), (0, 16))
+
+
+def autopilot(
+    data_dir: PathLike,
+    hours: float,
+    save_dir: PathLike = DEFAULT_SAVE_DIR,
+    flops_max_m: float = 0.0,
+    params_max_m: float = 0.0,
+    latency_max: float = 0.0,
+    model_size_max: int = 0,
+    seed: int = 0,
+    **values: Any,
+) -> Outcome:
+    """Plan, and do all of it: a network to deploy from images, a limit and some hours on this machine.
+
+    The same call goes on where it was stopped or killed.
+
+    Args:
+        data_dir: the images: a folder with train/, val/, test/ or a sub-folder per class, a CSV file with path,label,
+            a folder with train.rec and val.rec, or "digits".
+        hours: that everything may take together.
+        flops_max_m, params_max_m: largest FLOPs and parameters, in millions.    latency_max: in ms, of MXNet.
+        model_size_max: bytes of the ONNX file in float32. One limit at least is needed.
+        values: of the plan that you decide yourself: space, input_size, supernet_epochs, evaluations, final_epochs, ..
+    Raises: InputError if something cannot be done, before anything is started if that can be known; Stopped after
+        Ctrl-C or SIGTERM.
+    """
+    given = {"flops_max_m": flops_max_m, "params_max_m": params_max_m, "latency_max": latency_max}
+    given = {name: value for name, value in {**given, "model_size_max": model_size_max}.items() if value}
+    options = fill(AutopilotOptions, data_dir=str(data_dir), hours=hours, save_dir=str(save_dir), seed=seed, **given)
+    outcome = run(options, fill(ValueOptions, **values))
+    if outcome is None:
+        raise InputError("a plan alone has no outcome")
+    return outcome
+
+
+def run(options: AutopilotOptions, values: ValueOptions) -> Optional[Outcome]:
+    """What the program does. Returns the outcome, or None if only a plan was asked for."""
+    check_options(options, values)
+    import_library("onnx")
+    import_library("onnxruntime")
+    folder = Path(options.save_dir)
+    with locked(folder):
+        began = time.monotonic()
+        plan = _find_plan(options, values, folder)
+        planning = time.monotonic() - began
+        print(plan_text(plan, folder), flush=True)
+        if options.plan_only:
+            print(
+                f"to go on: the same command without --plan-only; {folder / PLAN_FILE} may be edited before", flush=True
+            )
+            return None
+        flight = Flight(plan, folder, planning)
+        flight.fly({REPORT: lambda: find_outcome(flight.plan, flight.state, folder)})
+        outcome = read_outcome(folder / OUTCOME_FILE)
+        print("\n" + outcome_text(flight.plan, flight.state, outcome, folder), flush=True)
+    return outcome
+
+
+def _find_plan(options: AutopilotOptions, values: ValueOptions, folder: Path) -> Plan:
+    """The plan of the folder if it is what is asked for, the one that is given, or a new one."""
+    file, asked = folder / PLAN_FILE, asked_for(options, values)
+    if options.plan:
+        plan = msgspec.structs.replace(_given_plan(options), is_fixed=True, changes=[])
+        if file.exists() and not _is_same(read_plan(file), plan):
+            raise InputError(f"{folder} holds another plan; give another --save-dir")
+        plan.write(folder)
+        return plan
+    if file.exists():
+        plan = read_plan(file)
+        different = [name for name in {**plan.asked, **asked} if plan.asked.get(name) != asked.get(name)]
+        if different:
+            raise InputError(
+                f"{folder} holds an autopilot that was asked for another {different[0].replace('_', '-')} "
+                f"({plan.asked.get(different[0])}, not {asked.get(different[0])}); give another --save-dir"
+            )
+        return plan
+    plan = new_plan(asked, folder)
+    plan.write(folder)
+    return plan
+
+
+def _is_same(one: Plan, other: Plan) -> bool:
+    return msgspec.structs.replace(one, is_fixed=True, changes=[]) == other
+
+
+def _given_plan(options: AutopilotOptions) -> Plan:
+    plan = read_plan(Path(options.plan))
+    given: Dict[str, Any] = {**options.limits, "hours": options.hours, "data_dir": options.data_dir}
+    for name, value in given.items():
+        if value and plan.asked.get(name) != value:
+            raise InputError(
+                f"--plan {options.plan} is for {name.replace('_', '-')} {plan.asked.get(name)}, not {value}; leave the "
+                "flag out, or make a new plan"
+            )
+    return plan
+
+
+def asked_for(options: AutopilotOptions, values: ValueOptions) -> Dict[str, Any]:
+    """What makes two calls the same."""
+    limits = {name: getattr(options, name) for name in LIMITS if getattr(options, name)}
+    asked = {"data_dir": options.data_dir, **limits, "hours": options.hours, "seed": options.seed}
+    return {**asked, "values": values.given()} if values.given() else asked
+
+
+def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
+    """Look at the images, measure on this machine, and plan. Raises: InputError if it cannot work."""
+    began = time.monotonic()
+    given = asked.get("values", {})
+    facts, sample = look_at(asked["data_dir"])
+    print(facts_text(facts), flush=True)
+    memory, disk = free_memory(), free_disk(folder)
+    if memory < LEAST_MEMORY:
+        raise InputError(
+            f"{in_bytes(memory)} of memory are free, and the smallest training takes {in_bytes(LEAST_MEMORY)}; end "
+            "other programs, or use a machine with more"
+        )
+    threads = given.get("jobs") or max(1, physical_cores())
+    batch_size = given.get("batch_size") or _by_count(BATCH_SIZES, facts.num_train)
+    _check_images_fit(facts, batch_size, disk)
+    limits, own = limits_of(asked), (given.get("space", ""), given.get("strides", ""), given.get("input_size", 0))
+    trainable = trainable_seconds(facts, asked["hours"], threads)
+    rank_settings(facts, limits, trainable, 1.0, *own)  # refuses what cannot be met before anything is measured
+    work = folder / MEASURE_FOLDER
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        slowness = calibrate(work, sample.images, sample.labels, batch_size)
+        chosen, rates = _measured(facts, sample, asked, trainable, slowness, threads, batch_size, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    space = chosen.setting.search_space(facts.num_classes)
+    shape = Shape(
+        setting=chosen.setting,
+        batch_size=batch_size,
+        threads=threads,
+        share=chosen.share,
+        num_choices=sum(len(space.pairs(index)) for index in range(space.num_choice_blocks)),
+        num_bytes=4 * count_supernet(space).params,
+    )
+    seconds = asked["hours"] * 3600 * (1 - SLACK) - (time.monotonic() - began)
+    plan = make_plan(asked, facts, rates, sample.decode_seconds, shape, given, seconds)
+    check_room(plan, memory, disk)
+    return plan
+
+
+def _measured(
+    facts: Facts,
+    sample: Sample,
+    asked: Dict[str, Any],
+    trainable: float,
+    slowness: float,
+    threads: int,
+    batch_size: int,
+    work: Path,
+) -> Tuple[Candidate, Rates]:
+    """The setting that suits best and its rates; another one is tried where the first is slower than expected."""
+    given, limits = asked.get("values", {}), limits_of(asked)
+    own = (given.get("space", ""), given.get("strides", ""), given.get("input_size", 0))
+    tried: Dict[Any, Any] = {}
+    while True:
+        best = rank_settings(facts, limits, trainable, slowness, *own)[0]
+        if best.setting in tried or len(tried) == MOST_MEASURED:
+            chosen = best if best.setting in tried else next(reversed(list(tried.values())))[0]
+            return tried[chosen.setting]
+        expected = image_seconds(best.macs, best.num_blocks, slowness)
+        print(f"measuring {best.setting}", flush=True)
+        architecture = architecture_within(best.setting, facts.num_classes, best.macs)
+        rates = measure(
+            *(work / str(len(tried)), best.setting, sample.images, sample.labels, batch_size, threads, expected),
+            architecture,
+        )
+        tried[best.setting] = best, rates
+        real = 1 / rates.subnet_images
+        if real < OFF * expected:
+            return best, rates
+        slowness *= real / expected
+
+
+def _check_images_fit(facts: Facts, batch_size: int, disk: int) -> None:
+    check_disk((facts.num_train + facts.num_test) * facts.num_bytes if facts.kind == PICTURES else 0, disk)
+    learned = int(facts.num_train * 0.6)
+    if learned < batch_size:
+        raise InputError(
+            f"about {learned} images are left to learn from, fewer than a batch of {batch_size}; give a smaller "
+            "--batch-size, or more images"
+        )
+
+
+def trainable_seconds(facts: Facts, hours: float, threads: int) -> float:
+    """What training on one image may take on one thread, so that networks and supernet see every image often enough."""
+    passes = _by_count(PASSES, facts.num_train)
+    seconds, each = hours * 3600, max(1, threads // 2)
+    final = seconds * SHARES[NETWORKS] * each / (passes * facts.num_train)
+    supernet = seconds * SHARES[SUPERNET] / (SUPERNET_PASSES * passes * facts.num_train)
+    return min(final, supernet)
+
+
+def _by_count(steps: Tuple[Tuple[int, int], ...], count: int) -> int:
+    return next(value for least, value in steps if count >= least)
+
+
+def facts_text(facts: Facts) -> str:
+    """What was seen of the images."""
+    test = f", {facts.num_test:,} that test" if facts.num_test else ""
+    uneven = "" if facts.largest < 2 * facts.smallest else f" ({facts.largest / facts.smallest:.0f}:1)"
+    rows = [
+        ("images", f"{facts.num_train:,} to learn from{test}; {facts.layout}, {facts.side} px"),
+        ("classes", f"{facts.num_classes}, of {facts.smallest:,} to {facts.largest:,} images{uneven}"),
+    ]
+    if facts.num_bad:
+        rows.append(("undecodable", f"{facts.num_bad} of {facts.num_sampled} that were looked at"))
+    return table(rows)
+
+
+def plan_text(plan: Plan, folder: Path) -> str:
+    """The plan for people: what, how long, how much memory and disk, and why."""
+    rows: List[Tuple[str, str]] = [("plan", str(folder / PLAN_FILE) + (" (fixed)" if plan.is_fixed else ""))]
+    for stage in plan.stages:
+        memory = f", {in_bytes(stage.memory)} of memory" if stage.memory else ""
+        disk = f", {in_bytes(stage.disk)} of disk" if stage.disk > 10**6 else ""
+        rows.append((f"  {stage.name}", f"{describe_seconds(stage.seconds)}{memory}{disk}: {stage.why}"))
+    done = ""
+    if (folder / FLIGHT_FILE).exists():
+        done = f"; {describe_seconds(read_state(folder / FLIGHT_FILE).spent)} of it gone"
+    rows.append(("together", f"{describe_seconds(plan.seconds)} of {plan.asked['hours']:g} hours{done}"))
+    rates = plan.rates
+    rows.append(
+        (
+            "measured here",
+            f"{1 / max(plan.decode_seconds, 1e-9):,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} "
+            f"({rates.supernet_threads} threads), two networks {rates.subnet_images:,.0f} each, a candidate "
+            f"{rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
+        )
+    )
+    return table(rows)

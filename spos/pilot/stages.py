@@ -1,0 +1,204 @@
+"""Stages as commands of the programs, made of the values of a plan and of nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from spos.deploy.classification import SHEET_FILE
+from spos.pilot.facts import DIGITS, RECORD, Facts
+from spos.pilot.plan import Plan
+from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE
+from spos.runs.run import BEST_FILE, CONTROL_FILE, HISTORY_FILE, LOG_FILE, MODEL_FILE, SUBNET
+from spos.runs.run import SUPERNET as SUPERNET_MODEL
+
+PACKED, LATENCY, SEARCHED, CONTROL = "images", "latency", "searched", "control"  # folders
+FLOAT32, INT8 = "model", "model-int8"  # names of exported files
+EVALUATION = "evaluation"
+REPORT_FILE = "report.html"
+SUPERNET_LR, NETWORK_LR = 0.2, 0.2  # of batches of 64
+RECIPE = ("--lr-mode", "cosine", "--warmup-epochs", "1", "--label-smoothing", "--no-wd", "--log-interval", "100000")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program and its flags.
+
+    Args:
+        done: a file that appears last, so that the program need not run when it is there; None: let it look itself.
+        progress: a journal of which it writes a row at every step, and how many there will be; 0 if nobody knows.
+    """
+
+    words: Tuple[str, ...]
+    threads: int
+    done: Optional[Path] = None
+    progress: Optional[Path] = None
+    steps: int = 0
+
+
+def stages_of(plan: Plan, folder: Path) -> Dict[str, List[List[Command]]]:
+    """Of every stage the groups of its commands, one group behind the other; those of a group run side by side."""
+    values, threads = plan.values, plan.values.threads
+    data = data_flags(plan, folder)
+    space = values.setting.flags
+    run = {name: folder / name for name in (SUPERNET, SEARCH, SEARCHED, CONTROL)}
+    all_stages = {
+        IMAGES: [[_pack(plan, folder)]],
+        TABLE: [[_table(plan, folder, space)]],
+        SUPERNET: [[_supernet(plan, run[SUPERNET], [*space, *data])]],
+        SEARCH: [[_search(plan, folder, run[SEARCH], [*space, *data])]],
+        NETWORKS: [
+            [
+                _network(plan, run[name], run[SEARCH] / file, data)
+                for name, file in ((SEARCHED, BEST_FILE), (CONTROL, CONTROL_FILE))
+            ]
+        ],
+        DEPLOY: _deploy(run[SEARCHED], run[CONTROL], threads),
+        REPORT: [[_report(folder, threads)]],
+    }
+    return {stage.name: all_stages[stage.name] for stage in plan.stages}
+
+
+def data_flags(plan: Plan, folder: Path) -> List[str]:
+    """Of the images, for the programs that train and score."""
+    values = plan.values
+    common = ["--batch-size", str(values.batch_size), "-j", str(max(1, values.threads // 2))]
+    if plan.facts.kind == DIGITS:
+        return ["--dataset", DIGITS, "--data-dir", str(folder), *common]
+    return [
+        "--dataset",
+        RECORD,
+        "--data-dir",
+        _where(plan.facts, folder),
+        "--input-size",
+        str(values.input_size),
+        *common,
+    ]
+
+
+def _where(facts: Facts, folder: Path) -> str:
+    return facts.where if facts.kind == RECORD else str(folder / PACKED)
+
+
+def _pack(plan: Plan, folder: Path) -> Command:
+    values, target = plan.values, folder / PACKED
+    words = [
+        "utils.pack_images",
+        plan.facts.where,
+        str(target),
+        "--resize",
+        str(values.resize),
+        "-j",
+        str(values.threads),
+    ]
+    if not plan.facts.num_test:
+        words += ["--val-fraction", str(values.test_share)]
+    return Command((*words, "--seed", str(_seed(plan))), values.threads, target / "train.rec")
+
+
+def _table(plan: Plan, folder: Path, space: List[str]) -> Command:
+    target = folder / LATENCY
+    words = ["utils.build_latency_table", *space, "--input-size", str(plan.values.input_size)]
+    words += ["--classes", str(plan.facts.num_classes), "--passes", "1", "--save-dir", str(target)]
+    return Command(tuple(words), plan.values.threads, target / "latency.json", target / "measurements.jsonl")
+
+
+def _supernet(plan: Plan, run: Path, flags: List[str]) -> Command:
+    values = plan.values
+    words = [
+        "train_imagenet.py",
+        "--model",
+        SUPERNET_MODEL,
+        *flags,
+        *RECIPE,
+        "--wd",
+        "3e-5",
+        "--seed",
+        str(_seed(plan)),
+    ]
+    words += ["--num-epochs", str(values.supernet_epochs), "--lr", _lr(SUPERNET_LR, values.batch_size)]
+    words += [
+        "--val-frequency",
+        str(values.supernet_validate_every),
+        "--save-frequency",
+        str(values.supernet_save_every),
+    ]
+    words += ["--initial-values", "aligned"] if values.aligned else []
+    words += ["--epoch-start-cs", str(values.warm_up_from), "--cs-warm-up"] if values.warm_up_from >= 0 else []
+    words += ["--class-balanced"] if values.class_balanced else []
+    words += ["--save-dir", str(run)]
+    return Command(tuple(words), values.supernet_threads, run / MODEL_FILE, run / LOG_FILE, values.supernet_epochs)
+
+
+def _search(plan: Plan, folder: Path, run: Path, flags: List[str]) -> Command:
+    values, limits = plan.values, plan.limits
+    words = ["search_supernet.py", "--supernet-params", str(folder / SUPERNET / MODEL_FILE), *flags]
+    words += ["--search-mode", "surrogate", "--population-size", str(values.population)]
+    words += ["--search-iters", str(values.generations), "--retain-length", str(max(2, values.population // 4))]
+    words += ["--flop-max", "-1", "--score-max", "-1", "--seed", str(_seed(plan))]
+    if limits.macs:
+        words += ["--flop-max-m", repr(limits.macs / 1e6)]
+    most = limits.params_for(values.setting.search_space(plan.facts.num_classes).num_choice_blocks)
+    if most:
+        words += ["--param-max-m", repr(round(most / 1e6, 6))]
+    if limits.latency_ms:
+        words += ["--latency-table", str(folder / LATENCY / "latency.json"), "--latency-max", repr(limits.latency_ms)]
+    if values.finalists:
+        words += ["--finalists", str(values.finalists), "--finalist-epochs", str(values.finalist_epochs)]
+    words += ["--save-dir", str(run)]
+    return Command(tuple(words), values.threads, None, run / HISTORY_FILE, values.evaluations)
+
+
+def _network(plan: Plan, run: Path, architecture: Path, data: List[str]) -> Command:
+    values = plan.values
+    words = [
+        "train_imagenet.py",
+        "--model",
+        SUBNET,
+        "--architecture",
+        str(architecture),
+        *data,
+        *RECIPE,
+        "--wd",
+        "3e-4",
+    ]
+    words += ["--num-epochs", str(values.final_epochs), "--lr", _lr(NETWORK_LR, values.batch_size)]
+    words += ["--val-frequency", str(values.final_validate_every), "--save-frequency", str(values.final_save_every)]
+    words += ["--class-balanced"] if values.class_balanced else []
+    words += ["--seed", str(_seed(plan)), "--save-dir", str(run)]
+    return Command(tuple(words), values.subnet_threads, run / MODEL_FILE, run / LOG_FILE, values.final_epochs)
+
+
+def _deploy(searched: Path, control: Path, threads: int) -> List[List[Command]]:
+    """Both files, then what they and the control are worth on the test images."""
+    params = ["--params", str(searched / MODEL_FILE)]
+    groups = []
+    for name, flags in ((FLOAT32, []), (INT8, ["--dtype", "int8"])):
+        file = searched / f"{name}.onnx"
+        words = ("utils.export_model", *params, *flags, "--output", str(searched / name))
+        groups.append([Command(words, threads, file)])
+    evaluated = (
+        (FLOAT32, searched, ["--model", str(searched / f"{FLOAT32}.onnx")]),
+        (INT8, searched, ["--model", str(searched / f"{INT8}.onnx")]),
+        (CONTROL, control, ["--params", str(control / MODEL_FILE)]),
+    )
+    for name, run, flags in evaluated:
+        details = run / EVALUATION if name != INT8 else run / f"{EVALUATION}-int8"
+        words = ("utils.evaluate", *flags, "--details", str(details))
+        groups.append([Command(words, threads, details / SHEET_FILE)])
+    return groups
+
+
+def _report(folder: Path, threads: int) -> Command:
+    runs = [str(folder / name) for name in (SUPERNET, SEARCH, SEARCHED, CONTROL)]
+    words = ("utils.report", *runs, "--autopilot", str(folder), "--output", str(folder / REPORT_FILE))
+    return Command(words, threads)
+
+
+def _lr(of_64: float, batch_size: int) -> str:
+    return f"{of_64 * batch_size / 64:g}"
+
+
+def _seed(plan: Plan) -> int:
+    return int(plan.asked["seed"])
