@@ -7,6 +7,7 @@ each in a process of its own, which go on with their own runs.
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from subprocess import Popen
@@ -32,6 +33,8 @@ POLL_SECONDS, WRITE_SECONDS, PAGE_SECONDS = 0.2, 2.0, 30.0
 END_SECONDS = 600.0  # that a program of a flight that was killed gets to end: it may be validating
 LEAST_TO_JUDGE = 20.0  # seconds of a stage, from which it says how fast the machine is
 SLOWNESS = (0.3, 4.0)  # that is believed
+EARLY = (0.04, 0.3)  # shares of the networks' training after which its length is judged, and after which no more
+FITS = (0.88, 1.06)  # of what is left, that the networks may take
 
 
 class StageState(Struct):
@@ -49,6 +52,7 @@ class FlightState(Struct):
         spent: seconds since the beginning, without those in which nothing ran.
         left: seconds until the end, as it looks now.    updated: when this was written, in seconds since 1970.
         finished: commands that have ended well, as their words.
+        is_corrected: whether it was asked already, early in the training of the networks, if they end in time.
     """
 
     spent: float
@@ -56,6 +60,7 @@ class FlightState(Struct):
     left: float = 0.0
     updated: float = 0.0
     finished: List[List[str]] = []
+    is_corrected: bool = False
 
 
 class Flight:
@@ -100,6 +105,11 @@ class Flight:
         """Seconds since the beginning, of all flights with this folder."""
         return self._before + time.monotonic() - self._started
 
+    @property
+    def _seconds_left(self) -> float:
+        """Of the hours that were asked for."""
+        return self.plan.asked["hours"] * 3600 * (1 - SLACK) - self.spent
+
     def _fly_stage(self, name: str, stop: StopRequest, bar: tqdm) -> None:
         own = self.state.stages[name]
         if own.state == WAITING:
@@ -108,31 +118,73 @@ class Flight:
         before, began = own.seconds, time.monotonic()
         planned = self.plan.stage(name)
         _say(bar, f"{name}: {describe_seconds(planned.seconds)} planned; {planned.why}")
-        groups = stages_of(self.plan, self.folder)[name]
-        for number, group in enumerate(groups):
-            waiting = [command for command in group if not self._is_done(command)]
-            running = self._start(waiting, stop)
+        number, groups = 0, self._groups(name)
+        while number < len(groups):
+            group = groups[number]
+            running = self._start([command for command in group if not self._is_done(command)], stop)
             try:
                 while running:
                     with stop.at_once():
                         time.sleep(POLL_SECONDS)
-                    for command, process, log in list(running):
-                        if process.poll() is not None:
-                            running.remove((command, process, log))
-                            check_end(command.words, process.returncode, log)
-                            self.state.finished.append(list(command.words))
+                    self._note_ends(running)
                     own.seconds = before + time.monotonic() - began
                     own.fraction = (number + _fraction(group)) / len(groups)
                     self._show(name, bar)
+                    if running and name == NETWORKS and self._is_off(own):
+                        break
             finally:
                 for _, process, _ in running:
                     process.terminate()
                 for _, process, _ in running:
                     process.wait()
-        own.state, own.fraction = DONE, 1.0
+            if running:
+                self._begin_again(group, own)
+                groups = self._groups(name)
+            else:
+                number += 1
+        own.state, own.fraction, self.state.left = DONE, 1.0, 0.0
         own.seconds = before + time.monotonic() - began
         self._write()
         _say(bar, f"{name}: done in {describe_seconds(own.seconds)}")
+
+    def _groups(self, name: str) -> List[List[Command]]:
+        return stages_of(self.plan, self.folder)[name]
+
+    def _note_ends(self, running: List[Tuple[Command, Popen, Path]]) -> None:
+        """Take what has ended out of the list. Raises: InputError if it has failed."""
+        for command, process, log in list(running):
+            if process.poll() is not None:
+                running.remove((command, process, log))
+                check_end(command.words, process.returncode, log)
+                self.state.finished.append(list(command.words))
+
+    def _is_off(self, own: StageState) -> bool:
+        """Whether the networks, early on, are clearly going to miss the end. That is asked once in a flight."""
+        if self.plan.is_fixed or self.state.is_corrected or own.fraction < EARLY[0]:
+            return False
+        if own.seconds < LEAST_TO_JUDGE and own.fraction < EARLY[1]:
+            return False
+        self.state.is_corrected = True
+        to_come = own.seconds / own.fraction - own.seconds
+        return own.fraction <= EARLY[1] and not FITS[0] < to_come / max(self._left_for(NETWORKS), 1.0) < FITS[1]
+
+    def _begin_again(self, group: Sequence[Command], own: StageState) -> None:
+        """Train the networks anew, for as many epochs as they have time for at the speed that they had."""
+        epochs = self.plan.values.final_epochs * own.fraction
+        start = self.plan.rates.start_seconds
+        expected = times_of(self.plan.facts, self.plan.rates, self.plan.values.test_share).final_epoch * epochs
+        slowness = max(own.seconds - start, 1e-3) / expected
+        begun = [stage for stage, other in self.state.stages.items() if other.state != WAITING and stage != NETWORKS]
+        for run in filter(None, map(_run_of, group)):
+            wait_until_free(run, END_SECONDS)
+            shutil.rmtree(run)  # before the plan changes: with the new one the old run could not go on
+        self._change(replanned(self.plan, begun, self._seconds_left, slowness), "early in networks")
+
+    def _left_for(self, name: str) -> float:
+        """Seconds that a stage has from now on, so that those behind it end in time."""
+        names = [stage.name for stage in self.plan.stages]
+        after = sum(stage.seconds for stage in self.plan.stages[names.index(name) + 1 :])
+        return self._seconds_left - after
 
     def _start(self, commands: Sequence[Command], stop: StopRequest) -> List[Tuple[Command, Popen, Path]]:
         started = []
@@ -152,10 +204,12 @@ class Flight:
         """Before a stage begins, give it and those behind it the time that is left."""
         if self.plan.is_fixed or name not in (SEARCH, NETWORKS):
             return
-        left = self.plan.asked["hours"] * 3600 * (1 - SLACK) - self.spent
         begun = [stage for stage, own in self.state.stages.items() if own.state != WAITING]
-        changed = replanned(self.plan, begun, left, self._slowness())
-        text = change_text(self.plan, changed, f"before {name}, {describe_seconds(self.spent)} gone")
+        self._change(replanned(self.plan, begun, self._seconds_left, self._slowness()), f"before {name}")
+
+    def _change(self, changed: Plan, when: str) -> None:
+        """Follow another plan from here on, say so, and write it."""
+        text = change_text(self.plan, changed, f"{when}, {describe_seconds(self.spent)} gone")
         if text:
             changed = msgspec.structs.replace(changed, changes=[*changed.changes, text])
             print(f"plan changed {text}", flush=True)
@@ -174,8 +228,8 @@ class Flight:
         now = time.monotonic()
         if now - self._written < WRITE_SECONDS:
             return
-        left = self._left(name)
-        self._write(left)
+        left = self.state.left = round(self._left(name), 1)
+        self._write()
         bar.n, bar.desc = self.spent / (self.spent + left), f"{name}, {describe_seconds(left)} left"
         bar.refresh()
         if self._page is not None and self._page.poll() is not None:
@@ -195,9 +249,9 @@ class Flight:
             other.seconds for other in self.plan.stages if self.state.stages[other.name].state == WAITING
         )
 
-    def _write(self, left: float = 0.0) -> None:
+    def _write(self) -> None:
         self._written = time.monotonic()
-        self.state.spent, self.state.left, self.state.updated = round(self.spent, 1), round(left, 1), time.time()
+        self.state.spent, self.state.updated = round(self.spent, 1), time.time()
         write_json(self.folder / FLIGHT_FILE, msgspec.to_builtins(self.state))
 
 

@@ -146,7 +146,7 @@ def _supernet_command(setting: Setting, sample: Sequence[str], batch_size: int, 
 def _subnet_command(
     file: Path, setting: Setting, sample: Sequence[str], batch_size: int, run: Path, scale: int
 ) -> List[str]:
-    flags = [*sample, *_SHORT, "--reduced-dataset-scale", str(scale), "--save-dir", str(run)]
+    flags = [*setting.stride_flags, *sample, *_SHORT, "--reduced-dataset-scale", str(scale), "--save-dir", str(run)]
     return ["train_imagenet.py", "--model", SUBNET, "--architecture", str(file), *flags]
 
 

@@ -44,6 +44,7 @@ class Plan(Struct, frozen=True):
     Args:
         asked: what the user gave: data, limits, hours, seed, values of their own.
         is_fixed: followed to the letter, whatever it takes.
+        share: of the space's architectures that keep the limits.
         changes: what was decided anew while it was done, in words.
     """
 
@@ -51,6 +52,7 @@ class Plan(Struct, frozen=True):
     facts: Facts
     rates: Rates
     decode_seconds: float
+    share: float
     values: Values
     stages: List[StagePlan]
     is_fixed: bool = False
@@ -155,7 +157,8 @@ def make_plan(
         int8_loss_max=given.get("int8_loss_max", 0.01),
     )
     values = share_out(values, times, seconds - sum(fixed.values()), (), given)
-    return Plan(dict(asked), facts, rates, decode_seconds, values, _stages(values, times, fixed, facts, shape))
+    stages = _stages(values, times, fixed, facts, shape)
+    return Plan(dict(asked), facts, rates, decode_seconds, shape.share, values, stages)
 
 
 def times_of(facts: Facts, rates: Rates, test_share: float) -> Times:
@@ -176,9 +179,11 @@ def replanned(plan: Plan, begun: Collection[str], seconds: float, slowness: floa
     times = times_of(plan.facts, plan.rates, plan.values.test_share).slower(slowness)
     after = sum(stage.seconds for stage in plan.stages if stage.name in (DEPLOY, REPORT))
     values = share_out(plan.values, times, max(0.0, seconds - after), begun, plan.given)
-    planned = times.of(values)
+    planned, why = times.of(values), _why(values, times, plan.facts, plan.share)
     stages = [
-        stage if stage.name in begun else replace(stage, seconds=round(planned.get(stage.name, stage.seconds), 1))
+        stage
+        if stage.name in begun
+        else replace(stage, seconds=round(planned.get(stage.name, stage.seconds), 1), why=why[stage.name])
         for stage in plan.stages
     ]
     return replace(plan, values=values, stages=stages)
@@ -195,7 +200,7 @@ def _fixed_seconds(
 ) -> Dict[str, float]:
     """Of the stages whose length nothing decides."""
     start = times.rates.start_seconds
-    fixed = {DEPLOY: 7 * start + 20 + 4 * times.test / times.rates.scored_images, REPORT: 2 * start}
+    fixed = {DEPLOY: 5 * start + 8 + 4 * times.test / times.rates.scored_images, REPORT: 2 * start}
     if facts.kind == PICTURES:
         images = facts.num_train + facts.num_test
         fixed[IMAGES] = start + 2.5 * images * max(decode_seconds, 1e-4) / shape.threads
@@ -208,36 +213,41 @@ def _stages(values: Values, times: Times, fixed: Mapping[str, float], facts: Fac
     rates, seconds = times.rates, {**fixed, **times.of(values)}
     run, images = FILES_OF_RUN * shape.num_bytes, facts.num_train + facts.num_test
     packed = int(images * facts.num_bytes * (min(1.0, 2 * (values.resize / facts.side) ** 2) if values.resize else 1))
-    tested = f"{times.test:,} of {images:,} images test, " if not facts.num_test else ""
-    little = f"; the best {values.finalists} are trained a little" if values.finalists else ""
-    stages = {
-        IMAGES: (0, packed, f"{facts.layout}: {tested}{times.holdout:,} score candidates"),
-        TABLE: (rates.supernet_bytes, 10**6, "the time of every choice on this machine"),
-        SUPERNET: (
-            rates.supernet_bytes,
-            run,
-            f"{shape.setting}; {shape.share:.0%} of its architectures keep the limit; {values.supernet_epochs} epochs "
-            f"of {times.train:,} images, {rates.supernet_images:,.0f} a second",
-        ),
-        SEARCH: (
-            rates.supernet_bytes,
-            10**6,
-            f"{values.evaluations} candidates of {times.candidate:.2f} s{little}",
-        ),
-        NETWORKS: (
-            2 * rates.subnet_bytes,
-            2 * run,
-            f"the searched network and a random one side by side: {values.final_epochs} epochs of {times.full:,} "
-            f"images, {rates.subnet_images:,.0f} a second each",
-        ),
-        DEPLOY: (rates.subnet_bytes, 2 * shape.num_bytes, "ONNX in float32 and INT8, on the test images"),
-        REPORT: (0, 10**6, "a page about all of it"),
+    room = {
+        IMAGES: (0, packed),
+        TABLE: (rates.supernet_bytes, 10**6),
+        SUPERNET: (rates.supernet_bytes, run),
+        SEARCH: (rates.supernet_bytes, 10**6),
+        NETWORKS: (2 * rates.subnet_bytes, 2 * run),
+        DEPLOY: (rates.subnet_bytes, 2 * shape.num_bytes),
+        REPORT: (0, 10**6),
     }
+    why = _why(values, times, facts, shape.share)
     return [
-        StagePlan(name, round(seconds[name], 1), memory, disk, why)
-        for name, (memory, disk, why) in stages.items()
+        StagePlan(name, round(seconds[name], 1), memory, disk, why[name])
+        for name, (memory, disk) in room.items()
         if name in seconds
     ]
+
+
+def _why(values: Values, times: Times, facts: Facts, share: float) -> Dict[str, str]:
+    """What every stage is, in words."""
+    images = facts.num_train + facts.num_test
+    tested = f"{times.test:,} of {images:,} images test, " if not facts.num_test else ""
+    little = f"; the best {values.finalists} are trained a little" if values.finalists else ""
+    aligned = "; choices begin as one function" if values.aligned else ""
+    rates = times.rates
+    return {
+        IMAGES: f"{facts.layout}: {tested}{times.holdout:,} score candidates",
+        TABLE: "the time of every choice on this machine",
+        SUPERNET: f"{values.setting}; {share:.0%} of its architectures keep the limit; {values.supernet_epochs} epochs "
+        f"of {times.train:,} images, {rates.supernet_images:,.0f} a second{aligned}",
+        SEARCH: f"{values.evaluations} candidates of {times.candidate:.2f} s{little}",
+        NETWORKS: f"the searched network and a random one side by side: {values.final_epochs} epochs of {times.full:,} "
+        f"images, {rates.subnet_images:,.0f} a second each",
+        DEPLOY: "ONNX in float32 and INT8, on the test images",
+        REPORT: "a page about all of it",
+    }
 
 
 def check_room(plan: Plan, memory: int, disk: int) -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 from msgspec import to_builtins
 
+from spos.core.errors import InputError
 from spos.deploy.exported import open_model
 from spos.pilot.flight import FlightState
 from spos.pilot.outcome import OUTCOME_FILE, Outcome
 from spos.pilot.plan import Plan
 from spos.pilot.stages import CONTROL, EVALUATION, FLOAT32, INT8, REPORT_FILE, SEARCHED
-from spos.pilot.times import SEARCH
 from spos.runs.files import read_json, write_json
-from spos.runs.run import BEST_FILE, CONTROL_FILE
+from spos.runs.run import open_run_directory
+from spos.space.architecture_file import parse_architecture
+from spos.space.cost import Cost, count_architecture
+from spos.space.flags import space_of_run
 
 ROUNDS = 30  # timed calls, of which the median counts
 
@@ -27,7 +30,8 @@ def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
     int8 = read_json(searched / f"{EVALUATION}-int8" / "evaluation.json")
     other = read_json(control / EVALUATION / "evaluation.json")
     files = {name: searched / f"{name}.onnx" for name in (FLOAT32, INT8)}
-    costs = {name: read_json(folder / SEARCH / name) for name in (BEST_FILE, CONTROL_FILE)}
+    costs = {run: cost_of(run) for run in (searched, control)}
+    check_kept(plan, costs[searched], files[FLOAT32])
     is_int8 = int8["top1"] >= found["top1"] - plan.values.int8_loss_max
     outcome = Outcome(
         model=str(files[INT8 if is_int8 else FLOAT32]),
@@ -39,16 +43,37 @@ def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
         control_interval=list(other["top1_interval"]),
         int8_top1=int8["top1"],
         latency_ms={name: time_model(file) for name, file in files.items()},
-        flops=costs[BEST_FILE]["flops"],
-        params=costs[BEST_FILE]["params"],
-        control_flops=costs[CONTROL_FILE]["flops"],
-        control_params=costs[CONTROL_FILE]["params"],
+        flops=costs[searched].macs,
+        params=costs[searched].params,
+        control_flops=costs[control].macs,
+        control_params=costs[control].params,
         num_bytes={name: file.stat().st_size for name, file in files.items()},
         report=str(folder / REPORT_FILE),
         hours=round(state.spent / 3600, 3),
     )
     write_json(folder / OUTCOME_FILE, to_builtins(outcome))
     return outcome
+
+
+def cost_of(run: Path) -> Cost:
+    """Of the network that was trained in a run, at its size and strides."""
+    directory = open_run_directory(run)
+    space = space_of_run(directory)
+    if space is None:
+        raise InputError(f"{run} is not the run of a subnet")
+    return count_architecture(space, parse_architecture(directory.config["architecture"], str(run)).architecture)
+
+
+def check_kept(plan: Plan, cost: Cost, file: Path) -> None:
+    """Raise InputError if the network does not keep the limits that can be counted."""
+    limits, size = plan.limits, file.stat().st_size
+    for what, value, most in (
+        ("FLOPs", cost.macs, limits.macs),
+        ("params", cost.params, limits.params),
+        ("bytes", size, limits.file_bytes),
+    ):
+        if most and value > most:
+            raise InputError(f"{file} has {value:,} {what}, more than the limit of {most:,.0f}")
 
 
 def time_model(file: Path) -> float:

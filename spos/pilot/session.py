@@ -276,8 +276,8 @@ def plan_text(plan: Plan, folder: Path) -> str:
         (
             "measured here",
             f"{1 / max(plan.decode_seconds, 1e-9):,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} "
-            f"({rates.supernet_threads} threads), two networks {rates.subnet_images:,.0f} each, a candidate "
-            f"{rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
+            f"by {rates.supernet_threads} of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, a "
+            f"candidate {rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
         )
     )
     return table(rows)

@@ -76,9 +76,14 @@ class Setting:
     def flags(self) -> List[str]:
         """The same as words."""
         options = self.options
-        words = ["--space", options.space] + (["--strides", options.strides] if options.strides else [])
+        words = ["--space", options.space, *self.stride_flags]
         words += ["--use-se"] if options.use_se else []
         return words + (["--last-conv-after-pooling"] if options.last_conv_after_pooling else [])
+
+    @property
+    def stride_flags(self) -> List[str]:
+        """The part of them that an architecture file leaves to the images."""
+        return ["--strides", self.strides] if self.strides else []
 
     def search_space(self, num_classes: int) -> SearchSpace:
         """Raises: InputError if the space cannot have this size or plan."""
@@ -210,13 +215,13 @@ def _candidate(
 
 
 class _Least:
-    """The smallest costs that were met, for whoever asks for less."""
+    """The smallest costs that enough architectures of some setting keep, for whoever asks for less."""
 
     def __init__(self) -> None:
         self.found: Dict[str, float] = {}
 
     def see(self, costs: Costs, slowness: float) -> None:
-        low = costs.drawn[:, 0].min(), costs.drawn[:, 1].min()
+        low = np.quantile(costs.drawn, 2 * LEAST_SHARE, axis=0)
         graph = costs.num_blocks * ONNX_GRAPH_BYTES_PER_BLOCK + ONNX_HEAD_BYTES
         seen = {
             "macs": low[0],
@@ -239,7 +244,7 @@ class _Least:
         for name, (flag, unit, form) in shown.items():
             given = getattr(limits, name)
             if given:
-                wanted = 1.1 * self.found.get(name, math.inf) / unit
+                wanted = self.found.get(name, math.inf) / unit
                 parts.append(f"{flag} {given / unit:g} (at least {wanted:{form}})")
         together = " together" if len(parts) > 1 else ""
         return (

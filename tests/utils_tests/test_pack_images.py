@@ -67,7 +67,7 @@ def test_folder_without_parts_is_split_by_the_script(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert labels(tmp_path / "out", "train") == [0] * 3 + [1] * 3 and labels(tmp_path / "out", "val")) == [0, 0, 1, 1]
+    assert labels(tmp_path / "out", "train") == [0] * 3 + [1] * 3 and labels(tmp_path / "out", "val") == [0, 0, 1, 1]
     pixels, _ = read_pass(loader(packed(tmp_path / "out", "train"), num_classes=2))
     originals = {image.tobytes() for image in random_images(5).transpose(0, 3, 1, 2).astype(np.float32)}
     assert {image.tobytes() for image in pixels} <= originals

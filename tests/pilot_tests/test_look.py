@@ -1,0 +1,62 @@
+"""A look at images of every layout."""
+
+import pytest
+from image_files import png, random_images
+
+from spos.core.errors import InputError
+from spos.pilot.facts import DIGITS, PICTURES, RECORD
+from spos.pilot.look import look_at
+from utils import pack_images
+
+
+def fill(folder, num, bad=0, shape=(40, 30)):
+    folder.mkdir(parents=True)
+    for i, image in enumerate(random_images(num)):
+        (folder / f"{i}.png").write_bytes(png(image[: shape[0], : shape[1]]))
+    for i in range(bad):
+        (folder / f"bad{i}.png").write_text("<html>")
+
+
+def test_class_folders(tmp_path):
+    fill(tmp_path / "a", 12)
+    fill(tmp_path / "b", 6, bad=1)
+    facts, sample = look_at(str(tmp_path))
+    assert (facts.kind, facts.num_train, facts.num_test, facts.num_classes) == (PICTURES, 19, 0, 2)
+    assert (facts.smallest, facts.largest, facts.num_bad, facts.num_sampled) == (7, 12, 1, 19)
+    assert sample.images.shape == (18, facts.side, facts.side, 3) and sample.labels.tolist() == [0] * 12 + [1] * 6
+    assert 0 < sample.decode_seconds < 1
+
+
+def test_a_split_and_packed_images(tmp_path):
+    for part, num in (("train", 12), ("val", 5)):
+        for name in ("a", "b"):
+            fill(tmp_path / "raw" / part / name, num)
+    facts, _ = look_at(str(tmp_path / "raw"))
+    assert (facts.num_train, facts.num_test, facts.layout) == (24, 10, "train/ and val/")
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "packed"), "--resize", "0"]) == 0
+    packed, _ = look_at(str(tmp_path / "packed"))
+    assert (packed.kind, packed.num_train, packed.num_test, packed.side) == (RECORD, 24, 10, facts.side)
+
+
+def test_the_word_digits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    facts, sample = look_at(DIGITS)
+    assert (facts.kind, facts.num_train, facts.num_test, facts.num_classes, facts.side) == (DIGITS, 1437, 360, 10, 32)
+    assert len(sample.images) == 400
+
+
+def test_many_files_that_are_no_pictures_are_refused(tmp_path):
+    for name in ("a", "b"):
+        fill(tmp_path / name, 8, bad=8)
+    with pytest.raises(InputError, match="16 of 32 images that were looked at cannot be decoded, like .*bad0.png"):
+        look_at(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "sizes, message", (((), "has no sub-folders"), ((9,), "one class only"), ((9, 3), "fewer than 5"))
+)
+def test_what_cannot_be_learned_from_is_refused(tmp_path, sizes, message):
+    for number, size in enumerate(sizes):
+        fill(tmp_path / str(number), size)
+    with pytest.raises(InputError, match=message):
+        look_at(str(tmp_path))
