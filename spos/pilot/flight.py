@@ -165,8 +165,9 @@ class Flight:
         if own.seconds < LEAST_TO_JUDGE and own.fraction < EARLY[1]:
             return False
         self.state.is_corrected = True
-        to_come = own.seconds / own.fraction - own.seconds
-        return own.fraction <= EARLY[1] and not FITS[0] < to_come / max(self._left_for(NETWORKS), 1.0) < FITS[1]
+        return (
+            own.fraction <= EARLY[1] and not FITS[0] < self._to_come(own) / max(self._left_for(NETWORKS), 1.0) < FITS[1]
+        )
 
     def _begin_again(self, group: Sequence[Command], own: StageState) -> None:
         """Train the networks anew, for as many epochs as they have time for at the speed that they had."""
@@ -244,10 +245,14 @@ class Flight:
         own, planned = self.state.stages[name], self.plan.stage(name).seconds
         stage = max(0.0, planned - own.seconds)
         if own.fraction > 0.02 and own.seconds > LEAST_TO_JUDGE / 2:
-            stage = own.seconds * (1 / own.fraction - 1)
+            stage = self._to_come(own)
         return stage + sum(
             other.seconds for other in self.plan.stages if self.state.stages[other.name].state == WAITING
         )
+
+    def _to_come(self, own: StageState) -> float:
+        """Seconds that the rest of a stage takes if it goes on as it does; beginning takes some once."""
+        return max(own.seconds - self.plan.rates.start_seconds, 0.0) * (1 / own.fraction - 1)
 
     def _write(self) -> None:
         self._written = time.monotonic()

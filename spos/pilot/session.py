@@ -271,13 +271,13 @@ def plan_text(plan: Plan, folder: Path) -> str:
     if (folder / FLIGHT_FILE).exists():
         done = f"; {describe_seconds(read_state(folder / FLIGHT_FILE).spent)} of it gone"
     rows.append(("together", f"{describe_seconds(plan.seconds)} of {plan.asked['hours']:g} hours{done}"))
-    rates = plan.rates
+    rates, decoded = plan.rates, 1 / max(plan.decode_seconds, 1e-9)
     rows.append(
         (
             "measured here",
-            f"{1 / max(plan.decode_seconds, 1e-9):,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} "
-            f"by {rates.supernet_threads} of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, a "
-            f"candidate {rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
+            f"{decoded:,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} by {rates.supernet_threads} "
+            f"of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, a candidate "
+            f"{rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
         )
     )
     return table(rows)

@@ -167,7 +167,7 @@ def test_what_is_left_is_that_of_the_stage_as_it_goes_and_of_others_as_planned(r
     own = flight.state.stages[SUPERNET]
     own.state, own.seconds, own.fraction = RUNNING, 100.0, 0.25
     others = sum(stage.seconds for stage in made.stages if stage.name != SUPERNET)
-    assert flight._left(SUPERNET) == pytest.approx(300.0 + others)
+    assert flight._left(SUPERNET) == pytest.approx(3 * (100.0 - made.rates.start_seconds) + others)
     own.seconds, own.fraction = 1.0, 0.0
     assert flight._left(SUPERNET) == pytest.approx(made.seconds - 1.0)
 
