@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -22,83 +24,96 @@ from spos.space.architecture import Architecture
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import cost_table
 
-NUM_IMAGES, NUM_TEST = 1600, 64  # of the sample that programs are measured on; images are repeated
-SECONDS = 5.0  # that a measured epoch should take
+NUM_IMAGES, NUM_TEST, HELD_OUT = 448, 64, 64  # of the sample that programs are measured on; images are repeated
+SECONDS, MOST_EPOCHS = 6.0, 20  # that a measured training should take, of which the first epoch does not count
+LONG = 5e-3  # seconds of an image, from which all threads are faster than one for sure
 NUM_CANDIDATES = 6
 CALIBRATION = Setting("small", "2,1,2,2,2", 32)
+CALIBRATION_MACS, CALIBRATION_BLOCKS = 2.5e6, 8  # of a typical architecture of it
 FORWARD_SHARE = 1 / 3  # of a training step's time
 
 
 class Measured(Struct, frozen=True):
-    """One program that has run: seconds in all, seconds and images of its last epoch, and its largest memory."""
+    """A training that has run: its speed, and its largest memory."""
 
-    seconds: float
     images_per_second: float
     memory: int
 
 
 def calibrate(folder: Path, images: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
     """How many times as long as by the model an image takes here."""
-    costs, threads = 2.5e6, 1
+    costs, threads = CALIBRATION_MACS, 1
     sample = write_sample(folder, images, labels, CALIBRATION.input_size, batch_size)
-    measured = _train(
-        [_supernet_command(CALIBRATION, sample, batch_size, folder / "calibration")],
-        [threads],
-        [folder / "calibration"],
-    )[0]
-    return 1 / measured.images_per_second / image_seconds(costs, 8, 1.0)
+    run = folder / "calibration"
+    length = _length(image_seconds(costs, CALIBRATION_BLOCKS, 1.0))
+    (measured,) = _train([_supernet_command(CALIBRATION, sample, run, length)], [threads], [run])
+    return 1 / measured.images_per_second / image_seconds(costs, CALIBRATION_BLOCKS, 1.0)
 
 
-def measure(
-    folder: Path,
-    setting: Setting,
-    images: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    num_threads: int,
-    seconds_of_image: float,
-    architecture: Architecture,
-) -> Rates:
-    """Measure a supernet, two networks side by side, and some candidates.
+@dataclass(frozen=True)
+class Bench:
+    """A setting to be measured.
 
     Args:
         folder: for what is made meanwhile.    images, labels: a sample, (S, H, W, 3) uint8.
         num_threads: of all work together.    seconds_of_image: expected.
-        architecture: a typical one within the limits.
     """
-    sample = write_sample(folder, images, labels, setting.input_size, batch_size)
-    threads = sorted({1, num_threads})
-    scale = max(1, round(seconds_of_image * NUM_IMAGES / SECONDS))
-    runs = {}
-    for count in threads:
-        run = folder / f"supernet-{count}"
-        command = _supernet_command(setting, sample, batch_size, run, scale)
-        runs[count] = _train([command], [count], [run])[0]
-    best = max(threads, key=lambda count: runs[count].images_per_second)
-    supernet = runs[best]
-    each = max(1, num_threads // 2)
-    file = folder / "architecture.json"
-    space = setting.search_space(int(labels.max()) + 1)
-    write_json(file, ArchitectureRecord(space, architecture, {"name": "measured"}).to_json())
-    pair = [folder / f"subnet-{number}" for number in range(2)]
-    commands = [_subnet_command(file, setting, sample, batch_size, run, scale) for run in pair]
-    subnets = _train(commands, [each, each], pair)
-    candidate, start = _score(folder, folder / f"supernet-{best}" / MODEL_FILE, [*setting.flags, *sample], num_threads)
-    scored = supernet.images_per_second / FORWARD_SHARE
-    return Rates(
-        supernet_images=supernet.images_per_second,
-        supernet_threads=best,
-        subnet_images=min(one.images_per_second for one in subnets),
-        subnet_threads=each,
-        candidate_seconds=max(0.0, candidate - 2 * _HELD_OUT / scored),
-        scored_images=scored,
-        start_seconds=start,
-        supernet_bytes=supernet.memory,
-        subnet_bytes=max(one.memory for one in subnets),
-    )
 
+    folder: Path
+    setting: Setting
+    images: np.ndarray
+    labels: np.ndarray
+    batch_size: int
+    num_threads: int
+    seconds_of_image: float
 
-_HELD_OUT = 160  # images of each list of the sample
+    @cached_property
+    def sample(self) -> List[str]:
+        return write_sample(self.folder, self.images, self.labels, self.setting.input_size, self.batch_size)
+
+    @property
+    def threads_of_network(self) -> int:
+        """Of each of two that are trained side by side."""
+        return max(1, self.num_threads // 2)
+
+    def networks(self, architecture: Architecture) -> Measured:
+        """The slower of two networks that are trained side by side.
+
+        Args: architecture: a typical one within the limits.
+        """
+        file, length = self.folder / "architecture.json", _length(self.seconds_of_image)
+        space = self.setting.search_space(int(self.labels.max()) + 1)
+        write_json(file, ArchitectureRecord(space, architecture, {"name": "measured"}).to_json())
+        pair = [self.folder / f"subnet-{number}" for number in range(2)]
+        commands = [_subnet_command(file, self.setting, self.sample, run, length) for run in pair]
+        found = _train(commands, [self.threads_of_network] * 2, pair)
+        return Measured(min(one.images_per_second for one in found), max(one.memory for one in found))
+
+    def rates(self, networks: Measured) -> Rates:
+        """Of a supernet and some candidates, beside those of the networks."""
+        length = _length(1 / networks.images_per_second)
+        runs: Dict[int, Measured] = {}
+        for count in sorted({self.num_threads} if self.seconds_of_image > LONG else {1, self.num_threads}):
+            run = self._supernet(count)
+            (runs[count],) = _train([_supernet_command(self.setting, self.sample, run, length)], [count], [run])
+        best = max(runs, key=lambda count: runs[count].images_per_second)
+        flags = [*self.setting.flags, *self.sample]
+        candidate, start = _score(self.folder, self._supernet(best) / MODEL_FILE, flags, self.num_threads)
+        scored = runs[best].images_per_second / FORWARD_SHARE
+        return Rates(
+            supernet_images=runs[best].images_per_second,
+            supernet_threads=best,
+            subnet_images=networks.images_per_second,
+            subnet_threads=self.threads_of_network,
+            candidate_seconds=max(0.0, candidate - 2 * HELD_OUT / scored),
+            scored_images=scored,
+            start_seconds=start,
+            supernet_bytes=runs[best].memory,
+            subnet_bytes=networks.memory,
+        )
+
+    def _supernet(self, num_threads: int) -> Path:
+        return self.folder / f"supernet-{num_threads}"
 
 
 def write_sample(folder: Path, images: np.ndarray, labels: np.ndarray, size: int, batch_size: int) -> List[str]:
@@ -116,45 +131,44 @@ def write_sample(folder: Path, images: np.ndarray, labels: np.ndarray, size: int
         small[chosen[NUM_IMAGES:]],
         small_labels[NUM_IMAGES:],
     )
-    return [
-        *("--dataset", "record", "--data-dir", str(target), "--input-size", str(size), "--crop-ratio", "1"),
-        *(
-            "--holdout",
-            str(_HELD_OUT),
-            "--update-bn-images",
-            str(_HELD_OUT),
-            "-j",
-            "1",
-            "--batch-size",
-            str(batch_size),
-        ),
-    ]
+    lists = ("--holdout", str(HELD_OUT), "--update-bn-images", str(HELD_OUT))
+    images_flags = ("--dataset", "record", "--data-dir", str(target), "--input-size", str(size), "--crop-ratio", "1")
+    return [*images_flags, *lists, "-j", "1", "--batch-size", str(batch_size)]
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
-_SHORT = ("--num-epochs", "2", "--val-frequency", "0", "--val-architectures", "1", "--log-interval", "100000")
+def _length(seconds_of_image: float) -> List[str]:
+    """Flags of a training that is long enough to be measured, and not longer."""
+    epoch = seconds_of_image * (NUM_IMAGES - 2 * HELD_OUT)
+    epochs = min(max(2, round(SECONDS / epoch)), MOST_EPOCHS)
+    scale = max(1, round(2 * epoch / SECONDS))
+    words = ["--num-epochs", str(epochs), "--reduced-dataset-scale", str(scale), "--save-frequency", str(epochs)]
+    return [*words, "--val-frequency", "0", "--val-architectures", "1", "--log-interval", "100000"]
 
 
-def _supernet_command(setting: Setting, sample: Sequence[str], batch_size: int, run: Path, scale: int = 1) -> List[str]:
-    flags = [*setting.flags, *sample, *_SHORT, "--reduced-dataset-scale", str(scale)]
+def _supernet_command(setting: Setting, sample: Sequence[str], run: Path, length: Sequence[str]) -> List[str]:
+    flags = [*setting.flags, *sample, *length]
     return ["train_imagenet.py", "--model", SUPERNET, *flags, "--save-dir", str(run)]
 
 
-def _subnet_command(
-    file: Path, setting: Setting, sample: Sequence[str], batch_size: int, run: Path, scale: int
-) -> List[str]:
-    flags = [*setting.stride_flags, *sample, *_SHORT, "--reduced-dataset-scale", str(scale), "--save-dir", str(run)]
+def _subnet_command(file: Path, setting: Setting, sample: Sequence[str], run: Path, length: Sequence[str]) -> List[str]:
+    flags = [*setting.stride_flags, *sample, *length, "--save-dir", str(run)]
     return ["train_imagenet.py", "--model", SUBNET, "--architecture", str(file), *flags]
 
 
 def _train(commands: Sequence[Sequence[str]], threads: Sequence[int], runs: Sequence[Path]) -> List[Measured]:
     """Run trainings side by side. Raises: InputError with the last line of one that fails."""
     done = run_side_by_side(commands, threads, [run.with_name(f"{run.name}.log") for run in runs])
-    rates = [float(read_rows(run / LOG_FILE)[-1]["images_per_second"]) for run in runs]
-    return [Measured(seconds, rate, memory) for (seconds, memory), rate in zip(done, rates)]
+    return [Measured(speed(read_rows(run / LOG_FILE)), memory) for run, (_, memory) in zip(runs, done)]
+
+
+def speed(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Images a second of a training's log, without its first epoch, in which kernels are prepared."""
+    rates = [float(row["images_per_second"]) for row in rows[1:]]
+    return len(rates) / sum(1 / rate for rate in rates)
 
 
 def _score(folder: Path, supernet: Path, flags: Sequence[str], num_threads: int) -> Tuple[float, float]:

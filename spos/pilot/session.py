@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import msgspec
 
@@ -18,7 +18,7 @@ from spos.pilot.facts import PICTURES, Facts, free_disk, free_memory
 from spos.pilot.flags import DEFAULT_SAVE_DIR, LIMITS, AutopilotOptions, ValueOptions, check_options
 from spos.pilot.flight import FLIGHT_FILE, Flight, describe_seconds, read_state
 from spos.pilot.look import Sample, look_at
-from spos.pilot.measure import architecture_within, calibrate, measure
+from spos.pilot.measure import Bench, Measured, architecture_within, calibrate
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, outcome_text, read_outcome
 from spos.pilot.plan import (
     PLAN_FILE,
@@ -33,7 +33,7 @@ from spos.pilot.plan import (
 )
 from spos.pilot.rates import Rates
 from spos.pilot.results import find_outcome
-from spos.pilot.settings import Candidate, image_seconds, rank_settings
+from spos.pilot.settings import Candidate, Setting, image_seconds, rank_settings
 from spos.pilot.times import NETWORKS, REPORT, SHARES, SLACK, SUPERNET
 from spos.runs.files import PathLike
 from spos.runs.lock import locked
@@ -194,7 +194,7 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
 def _measured(
     facts: Facts,
     sample: Sample,
-    asked: Dict[str, Any],
+    asked: Mapping[str, Any],
     trainable: float,
     slowness: float,
     threads: int,
@@ -204,24 +204,23 @@ def _measured(
     """The setting that suits best and its rates; another one is tried where the first is slower than expected."""
     given, limits = asked.get("values", {}), limits_of(asked)
     own = (given.get("space", ""), given.get("strides", ""), given.get("input_size", 0))
-    tried: Dict[Any, Any] = {}
-    while True:
+    tried: Dict[Setting, Tuple[Candidate, Bench, Measured]] = {}
+    while len(tried) < MOST_MEASURED:
         best = rank_settings(facts, limits, trainable, slowness, *own)[0]
-        if best.setting in tried or len(tried) == MOST_MEASURED:
-            chosen = best if best.setting in tried else next(reversed(list(tried.values())))[0]
-            return tried[chosen.setting]
+        if best.setting in tried:
+            break
         expected = image_seconds(best.macs, best.num_blocks, slowness)
         print(f"measuring {best.setting}", flush=True)
-        architecture = architecture_within(best.setting, facts.num_classes, best.macs)
-        rates = measure(
-            *(work / str(len(tried)), best.setting, sample.images, sample.labels, batch_size, threads, expected),
-            architecture,
-        )
-        tried[best.setting] = best, rates
-        real = 1 / rates.subnet_images
+        folder = work / str(len(tried))
+        bench = Bench(folder, best.setting, sample.images, sample.labels, batch_size, threads, expected)
+        networks = bench.networks(architecture_within(best.setting, facts.num_classes, best.macs))
+        tried[best.setting] = best, bench, networks
+        real = 1 / networks.images_per_second
         if real < OFF * expected:
-            return best, rates
+            break
         slowness *= real / expected
+    chosen, bench, networks = tried[best.setting]
+    return chosen, bench.rates(networks)
 
 
 def _check_images_fit(facts: Facts, batch_size: int, disk: int) -> None:
@@ -275,9 +274,9 @@ def plan_text(plan: Plan, folder: Path) -> str:
     rows.append(
         (
             "measured here",
-            f"{decoded:,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} by {rates.supernet_threads} "
-            f"of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, a candidate "
-            f"{rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
+            f"{decoded:,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} by "
+            f"{rates.supernet_threads} of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, a "
+            f"candidate {rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
         )
     )
     return table(rows)

@@ -36,7 +36,7 @@ MS_PER_BLOCK, MS_PER_MILLION, MS_OF_IMAGE = 0.09, 0.055, 0.25
 LATENCY_MS_PER_BLOCK, LATENCY_MS_PER_MILLION = 0.12, 0.03
 
 _LAST_MAP, _DEEPEST = 2, 0.5  # px of the last map below which a setting is worth less, and by how much
-_SIZE_WEIGHT = 0.5  # of pixels that are thrown away
+_SIZE_WEIGHT, _PARAMS_WEIGHT = 0.5, 0.2  # of pixels that are thrown away, of what a network can hold
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,7 @@ def _candidate(
     worth = -max(0.0, math.log(seconds / trainable_seconds)) * 2  # too slow to be trained in time
     worth += math.log(macs / MILLION) * 0.5  # more is better, as far as there is time
     native = max(SIZES[0], facts.side)
+    worth += _PARAMS_WEIGHT * math.log(np.median(costs.drawn[kept, 1]) / MILLION)
     worth -= _SIZE_WEIGHT * max(0.0, math.log(native / setting.input_size))
     if last_map < _LAST_MAP:
         worth -= _DEEPEST * math.log(_LAST_MAP / last_map)
