@@ -8,7 +8,5 @@
 # CPU. Results: runs/autopilot (--save-dir). The same command goes on where it was stopped. docs/autopilot.md has more.
 set -eu
 here=$(dirname -- "$0")
-if [ -z "${SPOS_PYTHON:-}" ] && ! "$here/../env/bin/python" -c 'import onnx, onnxruntime' 2>/dev/null; then
-    sh "$here/setup.sh" --deploy
-fi
+[ -n "${SPOS_PYTHON:-}" ] || sh "$here/setup.sh" --deploy
 exec sh "$here/run.sh" utils.autopilot "$@"

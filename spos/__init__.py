@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spos.engine.batch_norm import recalibrate_batch_norm
     from spos.engine.compat import mx
     from spos.latency.table import LatencyTable
+    from spos.pilot.session import autopilot
     from spos.runs.run import open_run_directory
     from spos.sampling.limits import Limits
     from spos.scoring.accuracy import evaluate
@@ -51,6 +52,7 @@ __all__ = [
     "SqueezeExcite",
     "Subnet",
     "Supernet",
+    "autopilot",
     "count_architecture",
     "depthwise",
     "evaluate",
@@ -90,6 +92,7 @@ _HOMES = {
     "SqueezeExcite": "spos.space.layers",
     "Subnet": "oneshot_nas_network",
     "Supernet": "oneshot_nas_network",
+    "autopilot": "spos.pilot.session",
     "count_architecture": "spos.space.cost",
     "depthwise": "spos.space.layers",
     "evaluate": "spos.scoring.accuracy",

@@ -53,6 +53,8 @@ SearchSpace(layout: str, stages: Tuple[Stage, ...], warm_up_durations: Tuple[int
 SqueezeExcite(channels: int, form: Optional[Form] = None, squeezed: Optional[int] = None) -> None
 Subnet(space: SearchSpace, architecture: Architecture, bn: bool = True, shuffle: str = reshape) -> None
 Supernet(space: SearchSpace, execution: str = slice, use_all_blocks: bool = False, shuffle: str = reshape) -> None
+autopilot(data_dir: PathLike, hours: float, save_dir: PathLike = runs/autopilot, flops_max_m: float = 0.0, params_max_m:
+    float = 0.0, latency_max: float = 0.0, model_size_max: int = 0, seed: int = 0, **values: Any) -> Outcome
 count_architecture(space: SearchSpace, architecture: Architecture) -> Cost
 depthwise(channels: int, kernel_size: int, stride: int, act: Optional[str] = None, selects: bool = False) -> Conv
 evaluate(net: Callable[[mx.nd.NDArray], mx.nd.NDArray], batches: Iterable[Sequence[Tuple[mx.nd.NDArray,

@@ -38,6 +38,7 @@ WITH_MXNET = {
     ),
     "search": "fine_tuning session",
     "study": "alone matched rank strategies supernet_oracle",
+    "pilot": "look measure results session",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.
 UNTESTED = {
@@ -73,6 +74,12 @@ UNTESTED = {
         "schema": "types alone: test_space.py and test_space_file.py read by them",
         "stages": "test_space.py and test_space_file.py make spaces of them",
     },
+    "pilot": {
+        "measure": "runs trainings: test_session.py makes a plan by it",
+        "outcome": "test_session.py reads and shows one",
+        "rates": "numbers alone: test_times.py computes with them",
+        "results": "needs a flight that has ended: test_session.py",
+    },
     "study": {
         "flags": "three option groups; the programs' tests fill them",
         "supernet_oracle": "test_search_program.py compares searches by a real supernet",
@@ -102,6 +109,8 @@ UNTESTED = {
         "search": "test_plot.py runs `utils.plot` on it",
         "training": "test_plot.py runs `utils.plot` on it",
         "architecture": "test_report.py reads the page that has it",
+        "flight": "test_session.py reads the page that has it",
+        "autopilot": "pilot_tests/test_session.py runs it",
         "lineage": "test_report.py reads the page that has it",
         "page": "test_report.py reads the page that has it",
         "plots": "test_report.py reads the page that has it",

@@ -35,12 +35,11 @@ from spos.data.image_list import UnreadableImage
 from spos.data.packing import Packing, RecordWriter, in_order
 from spos.data.pictures import Pictures, Split, find_pictures, split_pictures
 from spos.data.recordio import read_index
-from spos.data.registry import CLASSES_FILE, imagenet_synsets
+from spos.data.registry import CLASSES_FILE, PACKED_LISTS, imagenet_synsets
 from spos.data.similar import small_copy
 from spos.engine.compat import physical_cores
 from spos.runs.files import write_atomic
 from spos.runs.lock import locked
-from spos.runs.run import LISTS_FOLDER
 
 Result = TypeVar("Result")
 
@@ -90,7 +89,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                 pack(work / name, images, packing, *options)
             has_lists = write_lists(work, split)
             (work / CLASSES_FILE).write_bytes(os.fsencode("".join(f"{name}\n" for name in found.classes)))
-        for file in (LISTS_FOLDER, *PACKED) if has_lists else PACKED:
+        for file in (PACKED_LISTS, *PACKED) if has_lists else PACKED:
             os.replace(work / file, target / file)
     print(f"packed {target}/train.rec and val.rec; class names are in {target / CLASSES_FILE}")
     return 0
@@ -231,7 +230,7 @@ def write_lists(work: Path, split: Split) -> bool:
     if not lists or not all(map(len, lists.values())):
         return False
     for name, lines in lists.items():
-        write_atomic(work / LISTS_FOLDER / f"{name}.idx", lines.to_bytes())
+        write_atomic(work / PACKED_LISTS / f"{name}.idx", lines.to_bytes())
     return True
 
 

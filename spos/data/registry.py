@@ -29,12 +29,12 @@ from spos.data.preprocessing import Preprocessing
 from spos.data.recordio import RecordFile, find_labels
 from spos.engine.compat import import_gluoncv
 from spos.runs.files import PathLike
-from spos.runs.run import LISTS_FOLDER
 
 if TYPE_CHECKING:
     from spos.engine.cluster import Cluster
 
 CLASSES_FILE = "classes.txt"  # beside packed images: the name of class i is on line i, from 0
+PACKED_LISTS = "lists"  # the folder beside packed images with the lists that were drawn then
 HELD_OUT_LISTS = ("train", "bn", "search_val")  # of packed images, if they were drawn then
 
 IMAGENET_CLASSES = 1000
@@ -137,9 +137,9 @@ def _open_record(options: DataOptions) -> DataSet:
     data = open_record_dataset(*_four(rec), num_classes, _input_size(options), _crop_ratio(options))
     packed = Path(train.rec).parent
     names = _class_names(packed / CLASSES_FILE, num_classes)
-    if options.holdout or options.update_bn_images or not (packed / LISTS_FOLDER / "train.idx").is_file():
+    if options.holdout or options.update_bn_images or not (packed / PACKED_LISTS / "train.idx").is_file():
         return replace(data, class_names=names)
-    lists = {name: RecordFile(train.rec, str(packed / LISTS_FOLDER / f"{name}.idx")) for name in HELD_OUT_LISTS}
+    lists = {name: RecordFile(train.rec, str(packed / PACKED_LISTS / f"{name}.idx")) for name in HELD_OUT_LISTS}
     return replace(data, class_names=names, splits={**data.splits, **lists})
 
 

@@ -275,8 +275,8 @@ def plan_text(plan: Plan, folder: Path) -> str:
         (
             "measured here",
             f"{decoded:,.0f} images a second decoded, supernet {rates.supernet_images:,.0f} by "
-            f"{rates.supernet_threads} of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, a "
-            f"candidate {rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
+            f"{rates.supernet_threads} of {plan.values.threads} threads, two networks {rates.subnet_images:,.0f} each, "
+            f"a candidate {rates.candidate_seconds:.2f} s and {rates.scored_images:,.0f} images a second",
         )
     )
     return table(rows)

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from spos.core.errors import InputError
 from spos.core.flags import OneLineParser, pick, run_program
 from spos.core.tables import in_millions
 from spos.runs.files import check_output, write_atomic
@@ -43,7 +42,7 @@ Card = Tuple[str, str, str]
 def main(argv: Optional[List[str]] = None) -> int:
     parser = OneLineParser(__doc__, (BlocksOptions,))
     parser.add_argument(
-        "runs", nargs="*", type=Path, metavar="RUN", help="run directory of a supernet, search or subnet"
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory of a supernet, search or subnet"
     )
     parser.add_argument(
         "--autopilot", type=Path, help="folder of the autopilot whose runs they are, and may be to come"
@@ -52,8 +51,6 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--title", default="", help="of the page [Report of the runs]")
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
-    if not args.runs:
-        raise InputError("give a run directory at least")
     here = [run for run in args.runs if not args.autopilot or (run / CONFIG_FILE).exists()]
     runs = load_runs(here)
     check_output(args.output)
