@@ -5,6 +5,8 @@
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10      packed files elsewhere
 #   JOBS=8 sh scripts/study_cifar10.sh               eight processes of one thread at a time, instead of two
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10 search 0    one part of it alone, by the name and arguments of its function
+#   EPOCHS=16 ARCHITECTURES=60 SEEDS=3 sh scripts/study_cifar10.sh    more of the networks that are trained alone, and
+#                                                                     longer: about seven hours
 #
 # About two hours on two cores. Results: runs/study; what the figures need is copied to runs/study/logs, laid out like
 # logs/study-cifar10. The same command goes on where it was stopped. Figures and tables of docs/study.md from there:
@@ -13,7 +15,7 @@ set -eu
 here=$(dirname -- "$0")
 images=${1:-data/cifar10}
 out=runs/study
-jobs=${JOBS:-2}
+jobs=${JOBS:-2} epochs=${EPOCHS:-8}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 for file in train.rec val.rec; do
     [ -e "$images/$file" ] || { echo "error: $images/$file does not exist; see the head of $0" >&2; exit 2; }
@@ -22,7 +24,7 @@ done
 data="IMAGES --strides 2,1,2,2,2 -j 1"
 lists="--holdout 2500 --update-bn-images 2000"
 recipe="--batch-size 64 --lr 0.2 --lr-mode cosine --wd 3e-5 --label-smoothing --no-wd --log-interval 1000"
-alone="$data $recipe --num-epochs 16 --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 8"
+alone="$data $recipe --num-epochs $epochs --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 8"
 
 # run PROGRAM FLAGS...: with those of the images in the place of the word IMAGES, for a path may hold blanks.
 run() {
@@ -78,8 +80,8 @@ ranking() {
     num_jobs=$1
     shift
     # shellcheck disable=SC2086
-    run utils.rank_correlation --supernet "$@" --num-architectures 30 --strata 5 --jobs "$num_jobs" \
-        --save-dir "$out/ranking" -- $alone
+    run utils.rank_correlation --supernet "$@" --num-architectures "${ARCHITECTURES:-30}" --strata 5 \
+        --seeds "${SEEDS:-1}" --jobs "$num_jobs" --save-dir "$out/ranking" -- $alone
 }
 
 # searched JOBS: the three searched architectures and ten random ones of the same FLOPs, three seeds each.

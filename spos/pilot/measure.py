@@ -85,7 +85,7 @@ class Bench:
         space = self.setting.search_space(int(self.labels.max()) + 1)
         write_json(file, ArchitectureRecord(space, architecture, {"name": "measured"}).to_json())
         pair = [self.folder / f"subnet-{number}" for number in range(2)]
-        commands = [_subnet_command(file, self.setting, self.sample, run, length) for run in pair]
+        commands = [_subnet_command(file, self.sample, run, length) for run in pair]
         found = _train(commands, [self.threads_of_network] * 2, pair)
         return Measured(min(one.images_per_second for one in found), max(one.memory for one in found))
 
@@ -154,8 +154,8 @@ def _supernet_command(setting: Setting, sample: Sequence[str], run: Path, length
     return ["train_imagenet.py", "--model", SUPERNET, *flags, "--save-dir", str(run)]
 
 
-def _subnet_command(file: Path, setting: Setting, sample: Sequence[str], run: Path, length: Sequence[str]) -> List[str]:
-    flags = [*setting.stride_flags, *sample, *length, "--save-dir", str(run)]
+def _subnet_command(file: Path, sample: Sequence[str], run: Path, length: Sequence[str]) -> List[str]:
+    flags = [*sample, *length, "--save-dir", str(run)]
     return ["train_imagenet.py", "--model", SUBNET, "--architecture", str(file), *flags]
 
 

@@ -76,14 +76,9 @@ class Setting:
     def flags(self) -> List[str]:
         """The same as words."""
         options = self.options
-        words = ["--space", options.space, *self.stride_flags]
+        words = ["--space", options.space] + (["--strides", options.strides] if options.strides else [])
         words += ["--use-se"] if options.use_se else []
         return words + (["--last-conv-after-pooling"] if options.last_conv_after_pooling else [])
-
-    @property
-    def stride_flags(self) -> List[str]:
-        """The part of them that an architecture file leaves to the images."""
-        return ["--strides", self.strides] if self.strides else []
 
     def search_space(self, num_classes: int) -> SearchSpace:
         """Raises: InputError if the space cannot have this size or plan."""

@@ -153,7 +153,7 @@ def _search(plan: Plan, folder: Path, run: Path, flags: List[str]) -> Command:
 def _network(plan: Plan, run: Path, architecture: Path, data: List[str]) -> Command:
     values = plan.values
     words = ["train_imagenet.py", "--model", SUBNET, "--architecture", str(architecture)]
-    words += [*values.setting.stride_flags, *data, *RECIPE, "--wd", "3e-4"]
+    words += [*data, *RECIPE, "--wd", "3e-4"]
     words += ["--num-epochs", str(values.final_epochs), "--lr", _lr(NETWORK_LR, values.batch_size)]
     words += ["--val-frequency", str(values.final_validate_every), "--save-frequency", str(values.final_save_every)]
     words += ["--class-balanced"] if values.class_balanced else []

@@ -13,7 +13,7 @@ from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
 from spos.runs.run import SUBNET, SUPERNET
 from spos.space.architecture_file import ArchitectureRecord
-from spos.space.flags import named_architecture, trained_architecture
+from spos.space.flags import named_architecture, strides_for, trained_architecture
 from spos.space.space import SearchSpace
 from spos.training.aligned import align
 from spos.training.flags import ALIGNED, HYBRID, SYMBOLIC, TrainingFlags
@@ -35,13 +35,18 @@ def sized_data(flags: TrainingFlags) -> DataOptions:
 def space_and_architecture(
     flags: TrainingFlags, data: DataSet
 ) -> Tuple[Optional[SearchSpace], Optional[ArchitectureRecord]]:
-    """The search space for these images and the architecture in it, as far as the model has them."""
+    """The search space for these images and the architecture in it, as far as the model has them.
+
+    An architecture for images of this size keeps its stride plan, which is a part of what it costs, unless the flags
+    say another.
+    """
     if flags.train.model not in (SUPERNET, SUBNET):
         return None, None
     record = _architecture(flags)
     if record is None:
         return make_space(flags.space, data), None
-    space = fit_to_data(record.space, flags.space, data)
+    strides = flags.space.strides or strides_for(record.space, data.input_size)
+    space = fit_to_data(record.space, replace(flags.space, strides=strides), data)
     return space, replace(record, space=space)
 
 

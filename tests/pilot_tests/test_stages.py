@@ -43,14 +43,11 @@ def test_flags_are_those_of_the_programs():
             parse(groups, words)
 
 
-def test_networks_are_counted_as_they_are_trained():
-    """The stride plan is no part of an architecture file where the images decide it."""
-    (search,) = words_of(SEARCH)
-    for words in words_of(NETWORKS):
-        assert value(words, "--strides") == value(search, "--strides") == "2,2,2,2,2"
-    args = parse(SEARCH_GROUPS, search)
-    options = pick(SpaceOptions, args)
+def test_the_search_counts_what_the_plan_counted():
+    (words,) = words_of(SEARCH)
+    options = pick(SpaceOptions, parse(SEARCH_GROUPS, words))
     space = fit(space_of(options), options, 32, 10)
+    assert space.strides == (2, 2, 2, 2, 2)
     assert cost_table(space).range() == cost_table(plan().values.setting.search_space(10)).range()
 
 

@@ -10,7 +10,11 @@ from spos.data.flags import DataOptions
 from spos.data.registry import open_data
 from spos.engine.compat import mx
 from spos.execution.trained import TrainingGraphs
+from spos.runs.files import write_json
 from spos.space.architecture import Architecture
+from spos.space.architecture_file import ArchitectureRecord
+from spos.space.cost import count_architecture
+from spos.space.space_file import search_space
 from spos.training.flags import TrainingFlags
 from spos.training.network import add_gradients, make_forward, make_network, space_and_architecture
 
@@ -42,6 +46,22 @@ def test_a_subnet_is_its_architecture_in_the_space_of_the_data(digits):
     net, space, record = made("--model ShuffleNas_fixArch --architecture oneshot-s+", digits)
     assert isinstance(net, Subnet) and net.architecture == record.architecture and net.space == space == record.space
     assert space.use_se and (space.num_classes, space.input_size) == (10, digits.input_size)
+
+
+@pytest.mark.parametrize(
+    "size, flags, strides",
+    ((32, "", (2, 1, 2, 2, 2)), (32, "--strides 1,1,2,2,2", (1, 1, 2, 2, 2)), (64, "", (2, 2, 2, 2, 2))),
+    ids=("its own images", "flags", "other images"),
+)
+def test_an_architecture_keeps_the_stride_plan_that_it_was_searched_with(digits, tmp_path, size, flags, strides):
+    """Which is a part of what it costs; for images of another size the plan is that of the images."""
+    space = search_space("Small", use_se=True, num_classes=10, input_size=size, strides=(2, 1, 2, 2, 2))
+    searched = ArchitectureRecord(space, space.sample(np.random.default_rng(0)), {})
+    write_json(tmp_path / "best.json", searched.to_json())
+    _, trained, record = made(f"--model ShuffleNas_fixArch --architecture {tmp_path / 'best.json'} {flags}", digits)
+    assert digits.strides == (2, 2, 2, 2, 2) and trained.strides == strides
+    if not flags and size == digits.input_size:
+        assert count_architecture(trained, record.architecture) == count_architecture(space, searched.architecture)
 
 
 def test_a_classifier_of_the_zoo_has_no_space(digits):
