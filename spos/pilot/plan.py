@@ -29,13 +29,17 @@ FILES_OF_RUN = 5  # parameters, and parameters with optimizer states of two chec
 
 
 class StagePlan(Struct, frozen=True):
-    """A stage: seconds, bytes of memory and of disk that it is to take, and why it is as it is."""
+    """A stage: seconds, bytes of memory and of disk that it is to take, and why it is as it is.
+
+    Args: first_seconds: what it was to take before anything was decided anew.
+    """
 
     name: str
     seconds: float
     memory: int
     disk: int
     why: str
+    first_seconds: float = 0.0
 
 
 class Plan(Struct, frozen=True):
@@ -224,7 +228,7 @@ def _stages(values: Values, times: Times, fixed: Mapping[str, float], facts: Fac
     }
     why = _why(values, times, facts, shape.share)
     return [
-        StagePlan(name, round(seconds[name], 1), memory, disk, why[name])
+        StagePlan(name, round(seconds[name], 1), memory, disk, why[name], round(seconds[name], 1))
         for name, (memory, disk) in room.items()
         if name in seconds
     ]

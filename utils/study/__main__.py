@@ -3,6 +3,8 @@
 python -m utils.study logs/study-cifar10
 python -m utils.study runs/study/logs --images runs/study/images --document ""
 
+python -m utils.study logs/autopilot --document docs/autopilot.md
+
 A table of the document stands between `<!-- table NAME -->` and `<!-- end -->` and is written anew; the text around it
 stays as it is. `--check` writes nothing and fails if the document has other tables than the logs give.
 """
@@ -23,6 +25,7 @@ from spos.core.tables import Table, as_markdown, as_text
 from spos.runs.files import write_atomic
 from utils.plot.style import save
 from utils.study.figures import make_figures
+from utils.study.flights import flight_tables, has_flights, load_flights
 from utils.study.logs import load_study
 from utils.study.tables import make_tables
 
@@ -36,8 +39,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--document", default="docs/study.md", help="whose tables; '' prints them [%(default)s]")
     parser.add_argument("--check", action="store_true", help="compare the document's tables only")
     args = parser.parse_args(argv)
-    study = load_study(args.logs)
-    tables = make_tables(study)
+    if has_flights(args.logs):
+        study, tables = None, flight_tables(load_flights(args.logs))
+    else:
+        study = load_study(args.logs)
+        tables = make_tables(study)
     if args.document:
         path = Path(args.document)
         old = path.read_text(encoding="utf-8")
@@ -49,7 +55,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f"{'checked' if args.check else 'written'}  {path}, {len(tables)} tables")
     else:
         print("\n\n".join(f"{name}\n{as_text(table)}" for name, table in tables.items()))
-    if args.check:
+    if args.check or study is None:
         return 0
     for name, figure in make_figures(study).items():
         path = Path(args.images) / f"{name}.png"
