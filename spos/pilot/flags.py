@@ -67,7 +67,9 @@ class ValueOptions:
     )
     final_epochs: int = flag(0, "epochs of the final network and of its control", type=not_negative)
     test_share: float = flag(0.0, "share of each class that tests, where nobody has set test images aside")
-    int8_loss_max: float = flag(0.01, "top-1 that the INT8 file may lose and still be kept, as a fraction")
+    int8_loss_max: float = flag(
+        0.01, "top-1 on held-out images that the INT8 file may lose and still be the one to deploy"
+    )
     jobs: int = flag(0, "threads of all work together [the physical cores]", type=not_negative)
 
     def given(self) -> Dict[str, Any]:

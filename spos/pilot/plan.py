@@ -204,7 +204,7 @@ def _fixed_seconds(
 ) -> Dict[str, float]:
     """Of the stages whose length nothing decides."""
     start = times.rates.start_seconds
-    fixed = {DEPLOY: 5 * start + 8 + 4 * times.test / times.rates.scored_images, REPORT: 2 * start}
+    fixed = {DEPLOY: 7 * start + 8 + 5 * times.test / times.rates.scored_images, REPORT: 2 * start}
     if facts.kind == PICTURES:
         images = facts.num_train + facts.num_test
         fixed[IMAGES] = start + 2.5 * images * max(decode_seconds, 1e-4) / shape.threads

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, Dict
 
 import numpy as np
 from msgspec import to_builtins
 
 from spos.core.errors import InputError
+from spos.deploy.classification import EVALUATION_FILE
 from spos.deploy.exported import open_model
 from spos.pilot.flight import FlightState
 from spos.pilot.outcome import OUTCOME_FILE, Outcome
 from spos.pilot.plan import Plan
-from spos.pilot.stages import CONTROL, EVALUATION, FLOAT32, INT8, REPORT_FILE, SEARCHED
+from spos.pilot.stages import CONTROL, FLOAT32, HELD_OUT, INT8, REPORT_FILE, SEARCHED, TEST, evaluation_folder
 from spos.runs.files import read_json, write_json
 from spos.runs.run import open_run_directory
 from spos.space.architecture_file import parse_architecture
@@ -26,13 +28,13 @@ ROUNDS = 30  # timed calls, of which the median counts
 def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
     """Read what the stages have written, time both files, and write `outcome.json`."""
     searched, control = folder / SEARCHED, folder / CONTROL
-    found = read_json(searched / EVALUATION / "evaluation.json")
-    int8 = read_json(searched / f"{EVALUATION}-int8" / "evaluation.json")
-    other = read_json(control / EVALUATION / "evaluation.json")
+    found, int8 = (_evaluation(searched, name, TEST) for name in (FLOAT32, INT8))
+    held_out = {name: _evaluation(searched, name, HELD_OUT)["top1"] for name in (FLOAT32, INT8)}
+    other = _evaluation(control, FLOAT32, TEST)
     files = {name: searched / f"{name}.onnx" for name in (FLOAT32, INT8)}
     costs = {run: cost_of(run) for run in (searched, control)}
     check_kept(plan, costs[searched], files[FLOAT32])
-    is_int8 = int8["top1"] >= found["top1"] - plan.values.int8_loss_max
+    is_int8 = held_out[INT8] >= held_out[FLOAT32] - plan.values.int8_loss_max
     outcome = Outcome(
         model=str(files[INT8 if is_int8 else FLOAT32]),
         is_int8=is_int8,
@@ -42,6 +44,7 @@ def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
         control_top1=other["top1"],
         control_interval=list(other["top1_interval"]),
         int8_top1=int8["top1"],
+        held_out_top1=held_out,
         latency_ms={name: time_model(file) for name, file in files.items()},
         flops=costs[searched].macs,
         params=costs[searched].params,
@@ -53,6 +56,10 @@ def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
     )
     write_json(folder / OUTCOME_FILE, to_builtins(outcome))
     return outcome
+
+
+def _evaluation(run: Path, name: str, split: str) -> Dict[str, Any]:
+    return read_json(evaluation_folder(run, name, split) / EVALUATION_FILE)
 
 
 def cost_of(run: Path) -> Cost:

@@ -16,6 +16,7 @@ from spos.runs.run import SUPERNET as SUPERNET_MODEL
 PACKED, LATENCY, SEARCHED, CONTROL = "images", "latency", "searched", "control"  # folders
 FLOAT32, INT8 = "model", "model-int8"  # names of exported files
 EVALUATION = "evaluation"
+TEST, HELD_OUT = "val", "holdout"  # splits of utils.evaluate
 REPORT_FILE = "report.html"
 SUPERNET_LR, NETWORK_LR = 0.2, 0.2  # of batches of 64
 RECIPE = ("--lr-mode", "cosine", "--warmup-epochs", "1", "--label-smoothing", "--no-wd", "--log-interval", "100000")
@@ -162,23 +163,34 @@ def _network(plan: Plan, run: Path, architecture: Path, data: List[str]) -> Comm
 
 
 def _deploy(searched: Path, control: Path, threads: int) -> List[List[Command]]:
-    """Both files, then what they and the control are worth on the test images."""
+    """Both files, then what they and the control are worth on the test images.
+
+    On the held-out images, too, which say whether the INT8 file may stand for the other: nothing is chosen by those
+    that test.
+    """
     params = ["--params", str(searched / MODEL_FILE)]
+    files = {name: searched / f"{name}.onnx" for name in (FLOAT32, INT8)}
     groups = []
     for name, flags in ((FLOAT32, []), (INT8, ["--dtype", "int8"])):
-        file = searched / f"{name}.onnx"
         words = ("utils.export_model", *params, *flags, "--output", str(searched / name))
-        groups.append([Command(words, threads, file)])
-    evaluated = (
-        (FLOAT32, searched, ["--model", str(searched / f"{FLOAT32}.onnx")]),
-        (INT8, searched, ["--model", str(searched / f"{INT8}.onnx")]),
-        (CONTROL, control, ["--params", str(control / MODEL_FILE)]),
-    )
-    for name, run, flags in evaluated:
-        details = run / EVALUATION if name != INT8 else run / f"{EVALUATION}-int8"
-        words = ("utils.evaluate", *flags, "--details", str(details))
-        groups.append([Command(words, threads, details / SHEET_FILE)])
+        groups.append([Command(words, threads, files[name])])
+    for name, file in files.items():
+        for split in (TEST, HELD_OUT):
+            groups.append([_evaluate(["--model", str(file)], evaluation_folder(searched, name, split), split, threads)])
+    of_control = ["--params", str(control / MODEL_FILE)]
+    groups.append([_evaluate(of_control, evaluation_folder(control, FLOAT32, TEST), TEST, threads)])
     return groups
+
+
+def _evaluate(network: List[str], details: Path, split: str, threads: int) -> Command:
+    words = ("utils.evaluate", *network, "--split", split, "--details", str(details))
+    return Command(words, threads, details / SHEET_FILE)
+
+
+def evaluation_folder(run: Path, name: str, split: str) -> Path:
+    """Of a file of a run on some of its images. That of the float32 network on the test images is in the report."""
+    parts = (["int8"] if name == INT8 else []) + ([split] if split != TEST else [])
+    return run / "-".join([EVALUATION, *parts])
 
 
 def _report(folder: Path, threads: int) -> Command:

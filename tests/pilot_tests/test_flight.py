@@ -41,7 +41,8 @@ if NAME == "utils.export_model":
 ORDER = [
     *("train_imagenet supernet", "search_supernet search", "train_imagenet searched", "train_imagenet control"),
     *("utils.export_model searched", "utils.export_model searched", "utils.evaluate evaluation"),
-    *("utils.evaluate evaluation-int8", "utils.evaluate evaluation", "utils.report flown"),
+    *("utils.evaluate evaluation-holdout", "utils.evaluate evaluation-int8", "utils.evaluate evaluation-int8-holdout"),
+    *("utils.evaluate evaluation", "utils.report flown"),
 ]
 
 

@@ -90,7 +90,12 @@ def test_uneven_classes_are_shown_alike_everywhere():
 
 def test_what_is_deployed_is_measured():
     programs = [words[0] for words in words_of(DEPLOY)]
-    assert programs == ["utils.export_model"] * 2 + ["utils.evaluate"] * 3
+    assert programs == ["utils.export_model"] * 2 + ["utils.evaluate"] * 5
+    assert [value(words, "--split") for words in words_of(DEPLOY)[2:]] == ["val", "holdout", "val", "holdout", "val"]
+    folders = [value(words, "--details") for words in words_of(DEPLOY)[2:]]
+    assert (
+        len(set(folders)) == 5 and folders[0] == "here/searched/evaluation" and folders[4] == "here/control/evaluation"
+    )
     assert words_of(REPORT)[0][-4:] == ["--autopilot", "here", "--output", "here/report.html"]
 
 
