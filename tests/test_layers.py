@@ -78,7 +78,6 @@ UNTESTED = {
         "measure": "runs trainings: test_session.py makes a plan by it",
         "outcome": "test_session.py reads and shows one",
         "rates": "numbers alone: test_times.py computes with them",
-        "results": "needs a flight that has ended: test_session.py",
     },
     "study": {
         "flags": "three option groups; the programs' tests fill them",

@@ -24,7 +24,7 @@ class Outcome(Struct, frozen=True):
     """What came out.
 
     Args:
-        model: the file to deploy.    is_int8: whether that is the INT8 file.
+        model: the file to deploy.    why: it and not the other.
         top1, interval, num_images: of the float32 file, on the test images; control_..: of the random network.
         int8_top1: of the INT8 file.
         held_out_top1: of both files on the images that score candidates, which decide whether INT8 is deployed; the
@@ -34,7 +34,7 @@ class Outcome(Struct, frozen=True):
     """
 
     model: str
-    is_int8: bool
+    why: str
     top1: float
     interval: List[float]
     num_images: int
@@ -70,10 +70,7 @@ def outcome_text(plan: Plan, state: FlightState, outcome: Outcome, folder: Path)
         ("  FLOPs, params", f"{outcome.control_flops / 1e6:.2f}M, {outcome.control_params / 1e6:.3f}M"),
         ("float32 file", _file(outcome, FLOAT32)),
         ("INT8 file", f"{_file(outcome, INT8)}, test top-1 {outcome.int8_top1:.2%}"),
-        (
-            "to deploy",
-            f"{outcome.model}{'' if outcome.is_int8 else '  (INT8 loses more on held-out images than it may)'}",
-        ),
+        ("to deploy", f"{outcome.model}  ({outcome.why})"),
         ("report", outcome.report),
     ]
     times = [(stage.name, _planned(stage.seconds, state.stages[stage.name].seconds)) for stage in plan.stages]

@@ -28,7 +28,7 @@ from utils.report.flight import flight_cards, flight_section, is_under_way
 DIGITS = ["--data-dir", "digits", "--flops-max-m", "5", "--hours", "0.5"]
 OUTCOME = Outcome(
     model="runs/x/searched/model-int8.onnx",
-    is_int8=True,
+    why="faster, and loses 0.50% on held-out images",
     top1=0.95,
     interval=[0.92, 0.97],
     num_images=360,

@@ -104,7 +104,9 @@ def _files(outcome: Outcome) -> Table:
         (f"{name}.onnx", in_bytes(size), outcome.latency_ms[name], top1[name])
         for name, size in outcome.num_bytes.items()
     ]
-    return Table("", columns, tuple(rows), notes=(f"To deploy: {outcome.model}. ONNX Runtime on this machine.",))
+    return Table(
+        "", columns, tuple(rows), notes=(f"To deploy: {outcome.model}: {outcome.why}. ONNX Runtime on this machine.",)
+    )
 
 
 def _stages(plan: Plan, state: FlightState) -> Table:
