@@ -108,7 +108,7 @@ UNTESTED = {
         "search": "test_plot.py runs `utils.plot` on it",
         "training": "test_plot.py runs `utils.plot` on it",
         "architecture": "test_report.py reads the page that has it",
-        "flight": "test_session.py reads the page that has it",
+        "flight": "pilot_tests/test_session.py reads the page that has it",
         "autopilot": "pilot_tests/test_session.py runs it",
         "lineage": "test_report.py reads the page that has it",
         "page": "test_report.py reads the page that has it",
