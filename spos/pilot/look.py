@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import Mapping, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from spos.data.registry import open_data
 from spos.pilot.facts import DIGITS, PICTURES, RECORD, Facts, check_counts
 
 NUM_SAMPLED = 400  # images that are looked at
+LARGEST_SAMPLE = 256  # px of what is kept of them: no network that is planned reads more
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Sample:
     """Some of the images, to measure by.
 
     Args:
-        images: (S, side, side, 3) uint8 RGB, the middles of images.    labels: (S,).
+        images: (S, side, side, 3) uint8 RGB, the middles of images, of 256 px at most.    labels: (S,).
         decode_seconds: of one thread for an image as it lies there.
     """
 
@@ -62,27 +63,28 @@ def _facts(
     counts = np.bincount(labels, minlength=num_classes)
     check_counts(counts, where)
     sample = np.linspace(0, len(labels) - 1, min(len(labels), NUM_SAMPLED)).astype(int)
-    images, kept, sizes, num_bad = [], [], [], 0
-    first = ""
+    images, kept, sizes, sides, first = [], [], [], [], ""
     source, started = train.open(), time.perf_counter()
     with source.reader() as reader:
         for position in sample.tolist():
             try:
                 _, content = reader.read(position)
-                images.append(decode_upright(content)[..., ::-1])
+                image = decode_upright(content)
             except UnreadableImage as error:
-                num_bad += 1
                 first = first or f"{source.name(position)} {error}"
                 continue
+            images.append(_middle(image, min(*image.shape[:2], LARGEST_SAMPLE)))  # photos would fill the memory
             kept.append(position)
             sizes.append(len(content))
-    seconds = (time.perf_counter() - started) / len(sample)
+            sides.append(min(image.shape[:2]))
+    seconds, num_bad = (time.perf_counter() - started) / len(sample), len(sample) - len(kept)
     if not images or num_bad * len(labels) > MAX_BAD_IMAGES * len(sample) and num_bad > 1:
         raise InputError(
             f"{where}: {num_bad} of {len(sample)} images that were looked at cannot be decoded, like {first}. Take "
             f"such files out, or repair them; {MAX_BAD_IMAGES} in all are left out without a word"
         )
-    side = int(np.median([min(image.shape[:2]) for image in images]))
+    side = int(np.median(sides))
+    common = min(side, LARGEST_SAMPLE)
     facts = Facts(
         kind=kind,
         layout=layout,
@@ -97,16 +99,13 @@ def _facts(
         num_bad=num_bad,
         num_sampled=len(sample),
     )
-    return facts, Sample(_alike(images, side), labels[kept], seconds)
+    return facts, Sample(np.stack([_middle(image, common) for image in images])[..., ::-1], labels[kept], seconds)
 
 
-def _alike(images: Sequence[np.ndarray], side: int) -> np.ndarray:
-    """Their middles at one size: (N, side, side, 3)."""
-    found: List[np.ndarray] = []
-    for image in images:
-        height, width = image.shape[:2]
-        size = min(height, width)
-        top, left = (height - size) // 2, (width - size) // 2
-        middle = np.ascontiguousarray(image[top : top + size, left : left + size])
-        found.append(cv2.resize(middle, (side, side), interpolation=cv2.INTER_AREA))
-    return np.stack(found)
+def _middle(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle of an image as a square, (size, size, 3)."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return cv2.resize(middle, (size, size), interpolation=cv2.INTER_AREA) if side != size else middle

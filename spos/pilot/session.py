@@ -11,6 +11,7 @@ import msgspec
 
 from spos.core.errors import InputError
 from spos.core.flags import fill
+from spos.core.installation import IN_CHECKOUT
 from spos.core.tables import table
 from spos.deploy.onnx import import_library
 from spos.engine.compat import physical_cores
@@ -84,6 +85,8 @@ def autopilot(
 
 def run(options: AutopilotOptions, values: ValueOptions) -> Optional[Outcome]:
     """What the program does. Returns the outcome, or None if only a plan was asked for."""
+    if not IN_CHECKOUT:
+        raise InputError("the autopilot runs the programs of a checkout; get the project's folder, and begin there")
     check_options(options, values)
     import_library("onnx")
     import_library("onnxruntime")

@@ -35,6 +35,7 @@ ONNX_GRAPH_BYTES_PER_BLOCK, ONNX_HEAD_BYTES = 9_000, 30_000  # of a file beside 
 MS_PER_BLOCK, MS_PER_MILLION, MS_OF_IMAGE = 0.09, 0.055, 0.25
 LATENCY_MS_PER_BLOCK, LATENCY_MS_PER_MILLION = 0.12, 0.03
 
+_COMFORTABLE, _RARE = 0.3, 0.5  # share of a space that should keep the limits, and what less of it costs
 _LAST_MAP, _DEEPEST = 2, 0.5  # px of the last map below which a setting is worth less, and by how much
 _SIZE_WEIGHT, _PARAMS_WEIGHT = 0.5, 0.2  # of pixels that are thrown away, of what a network can hold
 
@@ -205,6 +206,7 @@ def _candidate(
     worth -= _SIZE_WEIGHT * max(0.0, math.log(native / setting.input_size))
     if last_map < _LAST_MAP:
         worth -= _DEEPEST * math.log(_LAST_MAP / last_map)
+    worth -= _RARE * max(0.0, math.log(_COMFORTABLE / kept.mean()))
     if kept.all():
         worth -= 0.2  # the limit leaves nothing to decide, and larger networks would be allowed
     return Candidate(setting, float(kept.mean()), macs, costs.num_blocks, worth)

@@ -1,5 +1,7 @@
 """A look at images of every layout."""
 
+import cv2
+import numpy as np
 import pytest
 from image_files import png, random_images
 
@@ -43,6 +45,18 @@ def test_the_word_digits(tmp_path, monkeypatch):
     facts, sample = look_at(DIGITS)
     assert (facts.kind, facts.num_train, facts.num_test, facts.num_classes, facts.side) == (DIGITS, 1437, 360, 10, 32)
     assert len(sample.images) == 400
+
+
+def test_of_large_photos_little_is_kept(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            (tmp_path / name / f"{i}.jpg").write_bytes(
+                cv2.imencode(".jpg", np.full((900, 700, 3), 30 * i, np.uint8))[1]
+            )
+    facts, sample = look_at(str(tmp_path))
+    assert facts.side == 700 and sample.images.shape == (12, 256, 256, 3)
+    assert sample.images[:6].mean(axis=(1, 2, 3)) == pytest.approx([30 * i for i in range(6)], abs=2)
 
 
 def test_many_files_that_are_no_pictures_are_refused(tmp_path):

@@ -42,6 +42,12 @@ def test_images_are_never_enlarged_above_the_smallest_size():
     assert {setting.input_size for setting in settings_for(replace(FACTS, side=8), "", "", 0)} == {32}
 
 
+def test_a_space_of_which_a_good_part_keeps_the_limit_is_preferred():
+    ranked = rank_settings(FACTS, Limits(macs=5e6), 4e-3, 1.0, "", "", 0)
+    assert ranked[0].share >= 0.3
+    assert "mobilenet" in {candidate.setting.space for candidate in ranked if candidate.share < 0.3}
+
+
 def test_little_time_makes_networks_smaller():
     chosen = [best(PHOTOS, Limits(macs=300e6), seconds).macs for seconds in (1e-3, 1e-2, 1e-1)]
     assert chosen[0] < chosen[1] < chosen[2]
