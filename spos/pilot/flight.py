@@ -93,12 +93,18 @@ class Flight:
                 for name in [stage.name for stage in self.plan.stages]:
                     if self.state.stages[name].state != DONE:
                         before.get(name, _nothing)()
+                        if name == REPORT:
+                            self._end_page()  # the last page is not to be followed by one of before
                         self._fly_stage(name, stop, bar)
             finally:
                 self._write()
-                if self._page is not None:
-                    self._page.terminate()
-                    self._page.wait()
+                self._end_page()
+
+    def _end_page(self) -> None:
+        if self._page is not None:
+            self._page.terminate()
+            self._page.wait()
+            self._page = None
 
     @property
     def spent(self) -> float:
@@ -235,7 +241,7 @@ class Flight:
         bar.refresh()
         if self._page is not None and self._page.poll() is not None:
             self._page = None
-        if self._page is None and now - self._paged > PAGE_SECONDS:
+        if self._page is None and name != REPORT and now - self._paged > PAGE_SECONDS:
             self._paged = now
             ((command,),) = stages_of(self.plan, self.folder)[REPORT]
             self._page = start(command.words, 1, self.folder / "logs" / "page.log", low=True)

@@ -12,6 +12,7 @@ from spos.pilot.flight import DONE, FLIGHT_FILE, RUNNING, FlightState, describe_
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, next_steps, read_outcome
 from spos.pilot.plan import PLAN_FILE, Plan, in_bytes, read_plan
 from spos.pilot.stages import FLOAT32, INT8
+from spos.pilot.times import REPORT
 from utils.report.page import Section, command, table, text
 
 REFRESH_SECONDS = 15
@@ -23,8 +24,12 @@ def is_under_way(folder: Path) -> bool:
     if not (folder / FLIGHT_FILE).exists():
         return False
     state = read_state(folder / FLIGHT_FILE)
-    ended = all(own.state == DONE for own in state.stages.values())
-    return not ended and time.time() - state.updated < SILENT_SECONDS
+    return not _has_ended(state) and time.time() - state.updated < SILENT_SECONDS
+
+
+def _has_ended(state: FlightState) -> bool:
+    """Whether everything is done but the page, which this is."""
+    return bool(state.stages) and all(own.state == DONE for name, own in state.stages.items() if name != REPORT)
 
 
 def flight_section(folder: Path) -> Section:
@@ -54,7 +59,7 @@ def flight_cards(folder: Path) -> List[Tuple[str, str, str]]:
 def _where(plan: Plan, state: FlightState, under_way: bool) -> str:
     hours = f"{describe_seconds(state.spent)} of {plan.asked['hours']:g} hours gone"
     running = [name for name, own in state.stages.items() if own.state == RUNNING]
-    if state.stages and all(own.state == DONE for own in state.stages.values()):
+    if _has_ended(state):
         return f"All stages are done: {hours}."
     if not running:
         return f"{hours}."
