@@ -48,6 +48,9 @@ def trained_parameters(net):
     return {name: p for name, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
 
 
+DRAWS = 3
+
+
 def one_pass(net, forward, images):
     """(logits, gradients, statistics) of a forward and backward pass; the net is as it was before."""
     named = net._collect_params_with_prefix()
@@ -79,8 +82,20 @@ def assert_alike(net, forward, images, wanted_forward):
     """The same but for rounding: no further than a few times what the network makes of it.
 
     By the norm of a kind, because some gradients are 0 but for rounding, like that of a beta before another BatchNorm.
-    In whole networks with few images a ReLU that flips changes all gradients before it by percents.
+    In whole networks with few images a ReLU that flips changes all gradients before it by percents, and processors
+    round differently: so images are drawn anew, twice at most. What computes something else does so for all of them.
     """
+    faults = []
+    for draw in range(DRAWS):
+        anew = mx.nd.array(np.random.default_rng(draw).normal(0, 1, images.shape))
+        faults.append(_difference(net, forward, anew if draw else images, wanted_forward))
+        if not faults[-1]:
+            return
+    raise AssertionError("; ".join(faults))
+
+
+def _difference(net, forward, images, wanted_forward):
+    """What differs by more than rounding, in words; empty if nothing does."""
     got, wanted = (one_pass(net, each, images) for each in (forward, wanted_forward))
     noisy = [one_pass(net, wanted_forward, disturbed(images, seed)) for seed in range(3)]
     for part, (ours, theirs) in enumerate(zip(got, wanted)):
@@ -89,8 +104,9 @@ def assert_alike(net, forward, images, wanted_forward):
             noise = max(norm({name: one[part][name] - theirs[name] for name in theirs}, kind) for one in noisy)
             error = norm({name: ours[name] - theirs[name] for name in theirs}, kind)
             size = norm(theirs, kind)
-            assert error <= max(1e-5 * size, 3 * noise), f"{kind}: {error} of {size}, noise {noise}"
-            assert error <= 0.1 * size, f"{kind}: {error} of {size}, noise {noise}"
+            if error > max(1e-5 * size, 3 * noise) or error > 0.1 * size:
+                return f"{kind}: {error} of {size}, noise {noise}"
+    return ""
 
 
 @in_both_ways("variant", VARIANTS, ("se-last-conv", "small"), slow=("plain", "multiple-of-8", *OTHER_VARIANTS))

@@ -24,6 +24,9 @@ NUM_ARCHITECTURES = 2
 TOLERANCE = 1e-5
 # Of gradients by other operators: one ReLU that flips changes those of whole networks by percents.
 GRADIENT_TOLERANCE = 0.1
+LOGITS_TOLERANCE = (
+    5e-4  # in training: BatchNorm over few values, 22 blocks deep; seen 1.4e-4 on a processor without AVX-512
+)
 
 
 @pytest.fixture(params=EVERY_SPACE, ids=str)
@@ -104,7 +107,7 @@ def test_fast_training_is_the_network(space, rng):
         got = gradients(net, lambda x: graphs(x, architecture), images)  # noqa: B023
         assert norm(got[name] - wanted[name] for name in wanted) <= GRADIENT_TOLERANCE * norm(wanted.values())
         logits = [in_training(forward, images, architecture) for forward in (graphs, net)]
-        np.testing.assert_allclose(*logits, rtol=0, atol=1e-4 * np.abs(logits[1]).max())
+        np.testing.assert_allclose(*logits, rtol=0, atol=LOGITS_TOLERANCE * np.abs(logits[1]).max())
         unused = [name for name, value in wanted.items() if not value.any()]
         assert not any(got[name].any() for name in unused)
 
