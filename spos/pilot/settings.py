@@ -33,7 +33,10 @@ ONNX_GRAPH_BYTES_PER_BLOCK, ONNX_HEAD_BYTES = 9_000, 30_000  # of a file beside 
 # Milliseconds of one thread that training takes for an image, on the machine that this was written on; a calibration
 # says how much faster or slower another one is.
 MS_PER_BLOCK, MS_PER_MILLION, MS_OF_IMAGE = 0.09, 0.055, 0.25
-LATENCY_MS_PER_BLOCK, LATENCY_MS_PER_MILLION = 0.12, 0.03
+# And of one image in MXNet: for a choice block of each space, and for a million multiply-adds; ten networks of 32 to 128
+# px took 0.6 to 1.7 times as long. A file of one's own is taken for the slowest.
+LATENCY_MS_PER_BLOCK = {"tiny": 0.09, "nas-bench-macro": 0.11, "mobilenet": 0.3}
+LATENCY_MS_PER_SLOW_BLOCK, LATENCY_MS_PER_MILLION = 0.5, 0.06
 
 _COMFORTABLE, _RARE = 0.3, 0.5  # share of a space that should keep the limits, and what less of it costs
 _LAST_MAP, _DEEPEST = 2, 0.5  # px of the last map below which a setting is worth less, and by how much
@@ -93,13 +96,18 @@ class Setting:
 class Costs:
     """Of architectures drawn uniformly from a setting: (N, 2) MACs and params.
 
-    Args: lowest, highest: of all architectures, exact.
+    Args: lowest, highest: of all architectures, exact.    ms_per_block: of latency.
     """
 
     drawn: np.ndarray
     lowest: Tuple[int, int]
     highest: Tuple[int, int]
     num_blocks: int
+    ms_per_block: float
+
+    def latency_ms(self, macs: np.ndarray, slowness: float) -> np.ndarray:
+        """Of one image, by the model."""
+        return slowness * (self.ms_per_block * self.num_blocks + LATENCY_MS_PER_MILLION * macs / MILLION)
 
     def within(self, limits: Limits, slowness: float) -> np.ndarray:
         """(N,) whether each keeps the limits; of a latency, by the model."""
@@ -111,7 +119,7 @@ class Costs:
         if most:
             kept &= params <= most
         if limits.latency_ms:
-            kept &= latency_ms(macs, self.num_blocks, slowness) <= limits.latency_ms
+            kept &= self.latency_ms(macs, slowness) <= limits.latency_ms
         return kept
 
 
@@ -129,11 +137,6 @@ class Candidate:
     macs: float
     num_blocks: int
     worth: float
-
-
-def latency_ms(macs: np.ndarray, num_blocks: int, slowness: float) -> np.ndarray:
-    """Of one image, by the model."""
-    return slowness * (LATENCY_MS_PER_BLOCK * num_blocks + LATENCY_MS_PER_MILLION * macs / MILLION)
 
 
 def image_seconds(macs: float, num_blocks: int, slowness: float) -> float:
@@ -164,7 +167,8 @@ def costs_of(setting: Setting, num_classes: int) -> Optional[Costs]:
     table, rng = cost_table(space), derive_rng(0, "settings")
     drawn = np.array([tuple(table.cost(space.sample(rng)))[:2] for _ in range(NUM_DRAWN)], float)
     low, high = table.range()
-    return Costs(drawn, (low[0], low[1]), (high[0], high[1]), space.num_choice_blocks)
+    ms_per_block = LATENCY_MS_PER_BLOCK.get(setting.space, LATENCY_MS_PER_SLOW_BLOCK)
+    return Costs(drawn, (low[0], low[1]), (high[0], high[1]), space.num_choice_blocks, ms_per_block)
 
 
 def rank_settings(
@@ -224,7 +228,7 @@ class _Least:
         seen = {
             "macs": low[0],
             "params": low[1],
-            "latency_ms": float(latency_ms(np.array(low[0]), costs.num_blocks, slowness)),
+            "latency_ms": float(costs.latency_ms(low[0], slowness)),
             "file_bytes": low[1] * ONNX_BYTES_PER_PARAM + graph,
         }
         for name, value in seen.items():
