@@ -6,7 +6,7 @@
 #   JOBS=8 sh scripts/study_cifar10.sh               eight processes of one thread at a time, instead of two
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10 search 0    one part of it alone, by the name and arguments of its function
 #   EPOCHS=16 ARCHITECTURES=60 SEEDS=3 sh scripts/study_cifar10.sh    more of the networks that are trained alone, and
-#                                                                     longer: about seven hours
+#                                                                     longer: seven hours by estimate
 #
 # About two hours on two cores. Results: runs/study; what the figures need is copied to runs/study/logs, laid out like
 # logs/study-cifar10. The same command goes on where it was stopped. Figures and tables of docs/study.md from there:

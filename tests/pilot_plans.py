@@ -41,7 +41,7 @@ ASKED = {"data_dir": DIGITS, "flops_max_m": 5.0, "hours": 0.5, "seed": 0}
 def plan(asked=None, facts=FACTS, rates=RATES, shape=SHAPE, seconds=1700.0, **given):
     """A plan as the autopilot makes it."""
     asked = {**ASKED, **(asked or {}), **({"values": given} if given else {})}
-    return make_plan(asked, facts, rates, 1e-4, shape, given, seconds)
+    return make_plan(asked, facts, rates, 1e-4, shape, seconds)
 
 
 def smallest_plan():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from spos.core.flags import flag, fraction, not_negative, positive
 
 MAX_BAD_IMAGES = 10
+HELD_OUT_SHARE = 0.1  # of the training images, for each of the two lists that are held out
 MAX_HOLDOUT, MAX_BN_IMAGES = 50_000, 20_000  # held out unless flags say otherwise: those of ImageNet, as published
 HOLDOUT = "holdout"
 SCORING_LISTS = {HOLDOUT: "search_val", "val": "test"}  # lists of a data set that networks are measured on, by name

@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from spos.core.errors import InputError, warn_once
+from spos.data.flags import HELD_OUT_SHARE
 from spos.data.folder import ImageFolder, class_folders, list_folder, open_folders
 from spos.data.image_list import Drawn
 from spos.data.similar import near_duplicates
@@ -23,8 +24,6 @@ from spos.data.split import stratified
 PATH, LABEL, SPLIT = "path", "label", "split"
 _SPLITS = {"": "", "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MISSING_SHARE = 0.5  # of the files of a CSV; more, and its folder is wrong
-HELD_OUT_SHARE = 0.1  # of the training images, for each list
-_TABLE = "the table "
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Pictures:
     Args:
         train: all images but those that only test.    test: None if nobody has set some aside.
         scoring: positions in `train` of the images that are to tell networks apart; None if nobody chose them.
-        classes: names by label.    layout: what was found, for people.
+        classes: names by label.    layout: what was found, for people.    is_table: no folder stands for a class.
     """
 
     train: ImageFolder
@@ -42,11 +41,12 @@ class Pictures:
     scoring: Optional[np.ndarray]
     classes: Tuple[str, ...]
     layout: str
+    is_table: bool = False
 
     @property
     def class_roots(self) -> Tuple[str, ...]:
         """Folders whose sub-folders are classes."""
-        return () if self.layout.startswith(_TABLE) else _roots(self.train, self.test)
+        return () if self.is_table else _roots(self.train, self.test)
 
     def keep(self, name: str, positions: np.ndarray) -> Pictures:
         """Without some images, of `train` or of `test`.
@@ -64,7 +64,7 @@ class Split:
     """Images in two lists, and in the first of them those held out.
 
     Args:
-        lists: positions in `train` by the names of a data set's lists: search_val, bn, train. None if a run draws them.
+        lists: positions in `train` by the names of a data set's lists: search_val, bn, train; none if a run draws them.
         classes: names by label.
         num_similar: images of `test` with a near-duplicate in `train`.
     """
@@ -174,19 +174,20 @@ def _read_table(path: Path) -> Pictures:
     parts: Dict[str, List[Tuple[str, int]]] = {}
     for name, label, split in rows:
         parts.setdefault(split, []).append((name, label_of[label]))
-    layout, root = f"{_TABLE}{path.name}", str(path.parent)
+    layout, root = f"the table {path.name}", str(path.parent)
     if "" in parts and len(parts) > 1:
         raise InputError(f"{path}: {len(parts['']):,} rows have no {SPLIT}; name it in all rows or in none")
     if "" in parts:
-        return Pictures(_images(root, parts[""]), None, None, classes, layout)
+        return Pictures(_images(root, parts[""]), None, None, classes, layout, True)
     if "train" not in parts:
         raise InputError(f"{path}: no row has the {SPLIT} train, so there is nothing to learn from")
     train, val, test = (parts.get(name, []) for name in ("train", "val", "test"))
     if not (val and test):
         rest = val or test
-        return Pictures(_images(root, train), _images(root, rest) if rest else None, None, classes, layout)
+        held_back = _images(root, rest) if rest else None
+        return Pictures(_images(root, train), held_back, None, classes, layout, True)
     scoring = np.arange(len(train), len(train) + len(val))
-    return Pictures(_images(root, train + val), _images(root, test), scoring, classes, layout)
+    return Pictures(_images(root, train + val), _images(root, test), scoring, classes, layout, True)
 
 
 def _images(root: str, rows: Sequence[Tuple[str, int]]) -> ImageFolder:

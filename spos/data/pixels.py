@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from spos.core.errors import InputError, warn
+from spos.core.machine import available_memory
 from spos.core.progress import progress_bar
 from spos.data.dataset import LISTS_SEED, DataSet
 from spos.data.decoder import normalisation
@@ -209,17 +210,6 @@ def _decode(loader: ImageLoader, images: np.ndarray, name: str) -> np.ndarray:
     if not done:
         raise InputError(f"none of the {loader.num_images} images of the list '{name}' can be decoded")
     return np.concatenate(labels)
-
-
-def available_memory() -> int:
-    """Bytes that this process can take without swapping, by the kernel and by the container's limit."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        rows = dict(line.split(":") for line in file)
-    available = int(rows["MemAvailable"].split()[0]) * 1024
-    with suppress(OSError, ValueError):  # version 2 of control groups; "max" is no limit
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{what}").read_text()) for what in ("max", "current"))
-        available = min(available, limit - used)
-    return available
 
 
 def load_images(data: DataSet, split: str, options: DataOptions, folder: Path, shared: bool = False) -> Pixels:

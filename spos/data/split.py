@@ -23,15 +23,14 @@ def stratified(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int
         shares: of each list, in the order in which they are served.
     Returns: rising positions by list, "train" last.
     """
-    order = random_order(len(labels), seed)
-    members = _members(groups)
-    needed = {name: _quota(labels, share, len(shares)) for name, share in shares.items()}
+    sizes, members = np.bincount(labels), _members(groups)
+    needed = {name: _quota(sizes, share, len(shares)) for name, share in shares.items()}
     chosen = np.full(len(labels), len(shares))
-    for position in order.tolist():
+    for position in random_order(len(labels), seed).tolist():
         own = members.get(position)
         if own is None:
             continue  # its group is decided by its first member
-        counts = np.bincount(labels[own], minlength=len(next(iter(needed.values()), ())))
+        counts = np.bincount(labels[own], minlength=len(sizes))
         for number, name in enumerate(shares):
             if (counts <= needed[name]).all():
                 needed[name] -= counts
@@ -47,8 +46,7 @@ def _members(groups: np.ndarray) -> Dict[int, np.ndarray]:
     return {int(part[0]): part for part in np.split(order, starts[1:]) if len(part)}
 
 
-def _quota(labels: np.ndarray, share: float, num_lists: int) -> np.ndarray:
-    """How many images of every class a list gets."""
-    counts = np.bincount(labels)
-    least = np.where((counts > num_lists) & (share > 0), 1, 0)
-    return np.maximum(np.round(counts * share).astype(int), least)
+def _quota(sizes: np.ndarray, share: float, num_lists: int) -> np.ndarray:
+    """How many images of every class a list gets. Args: sizes: of the classes."""
+    least = np.where((sizes > num_lists) & (share > 0), 1, 0)
+    return np.maximum(np.round(sizes * share).astype(int), least)

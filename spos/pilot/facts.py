@@ -1,8 +1,7 @@
-"""Facts: what the images are, and what the machine has left. No MXNet."""
+"""Facts: what the images are, and what the disk has left. No MXNet."""
 
 from __future__ import annotations
 
-import resource
 import shutil
 from pathlib import Path
 
@@ -55,34 +54,6 @@ def check_counts(counts: np.ndarray, where: str) -> None:
             f"smallest {counts.min()}; add images or take these classes out. Each needs two to learn from, "
             "one to score by, one for the BatchNorm update and one to test on"
         )
-
-
-def free_memory() -> int:
-    """Bytes that a program can have: of the machine, of the container, and of this process's limit."""
-    free = [_available()]
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        free.append(limit)
-    for limits, used in _CGROUPS:
-        try:
-            free.append(int(Path(limits).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return max(0, min(free))
-
-
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
-
-
-def _available() -> int:
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    raise InputError("/proc/meminfo does not say how much memory is free")
 
 
 def free_disk(folder: Path) -> int:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Dict, Iterator
 
 from spos.core.errors import InputError
-from spos.core.flags import flag, not_negative, positive_number
+from spos.core.flags import below_one, flag, fraction, not_negative, positive_number
 from spos.space.space_file import shipped_spaces
 
 DEFAULT_SAVE_DIR = "runs/autopilot"
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
 LEAST_MINUTES = 3.0
+LIMITS = ("flops_max_m", "params_max_m", "latency_max", "model_size_max")
 
 
 def size_in_bytes(text: str) -> int:
@@ -66,9 +67,11 @@ class ValueOptions:
         -1, "architectures that are told apart by training them a little [planned]", type=not_negative
     )
     final_epochs: int = flag(0, "epochs of the final network and of its control", type=not_negative)
-    test_share: float = flag(0.0, "share of each class that tests, where nobody has set test images aside")
+    test_share: float = flag(
+        0.0, "share of each class that tests, where nobody has set test images aside", type=below_one
+    )
     int8_loss_max: float = flag(
-        0.01, "top-1 on held-out images that the INT8 file may lose and still be the one to deploy"
+        0.01, "top-1 on held-out images that the INT8 file may lose and still be the one to deploy", type=fraction
     )
     jobs: int = flag(0, "threads of all work together [the physical cores]", type=not_negative)
 
@@ -77,9 +80,6 @@ class ValueOptions:
         return {
             item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default
         }
-
-
-LIMITS = ("flops_max_m", "params_max_m", "latency_max", "model_size_max")
 
 
 def check_options(options: AutopilotOptions, values: ValueOptions) -> None:
@@ -109,7 +109,3 @@ def _complaints(options: AutopilotOptions, values: ValueOptions) -> Iterator[str
             f"--hours {options.hours:g} are {options.hours * 60:.1f} minutes, a part of which planning takes; give at "
             f"least {LEAST_MINUTES / 60:g}"
         )
-    if not 0 <= values.test_share < 1:
-        yield f"--test-share {values.test_share:g} must be at least 0 and below 1"
-    if not 0 <= values.int8_loss_max <= 1:
-        yield f"--int8-loss-max {values.int8_loss_max:g} must lie between 0 and 1"

@@ -72,11 +72,10 @@ class Flight:
         """
         self.plan, self.folder = plan, folder
         path = folder / FLIGHT_FILE
-        known = read_state(path) if path.exists() else FlightState(spent, {})
-        self.state = known
+        self.state = read_state(path) if path.exists() else FlightState(spent, {})
         for stage in plan.stages:
-            known.stages.setdefault(stage.name, StageState())
-        self._before = known.spent
+            self.state.stages.setdefault(stage.name, StageState())
+        self._before = self.state.spent
         self._started = time.monotonic()
         self._written = self._paged = 0.0
         self._page: Optional[Popen] = None
@@ -134,8 +133,7 @@ class Flight:
                         time.sleep(POLL_SECONDS)
                     self._note_ends(running)
                     own.seconds = before + time.monotonic() - began
-                    own.fraction = (number + _fraction(group)) / len(groups)
-                    self._show(name, bar)
+                    self._show(name, group, (number, len(groups)), bar)
                     if running and name == NETWORKS and self._is_off(own):
                         break
             finally:
@@ -231,10 +229,15 @@ class Flight:
             return 1.0
         return min(max(own.seconds / expected, SLOWNESS[0]), SLOWNESS[1])
 
-    def _show(self, name: str, bar: tqdm) -> None:
+    def _show(self, name: str, group: Sequence[Command], place: Tuple[int, int], bar: tqdm) -> None:
+        """How far a stage is, now and then: its programs' journals are read for it.
+
+        Args: place: number of the group, and of how many.
+        """
         now = time.monotonic()
         if now - self._written < WRITE_SECONDS:
             return
+        self.state.stages[name].fraction = (place[0] + _fraction(group)) / place[1]
         left = self.state.left = round(self._left(name), 1)
         self._write()
         bar.n, bar.desc = self.spent / (self.spent + left), f"{name}, {describe_seconds(left)} left"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,12 +41,11 @@ class Measured(Struct, frozen=True):
 
 def calibrate(folder: Path, images: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
     """How many times as long as by the model an image takes here."""
-    costs, threads = CALIBRATION_MACS, 1
     sample = write_sample(folder, images, labels, CALIBRATION.input_size, batch_size)
     run = folder / "calibration"
-    length = _length(image_seconds(costs, CALIBRATION_BLOCKS, 1.0))
-    (measured,) = _train([_supernet_command(CALIBRATION, sample, run, length)], [threads], [run])
-    return 1 / measured.images_per_second / image_seconds(costs, CALIBRATION_BLOCKS, 1.0)
+    expected = image_seconds(CALIBRATION_MACS, CALIBRATION_BLOCKS, 1.0)
+    (measured,) = _train([_supernet_command(CALIBRATION, sample, run, _length(expected))], [1], [run])
+    return 1 / measured.images_per_second / expected
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def _score(folder: Path, supernet: Path, flags: Sequence[str], num_threads: int)
         *("--save-dir", str(run)),
     ]
     ((seconds, _),) = run_side_by_side([command], [num_threads], [folder / "search.log"])
-    row = json.loads((run / LOG_FILE).read_text().splitlines()[0])
+    row = read_rows(run / LOG_FILE)[0]
     return row["seconds"] / row["evaluations"], max(1.0, seconds - row["seconds"])
 
 

@@ -12,10 +12,10 @@ from spos.core.errors import InputError
 from spos.core.tables import table
 from spos.pilot.flight import FlightState, describe_seconds
 from spos.pilot.plan import Plan, in_bytes
-from spos.pilot.stages import FLOAT32, INT8, SEARCHED, data_flags
+from spos.pilot.stages import FLOAT32, INT8, SEARCHED, data_flags, table_file
 from spos.pilot.times import SUPERNET
 from spos.runs.files import read_json
-from spos.runs.run import MODEL_FILE
+from spos.runs.run import MODEL_FILE, SUBNET
 
 OUTCOME_FILE = "outcome.json"
 
@@ -85,13 +85,12 @@ def outcome_text(plan: Plan, state: FlightState, outcome: Outcome, folder: Path)
 
 def next_steps(plan: Plan, outcome: Outcome, folder: Path) -> str:
     """Three commands to go on with."""
-    data = _training_data(plan, folder)
-    limit = _other_limit(plan)
+    data, limit = [*plan.values.setting.flags, *data_flags(plan, folder)], _other_limit(plan, folder)
     lines = [
         "predict:     " + _command("predict.sh", "--model", outcome.model, "PICTURES"),
         "fine-tune:   "
         + _command(
-            *("run.sh", "train_imagenet.py", "--model", "ShuffleNas_fixArch", "--dataset", "folder"),
+            *("run.sh", "train_imagenet.py", "--model", SUBNET, "--dataset", "folder"),
             *("--data-dir", "OTHER_PICTURES", "--input-size", str(plan.values.input_size)),
             *("--init-params", str(folder / SEARCHED / MODEL_FILE), "--num-epochs", "10", "--lr", "0.02"),
             *("--save-dir", str(folder / "fine-tuned")),
@@ -106,17 +105,13 @@ def next_steps(plan: Plan, outcome: Outcome, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _training_data(plan: Plan, folder: Path) -> List[str]:
-    return [*plan.values.setting.flags, *data_flags(plan, folder)]
-
-
-def _other_limit(plan: Plan) -> List[str]:
+def _other_limit(plan: Plan, folder: Path) -> List[str]:
     """Half of the limit that was searched with."""
     limits = plan.limits
     if limits.macs:
         return ["--flop-max-m", f"{limits.macs / 2e6:g}"]
     if limits.latency_ms:
-        return ["--latency-table", "TABLE", "--latency-max", f"{limits.latency_ms / 2:g}"]
+        return ["--latency-table", str(table_file(folder)), "--latency-max", f"{limits.latency_ms / 2:g}"]
     return ["--param-max-m", f"{limits.params_for(0) / 2e6:.3f}"]
 
 

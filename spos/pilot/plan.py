@@ -11,17 +11,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spos.core.errors import InputError
-from spos.data.flags import MAX_BN_IMAGES, MAX_HOLDOUT
+from spos.data.augmentation import LARGE_IMAGE
+from spos.data.dataset import IMAGENET_CROP_RATIO
+from spos.data.flags import HELD_OUT_SHARE, MAX_BN_IMAGES, MAX_HOLDOUT
 from spos.pilot.facts import PICTURES, Facts
 from spos.pilot.rates import Rates
-from spos.pilot.settings import WITH_FLAGS, Limits, Setting
+from spos.pilot.settings import PUBLISHED, Limits, Setting
 from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE, Times, Values, share_out
 from spos.runs.files import read_json, write_json
 from spos.sampling.limits import MILLION
 
 PLAN_FILE = "plan.json"
-LARGE_CROP = 0.875
-HELD_OUT = 0.1
 FEW_IMAGES, TEST_SHARES = 2000, (0.2, 0.1)  # of each class that test, of fewer images and of more
 UNEVEN = 3  # times as many images of the largest class as of the smallest, from which all classes are shown alike
 TABLE_SECONDS_OF_CHOICE, TABLE_SECONDS_OF_NETWORKS = 0.25, 60.0
@@ -73,9 +73,9 @@ class Plan(Struct, frozen=True):
         return limits_of(self.asked)
 
     @property
-    def given(self) -> Dict[str, Any]:
+    def given(self) -> Mapping[str, Any]:
         """Values that the user decided."""
-        return self.asked.get("values", {})
+        return given_in(self.asked)
 
     def stage(self, name: str) -> StagePlan:
         return next(stage for stage in self.stages if stage.name == name)
@@ -90,6 +90,11 @@ def read_plan(path: Path) -> Plan:
         return msgspec.convert(read_json(path), Plan)
     except msgspec.ValidationError as error:
         raise InputError(f"{path} is no plan of the autopilot: {error}") from None
+
+
+def given_in(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values that the user decided, by their flags."""
+    return asked.get("values", {})
 
 
 def limits_of(asked: Mapping[str, Any]) -> Limits:
@@ -124,16 +129,14 @@ def make_plan(
     rates: Rates,
     decode_seconds: float,
     shape: Shape,
-    given: Mapping[str, Any],
     seconds: float,
 ) -> Plan:
     """Share the seconds that are left out among the stages.
 
-    Args:
-        given: values that the user decided, by their flags.
-        seconds: that all stages may take together.
+    Args: seconds: that all stages may take together.
     Raises: InputError if they do not suffice for the least of each stage, with how many would.
     """
+    given = given_in(asked)
     test_share = given.get("test_share") or TEST_SHARES[facts.num_train >= FEW_IMAGES]
     times = times_of(facts, rates, test_share)
     fixed = _fixed_seconds(asked, times, facts, decode_seconds, shape)
@@ -157,7 +160,7 @@ def make_plan(
         resize=packed_side(setting.input_size, facts),
         train_images=times.train,
         class_balanced=facts.largest >= UNEVEN * facts.smallest,
-        warm_up=setting.space in (*WITH_FLAGS, "shufflenetv2+"),
+        warm_up=setting.space in PUBLISHED,
         int8_loss_max=given.get("int8_loss_max", 0.01),
     )
     values = share_out(values, times, seconds - sum(fixed.values()), (), given)
@@ -169,7 +172,7 @@ def times_of(facts: Facts, rates: Rates, test_share: float) -> Times:
     """Of images that are split like this."""
     test = facts.num_test or round(facts.num_train * test_share)
     full = facts.num_train if facts.num_test else facts.num_train - test
-    holdout, bn = (max(1, min(round(full * HELD_OUT), most)) for most in (MAX_HOLDOUT, MAX_BN_IMAGES))
+    holdout, bn = (max(1, min(round(full * HELD_OUT_SHARE), most)) for most in (MAX_HOLDOUT, MAX_BN_IMAGES))
     return Times(rates, full, full - holdout - bn, holdout, max(1, test))
 
 
@@ -195,7 +198,7 @@ def replanned(plan: Plan, begun: Collection[str], seconds: float, slowness: floa
 
 def packed_side(input_size: int, facts: Facts) -> int:
     """Of the shorter side: as read in training, with a margin where pictures are cut; never enlarged."""
-    wanted = round(input_size / LARGE_CROP) if input_size >= 96 else input_size
+    wanted = round(input_size / IMAGENET_CROP_RATIO) if input_size >= LARGE_IMAGE else input_size
     return 0 if facts.side <= wanted else wanted
 
 

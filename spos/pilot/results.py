@@ -10,12 +10,13 @@ import numpy as np
 from msgspec import to_builtins
 
 from spos.core.errors import InputError
+from spos.data.flags import HOLDOUT
 from spos.deploy.classification import EVALUATION_FILE
 from spos.deploy.exported import open_model
 from spos.pilot.flight import FlightState
 from spos.pilot.outcome import OUTCOME_FILE, Outcome
 from spos.pilot.plan import Plan
-from spos.pilot.stages import CONTROL, FLOAT32, HELD_OUT, INT8, REPORT_FILE, SEARCHED, TEST, evaluation_folder
+from spos.pilot.stages import CONTROL, FLOAT32, INT8, REPORT_FILE, SEARCHED, TEST, evaluation_folder
 from spos.runs.files import read_json, write_json
 from spos.runs.run import open_run_directory
 from spos.space.architecture_file import parse_architecture
@@ -29,7 +30,7 @@ def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
     """Read what the stages have written, time both files, and write `outcome.json`."""
     searched, control = folder / SEARCHED, folder / CONTROL
     found, int8 = (_evaluation(searched, name, TEST) for name in (FLOAT32, INT8))
-    held_out = {name: _evaluation(searched, name, HELD_OUT)["top1"] for name in (FLOAT32, INT8)}
+    held_out = {name: _evaluation(searched, name, HOLDOUT)["top1"] for name in (FLOAT32, INT8)}
     other = _evaluation(control, FLOAT32, TEST)
     files = {name: searched / f"{name}.onnx" for name in (FLOAT32, INT8)}
     costs = {run: cost_of(run) for run in (searched, control)}

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import msgspec
 
 from spos.core.errors import InputError
 from spos.core.flags import fill
 from spos.core.installation import IN_CHECKOUT
+from spos.core.machine import available_memory
 from spos.core.tables import table
 from spos.deploy.onnx import import_library
 from spos.engine.compat import physical_cores
-from spos.pilot.facts import PICTURES, Facts, free_disk, free_memory
+from spos.pilot.facts import PICTURES, Facts, free_disk
 from spos.pilot.flags import DEFAULT_SAVE_DIR, LIMITS, AutopilotOptions, ValueOptions, check_options
 from spos.pilot.flight import FLIGHT_FILE, Flight, describe_seconds, read_state
-from spos.pilot.look import Sample, look_at
+from spos.pilot.look import look_at
 from spos.pilot.measure import Bench, Measured, architecture_within, calibrate
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, outcome_text, read_outcome
 from spos.pilot.plan import (
@@ -27,6 +30,7 @@ from spos.pilot.plan import (
     Shape,
     check_disk,
     check_room,
+    given_in,
     in_bytes,
     limits_of,
     make_plan,
@@ -34,7 +38,7 @@ from spos.pilot.plan import (
 )
 from spos.pilot.rates import Rates
 from spos.pilot.results import find_outcome
-from spos.pilot.settings import Candidate, Setting, image_seconds, rank_settings
+from spos.pilot.settings import Candidate, Limits, Setting, image_seconds, rank_settings
 from spos.pilot.times import NETWORKS, REPORT, SHARES, SLACK, SUPERNET
 from spos.runs.files import PathLike
 from spos.runs.lock import locked
@@ -74,17 +78,15 @@ def autopilot(
     Raises: InputError if something cannot be done, before anything is started if that can be known; Stopped after
         Ctrl-C or SIGTERM.
     """
-    given = {"flops_max_m": flops_max_m, "params_max_m": params_max_m, "latency_max": latency_max}
-    given = {name: value for name, value in {**given, "model_size_max": model_size_max}.items() if value}
+    limits = dict(zip(LIMITS, (flops_max_m, params_max_m, latency_max, model_size_max)))
+    given = {name: value for name, value in limits.items() if value}
     options = fill(AutopilotOptions, data_dir=str(data_dir), hours=hours, save_dir=str(save_dir), seed=seed, **given)
-    outcome = run(options, fill(ValueOptions, **values))
-    if outcome is None:
-        raise InputError("a plan alone has no outcome")
-    return outcome
+    run(options, fill(ValueOptions, **values))
+    return read_outcome(Path(save_dir) / OUTCOME_FILE)
 
 
-def run(options: AutopilotOptions, values: ValueOptions) -> Optional[Outcome]:
-    """What the program does. Returns the outcome, or None if only a plan was asked for."""
+def run(options: AutopilotOptions, values: ValueOptions) -> None:
+    """What the program does: plan, or go on with the plan of the folder, and fly unless only the plan is asked for."""
     if not IN_CHECKOUT:
         raise InputError("the autopilot runs the programs of a checkout; get the project's folder, and begin there")
     check_options(options, values)
@@ -100,12 +102,11 @@ def run(options: AutopilotOptions, values: ValueOptions) -> Optional[Outcome]:
             print(
                 f"to go on: the same command without --plan-only; {folder / PLAN_FILE} may be edited before", flush=True
             )
-            return None
+            return
         flight = Flight(plan, folder, planning)
         flight.fly({REPORT: lambda: find_outcome(flight.plan, flight.state, folder)})
         outcome = read_outcome(folder / OUTCOME_FILE)
         print("\n" + outcome_text(flight.plan, flight.state, outcome, folder), flush=True)
-    return outcome
 
 
 def _find_plan(options: AutopilotOptions, values: ValueOptions, folder: Path) -> Plan:
@@ -149,18 +150,36 @@ def _given_plan(options: AutopilotOptions) -> Plan:
 
 def asked_for(options: AutopilotOptions, values: ValueOptions) -> Dict[str, Any]:
     """What makes two calls the same."""
-    limits = {name: getattr(options, name) for name in LIMITS if getattr(options, name)}
-    asked = {"data_dir": options.data_dir, **limits, "hours": options.hours, "seed": options.seed}
+    asked = {"data_dir": options.data_dir, **options.limits, "hours": options.hours, "seed": options.seed}
     return {**asked, "values": values.given()} if values.given() else asked
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a setting.
+
+    Args:
+        trainable: seconds that training on an image may take.
+        decided: space, stride plan and input size that the user decided; empty or 0 if not.
+    """
+
+    facts: Facts
+    limits: Limits
+    trainable: float
+    decided: Tuple[str, str, int]
+
+    def ranked(self, slowness: float) -> List[Candidate]:
+        """Settings, best first, on a machine by its calibration. Raises: InputError if there are none."""
+        return rank_settings(self.facts, self.limits, self.trainable, slowness, *self.decided)
 
 
 def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
     """Look at the images, measure on this machine, and plan. Raises: InputError if it cannot work."""
     began = time.monotonic()
-    given = asked.get("values", {})
+    given = given_in(asked)
     facts, sample = look_at(asked["data_dir"])
     print(facts_text(facts), flush=True)
-    memory, disk = free_memory(), free_disk(folder)
+    memory, disk = available_memory(), free_disk(folder)
     if memory < LEAST_MEMORY:
         raise InputError(
             f"{in_bytes(memory)} of memory are free, and the smallest training takes {in_bytes(LEAST_MEMORY)}; end "
@@ -169,14 +188,15 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
     threads = given.get("jobs") or max(1, physical_cores())
     batch_size = given.get("batch_size") or _by_count(BATCH_SIZES, facts.num_train)
     _check_images_fit(facts, batch_size, disk)
-    limits, own = limits_of(asked), (given.get("space", ""), given.get("strides", ""), given.get("input_size", 0))
-    trainable = trainable_seconds(facts, asked["hours"], threads)
-    rank_settings(facts, limits, trainable, 1.0, *own)  # refuses what cannot be met before anything is measured
+    decided = given.get("space", ""), given.get("strides", ""), given.get("input_size", 0)
+    wanted = Wanted(facts, limits_of(asked), trainable_seconds(facts, asked["hours"], threads), decided)
+    wanted.ranked(1.0)  # refuses what cannot be met before anything is measured
     work = folder / MEASURE_FOLDER
     shutil.rmtree(work, ignore_errors=True)
     try:
         slowness = calibrate(work, sample.images, sample.labels, batch_size)
-        chosen, rates = _measured(facts, sample, asked, trainable, slowness, threads, batch_size, work)
+        bench = partial(Bench, images=sample.images, labels=sample.labels, batch_size=batch_size, num_threads=threads)
+        chosen, rates = _measured(wanted, slowness, bench, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     space = chosen.setting.search_space(facts.num_classes)
@@ -189,34 +209,22 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
         num_bytes=4 * count_supernet(space).params,
     )
     seconds = asked["hours"] * 3600 * (1 - SLACK) - (time.monotonic() - began)
-    plan = make_plan(asked, facts, rates, sample.decode_seconds, shape, given, seconds)
+    plan = make_plan(asked, facts, rates, sample.decode_seconds, shape, seconds)
     check_room(plan, memory, disk)
     return plan
 
 
-def _measured(
-    facts: Facts,
-    sample: Sample,
-    asked: Mapping[str, Any],
-    trainable: float,
-    slowness: float,
-    threads: int,
-    batch_size: int,
-    work: Path,
-) -> Tuple[Candidate, Rates]:
+def _measured(wanted: Wanted, slowness: float, make_bench: Callable[..., Bench], work: Path) -> Tuple[Candidate, Rates]:
     """The setting that suits best and its rates; another one is tried where the first is slower than expected."""
-    given, limits = asked.get("values", {}), limits_of(asked)
-    own = (given.get("space", ""), given.get("strides", ""), given.get("input_size", 0))
     tried: Dict[Setting, Tuple[Candidate, Bench, Measured]] = {}
     while len(tried) < MOST_MEASURED:
-        best = rank_settings(facts, limits, trainable, slowness, *own)[0]
+        best = wanted.ranked(slowness)[0]
         if best.setting in tried:
             break
         expected = image_seconds(best.macs, best.num_blocks, slowness)
         print(f"measuring {best.setting}", flush=True)
-        folder = work / str(len(tried))
-        bench = Bench(folder, best.setting, sample.images, sample.labels, batch_size, threads, expected)
-        networks = bench.networks(architecture_within(best.setting, facts.num_classes, best.macs))
+        bench = make_bench(folder=work / str(len(tried)), setting=best.setting, seconds_of_image=expected)
+        networks = bench.networks(architecture_within(best.setting, wanted.facts.num_classes, best.macs))
         tried[best.setting] = best, bench, networks
         real = 1 / networks.images_per_second
         if real < OFF * expected:

@@ -15,26 +15,29 @@ import numpy as np
 
 from spos.core.errors import InputError
 from spos.core.seeds import derive_rng
-from spos.pilot.facts import DIGITS, Facts
+from spos.pilot.facts import Facts
 from spos.sampling.limits import MILLION
 from spos.space.cost import cost_table
 from spos.space.flags import SpaceOptions, fit, space_of
 from spos.space.space import SearchSpace
+from spos.space.space_file import LAYOUTS, shipped_spaces
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
-WITH_FLAGS = {"small": True, "oneshot": True}  # layouts whose squeeze-and-excite and head flags decide
-SPACES = ("tiny", "small", "shufflenetv2+", "oneshot", "mobilenet", "nas-bench-macro")
+PUBLISHED = tuple(
+    name.lower() for name in LAYOUTS
+)  # spaces whose stride plan, squeeze-and-excite and head flags decide
 PLANS = ("1,1,2,2,2", "2,1,2,2,2", "2,2,2,2,2")  # of spaces without a plan of their own
 NUM_DRAWN = 300
 LEAST_SHARE = 0.02  # of a space's architectures that keep the limits
 ONNX_BYTES_PER_PARAM = 4
-ONNX_GRAPH_BYTES_PER_BLOCK, ONNX_HEAD_BYTES = 9_000, 30_000  # of a file beside its parameters
+# Of a file beside its parameters, at most: 24 networks of six spaces had up to 6,900 for a choice block, all together.
+ONNX_GRAPH_BYTES_PER_BLOCK, ONNX_HEAD_BYTES = 9_000, 30_000
 
 # Milliseconds of one thread that training takes for an image, on the machine that this was written on; a calibration
 # says how much faster or slower another one is.
 MS_PER_BLOCK, MS_PER_MILLION, MS_OF_IMAGE = 0.09, 0.055, 0.25
-# And of one image in MXNet: for a choice block of each space, and for a million multiply-adds; ten networks of 32 to 128
-# px took 0.6 to 1.7 times as long. A file of one's own is taken for the slowest.
+# And of one image in MXNet: for a choice block of each space, and for a million multiply-adds; ten networks of 32 to
+# 128 px took 0.6 to 1.7 times as long. A file of one's own is taken for the slowest.
 LATENCY_MS_PER_BLOCK = {"tiny": 0.09, "nas-bench-macro": 0.11, "mobilenet": 0.3}
 LATENCY_MS_PER_SLOW_BLOCK, LATENCY_MS_PER_MILLION = 0.5, 0.06
 
@@ -71,10 +74,8 @@ class Setting:
     @property
     def options(self) -> SpaceOptions:
         """The flags that mean it."""
-        with_flags = WITH_FLAGS.get(self.space, False)
-        return SpaceOptions(
-            space=self.space, strides=self.strides, use_se=with_flags, last_conv_after_pooling=with_flags
-        )
+        both = self.space in PUBLISHED
+        return SpaceOptions(space=self.space, strides=self.strides, use_se=both, last_conv_after_pooling=both)
 
     @property
     def flags(self) -> List[str]:
@@ -145,15 +146,19 @@ def image_seconds(macs: float, num_blocks: int, slowness: float) -> float:
     return slowness * per_image / 1000
 
 
+def native_size(facts: Facts) -> int:
+    """Beyond which pixels would only be enlarged."""
+    return max(SIZES[0], facts.side)
+
+
 def settings_for(facts: Facts, space: str, strides: str, input_size: int) -> Iterator[Setting]:
     """All that the images allow: no size above theirs, unless they are smaller than the smallest.
 
     Args: space, strides, input_size: decided already, if not empty or 0.
     """
-    native = 32 if facts.kind == DIGITS else max(SIZES[0], facts.side)
-    sizes = (input_size,) if input_size else tuple(size for size in SIZES if size <= native)
-    for name in (space,) if space else SPACES:
-        plans = (strides,) if strides else PLANS if name in (*WITH_FLAGS, "shufflenetv2+") else ("",)
+    sizes = (input_size,) if input_size else tuple(size for size in SIZES if size <= native_size(facts))
+    for name in (space,) if space else shipped_spaces():
+        plans = (strides,) if strides else PLANS if name in PUBLISHED else ("",)
         yield from (Setting(name, plan, size) for plan in plans for size in sizes)
 
 
@@ -205,9 +210,8 @@ def _candidate(
     last_map = setting.input_size / math.prod(plan)
     worth = -max(0.0, math.log(seconds / trainable_seconds)) * 2  # too slow to be trained in time
     worth += math.log(macs / MILLION) * 0.5  # more is better, as far as there is time
-    native = max(SIZES[0], facts.side)
     worth += _PARAMS_WEIGHT * math.log(np.median(costs.drawn[kept, 1]) / MILLION)
-    worth -= _SIZE_WEIGHT * max(0.0, math.log(native / setting.input_size))
+    worth -= _SIZE_WEIGHT * max(0.0, math.log(native_size(facts) / setting.input_size))
     if last_map < _LAST_MAP:
         worth -= _DEEPEST * math.log(_LAST_MAP / last_map)
     worth -= _RARE * max(0.0, math.log(_COMFORTABLE / kept.mean()))

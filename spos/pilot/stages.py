@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from spos.deploy.classification import SHEET_FILE
+from spos.data.flags import HOLDOUT
+from spos.deploy.classification import EVALUATION_FOLDER, SHEET_FILE
+from spos.latency.measurements import MEASUREMENTS_FILE, TABLE_FILE
 from spos.pilot.facts import DIGITS, RECORD, Facts
 from spos.pilot.plan import Plan
 from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE
@@ -15,8 +17,7 @@ from spos.runs.run import SUPERNET as SUPERNET_MODEL
 
 PACKED, LATENCY, SEARCHED, CONTROL = "images", "latency", "searched", "control"  # folders
 FLOAT32, INT8 = "model", "model-int8"  # names of exported files
-EVALUATION = "evaluation"
-TEST, HELD_OUT = "val", "holdout"  # splits of utils.evaluate
+TEST = "val"  # what utils.evaluate calls the images that test
 REPORT_FILE = "report.html"
 SUPERNET_LR, NETWORK_LR = 0.2, 0.2  # of batches of 64
 RECIPE = ("--lr-mode", "cosine", "--warmup-epochs", "1", "--label-smoothing", "--no-wd", "--log-interval", "100000")
@@ -63,19 +64,15 @@ def stages_of(plan: Plan, folder: Path) -> Dict[str, List[List[Command]]]:
 
 def data_flags(plan: Plan, folder: Path) -> List[str]:
     """Of the images, for the programs that train and score."""
-    values = plan.values
-    common = ["--batch-size", str(values.batch_size), "-j", str(max(1, values.threads // 2))]
-    if plan.facts.kind == DIGITS:
-        return ["--dataset", DIGITS, "--data-dir", str(folder), *common]
-    return [
+    values, digits = plan.values, plan.facts.kind == DIGITS
+    images = [
         "--dataset",
-        RECORD,
+        DIGITS if digits else RECORD,
         "--data-dir",
-        _where(plan.facts, folder),
-        "--input-size",
-        str(values.input_size),
-        *common,
+        str(folder) if digits else _where(plan.facts, folder),
     ]
+    images += ["--input-size", str(values.input_size), "--batch-size", str(values.batch_size)]
+    return [*images, "-j", str(max(1, values.threads // 2))]
 
 
 def _where(facts: Facts, folder: Path) -> str:
@@ -84,25 +81,23 @@ def _where(facts: Facts, folder: Path) -> str:
 
 def _pack(plan: Plan, folder: Path) -> Command:
     values, target = plan.values, folder / PACKED
-    words = [
-        "utils.pack_images",
-        plan.facts.where,
-        str(target),
-        "--resize",
-        str(values.resize),
-        "-j",
-        str(values.threads),
-    ]
+    words = ["utils.pack_images", plan.facts.where, str(target), "--resize", str(values.resize)]
+    words += ["-j", str(values.threads), "--seed", str(_seed(plan))]
     if not plan.facts.num_test:
         words += ["--val-fraction", str(values.test_share)]
-    return Command((*words, "--seed", str(_seed(plan))), values.threads, target / "train.rec")
+    return Command(tuple(words), values.threads, target / "train.rec")
+
+
+def table_file(folder: Path) -> Path:
+    """Of the latencies that were measured, if there is a limit on them."""
+    return folder / LATENCY / TABLE_FILE
 
 
 def _table(plan: Plan, folder: Path, space: List[str]) -> Command:
     target = folder / LATENCY
     words = ["utils.build_latency_table", *space, "--input-size", str(plan.values.input_size)]
     words += ["--classes", str(plan.facts.num_classes), "--passes", "1", "--save-dir", str(target)]
-    return Command(tuple(words), plan.values.threads, target / "latency.json", target / "measurements.jsonl")
+    return Command(tuple(words), plan.values.threads, target / TABLE_FILE, target / MEASUREMENTS_FILE)
 
 
 def _supernet(plan: Plan, run: Path, flags: List[str]) -> Command:
@@ -119,12 +114,8 @@ def _supernet(plan: Plan, run: Path, flags: List[str]) -> Command:
         str(_seed(plan)),
     ]
     words += ["--num-epochs", str(values.supernet_epochs), "--lr", _lr(SUPERNET_LR, values.batch_size)]
-    words += [
-        "--val-frequency",
-        str(values.supernet_validate_every),
-        "--save-frequency",
-        str(values.supernet_save_every),
-    ]
+    words += ["--val-frequency", str(values.supernet_validate_every)]
+    words += ["--save-frequency", str(values.supernet_save_every)]
     words += ["--initial-values", "aligned"] if values.aligned else []
     words += ["--epoch-start-cs", str(values.warm_up_from), "--cs-warm-up"] if values.warm_up_from >= 0 else []
     words += ["--class-balanced"] if values.class_balanced else []
@@ -144,7 +135,7 @@ def _search(plan: Plan, folder: Path, run: Path, flags: List[str]) -> Command:
     if most:
         words += ["--param-max-m", repr(round(most / 1e6, 6))]
     if limits.latency_ms:
-        words += ["--latency-table", str(folder / LATENCY / "latency.json"), "--latency-max", repr(limits.latency_ms)]
+        words += ["--latency-table", str(table_file(folder)), "--latency-max", repr(limits.latency_ms)]
     if values.finalists:
         words += ["--finalists", str(values.finalists), "--finalist-epochs", str(values.finalist_epochs)]
     words += ["--save-dir", str(run)]
@@ -175,7 +166,7 @@ def _deploy(searched: Path, control: Path, threads: int) -> List[List[Command]]:
         words = ("utils.export_model", *params, *flags, "--output", str(searched / name))
         groups.append([Command(words, threads, files[name])])
     for name, file in files.items():
-        for split in (TEST, HELD_OUT):
+        for split in (TEST, HOLDOUT):
             groups.append([_evaluate(["--model", str(file)], evaluation_folder(searched, name, split), split, threads)])
     of_control = ["--params", str(control / MODEL_FILE)]
     groups.append([_evaluate(of_control, evaluation_folder(control, FLOAT32, TEST), TEST, threads)])
@@ -190,7 +181,7 @@ def _evaluate(network: List[str], details: Path, split: str, threads: int) -> Co
 def evaluation_folder(run: Path, name: str, split: str) -> Path:
     """Of a file of a run on some of its images. That of the float32 network on the test images is in the report."""
     parts = (["int8"] if name == INT8 else []) + ([split] if split != TEST else [])
-    return run / "-".join([EVALUATION, *parts])
+    return run / "-".join([EVALUATION_FOLDER, *parts])
 
 
 def _report(folder: Path, threads: int) -> Command:

@@ -20,7 +20,7 @@ SHARES = {SUPERNET: 0.36, SEARCH: 0.14, NETWORKS: 0.5}  # of the time that can b
 MOST_EVALUATIONS, FEWEST_EVALUATIONS, FEWEST_EPOCHS = 600, 24, 2
 SMALLEST_POPULATION, POPULATION, GENERATIONS = 8, 30, 8
 FINALISTS, FINALIST_SHARE, MOST_FINALIST_EPOCHS = 4, 0.06, 5
-FEW_STEPS = 5000
+FEW_STEPS = 5000  # of a supernet
 WARM_UP_EPOCHS = 18  # that channel selection takes to grow in the published layouts
 VALIDATION_SHARE, CHECKPOINT_SECONDS = 0.03, 15.0
 
@@ -30,7 +30,7 @@ class Values(Struct, frozen=True):
 
     Args:
         resize: shorter side of packed images; 0: files as they are.
-        holdout, bn_images: images that score candidates, and of a BatchNorm update.
+        train_images: of the supernet, without those held out.
         warm_up: whether the space has widths to be selected by a warm-up, which then begins at `warm_up_from` (-1: no).
         .._save_every, .._validate_every: epochs (0: at the end only).
     """

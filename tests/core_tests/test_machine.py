@@ -1,11 +1,12 @@
-"""The machine's processor, by the kernel and without it."""
+"""The machine's processor, by the kernel and without it; and its memory."""
 
 import platform
+import resource
 from pathlib import Path
 
 import pytest
 
-from spos.core.machine import processor_name
+from spos.core.machine import available_memory, processor_name
 
 
 def test_the_processor_is_that_of_the_kernel(monkeypatch):
@@ -24,3 +25,9 @@ def test_elsewhere_it_is_what_python_says(processor, expected, monkeypatch):
     monkeypatch.setattr(platform, "processor", lambda: processor)
     monkeypatch.setattr(platform, "machine", lambda: "a machine")
     assert processor_name() == expected
+
+
+def test_a_limit_of_the_process_counts_as_the_machine_does(monkeypatch):
+    assert 2**26 < available_memory() < 2**50
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (10**6, 10**6))
+    assert available_memory() == 10**6

@@ -14,7 +14,7 @@ from spos.data import pixels
 from spos.data.dataset import IMAGENET_MEAN, IMAGENET_STD, make_dataset
 from spos.data.flags import DataOptions
 from spos.data.loader import ImageLoader
-from spos.data.pixels import available_memory, load_first_images, load_images, load_pixels, remove_images
+from spos.data.pixels import load_first_images, load_images, load_pixels, remove_images
 from spos.engine.compat import mx
 from spos.runs.run import PIXELS_FOLDER
 
@@ -98,10 +98,6 @@ def test_undecodable_images_are_left_out(tmp_path, shared, capfd):
 def test_no_image_at_all_is_an_error(tmp_path):
     with pytest.raises(InputError, match="none of the 2 images of the list 'some' can be decoded"):
         make(pack(tmp_path, [b"no picture"] * 2), tmp_path)
-
-
-def test_available_memory_is_that_of_a_machine():
-    assert 2**26 < available_memory() < 2**50
 
 
 def test_the_first_images_are_those_of_all(noise_file, tmp_path):

@@ -1,12 +1,10 @@
 """What the machine has, and what a class needs."""
 
-import resource
-
 import numpy as np
 import pytest
 
 from spos.core.errors import InputError
-from spos.pilot.facts import check_counts, free_disk, free_memory
+from spos.pilot.facts import check_counts, free_disk
 
 
 def test_five_images_of_each_of_two_classes_will_do():
@@ -24,12 +22,6 @@ def test_five_images_of_each_of_two_classes_will_do():
 def test_too_few_are_refused_with_what_would_do(counts, message):
     with pytest.raises(InputError, match=message):
         check_counts(np.array(counts), "here")
-
-
-def test_a_limit_of_the_process_counts_as_the_machine_does(monkeypatch):
-    assert free_memory() > 10**8
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (10**6, 10**6))
-    assert free_memory() == 10**6
 
 
 def test_the_disk_of_a_folder_that_is_to_come_is_that_of_its_parent(tmp_path):

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from spos.core.errors import InputError
+from spos.core.flags import fill
 from spos.pilot.flags import AutopilotOptions, ValueOptions, check_options, size_in_bytes
 
 GOOD = {"data_dir": "pictures", "flops_max_m": 60.0, "hours": 1.0}
@@ -38,8 +39,6 @@ def test_one_limit_is_enough():
         ({"flops_max_m": 0.0}, {}, "there is no limit: give --flops-max-m 60"),
         ({"hours": 0.0}, {}, "--hours is missing"),
         ({"hours": 0.01}, {}, "are 0.6 minutes"),
-        ({}, {"test_share": 1.0}, "--test-share 1"),
-        ({}, {"int8_loss_max": -0.1}, "--int8-loss-max -0.1"),
         ({"plan": "plan.json"}, {"final_epochs": 3}, "says every value.*leave out --final-epochs"),
         ({"plan": "plan.json", "plan_only": True}, {}, "has a plan already"),
     ),
@@ -52,3 +51,9 @@ def test_what_is_missing_or_contradicts_is_one_line(changes, values, message):
 def test_values_that_are_given_are_those_that_were_changed():
     assert ValueOptions().given() == {}
     assert ValueOptions(space="tiny", finalists=0).given() == {"space": "tiny", "finalists": 0}
+
+
+@pytest.mark.parametrize("flag, value", (("test_share", 1.0), ("int8_loss_max", -0.1), ("finalists", -1.5)))
+def test_values_that_mean_nothing_are_refused(flag, value):
+    with pytest.raises(InputError, match=f"{flag} is {value}"):
+        fill(ValueOptions, **{flag: value})

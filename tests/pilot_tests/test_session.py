@@ -107,7 +107,7 @@ def test_an_impossible_limit_is_refused(tmp_path, capsys, nothing_starts, words,
 def test_too_little_disk_and_memory_are_refused(tmp_path, capsys, nothing_starts, monkeypatch):
     folder = fill(tmp_path / "pictures", {"a": 40, "b": 40})
     words = ("--data-dir", str(folder), "--flops-max-m", "5", "--hours", "1")
-    monkeypatch.setattr(session, "free_memory", lambda: 10**8)
+    monkeypatch.setattr(session, "available_memory", lambda: 10**8)
     assert "100.0 MB of memory are free, and the smallest training takes 700.0 MB" in refusal(capsys, tmp_path, *words)
     monkeypatch.undo()
     monkeypatch.setattr(session, "free_disk", lambda folder: 1000)

@@ -11,9 +11,10 @@ from spos.core.tables import Column, Table
 from spos.pilot.flight import FLIGHT_FILE, FlightState, read_state
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, read_outcome
 from spos.pilot.plan import PLAN_FILE, Plan, in_bytes, read_plan
+from spos.pilot.stages import INT8
+from utils.study.logs import SECONDS_OF_AN_HOUR
 from utils.study.tables import share
 
-SECONDS_OF_AN_HOUR = 3600
 LIMITS = {
     "flops_max_m": "{:g}M FLOPs",
     "params_max_m": "{:g}M params",
@@ -79,7 +80,7 @@ def _outcomes(flights: List[FlightLog]) -> Table:
             share(Interval(flight.outcome.control_top1, *flight.outcome.control_interval)),
             flight.outcome.control_flops / 1e6,
             flight.outcome.int8_top1,
-            in_bytes(flight.outcome.num_bytes["model-int8"]),
+            in_bytes(flight.outcome.num_bytes[INT8]),
         )
         for flight in flights
     ]
