@@ -30,6 +30,7 @@ printf '%s\\0' "$#" "${0##*/}" "$@" >>"$RECORD"
 """
 # What follows `--` is for another program.
 FOLLOWED_BY = {
+    "utils.compare_recipes": "train_imagenet",
     "utils.launch_cluster": "train_imagenet",
     "utils.rank_correlation": "train_imagenet",
     "utils.search_cluster": "search_supernet",

@@ -99,7 +99,9 @@ def search_rows(folder: Path) -> Rows:
 
 def subnet_rows(folder: Path) -> Rows:
     """Test accuracy of the network trained from scratch."""
-    return [("trained from scratch, test top-1", measured_top1(folder))]
+    rows = [("trained from scratch, test top-1", measured_top1(folder))]
+    last = last_validated(folder)
+    return rows + ([("  with averaged weights", f"{last['ema_top1']:.2%}")] if "ema_top1" in last else [])
 
 
 def control_rows(folder: Path) -> Rows:

@@ -1,11 +1,12 @@
 """Networks trained alone: many architectures under one recipe, several at a time, each by `train_imagenet.py`.
 
-A folder holds the training runs, one for each architecture and seed, and `alone.jsonl` with a row for each that has
-ended. What is in it is not trained again, and a run that was stopped goes on where it was.
+A folder holds the training runs, one for each architecture, variant of the recipe and seed, and `alone.jsonl` with a
+row for each that has ended. What is in it is not trained again, and a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -50,6 +51,7 @@ class ValidatedRow(Struct):
     val_top1: Share
     val_top5: Share
     val_images: Positive
+    ema_top1: Union[Share, UnsetType] = UNSET
 
 
 class AloneRow(Scored, kw_only=True):
@@ -61,6 +63,9 @@ class AloneRow(Scored, kw_only=True):
     num_images: Positive
     train_loss: float
     seconds: NotNegative
+    ema_top1: Union[Share, UnsetType] = UNSET
+    variant: Union[Text, UnsetType] = UNSET
+    flags: Union[str, UnsetType] = UNSET
     stratum: Union[Count, UnsetType] = UNSET
     group: Union[Text, UnsetType] = UNSET
 
@@ -71,19 +76,38 @@ class Network:
 
     Args:
         about: what its row says beside the result.
+        variant: name of what differs from the recipe of all, if something does.    flags: that, behind the recipe.
     """
 
     architecture: Architecture
     seed: int
     about: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
+    flags: Tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Of its run: its choices, in one digit each if there are not more than ten, an input size, and its seed."""
+        """Of its run: variant, choices, in one digit each if there are not more than ten, an input size, and seed."""
         choices = (self.architecture.block_choices, self.architecture.channel_choices)
         separator = "" if max(map(max, choices)) < 10 else "."
         size = () if self.architecture.input_size is None else (f"{self.architecture.input_size}px",)
-        return "-".join((*(separator.join(map(str, part)) for part in choices), *size, str(self.seed)))
+        variant = (self.variant,) if self.variant else ()
+        return "-".join((*variant, *(separator.join(map(str, part)) for part in choices), *size, str(self.seed)))
+
+    @property
+    def key(self) -> Tuple[Architecture, int, str]:
+        """What no other has."""
+        return (self.architecture, self.seed, self.variant)
+
+    @property
+    def own_flags(self) -> str:
+        """As a shell takes them."""
+        return " ".join(map(shlex.quote, self.flags))
+
+
+def key_of(row: Mapping[str, Any]) -> Tuple[Architecture, int, str]:
+    """The `key` of the network that a row of `alone.jsonl` is of."""
+    return (architecture_of(row), row["seed"], row.get("variant", ""))
 
 
 def check_recipe(recipe: Sequence[str]) -> None:
@@ -120,8 +144,11 @@ def train_all(
     Raises: InputError if a training fails, with its last line; the others are stopped and go on the next time.
     """
     journal = Journal(folder / ALONE_FILE, AloneRow)
-    known = {(architecture_of(row), row["seed"]) for row in journal.rows}
-    waiting = deque(network for network in networks if (network.architecture, network.seed) not in known)
+    known = {key_of(row): row for row in journal.rows}
+    for network in networks:
+        if known.get(network.key, {}).get("flags", network.own_flags) != network.own_flags:
+            raise InputError(f"{network.variant} was trained with other flags in {folder}; give it another name")
+    waiting = deque(network for network in networks if network.key not in known)
     running: List[_Training] = []
     done = len(networks) - len(waiting)
     bar = progress_bar(total=len(networks), initial=done, desc="networks", unit="net")
@@ -144,15 +171,17 @@ def train_all(
         finally:
             for training in running:
                 training.stop()
-    rows = {(architecture_of(row), row["seed"]): row for row in journal.rows}
-    return [rows[network.architecture, network.seed] for network in networks]
+    rows = {key_of(row): row for row in journal.rows}
+    return [rows[network.key] for network in networks]
 
 
 def describe(row: Mapping[str, Any], count: int, total: int) -> str:
     """One line of text for a network that has been trained."""
+    averaged = f" (averaged weights {row['ema_top1']:.2%})" if "ema_top1" in row else ""
+    variant = f"  {row['variant']}" if "variant" in row else ""
     return (
-        f"[{count}/{total}]  top-1 {row['top1']:.2%}  {row['flops'] / 1e6:.3f}M FLOPs  {row['params'] / 1e6:.3f}M "
-        f"params  seed {row['seed']}  {row['seconds']:.0f} s"
+        f"[{count}/{total}]{variant}  top-1 {row['top1']:.2%}{averaged}  {row['flops'] / 1e6:.3f}M FLOPs  "
+        f"{row['params'] / 1e6:.3f}M params  seed {row['seed']}  {row['seconds']:.0f} s"
     )
 
 
@@ -166,13 +195,14 @@ class _Training:
         architecture_file = self.run.with_name(f"{network.name}.json")
         write_json(architecture_file, self.record)
         own = ["--model", SUBNET, "--architecture", str(architecture_file), "--seed", str(network.seed)]
+        own += ["--save-dir", str(self.run)]
         for file in block_files(space.blocks):
             own += ["--blocks", file]
         self._output = self.run.with_name(f"{network.name}.log")
         self._started = time.monotonic()
         with open(self._output, "ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train_imagenet.py"), *own, "--save-dir", str(self.run), *recipe],
+                [*(sys.executable, str(ROOT / "train_imagenet.py")), *own, *recipe, *network.flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which stops the others
@@ -195,11 +225,15 @@ class _Training:
             last = lines[-1] if lines else f"it ended with code {self._process.returncode}"
             raise InputError(f"training {self.network.name} failed: {last} ({self._output})")
         end = check_shape(read_rows(self.run / LOG_FILE)[-1], self.run / LOG_FILE, ValidatedRow)
+        network = self.network
+        variant = {"variant": network.variant, "flags": network.own_flags} if network.variant else {}
         return {
-            **choices_of(self.network.architecture),
+            **choices_of(network.architecture),
             **{key: self.record[key] for key in ("flops", "params")},
-            **self.network.about,
-            "seed": self.network.seed,
+            **network.about,
+            **variant,
+            "seed": network.seed,
+            **{key: end[key] for key in ("ema_top1",) if key in end},
             "top1": end["val_top1"],
             "top5": end["val_top5"],
             "num_images": end["val_images"],

@@ -41,6 +41,15 @@ class AloneOptions:
 
 
 @dataclass(frozen=True)
+class RecipeOptions(AloneOptions):
+    """One network, trained by several recipes."""
+
+    architecture: str = flag("oneshot-s+", "published name, or an architecture file")
+    save_dir: str = flag("runs/recipes", "folder of the results")
+    seeds: int = flag(3, "seeds that each recipe is tried with, from 0; at least 2", type=positive)
+
+
+@dataclass(frozen=True)
 class RankingOptions(AloneOptions):
     """Which architectures are trained alone, and how many at a time."""
 

@@ -38,6 +38,7 @@ from spos.training.validation import (
     validate_network,
     validate_supernet,
     validate_when_due,
+    validate_with_average,
 )
 
 
@@ -130,11 +131,16 @@ def make_validation(
         num_images = count * (len(data.splits["bn"]) + len(data.splits["search_val"]))
         measure = partial(validate_supernet, load, policy, count, steps_per_epoch, seed)
     else:
-        name = SCORING_LISTS[train.val_on or "val"]
+        name, batch_size = SCORING_LISTS[train.val_on or "val"], flags.data.batch_size
         load = once(partial(load_images, data, name, flags.data, folder))
         num_images = len(data.splits[name])
         block = trainer.forward if train.mode == SYMBOLIC else net
-        measure = partial(validate_network, block, load, flags.data.batch_size * len(ctx), ctx, trainer.dtype)
+        measure = partial(validate_network, block, load, batch_size * len(ctx), ctx, trainer.dtype)
+        if trainer.average:
+            load_bn = once(partial(load_images, data, "bn", flags.data, folder))
+            averaged = (trainer.average, net, load_bn, load, batch_size, ctx[0])
+            measure = partial(validate_with_average, measure, *averaged)
+            num_images += num_images + len(data.splits["bn"])
     frequency = train.val_frequency
     if frequency is None and train.patience:
         frequency = 1

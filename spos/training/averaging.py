@@ -13,14 +13,16 @@ mean of the values after each step so far, and the initial values have no part i
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
+from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx, num_threads
 from spos.engine.function import address
-from spos.engine.parameters import FLOAT32
+from spos.engine.parameters import FLOAT32, parameters_of, set_parameters
 from spos.native.build import are_ready
 from spos.native.library import AVERAGED, borrow_session, return_session
 from spos.training.path_trainer import Selected
@@ -123,3 +125,21 @@ class WeightAverage:
         own = self._sums[name]
         # one operator for own - share x (own - value): the difference keeps an average that has arrived where it is
         return mx.nd.sgd_update(own, own - self._value(name), lr=share, wd=0.0, out=out)
+
+
+def with_averages(net: mx.gluon.Block, average: WeightAverage) -> Dict[str, Any]:
+    """Parameters of a network by structural name, NDArrays: averages, and BatchNorm statistics as they are."""
+    return {**parameters_of(net), **average.values()}
+
+
+def averaged_subnet(net: Subnet, average: WeightAverage, batches: Iterable, ctx: mx.Context) -> Subnet:
+    """A network of the averaged weights, float32, whose BatchNorm statistics are exactly those of these images.
+
+    Args:
+        batches: as `Pixels.batches` gives them for one device.
+    """
+    own = Subnet(net.space, net.architecture)
+    own.initialize(ctx=ctx)
+    set_parameters(own, {name: value.astype("float32") for name, value in with_averages(net, average).items()})
+    recalibrate_batch_norm(own, (pair for batch in batches for pair in batch), ctx=(ctx,))
+    return own

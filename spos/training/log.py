@@ -32,6 +32,7 @@ class EpochRow(Struct):
     val_top1: Union[Share, UnsetType] = UNSET
     val_top5: Union[Share, UnsetType] = UNSET
     val_images: Union[Positive, UnsetType] = UNSET
+    ema_top1: Union[Share, UnsetType] = UNSET
     val_top1_each: Union[Annotated[List[Share], Meta(max_length=100_000)], UnsetType] = UNSET
     undecodable_images: Union[List[str], UnsetType] = UNSET
 
@@ -167,7 +168,7 @@ def describe_epoch(row: Dict[str, Any]) -> str:
         f"epoch {row['epoch'] + 1:3d}  loss {row['loss']:.3f}  train top-1 {row['top1']:.2%} top-5 {row['top5']:.2%}  "
         f"lr {row['lr']:.4g}  {row['images_per_second']:.0f} img/s"
     )
-    for key, label in (("val_top1", "val top-1"), ("val_top5", "top-5")):
+    for key, label in (("val_top1", "val top-1"), ("val_top5", "top-5"), ("ema_top1", "averaged weights top-1")):
         if key in row:
             text += f"  {label} {row[key]:.2%}"
     if "undecodable_images" in row:

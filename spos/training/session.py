@@ -6,13 +6,13 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
 from spos.core.errors import InputError, Stopped
 from spos.core.flags import RunOptions, fill
 from spos.data.dataset import DataSet
-from spos.data.flags import SCORING_LISTS, DataOptions
+from spos.data.flags import DataOptions
 from spos.data.imbalance import say_if_imbalanced
 from spos.data.loader import ImageLoader, make_loader
 from spos.data.order import Order
@@ -20,13 +20,11 @@ from spos.data.pixels import load_images, remove_images
 from spos.data.preprocessing import Preparation
 from spos.data.registry import check_output, check_same_lists, open_data, with_lists
 from spos.data.space import fit_to_data, sized_like
-from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.cluster import Cluster
 from spos.engine.compat import mx
 from spos.engine.devices import join_cluster, make_devices, versions
 from spos.engine.flags import TrainDeviceOptions
-from spos.engine.parameters import parameters_of, save_arrays, save_parameters, set_parameters
-from spos.execution.inferred import Inference
+from spos.engine.parameters import save_arrays, save_parameters
 from spos.execution.trained import TrainingGraphs
 from spos.runs.files import PathLike, read_json, write_json
 from spos.runs.journal import Journal
@@ -42,12 +40,11 @@ from spos.runs.run import (
     SUBNET,
     SUPERNET,
 )
-from spos.scoring.accuracy import evaluate
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of, strides_for
 from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
-from spos.training.averaging import WeightAverage
+from spos.training.averaging import WeightAverage, averaged_subnet, with_averages
 from spos.training.flags import (
     TRIVIAL,
     TeacherOptions,
@@ -257,7 +254,7 @@ class Session:
             images = validated_on(self.flags.to_json())
             log.line(f"ended: none of {patience} validations on {images} was better than the best before")
         if trainer.average:
-            log.line(save_average(trainer.net, trainer.average, self.flags, data, folder, self.ctx))
+            log.line(save_average(trainer.net, trainer.average, self.flags, data, folder, self.ctx[0]))
         save_parameters(folder / MODEL_FILE, self.net)
         remove_images(folder)
         log.line(f"finished; parameters are in {folder / MODEL_FILE}")
@@ -269,30 +266,20 @@ def save_average(
     flags: TrainingFlags,
     data: DataSet,
     folder: Path,
-    ctx: Sequence[mx.Context],
+    ctx: mx.Context,
 ) -> str:
     """Write the averaged weights of a network. Returns what the log says of them.
 
     A supernet keeps the statistics of its last weights, which a search replaces. A subnet gets those of its averaged
-    weights, exactly, of the images of the BatchNorm update, and is measured.
+    weights, exactly, of the images of the BatchNorm update.
     """
-    file, averaged = folder / AVERAGE_MODEL_FILE, {**parameters_of(net), **average.values()}
-    if not isinstance(net, Subnet):
-        save_arrays(file, averaged)
-        return f"averaged weights are in {file}"
-    device = (ctx[0],)
-    own = Subnet(net.space, net.architecture)
-    own.initialize(ctx=list(device))
-    set_parameters(own, {name: value.astype("float32") for name, value in averaged.items()})
-    updating, measuring = (
-        load_images(data, name, flags.data, folder).batches(flags.data.batch_size, device)
-        for name in ("bn", SCORING_LISTS[flags.train.val_on or "val"])
-    )
-    recalibrate_batch_norm(own, (pair for batch in updating for pair in batch), ctx=device)
-    save_parameters(file, own)
-    accuracy = evaluate(Inference(own), measuring)
-    images = f"{accuracy.num_images} {validated_on(flags.to_json())}"
-    return f"averaged weights are in {file}: top-1 {accuracy.top1:.2%} on {images}"
+    file = folder / AVERAGE_MODEL_FILE
+    if isinstance(net, Subnet):
+        updating = load_images(data, "bn", flags.data, folder).batches(flags.data.batch_size, (ctx,))
+        save_parameters(file, averaged_subnet(net, average, updating, ctx))
+    else:
+        save_arrays(file, with_averages(net, average))
+    return f"averaged weights are in {file}"
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
+from oneshot_nas_network import Subnet
 from spos.core.seeds import derive_rng
 from spos.data.pixels import Pixels
 from spos.engine.compat import mx
@@ -11,6 +12,7 @@ from spos.execution.inferred import Inference
 from spos.sampling.warm_up import Policy
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator
+from spos.training.averaging import WeightAverage, averaged_subnet
 from spos.training.progress import Row
 
 VALIDATION_SHARE = 0.1  # of the time of an epoch, that validating every epoch may take by default
@@ -58,6 +60,26 @@ def validate_network(
     accuracy = evaluate(lambda images: logits(images.astype(dtype, copy=False)), load().batches(batch_size, ctx))
     net.cast(dtype)
     return {"val_top1": accuracy.top1, "val_top5": accuracy.top5, "val_images": accuracy.num_images}
+
+
+def validate_with_average(
+    measure: Callable[[int], Dict[str, Any]],
+    average: WeightAverage,
+    net: Subnet,
+    load_bn: Callable[[], Pixels],
+    load: Callable[[], Pixels],
+    batch_size: int,
+    ctx: mx.Context,
+    epoch: int,
+) -> Dict[str, Any]:
+    """Metrics of `measure`, and `ema_top1`, the accuracy of the averaged weights after a BatchNorm update.
+
+    Args:
+        load_bn, load: give the images of the update, and those that are measured, when they are first needed.
+    """
+    own = averaged_subnet(net, average, load_bn().batches(batch_size, (ctx,)), ctx)
+    top1 = evaluate(Inference(own), load().batches(batch_size, (ctx,))).top1
+    return {**measure(epoch), "ema_top1": top1}
 
 
 def validate_supernet(

@@ -22,10 +22,13 @@ from spos.study.alone import ALONE_FILE, Network, check_recipe, mean_top1, train
 TRAINER = '''"""Stands for train_imagenet.py: "trains" at once; its accuracy is a function of architecture and seed."""
 import argparse, json, pathlib, sys, time
 parser = argparse.ArgumentParser()
-for name in ("model", "architecture", "save-dir", "fail"):
+for name in ("model", "architecture", "save-dir", "fail", "train-on", "val-on"):
     parser.add_argument("--" + name)
 parser.add_argument("--seed", type=int)
 parser.add_argument("--seconds", type=float, default=0)
+parser.add_argument("--gain", type=float, default=0)
+parser.add_argument("--ema", type=float)
+parser.add_argument("--images", type=int, default=100)
 args = parser.parse_args()
 record = json.load(open(args.architecture))
 run = pathlib.Path(args.save_dir)
@@ -35,8 +38,10 @@ with open(run / "starts", "a") as file:
 time.sleep(args.seconds)
 if args.fail == record["name"]:
     sys.exit("error: it is said to fail")
-top1 = sum(record["channel_choices"]) / 100 + args.seed / 1000
-row = {"epoch": 0, "loss": 1.5, "val_top1": top1, "val_top5": 1.0, "val_images": 100}
+top1 = sum(record["channel_choices"]) / 100 + args.seed / 1000 + args.gain * (1 + args.seed)
+row = {"epoch": 0, "loss": 1.5, "val_top1": top1, "val_top5": 1.0, "val_images": args.images}
+if args.ema:
+    row["ema_top1"] = top1 + args.ema
 (run / "log.jsonl").write_text(json.dumps(row) + chr(10))
 '''
 
@@ -92,6 +97,19 @@ def test_a_training_that_fails_is_named_with_its_last_line(trainer):
         train_all(networks, TINY, ["--fail", networks[1].name], trainer / "out", 1)
     assert len(read_rows(trainer / "out" / ALONE_FILE)) == 1
     assert len(train_all(networks, TINY, [], trainer / "out", 1)) == 3
+
+
+def test_variants_of_a_recipe_are_networks_of_their_own(trainer):
+    """Also of one architecture and seed; and a variant that has rows keeps its flags."""
+    plain = make_networks(1)[0]
+    better = replace(plain, variant="better", flags=("--gain", "0.25", "--ema", "0.125"))
+    rows = train_all([plain, better], TINY, [], trainer / "out", 2)
+    assert rows[1]["top1"] == pytest.approx(rows[0]["top1"] + 0.25)
+    assert rows[1]["ema_top1"] == pytest.approx(rows[1]["top1"] + 0.125) and "ema_top1" not in rows[0]
+    assert (rows[1]["variant"], rows[1]["flags"]) == ("better", "--gain 0.25 --ema 0.125")
+    assert train_all([better, plain], TINY, [], trainer / "out", 2) == rows[::-1]
+    with pytest.raises(InputError, match="better was trained with other flags"):
+        train_all([replace(better, flags=("--gain", "0.5"))], TINY, [], trainer / "out", 2)
 
 
 @pytest.mark.parametrize("signum", (signal.SIGTERM, signal.SIGKILL))

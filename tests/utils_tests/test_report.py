@@ -387,6 +387,16 @@ def test_a_network_of_the_zoo_has_curves_and_a_result(tmp_path, make_page):
     assert "zoo (network resnet18_v1)" in page and "Top-1 on 10 test images: 40.00%." in page
 
 
+def test_averaged_weights_have_a_curve_of_their_own(tmp_path, make_page):
+    config = {"program": "train_imagenet.py", "options": {"model": "resnet18_v1", "num_epochs": 2}, "space": None}
+    row = {"loss": 1.0, "top1": 0.5, "val_images": 10}
+    rows = [{**row, "epoch": i, "val_top1": 0.4, "ema_top1": 0.5 + i / 10} for i in range(2)]
+    page = make_page(write_run(tmp_path / "zoo", config, log=rows))
+    assert "Top-1 on 10 test images: 40.00% (60.00% with averaged weights)." in page
+    (curve,) = (line for plot in plots_of(page) for line in plot["data"] if line["name"].startswith("averaged weights"))
+    assert curve["y"] == [0.5, 0.6]
+
+
 @pytest.mark.parametrize(
     "content, word",
     (

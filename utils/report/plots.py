@@ -76,6 +76,8 @@ def training_plots(run: Run, validated: str) -> Tuple[Plot, Plot]:
     tops.add_trace(_curve(run, "top1", "training images", FAINT, ".2%"))
     if run.curve("val_top1")[0]:
         tops.add_trace(_curve(run, "val_top1", validated, ACCENT, ".2%"))
+    if run.curve("ema_top1")[0]:
+        tops.add_trace(_curve(run, "ema_top1", f"averaged weights, {validated}", BLUE, ".2%"))
     return Plot(f"training loss of {run.name}", losses), Plot(f"top-1 of {run.name}", tops)
 
 

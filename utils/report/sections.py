@@ -83,7 +83,9 @@ def _describe_training(run: ReportedRun) -> str:
             f"architectures ({each}), each after a BatchNorm update."
         )
     else:
-        sentences.append(f"Top-1 on {last['val_images']} {validated_on(run.run.options)}: {last['val_top1']:.2%}.")
+        averaged = f" ({last['ema_top1']:.2%} with averaged weights)" if "ema_top1" in last else ""
+        images = validated_on(run.run.options)
+        sentences.append(f"Top-1 on {last['val_images']} {images}: {last['val_top1']:.2%}{averaged}.")
     return " ".join(sentences)
 
 
