@@ -56,11 +56,12 @@ class Network:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="exported network (.onnx; the suffix may be left out)")
+    parser.add_argument("--model", required=True, help="NAME.onnx, NAME, or a folder with model.onnx")
     parser.add_argument("--top", type=int, default=3, help="classes of each picture [%(default)s]")
     parser.add_argument("pictures", nargs="+", metavar="PICTURE_OR_FOLDER")
     args = parser.parse_args(argv)
-    model = args.model if os.path.isfile(args.model) else args.model + ".onnx"
+    named = os.path.join(args.model, "model") if os.path.isdir(args.model) else args.model
+    model = named if os.path.isfile(named) else named + ".onnx"
     if not os.path.isfile(model):
         return fail(f"--model {args.model} does not exist")
     try:

@@ -27,7 +27,8 @@ from spos.engine.symbols import compile_symbol
 from spos.runs.files import PathLike, file_digest, shortened, write_atomic
 
 ONNX, SYMBOL, PARAMS = ".onnx", "-symbol.json", "-0000.params"  # ends of file names
-FILES = f"NAME{ONNX}, or NAME{SYMBOL} beside NAME{PARAMS}"
+NAME, INT8_NAME = "model", "model-int8"  # of files in a folder; the first is meant by the folder
+FILES = f"NAME{ONNX}, or NAME{SYMBOL} beside NAME{PARAMS}, or a folder in which NAME is {NAME}"
 CHECKSUM, GRAPH_CHECKSUM = "params_sha256", "graph_sha256"
 
 
@@ -161,7 +162,7 @@ def open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
 
 def find_exported(path: PathLike) -> Path:
     """The `NAME.onnx` or `NAME-symbol.json` that is meant. Raises: InputError if it is not there, or half a pair is."""
-    path = Path(path)
+    path = Path(path) / NAME if Path(path).is_dir() else Path(path)
     name = str(path)
     if name.endswith(PARAMS):
         name = name[: -len(PARAMS)] + SYMBOL

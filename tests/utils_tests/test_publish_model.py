@@ -1,0 +1,108 @@
+"""utils.publish_model: a folder that stands alone, with the accuracy of its files."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import data_flags, fails
+
+import train_imagenet
+from spos.deploy.card import check_files, read_card
+from spos.deploy.exported import open_model
+from spos.engine.parameters import load_arrays
+from spos.runs.files import read_json
+from utils import evaluate, predict, predict_alone, publish_model
+
+BLOCKS, CHANNELS = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["2", "5", "4", "3", "7"] * 4)
+NETWORK = ["--model", "ShuffleNas_fixArch", "--block-choices", BLOCKS, "--channel-choices", CHANNELS]
+RECIPE = ["--use-se", "--last-conv-after-pooling", "--num-epochs", "2", "--lr", "0.1", "--ema-decay", "0.8"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, work):
+    folder = tmp_path_factory.mktemp("publish") / "run"
+    assert train_imagenet.main([*NETWORK, *RECIPE, "--save-dir", str(folder), *data_flags(work)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "digits"
+    argv = ["--params", str(run / "model-ema.params"), "--output", str(folder), "--note", "Digits of 1998."]
+    assert publish_model.main([*argv, "--seeds", str(run), str(run), "--controls", str(run)]) == 0
+    return folder
+
+
+def test_the_folder_holds_what_its_card_says(run, published):
+    card, last = read_card(published), json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    check_files(published, card)
+    assert sorted(path.name for path in published.iterdir()) == sorted(
+        ["README.md", "card.json", "config.json", "model.onnx", "model-int8.onnx", "model.params"]
+    )
+    assert [path.name for path in published.parent.iterdir()] == ["digits"]
+    assert card.seeds[0].top1 == [last["ema_top1"]] * 2 and card.controls[0].flops == card.flops
+    assert card.recipe["num_epochs"] == 2 and card.recipe["ema_decay"] == 0.8 and card.epochs == 2 and card.hours >= 0
+    assert "Digits of 1998." in (published / "README.md").read_text()
+    own, given = (load_arrays(file) for file in (published / "model.params", run / "model-ema.params"))
+    assert all(np.array_equal(own[name].asnumpy(), given[name].asnumpy()) for name in given)
+
+
+def test_it_names_no_place_of_the_machine(run, published):
+    for name in ("README.md", "card.json", "config.json"):
+        text = (published / name).read_text()
+        assert str(run.parent) not in text and "digits.rec" not in text
+    assert read_json(published / "config.json")["architecture"]["block_choices"][:4] == [0, 3, 1, 2]
+
+
+def test_accuracies_are_those_of_the_files(published, work, capsys):
+    data = data_flags(work)
+    del data[data.index("--strides") : data.index("--strides") + 2]
+    for name, file in read_card(published).files.items():
+        capsys.readouterr()
+        assert evaluate.main(["--model", str(published / name), "--json", *data]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["top1"], found["top1_interval"]) == (file.top1, file.top1_interval)
+
+
+def test_the_folder_is_a_model(published, tmp_path, capsys):
+    """For predictions, with MXNet and without it."""
+    from image_files import png
+
+    (tmp_path / "x.png").write_bytes(png(np.zeros((40, 40, 3), np.uint8)))
+    assert open_model(published).path == published / "model.onnx"
+    for program in (predict, predict_alone):
+        assert program.main(["--model", str(published), str(tmp_path / "x.png")]) == 0
+        assert "x.png" in capsys.readouterr().out
+
+
+def test_it_can_be_fine_tuned(published, tmp_path, work, capsys):
+    """From the parameters in the folder, whose config says the architecture."""
+    argv = ["--model", "ShuffleNas_fixArch", "--init-params", str(published / "model.params"), "--num-epochs", "1"]
+    assert train_imagenet.main([*argv, "--save-dir", str(tmp_path / "tuned"), *data_flags(work)]) == 0
+    assert "model.params" in capsys.readouterr().out
+
+
+def test_a_published_folder_is_replaced_and_no_other(run, published, tmp_path, capsys):
+    copy = shutil.copytree(published, tmp_path / "models" / "digits")
+    (copy / "card.json").write_text("{}")
+    argv = ["--params", str(run / "model.params"), "--output", str(copy)]
+    assert publish_model.main(argv) == 0
+    assert read_card(copy).seeds == []
+    (copy / "card.json").unlink()
+    fails(publish_model.main, argv, capsys, "is there, and is no published network")
+
+
+def test_what_cannot_be_published_is_one_line(run, tmp_path, capsys):
+    params = ["--params", str(run / "model.params")]
+    fails(publish_model.main, params, capsys, "--output is missing")
+    alone = shutil.copy(run / "model.params", tmp_path / "alone.params")
+    argv = ["--params", str(alone), "--output", str(tmp_path / "out")]
+    fails(publish_model.main, argv, capsys, "")
+    unfinished = shutil.copytree(run, tmp_path / "unfinished")
+    (unfinished / "log.jsonl").write_text(
+        (run / "log.jsonl").read_text().splitlines()[0].replace("val_", "other_") + "\n"
+    )
+    argv = [*params, "--output", str(tmp_path / "out"), "--seeds", str(unfinished)]
+    fails(publish_model.main, argv, capsys, "has no accuracy on test images")
+    assert not (tmp_path / "out").exists()

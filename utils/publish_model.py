@@ -1,0 +1,171 @@
+"""A trained subnet as a folder that can be given away: ONNX files, parameters, and a card.
+
+python -m utils.publish_model --params runs/digits/oneshot/model.params --output models/digits
+python -m utils.publish_model --params runs/m-0/model-ema.params --output models/cifar10-m \\
+    --seeds runs/m-0 runs/m-1 runs/m-2 --controls runs/random-0 runs/random-1 runs/random-2
+
+Needs the images of the run. The folder holds
+  model.onnx, model-int8.onnx   BatchNorm merged, calibrated as held-out images have it best
+  model.params, config.json     for fine-tuning (--init-params) and every tool that takes parameters; no places of the
+                                machine that trained them
+  card.json, README.md          architecture, cost, recipe, hours, test top-1 of both files, checksums
+
+--seeds are trainings of the same network, --controls of random ones: their mean test top-1 stands in the card, by
+averaged weights where a run has them.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import spos.core.startup  # noqa: F401  # first
+
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence
+
+from msgspec import to_builtins
+
+from spos.core.errors import InputError
+from spos.core.flags import OneLineParser, flag, pick, run_program
+from spos.data.dataset import DataSet
+from spos.data.flags import DataOptions
+from spos.deploy.card import CARD_FILE, CARD_PAGE, Card, FileCard, Trainings, card_page, recipe_of, without_places
+from spos.deploy.evaluation import Subject
+from spos.deploy.export import Export
+from spos.deploy.exported import INT8_NAME, NAME, open_model
+from spos.deploy.flags import BEST, ExportOptions, Int8Options, TrainedOptions
+from spos.deploy.trained import TrainedSubnet, open_trained
+from spos.runs.files import file_digest, write_atomic, write_json
+from spos.runs.run import CONFIG_FILE, LOG_FILE, MODEL_FILE, SUBNET_RUN, RunDirectory, open_run_directory
+from spos.space.architecture_file import parse_architecture
+from spos.space.cost import count_architecture
+from spos.space.flags import ArchitectureOptions, SpaceOptions
+from spos.training.flags import TeacherOptions, TrainOptions, validated_on
+from spos.training.log import EpochRow
+
+SECONDS_OF_AN_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """Where to, and what the card says that the run does not know."""
+
+    output: str = flag("", "folder that is made, like models/NAME")
+    note: str = flag("", "a sentence on the images and their licence")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = OneLineParser(__doc__, (TrainedOptions, PublishOptions, DataOptions))
+    for name, what in (("seeds", "the same network with other seeds"), ("controls", "random networks, trained alike")):
+        parser.add_argument(f"--{name}", nargs="+", type=Path, default=[], metavar="RUN", help=f"runs of {what}")
+    args = parser.parse_args(argv)
+    options = pick(PublishOptions, args)
+    if not options.output:
+        raise InputError("--output is missing: the folder that is made, like models/NAME")
+    folder = Path(options.output)
+    if folder.exists() and not (folder / CARD_FILE).is_file():
+        raise InputError(f"--output {folder} is there, and is no published network")
+    trained = open_trained(pick(TrainedOptions, args), ArchitectureOptions(), SpaceOptions())
+    run = run_of(trained)
+    seeds, controls = ([trainings(paths)] if paths else [] for paths in (args.seeds, args.controls))
+    given = trained.data_options(pick(DataOptions, args))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        data = trained.open_data(given, Path(scratch))
+        new = Path(scratch) / folder.name
+        new.mkdir()
+        files = write_files(trained, data, given, new)
+        card = make_card(folder.name, trained, run, data, files, seeds, controls, options.note)
+        write_json(new / CONFIG_FILE, without_places(trained.config))
+        write_json(new / CARD_FILE, to_builtins(card))
+        write_atomic(new / CARD_PAGE, card_page(card))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(new, folder)
+    print(card_page(card))
+    return 0
+
+
+def run_of(trained: TrainedSubnet) -> RunDirectory:
+    """Raises: InputError if the parameters lie in no run of a subnet."""
+    if trained.run is None:
+        raise InputError(f"{trained.path} lies in no run, so nothing says how it was trained")
+    run = open_run_directory(trained.run)
+    if run.kind != SUBNET_RUN:
+        raise InputError(f"{trained.run} is no run of a subnet")
+    return run
+
+
+def write_files(trained: TrainedSubnet, data: DataSet, given: DataOptions, folder: Path) -> Dict[str, FileCard]:
+    """Write parameters and both ONNX files. Returns what the card says of the latter."""
+    shutil.copyfile(trained.path, folder / MODEL_FILE)
+    found = {}
+    for name in (NAME, INT8_NAME):
+        export = Export.of(trained, "onnx", folder / name, ExportOptions(), given)
+        files = export.float32()[1] if name == NAME else export.int8(data, given, Int8Options(calibration=BEST))[2]
+        accuracy = Subject.of_exported(open_model(files[0]), given).evaluate(data, "val").accuracy
+        size, interval = files[0].stat().st_size, list(accuracy.interval())
+        found[files[0].name] = FileCard(file_digest(files[0]), size, accuracy.top1, interval)
+    return found
+
+
+def make_card(
+    name: str,
+    trained: TrainedSubnet,
+    run: RunDirectory,
+    data: DataSet,
+    files: Mapping[str, FileCard],
+    seeds: Sequence[Trainings],
+    controls: Sequence[Trainings],
+    note: str,
+) -> Card:
+    """The card of a network whose files are written."""
+    options, architecture = run.flags(TrainOptions), trained.record.architecture
+    cost = count_architecture(trained.record.space, architecture)
+    rows = run.rows(LOG_FILE, EpochRow)
+    num_images = len(data.splits[options.train_on or "train_full"]) / options.reduced_dataset_scale
+    seconds = sum(num_images / row["images_per_second"] for row in rows)
+    return Card(
+        name=name,
+        data=data.name,
+        num_images=len(data.splits["test"]),
+        num_classes=data.num_classes,
+        classes=list(data.class_names),
+        input_size=data.input_size,
+        block_choices=list(architecture.block_choices),
+        channel_choices=list(architecture.channel_choices),
+        flops=cost.macs,
+        params=cost.params,
+        recipe=recipe_of([options, run.flags(TeacherOptions), run.flags(DataOptions)]),
+        epochs=len(rows),
+        hours=round(seconds / SECONDS_OF_AN_HOUR, 2),
+        versions=dict(trained.config["versions"]),
+        params_sha256=file_digest(trained.path),
+        files=dict(files),
+        seeds=list(seeds),
+        controls=list(controls),
+        note=note,
+    )
+
+
+def trainings(folders: Sequence[Path]) -> Trainings:
+    """Of runs on the same test images. The cost is that of the first. Raises: InputError if one has not ended."""
+    costs, top1 = [], []
+    for folder in folders:
+        run = open_run_directory(folder)
+        rows = run.rows(LOG_FILE, EpochRow)
+        last = rows[-1] if rows else {}
+        if "val_top1" not in last or validated_on(run.options) != "test images":
+            raise InputError(f"{folder} has no accuracy on test images after its last epoch")
+        top1.append(last.get("ema_top1", last["val_top1"]))
+        record = parse_architecture(run.config["architecture"], str(folder))
+        costs.append(count_architecture(record.space, record.architecture))
+    return Trainings(costs[0].macs, costs[0].params, top1)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
