@@ -18,10 +18,10 @@ from msgspec import Struct
 from tqdm import tqdm
 
 from spos.core.errors import InputError
+from spos.core.programs import check_end, start
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.pilot.plan import Plan, change_text, replanned, times_of
-from spos.pilot.programs import check_end, start
 from spos.pilot.stages import Command, stages_of
 from spos.pilot.times import NETWORKS, REPORT, SEARCH, SLACK, SUPERNET
 from spos.runs.files import read_json, write_json
@@ -159,7 +159,7 @@ class Flight:
         for command, process, log in list(running):
             if process.poll() is not None:
                 running.remove((command, process, log))
-                check_end(command.words, process.returncode, log)
+                check_end(command.words[0], process.returncode, log)
                 self.state.finished.append(list(command.words))
 
     def _is_off(self, own: StageState) -> bool:

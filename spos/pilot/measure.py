@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from msgspec import Struct
 
+from spos.core.programs import run_side_by_side
 from spos.core.seeds import derive_rng
 from spos.data.arrays import pack_arrays
-from spos.pilot.programs import run_side_by_side
 from spos.pilot.rates import Rates
 from spos.pilot.settings import Setting, image_seconds
 from spos.runs.files import write_json

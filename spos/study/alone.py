@@ -7,21 +7,16 @@ row for each that has ended. What is in it is not trained again, and a run that 
 from __future__ import annotations
 
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from msgspec import UNSET, Struct, UnsetType
 
-from spos.core.agent import end_with_parent
 from spos.core.errors import InputError
-from spos.core.installation import ROOT
+from spos.core.programs import check_end, start
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.engine.devices import versions
@@ -198,16 +193,9 @@ class _Training:
         own += ["--save-dir", str(self.run)]
         for file in block_files(space.blocks):
             own += ["--blocks", file]
-        self._output = self.run.with_name(f"{network.name}.log")
+        self._log = self.run.with_name(f"{network.name}.log")
         self._started = time.monotonic()
-        with open(self._output, "ab") as output:
-            self._process = subprocess.Popen(
-                [*(sys.executable, str(ROOT / "train_imagenet.py")), *own, *recipe, *network.flags],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which stops the others
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),
-            )
+        self._process = start(["train_imagenet.py", *own, *recipe, *network.flags], None, self._log)
 
     @property
     def has_ended(self) -> bool:
@@ -220,10 +208,7 @@ class _Training:
 
     def row(self) -> Dict[str, Any]:
         """What is kept of it; `seconds` are those since it was started last. Raises InputError if it failed."""
-        if self._process.returncode:
-            lines = self._output.read_text(errors="replace").strip().splitlines()
-            last = lines[-1] if lines else f"it ended with code {self._process.returncode}"
-            raise InputError(f"training {self.network.name} failed: {last} ({self._output})")
+        check_end(f"training {self.network.name}", self._process.returncode, self._log)
         end = check_shape(read_rows(self.run / LOG_FILE)[-1], self.run / LOG_FILE, ValidatedRow)
         network = self.network
         variant = {"variant": network.variant, "flags": network.own_flags} if network.variant else {}

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, TINY
 from sized_spaces import SIZED
 
+from spos.core import programs
 from spos.core.errors import InputError
 from spos.runs.journal import read_rows
 from spos.runs.lock import locked
@@ -49,7 +50,7 @@ if args.ema:
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
     (tmp_path / "train_imagenet.py").write_text(TRAINER)
-    monkeypatch.setattr(alone, "ROOT", tmp_path)
+    monkeypatch.setattr(programs, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -93,7 +94,7 @@ def test_what_has_been_trained_is_not_trained_again(trainer):
 
 def test_a_training_that_fails_is_named_with_its_last_line(trainer):
     networks = make_networks(3)
-    with pytest.raises(InputError, match=f"training {networks[1].name} failed: error: it is said to fail"):
+    with pytest.raises(InputError, match=f"training {networks[1].name}: it is said to fail"):
         train_all(networks, TINY, ["--fail", networks[1].name], trainer / "out", 1)
     assert len(read_rows(trainer / "out" / ALONE_FILE)) == 1
     assert len(train_all(networks, TINY, [], trainer / "out", 1)) == 3
@@ -117,8 +118,8 @@ def test_trainings_end_with_the_program_that_started_them(trainer, signum):
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "import pathlib, conftest, study_tests.test_alone as t\n"
-        f"t.alone.ROOT = pathlib.Path({str(trainer)!r})\n"
-        f"t.train_all(t.make_networks(2), conftest.TINY, ['--seconds', '60'], t.alone.ROOT / 'out', 2)\n"
+        f"t.programs.ROOT = pathlib.Path({str(trainer)!r})\n"
+        f"t.train_all(t.make_networks(2), conftest.TINY, ['--seconds', '60'], t.programs.ROOT / 'out', 2)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     started = [trainer / "out" / "networks" / network.name / "starts" for network in make_networks(2)]

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from spos.core import programs
 from spos.core.errors import InputError
-from spos.pilot import programs
-from spos.pilot.programs import run_side_by_side, start
+from spos.core.programs import run_side_by_side, start
 
 PROGRAM = """import os, sys, time
 print("threads", os.environ["OMP_NUM_THREADS"], "nice", os.nice(0), *sys.argv[1:], flush=True)

@@ -9,7 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from spos.core.agent import end_with_parent
 from spos.core.errors import InputError
@@ -39,7 +39,7 @@ def run_side_by_side(
                     if pid:
                         process.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                         done[number] = time.monotonic() - started, usage.ru_maxrss * 1024
-                        check_end(commands[number], process.returncode, logs[number])
+                        check_end(commands[number][0], process.returncode, logs[number])
         finally:
             for number, process in enumerate(running):
                 if number not in done:
@@ -48,14 +48,17 @@ def run_side_by_side(
     return [done[number] for number in range(len(running))]
 
 
-def start(command: Sequence[str], num_threads: int, log: Path, low: bool = False) -> subprocess.Popen:
+def start(command: Sequence[str], num_threads: Optional[int], log: Path, low: bool = False) -> subprocess.Popen:
     """Start a program of this project: a file in its root, or a module of utils. Its output is added to `log`.
 
-    Args: low: give way to others.
+    Args:
+        num_threads: None: as many as this program.
+        low: give way to others.
     """
     program, *flags = command
     launched = [str(ROOT / program)] if program.endswith(".py") else ["-m", program]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "PYTHONPATH": _python_path()}
+    threads = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
+    environment = {**os.environ, **threads, "PYTHONPATH": _python_path()}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return subprocess.Popen(
@@ -80,9 +83,9 @@ def _python_path() -> str:
     return f"{ROOT}{os.pathsep}{given}" if given else str(ROOT)
 
 
-def check_end(command: Sequence[str], code: int, log: Path) -> None:
+def check_end(name: str, code: int, log: Path) -> None:
     """Raise InputError with the last line of a program that has failed."""
     if code:
         lines = log.read_text("utf-8", "replace").strip().splitlines()
         last = (lines[-1] if lines else f"it ended with code {code}").replace("error: ", "", 1)
-        raise InputError(f"{command[0]}: {last} (its output: {log})")
+        raise InputError(f"{name}: {last} (its output: {log})")
