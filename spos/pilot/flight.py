@@ -23,7 +23,7 @@ from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.pilot.plan import Plan, change_text, replanned, times_of
 from spos.pilot.stages import Command, stages_of
-from spos.pilot.times import NETWORKS, REPORT, SEARCH, SLACK, SUPERNET
+from spos.pilot.times import NETWORKS, REPORT, SEARCH, SLACK, SUPERNET, Times
 from spos.runs.files import read_json, write_json
 from spos.runs.lock import wait_until_free
 
@@ -33,16 +33,21 @@ POLL_SECONDS, WRITE_SECONDS, PAGE_SECONDS = 0.2, 2.0, 30.0
 END_SECONDS = 600.0  # that a program of a flight that was killed gets to end: it may be validating
 LEAST_TO_JUDGE = 20.0  # seconds of a stage, from which it says how fast the machine is
 SLOWNESS = (0.3, 4.0)  # that is believed
-EARLY = (0.04, 0.3)  # shares of the networks' training after which its length is judged, and after which no more
-FITS = (0.88, 1.06)  # of what is left, that the networks may take
+EARLY = (0.04, 0.3)  # shares of a stage's training after which its length is judged, and after which no more
+# Of what is left for it, that a stage may take. What the supernet takes too much later stages can make up for.
+FITS = {SUPERNET: (0.6, 1.4), NETWORKS: (0.88, 1.06)}
 
 
 class StageState(Struct):
-    """How far a stage is: seconds that it has taken, and the share that is done where its programs tell."""
+    """How far a stage is: seconds that it has taken, and the share that is done where its programs tell.
+
+    Args: lost: seconds of a beginning that was given up.
+    """
 
     state: str = WAITING
     seconds: float = 0.0
     fraction: float = 0.0
+    lost: float = 0.0
 
 
 class FlightState(Struct):
@@ -52,7 +57,7 @@ class FlightState(Struct):
         spent: seconds since the beginning, without those in which nothing ran.
         left: seconds until the end, as it looks now.    updated: when this was written, in seconds since 1970.
         finished: commands that have ended well, as their words.
-        is_corrected: whether it was asked already, early in the training of the networks, if they end in time.
+        judged: stages of which it was asked already, early in their training, if they end in time.
     """
 
     spent: float
@@ -60,7 +65,7 @@ class FlightState(Struct):
     left: float = 0.0
     updated: float = 0.0
     finished: List[List[str]] = []
-    is_corrected: bool = False
+    judged: List[str] = []
 
 
 class Flight:
@@ -134,7 +139,7 @@ class Flight:
                     self._note_ends(running)
                     own.seconds = before + time.monotonic() - began
                     self._show(name, group, (number, len(groups)), bar)
-                    if running and name == NETWORKS and self._is_off(own):
+                    if running and self._is_off(name, own):
                         break
             finally:
                 for _, process, _ in running:
@@ -142,7 +147,7 @@ class Flight:
                 for _, process, _ in running:
                     process.wait()
             if running:
-                self._begin_again(group, own)
+                self._begin_again(name, group, own)
                 groups = self._groups(name)
             else:
                 number += 1
@@ -162,28 +167,27 @@ class Flight:
                 check_end(command.words[0], process.returncode, log)
                 self.state.finished.append(list(command.words))
 
-    def _is_off(self, own: StageState) -> bool:
-        """Whether the networks, early on, are clearly going to miss the end. That is asked once in a flight."""
-        if self.plan.is_fixed or self.state.is_corrected or own.fraction < EARLY[0]:
+    def _is_off(self, name: str, own: StageState) -> bool:
+        """Whether a training, early on, is clearly going to miss its end. That is asked once of each."""
+        if name not in FITS or self.plan.is_fixed or name in self.state.judged or own.fraction < EARLY[0]:
             return False
         if own.seconds < LEAST_TO_JUDGE and own.fraction < EARLY[1]:
             return False
-        self.state.is_corrected = True
-        return (
-            own.fraction <= EARLY[1] and not FITS[0] < self._to_come(own) / max(self._left_for(NETWORKS), 1.0) < FITS[1]
-        )
+        self.state.judged.append(name)
+        low, high = FITS[name]
+        return own.fraction <= EARLY[1] and not low < self._to_come(name, own) / max(self._left_for(name), 1.0) < high
 
-    def _begin_again(self, group: Sequence[Command], own: StageState) -> None:
-        """Train the networks anew, for as many epochs as they have time for at the speed that they had."""
-        epochs = self.plan.values.final_epochs * own.fraction
-        start = self.plan.rates.start_seconds
-        expected = times_of(self.plan.facts, self.plan.rates, self.plan.values.test_share).final_epoch * epochs
-        slowness = max(own.seconds - start, 1e-3) / expected
-        begun = [stage for stage, other in self.state.stages.items() if other.state != WAITING and stage != NETWORKS]
+    def _begin_again(self, name: str, group: Sequence[Command], own: StageState) -> None:
+        """Train anew, for as many epochs as there is time for at the speed that this had."""
+        values, times = self.plan.values, self._times
+        planned = times.supernet(values) if name == SUPERNET else values.final_epochs * times.final_epoch
+        slowness = max(own.seconds - self.plan.rates.start_seconds, 1e-3) / (planned * self._share(name, own))
+        begun = [stage for stage, other in self.state.stages.items() if other.state != WAITING and stage != name]
         for run in filter(None, map(_run_of, group)):
             wait_until_free(run, END_SECONDS)
             shutil.rmtree(run)  # before the plan changes: with the new one the old run could not go on
-        self._change(replanned(self.plan, begun, self._seconds_left, slowness), "early in networks")
+        own.lost = own.seconds
+        self._change(replanned(self.plan, begun, self._seconds_left, slowness), f"early in {name}")
 
     def _left_for(self, name: str) -> float:
         """Seconds that a stage has from now on, so that those behind it end in time."""
@@ -223,11 +227,10 @@ class Flight:
 
     def _slowness(self) -> float:
         """How many times as long as by the rates the supernet took; trainings and candidates slow down alike."""
-        own, values = self.state.stages[SUPERNET], self.plan.values
-        expected = times_of(self.plan.facts, self.plan.rates, values.test_share).of(values)[SUPERNET]
+        own, expected = self.state.stages[SUPERNET], self._times.of(self.plan.values)[SUPERNET]
         if own.state != DONE or own.seconds < LEAST_TO_JUDGE:
             return 1.0
-        return min(max(own.seconds / expected, SLOWNESS[0]), SLOWNESS[1])
+        return min(max((own.seconds - own.lost) / expected, SLOWNESS[0]), SLOWNESS[1])
 
     def _show(self, name: str, group: Sequence[Command], place: Tuple[int, int], bar: tqdm) -> None:
         """How far a stage is, now and then: its programs' journals are read for it.
@@ -252,16 +255,27 @@ class Flight:
     def _left(self, name: str) -> float:
         """Seconds until the end: of this stage as it goes, of the others as planned."""
         own, planned = self.state.stages[name], self.plan.stage(name).seconds
-        stage = max(0.0, planned - own.seconds)
-        if own.fraction > 0.02 and own.seconds > LEAST_TO_JUDGE / 2:
-            stage = self._to_come(own)
+        stage = max(0.0, planned - own.seconds + own.lost)
+        if own.fraction > 0.02 and own.seconds - own.lost > LEAST_TO_JUDGE / 2:
+            stage = self._to_come(name, own)
         return stage + sum(
             other.seconds for other in self.plan.stages if self.state.stages[other.name].state == WAITING
         )
 
-    def _to_come(self, own: StageState) -> float:
+    def _to_come(self, name: str, own: StageState) -> float:
         """Seconds that the rest of a stage takes if it goes on as it does; beginning takes some once."""
-        return max(own.seconds - self.plan.rates.start_seconds, 0.0) * (1 / own.fraction - 1)
+        return max(own.seconds - own.lost - self.plan.rates.start_seconds, 0.0) * (1 / self._share(name, own) - 1)
+
+    def _share(self, name: str, own: StageState) -> float:
+        """Of the time of a stage, what its epochs so far should have taken."""
+        values = self.plan.values
+        if name != SUPERNET:
+            return own.fraction
+        return self._times.supernet(values, own.fraction * values.supernet_epochs) / self._times.supernet(values)
+
+    @property
+    def _times(self) -> Times:
+        return times_of(self.plan.facts, self.plan.rates, self.plan.values.test_share)
 
     def _write(self) -> None:
         self._written = time.monotonic()

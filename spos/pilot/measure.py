@@ -15,7 +15,7 @@ from spos.core.programs import run_side_by_side
 from spos.core.seeds import derive_rng
 from spos.data.arrays import pack_arrays
 from spos.pilot.rates import Rates
-from spos.pilot.settings import Setting, image_seconds
+from spos.pilot.settings import PUBLISHED, Setting, image_seconds
 from spos.runs.files import write_json
 from spos.runs.journal import read_rows
 from spos.runs.run import LOG_FILE, MODEL_FILE, SUBNET, SUPERNET
@@ -95,6 +95,10 @@ class Bench:
             run = self._supernet(count)
             (runs[count],) = _train([_supernet_command(self.setting, self.sample, run, length)], [count], [run])
         best = max(runs, key=lambda count: runs[count].images_per_second)
+        full = runs[best]
+        if self.setting.space in PUBLISHED:
+            run, command = self.folder / "supernet-full", _supernet_command(self.setting, self.sample, run, length)
+            (full,) = _train([[*command, "--use-all-channels"]], [best], [run])
         flags = [*self.setting.flags, *self.sample]
         candidate, start = _score(self.folder, self._supernet(best) / MODEL_FILE, flags, self.num_threads)
         scored = runs[best].images_per_second / FORWARD_SHARE
@@ -106,8 +110,9 @@ class Bench:
             candidate_seconds=max(0.0, candidate - 2 * HELD_OUT / scored),
             scored_images=scored,
             start_seconds=start,
-            supernet_bytes=runs[best].memory,
+            supernet_bytes=max(runs[best].memory, full.memory),
             subnet_bytes=networks.memory,
+            full_width_images=full.images_per_second,
         )
 
     def _supernet(self, num_threads: int) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Collection, Mapping, Tuple
+from typing import Any, Collection, Mapping, Optional, Tuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -91,6 +91,13 @@ class Times(Struct, frozen=True):
     def supernet_epoch(self) -> float:
         return (1 + VALIDATION_SHARE) * self.train / self.rates.supernet_images
 
+    def supernet(self, values: Values, epochs: Optional[float] = None) -> float:
+        """Of its first epochs (None: of all). Until half of the warm-up is over they count as those at full width."""
+        count = values.supernet_epochs if epochs is None else epochs
+        full = min(count, values.warm_up_from + WARM_UP_EPOCHS / 2) if values.warm_up_from >= 0 else 0.0
+        wider = self.rates.supernet_images / (self.rates.full_width_images or self.rates.supernet_images)
+        return (count - full + full * wider) * self.supernet_epoch
+
     @property
     def candidate(self) -> float:
         return self.rates.candidate_seconds + 2 * self.holdout / self.rates.scored_images
@@ -122,7 +129,7 @@ class Times(Struct, frozen=True):
         start = self.rates.start_seconds
         search = values.evaluations * self.candidate + self.finalists(values.finalists, values.finalist_epochs)
         return {
-            SUPERNET: start + values.supernet_epochs * self.supernet_epoch,
+            SUPERNET: start + self.supernet(values),
             SEARCH: start + search,
             NETWORKS: start + values.final_epochs * self.final_epoch + self.final_validation,
         }
@@ -133,6 +140,7 @@ class Times(Struct, frozen=True):
         changed = replace(
             rates,
             supernet_images=rates.supernet_images / factor,
+            full_width_images=rates.full_width_images / factor,
             subnet_images=rates.subnet_images / factor,
             candidate_seconds=rates.candidate_seconds * factor,
             scored_images=rates.scored_images / factor,
@@ -152,10 +160,12 @@ def share_out(values: Values, times: Times, seconds: float, begun: Collection[st
         values = _search(values, times, seconds * left.pop(SEARCH) / (sum(left.values()) + SHARES[SEARCH]), given)
         seconds -= times.of(values)[SEARCH]
     if SUPERNET in left:
-        epochs = given.get("supernet_epochs") or _epochs(
-            seconds * left[SUPERNET] / sum(left.values()) - times.rates.start_seconds, times.supernet_epoch
-        )
+        room = seconds * left[SUPERNET] / sum(left.values()) - times.rates.start_seconds
+        epochs = given.get("supernet_epochs") or _epochs(room, times.supernet_epoch)
         values = _with_supernet_epochs(values, epochs, times)
+        while "supernet_epochs" not in given and epochs > FEWEST_EPOCHS and times.supernet(values) > room:
+            epochs = _epochs(min(room / times.supernet(values), 1.0) * (epochs - 1), 1.0)
+            values = _with_supernet_epochs(values, epochs, times)
         seconds -= times.of(values)[SUPERNET]
     if NETWORKS in left:
         rest = seconds - times.rates.start_seconds - times.final_validation

@@ -8,11 +8,11 @@ import time
 
 import msgspec
 import pytest
-from pilot_plans import plan, smallest_plan
+from pilot_plans import RATES, plan, smallest_plan
 
+from spos.core import programs
 from spos.core.errors import InputError, Stopped
 from spos.pilot import flight as module
-from spos.pilot import programs
 from spos.pilot.flight import DONE, FLIGHT_FILE, RUNNING, Flight, describe_seconds, read_state
 from spos.pilot.plan import read_plan, times_of
 from spos.pilot.stages import stages_of
@@ -191,14 +191,15 @@ def test_seconds_as_people_say_them(seconds, text):
     assert describe_seconds(seconds) == text
 
 
-def early(root, seconds, epochs, monkeypatch, left=1000.0):
-    """A flight whose networks have trained for so many of their epochs."""
-    made = plan(seconds=1700.0)
+def early(root, seconds, epochs, monkeypatch, left=1000.0, name=NETWORKS, **rates):
+    """A flight whose supernet, or networks, have trained for so many of their epochs."""
+    made = plan(rates=msgspec.structs.replace(RATES, **rates), seconds=1700.0)
     flight = Flight(made, root, 0.0)
-    for name in (SUPERNET, SEARCH):
-        flight.state.stages[name].state = DONE
-    own = flight.state.stages[NETWORKS]
-    own.state, own.seconds, own.fraction = RUNNING, seconds, epochs / made.values.final_epochs
+    for done in (SUPERNET, SEARCH) if name == NETWORKS else ():
+        flight.state.stages[done].state = DONE
+    own = flight.state.stages[name]
+    count = made.values.supernet_epochs if name == SUPERNET else made.values.final_epochs
+    own.state, own.seconds, own.fraction = RUNNING, seconds, epochs / count
     monkeypatch.setattr(Flight, "_seconds_left", property(lambda self: left))
     return flight, own
 
@@ -210,11 +211,11 @@ def test_networks_that_would_miss_the_end_begin_again(root, monkeypatch, times, 
     left = made.stage(NETWORKS).seconds + sum(stage.seconds for stage in made.stages[-2:]) - 25 * epoch
     flight, own = early(root, made.rates.start_seconds + times * 25 * epoch, 25, monkeypatch, left)
     group = stages_of(flight.plan, root)[NETWORKS][0]
-    assert flight._is_off(own) == (times != 1.0)
-    assert not flight._is_off(own)  # it is asked once
+    assert flight._is_off(NETWORKS, own) == (times != 1.0)
+    assert not flight._is_off(NETWORKS, own)  # it is asked once
     for run in ("searched", "control"):
         (root / run).mkdir()
-    flight._begin_again(group, own)
+    flight._begin_again(NETWORKS, group, own)
     assert not (root / "searched").exists() and not (root / "control").exists()
     changed = read_plan(root / "plan.json")
     assert changed.values.final_epochs == pytest.approx((made.values.final_epochs - 25) / times, rel=0.05)
@@ -222,11 +223,39 @@ def test_networks_that_would_miss_the_end_begin_again(root, monkeypatch, times, 
     assert (times == 1.0) or "early in networks" in changed.changes[-1]
 
 
-def test_networks_are_not_judged_too_early_too_late_or_in_a_fixed_plan(root, monkeypatch):
+@pytest.mark.parametrize("times", (0.4, 1.0, 1.3, 3.0))
+def test_a_supernet_that_takes_far_too_long_begins_again(root, monkeypatch, times, capsys):
+    """As slow as a warm-up is expected to begin is not slow; later stages make up for less than 40%."""
+    made = plan(rates=msgspec.structs.replace(RATES, full_width_images=RATES.supernet_images / 2), seconds=1700.0)
+    values, planned = made.values, times_of(made.facts, made.rates, 0.2)
+    assert values.warm_up_from > 20
+    begun = planned.supernet(values, 20)
+    assert begun == pytest.approx(40 * planned.supernet_epoch)
+    left, rates = 1700.0 - times * begun, {"full_width_images": RATES.supernet_images / 2}
+    flight, own = early(root, RATES.start_seconds + times * begun, 20, monkeypatch, left, SUPERNET, **rates)
+    (group,) = stages_of(flight.plan, root)[SUPERNET]
+    assert flight._is_off(SUPERNET, own) == (times in (0.4, 3.0)) and flight.state.judged == [SUPERNET]
+    if times != 3.0:
+        return
+    (root / "supernet").mkdir()
+    flight._begin_again(SUPERNET, group, own)
+    changed = read_plan(root / "plan.json")
+    assert not (root / "supernet").exists() and own.lost == own.seconds
+    assert changed.values.supernet_epochs < 0.5 * values.supernet_epochs
+    assert changed.values.final_epochs < 0.5 * values.final_epochs
+    assert sum(stage.seconds for stage in changed.stages) <= left
+    assert "early in supernet" in changed.changes[-1]
+    own.seconds += RATES.start_seconds + 3 * planned.supernet(changed.values)
+    own.state = DONE
+    assert flight._slowness() == pytest.approx(3.0, rel=0.05)
+
+
+def test_trainings_are_not_judged_too_early_too_late_or_in_a_fixed_plan(root, monkeypatch):
     flight, own = early(root, 1.0, 1, monkeypatch)
-    assert not flight._is_off(own) and not flight.state.is_corrected
+    assert not flight._is_off(NETWORKS, own) and not flight.state.judged
     flight, own = early(root, 2000.0, 0.5 * plan().values.final_epochs, monkeypatch)
-    assert not flight._is_off(own)
+    assert not flight._is_off(NETWORKS, own)
     flight, own = early(root, 2000.0, 30, monkeypatch)
+    assert not flight._is_off(SEARCH, own)
     flight.plan = msgspec.structs.replace(flight.plan, is_fixed=True)
-    assert not flight._is_off(own) and not flight.state.is_corrected
+    assert not flight._is_off(NETWORKS, own) and not flight.state.judged

@@ -70,3 +70,20 @@ def test_checkpoints_and_validations_take_little():
     assert values.supernet_save_every * TIMES.supernet_epoch >= 15.0
     every = values.final_validate_every
     assert every and TIMES.final_validation <= 0.03 * every * TIMES.final_epoch
+
+
+def test_epochs_at_full_width_take_their_own_time():
+    """Those before the warm-up, and half of those in it."""
+    rates = replace(RATES, full_width_images=RATES.supernet_images / 2)
+    times, values = replace(TIMES, rates=rates), share_out(plan().values, TIMES, 3000.0, (), {})
+    first = values.warm_up_from + 9
+    assert values.warm_up_from > 0
+    assert times.supernet(values) == pytest.approx((values.supernet_epochs + first) * times.supernet_epoch)
+    assert times.supernet(values, 5) == pytest.approx(10 * times.supernet_epoch)
+    assert times.slower(2.0).supernet(values) == pytest.approx(2 * times.supernet(values))
+    assert TIMES.supernet(values) == pytest.approx(values.supernet_epochs * TIMES.supernet_epoch)
+    fewer = share_out(plan().values, times, 3000.0, (), {})
+    assert fewer.supernet_epochs < values.supernet_epochs
+    room = 2 * times.supernet_epoch
+    assert times.of(values)["supernet"] - room > times.of(fewer)["supernet"]
+    assert times.of(fewer)["supernet"] == pytest.approx(TIMES.of(values)["supernet"], abs=room)
