@@ -16,7 +16,7 @@ from spos.data.dataset import IMAGENET_CROP_RATIO
 from spos.data.flags import HELD_OUT_SHARE, MAX_BN_IMAGES, MAX_HOLDOUT
 from spos.pilot.facts import PICTURES, Facts
 from spos.pilot.rates import Rates
-from spos.pilot.settings import PUBLISHED, Limits, Setting
+from spos.pilot.settings import PUBLISHED, DeploymentLimits, Setting
 from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE, Times, Values, share_out
 from spos.runs.files import read_json, write_json
 from spos.sampling.limits import MILLION
@@ -68,7 +68,7 @@ class Plan(Struct, frozen=True):
         return sum(stage.seconds for stage in self.stages)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> DeploymentLimits:
         """In what can be counted."""
         return limits_of(self.asked)
 
@@ -97,9 +97,9 @@ def given_in(asked: Mapping[str, Any]) -> Mapping[str, Any]:
     return asked.get("values", {})
 
 
-def limits_of(asked: Mapping[str, Any]) -> Limits:
-    """Limits of the flags that were given."""
-    return Limits(
+def limits_of(asked: Mapping[str, Any]) -> DeploymentLimits:
+    """DeploymentLimits of the flags that were given."""
+    return DeploymentLimits(
         macs=asked.get("flops_max_m", 0.0) * MILLION,
         params=asked.get("params_max_m", 0.0) * MILLION,
         latency_ms=asked.get("latency_max", 0.0),

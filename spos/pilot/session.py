@@ -38,7 +38,7 @@ from spos.pilot.plan import (
 )
 from spos.pilot.rates import Rates
 from spos.pilot.results import find_outcome
-from spos.pilot.settings import Candidate, Limits, Setting, image_seconds, rank_settings
+from spos.pilot.settings import Candidate, DeploymentLimits, Setting, image_seconds, rank_settings
 from spos.pilot.times import NETWORKS, REPORT, SHARES, SLACK, SUPERNET
 from spos.runs.files import PathLike
 from spos.runs.lock import locked
@@ -164,7 +164,7 @@ class Wanted:
     """
 
     facts: Facts
-    limits: Limits
+    limits: DeploymentLimits
     trainable: float
     decided: Tuple[str, str, int]
 

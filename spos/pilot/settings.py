@@ -47,7 +47,7 @@ _SIZE_WEIGHT, _PARAMS_WEIGHT = 0.5, 0.2  # of pixels that are thrown away, of wh
 
 
 @dataclass(frozen=True)
-class Limits:
+class DeploymentLimits:
     """What a network may cost, in what can be counted. 0: no limit."""
 
     macs: float = 0.0
@@ -110,7 +110,7 @@ class Costs:
         """Of one image, by the model."""
         return slowness * (self.ms_per_block * self.num_blocks + LATENCY_MS_PER_MILLION * macs / MILLION)
 
-    def within(self, limits: Limits, slowness: float) -> np.ndarray:
+    def within(self, limits: DeploymentLimits, slowness: float) -> np.ndarray:
         """(N,) whether each keeps the limits; of a latency, by the model."""
         macs, params = self.drawn[:, 0], self.drawn[:, 1]
         kept = np.ones(len(macs), bool)
@@ -177,7 +177,13 @@ def costs_of(setting: Setting, num_classes: int) -> Optional[Costs]:
 
 
 def rank_settings(
-    facts: Facts, limits: Limits, trainable_seconds: float, slowness: float, space: str, strides: str, input_size: int
+    facts: Facts,
+    limits: DeploymentLimits,
+    trainable_seconds: float,
+    slowness: float,
+    space: str,
+    strides: str,
+    input_size: int,
 ) -> List[Candidate]:
     """Settings in which some architectures keep the limits, best first.
 
@@ -238,7 +244,7 @@ class _Least:
         for name, value in seen.items():
             self.found[name] = min(self.found.get(name, math.inf), float(value))
 
-    def complaint(self, limits: Limits, where: str) -> str:
+    def complaint(self, limits: DeploymentLimits, where: str) -> str:
         """One line that says what each limit would have to be at least."""
         shown = {
             "macs": ("--flops-max-m", MILLION, ".2f"),

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from pilot_plans import FACTS
 
 from spos.core.errors import InputError
-from spos.pilot.settings import Limits, Setting, costs_of, rank_settings, settings_for
+from spos.pilot.settings import DeploymentLimits, Setting, costs_of, rank_settings, settings_for
 
 PHOTOS = replace(FACTS, kind="pictures", side=300, num_train=4000)
 
@@ -20,7 +20,7 @@ def best(facts, limits, seconds=4e-3, slowness=1.0, space="", strides="", size=0
 @pytest.mark.parametrize("macs", (1e6, 5e6, 20e6, 60e6, 300e6))
 @pytest.mark.parametrize("facts", (FACTS, PHOTOS), ids=("digits", "photos"))
 def test_the_range_of_a_chosen_space_holds_the_limit(facts, macs):
-    chosen = best(facts, Limits(macs=macs))
+    chosen = best(facts, DeploymentLimits(macs=macs))
     costs = costs_of(chosen.setting, facts.num_classes)
     assert costs.lowest[0] < chosen.macs <= macs and chosen.share >= 0.02
     assert (costs.drawn[:, 0] <= macs).mean() == pytest.approx(chosen.share)
@@ -43,43 +43,45 @@ def test_images_are_never_enlarged_above_the_smallest_size():
 
 
 def test_a_space_of_which_a_good_part_keeps_the_limit_is_preferred():
-    ranked = rank_settings(FACTS, Limits(macs=5e6), 4e-3, 1.0, "", "", 0)
+    ranked = rank_settings(FACTS, DeploymentLimits(macs=5e6), 4e-3, 1.0, "", "", 0)
     assert ranked[0].share >= 0.3
     assert "mobilenet" in {candidate.setting.space for candidate in ranked if candidate.share < 0.3}
 
 
 def test_little_time_makes_networks_smaller():
-    chosen = [best(PHOTOS, Limits(macs=300e6), seconds).macs for seconds in (1e-3, 1e-2, 1e-1)]
+    chosen = [best(PHOTOS, DeploymentLimits(macs=300e6), seconds).macs for seconds in (1e-3, 1e-2, 1e-1)]
     assert chosen[0] < chosen[1] < chosen[2]
 
 
 def test_a_slow_machine_is_like_little_time():
-    assert best(PHOTOS, Limits(macs=300e6), 1e-2, slowness=4.0) == best(PHOTOS, Limits(macs=300e6), 2.5e-3)
+    assert best(PHOTOS, DeploymentLimits(macs=300e6), 1e-2, slowness=4.0) == best(
+        PHOTOS, DeploymentLimits(macs=300e6), 2.5e-3
+    )
 
 
 @pytest.mark.parametrize("file_bytes", (400_000, 2_000_000, 8_000_000))
 def test_a_file_of_a_size_holds_the_parameters_and_the_graph(file_bytes):
-    limits = Limits(file_bytes=file_bytes)
+    limits = DeploymentLimits(file_bytes=file_bytes)
     chosen = best(PHOTOS, limits)
     most = limits.params_for(costs_of(chosen.setting, 10).num_blocks)
     assert 0 < 4 * most < file_bytes and (costs_of(chosen.setting, 10).drawn[:, 1] <= most).mean() >= 0.02
-    assert Limits(params=1000.0, file_bytes=file_bytes).params_for(8) == 1000.0
-    assert Limits().params_for(8) == 0.0
+    assert DeploymentLimits(params=1000.0, file_bytes=file_bytes).params_for(8) == 1000.0
+    assert DeploymentLimits().params_for(8) == 0.0
 
 
 def test_what_is_decided_stays():
-    chosen = best(PHOTOS, Limits(params=2e6), space="mobilenet", size=128)
+    chosen = best(PHOTOS, DeploymentLimits(params=2e6), space="mobilenet", size=128)
     assert chosen.setting == Setting("mobilenet", "", 128)
 
 
 @pytest.mark.parametrize(
     "limits, message",
     (
-        (Limits(macs=1000.0), r"--flops-max-m 0.001 \(at least 0\.\d\d\)"),
-        (Limits(params=100.0), r"--params-max-m 0.0001 \(at least 0.0\d\d\)"),
-        (Limits(file_bytes=10_000.0), r"--model-size-max 10000 \(at least \d+\)"),
-        (Limits(latency_ms=1e-3), r"--latency-max 0.001 \(at least \d"),
-        (Limits(macs=1000.0, params=100.0), "together"),
+        (DeploymentLimits(macs=1000.0), r"--flops-max-m 0.001 \(at least 0\.\d\d\)"),
+        (DeploymentLimits(params=100.0), r"--params-max-m 0.0001 \(at least 0.0\d\d\)"),
+        (DeploymentLimits(file_bytes=10_000.0), r"--model-size-max 10000 \(at least \d+\)"),
+        (DeploymentLimits(latency_ms=1e-3), r"--latency-max 0.001 \(at least \d"),
+        (DeploymentLimits(macs=1000.0, params=100.0), "together"),
     ),
 )
 def test_an_impossible_limit_says_what_would_do(limits, message):
@@ -97,9 +99,9 @@ def test_the_same_costs_are_drawn_every_time():
 @pytest.mark.parametrize("given", ({"macs": 1000.0}, {"params": 100.0}, {"file_bytes": 10_000.0}, {"latency_ms": 1e-3}))
 def test_what_is_said_to_do_does(given):
     with pytest.raises(InputError) as refused:
-        best(FACTS, Limits(**given))
+        best(FACTS, DeploymentLimits(**given))
     least = float(re.search(r"at least ([0-9.]+)", str(refused.value))[1])
     (name,) = given
     unit = 1e6 if name in ("macs", "params") else 1.0
     digits = {"macs": 0.005, "params": 0.0005, "file_bytes": 0.5, "latency_ms": 0.005}[name]  # of what is printed
-    assert best(FACTS, Limits(**{name: (least + digits) * unit})).share >= 0.02
+    assert best(FACTS, DeploymentLimits(**{name: (least + digits) * unit})).share >= 0.02
