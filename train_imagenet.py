@@ -20,7 +20,7 @@ GROUPS = tuple(TrainingFlags.groups().values())
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    train(TrainingFlags.of(OneLineParser(__doc__, GROUPS).parse_args(argv)))
+    train(TrainingFlags.parse(OneLineParser(__doc__, GROUPS), argv))
     return 0
 
 

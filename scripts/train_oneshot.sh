@@ -32,6 +32,5 @@ esac
 exec sh "$here/run.sh" train_imagenet.py \
     --model ShuffleNas_fixArch --architecture runs/search/$architecture.json \
     --num-gpus 4 --dtype float16 --batch-size 256 -j 16 \
-    --num-epochs 360 --lr 1.3 --warmup-epochs 5 --wd 3e-5 --lr-mode cosine \
-    --label-smoothing --no-wd \
+    --num-epochs 360 --recipe published \
     --save-dir runs/$run "$@"

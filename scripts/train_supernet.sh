@@ -27,6 +27,5 @@ esac
 exec sh "$here/run.sh" train_imagenet.py \
     --model ShuffleNas $space \
     --num-gpus 4 --dtype float16 --batch-size 256 -j 16 \
-    --num-epochs 120 --lr 1.3 --warmup-epochs 5 --wd 3e-5 --lr-mode cosine \
-    --label-smoothing --no-wd --epoch-start-cs 60 --cs-warm-up \
+    --num-epochs 120 --recipe published --epoch-start-cs 60 --cs-warm-up \
     --save-dir runs/supernet "$@"

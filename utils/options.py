@@ -43,7 +43,8 @@ def section(program: str) -> str:
     parser = OneLineParser("", import_module(program).GROUPS)
     lines = [f"## {program}.py", ""]
     for group in parser._action_groups:
-        actions = [action for action in group._group_actions if action.dest != "help"]
+        hidden = ("help", argparse.SUPPRESS)
+        actions = [action for action in group._group_actions if action.dest not in hidden and action.help not in hidden]
         if actions:
             lines += [str(group.title), "", *TABLE_HEAD, *map(row, actions), ""]
     return "\n".join(lines)

@@ -201,6 +201,8 @@ def _add_flag(section: Any, item: Any) -> None:
     meta["help"] = meta["help"].replace("%", "%%")
     if isinstance(item.default, bool) and kind is None:
         section.add_argument(*names, dest=item.name, action="store_true", default=item.default, **meta)
+        undo = f"--no-{item.name.replace('_', '-')}"  # for what a recipe, or a script before it, has set
+        section.add_argument(undo, dest=item.name, action="store_false", default=item.default, help=argparse.SUPPRESS)
         return
     if item.default not in ("", None):
         meta["help"] += " [%(default)s]"

@@ -48,6 +48,7 @@ PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to k
 
 # A run may go on with other values of these flags; every other flag is part of what the run is.
 NOT_PART_OF_A_RUN = (
+    "recipe",  # whose values are
     "save_dir",
     "low_memory",
     "resume",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, get_type_hints
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, get_type_hints
 
 from spos.core.errors import InputError
 from spos.core.flags import (
+    OneLineParser,
     RunOptions,
     as_json,
     below_one,
@@ -29,6 +30,8 @@ from spos.sampling.strips import METHODS, ConstrainedPolicy
 from spos.sampling.warm_up import Policy, SamplingPolicy
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.space.space import SearchSpace
+from spos.training.recipes import LR_IMAGES, RECIPES, recipe_values
+from spos.training.recipes import PUBLISHED as PUBLISHED_RECIPE
 from spos.training.schedule import FALLING, LR_MODES, decay_epochs
 from spos.training.strategies import PASS_GRADIENTS, STRATEGIES, SUM, UNIFORM
 
@@ -74,6 +77,12 @@ class TrainOptions(TrainConstraintOptions):
 
     model: str = flag(SUPERNET, f"{SUPERNET}: supernet, {SUBNET}: subnet, or a classifier of GluonCV's model zoo")
     num_epochs: int = flag(120, "epochs", type=positive)
+    recipe: str = flag(
+        "",
+        "values of the flags below, all at once; those that are given count more, and --no-FLAG takes one out. The "
+        f"learning rate is in proportion to the images of a step, {RECIPES[PUBLISHED_RECIPE]['lr']:g} for {LR_IMAGES}",
+        choices=("", *RECIPES),
+    )
     optimizer: str = flag(NAG, "adamw: Adam with decoupled weight decay, in float32", choices=OPTIMIZERS)
     lr: float = flag(0.1, "learning rate after warm-up", type=positive_number)
     momentum: float = flag(0.9, "momentum of NAG", type=fraction)
@@ -229,6 +238,13 @@ class TrainingFlags:
         return get_type_hints(cls)
 
     @classmethod
+    def parse(cls, parser: OneLineParser, argv: Optional[Sequence[str]]) -> TrainingFlags:
+        """From a command line. Raises: as `of`."""
+        args = parser.parse_args(argv)
+        parser.set_defaults(**recipe_values(args.recipe, images_of_a_step(args.batch_size, args.num_gpus)))
+        return cls.of(parser.parse_args(argv))
+
+    @classmethod
     def of(cls, args: Namespace) -> TrainingFlags:
         """From parsed arguments. Raises InputError for the first combination that cannot work."""
         flags = cls(**{name: pick(group, args) for name, group in cls.groups().items()})
@@ -238,6 +254,11 @@ class TrainingFlags:
     def to_json(self) -> Dict[str, Any]:
         """All flags by name, as `config.json` has them."""
         return as_json(*(getattr(self, name) for name in self.groups()))
+
+
+def images_of_a_step(batch_size: int, num_gpus: int) -> int:
+    """Of all devices of a worker."""
+    return batch_size * max(1, num_gpus)
 
 
 def validated_on(options: Mapping[str, Any]) -> str:

@@ -53,6 +53,7 @@ from spos.training.flags import (
     ZooOptions,
     check_training_flags,
     describe_sampling,
+    images_of_a_step,
     validated_on,
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
@@ -60,6 +61,7 @@ from spos.training.log import EpochRow, RunLog
 from spos.training.losses import Objective
 from spos.training.network import make_network, sized_data, space_and_architecture
 from spos.training.progress import Run
+from spos.training.recipes import recipe_values
 from spos.training.teachers import teachers_digest
 from spos.training.trainer import Trainer
 
@@ -140,6 +142,8 @@ def _flags(
     **recipe: Any,
 ) -> TrainingFlags:
     teaching = {field.name: recipe.pop(field.name) for field in fields(TeacherOptions) if field.name in recipe}
+    named_recipe = fill(TrainOptions, recipe=recipe.get("recipe", "")).recipe
+    recipe = {**recipe_values(named_recipe, images_of_a_step(data.batch_size, num_gpus)), **recipe}
     flags = TrainingFlags(
         fill(RunOptions, save_dir=str(folder), seed=seed),
         fill(TrainOptions, **recipe),

@@ -59,6 +59,12 @@ def test_without_flags_groups_have_their_defaults():
     assert parse() == (Food(), Drink())
 
 
+def test_a_switch_that_was_set_can_be_taken_out():
+    """By what stands behind it, as flags of a user stand behind those of a script."""
+    assert parse("--salt")[0].salt and not parse("--salt", "--no-salt")[0].salt
+    assert parse("--no-salt", "--salt")[0].salt and not parse("--no-salt")[0].salt
+
+
 def test_a_group_is_filled_with_values():
     assert fill(Food) == Food()
     assert fill(Food, num_eggs=3, salt=True, kind="duck", weight=1) == Food(3, True, "duck", 1.0)

@@ -48,3 +48,8 @@ def test_a_document_gets_their_tables(logs, tmp_path, capsys):
     assert study.main([str(logs), "--document", str(page), "--check"]) == 0
     (logs / "a" / "outcome.json").write_text("{}")
     fails(study.main, [str(logs), "--document", str(page)], capsys, "says no outcome")
+
+
+def test_the_documented_flights_are_those_of_the_logs(capsys):
+    page = str(ROOT / "docs" / "autopilot.md")
+    assert study.main([str(ROOT / "logs" / "autopilot"), "--document", page, "--check"]) == 0

@@ -1,6 +1,7 @@
 """utils.options, and the page that it writes."""
 
 import re
+from argparse import SUPPRESS
 from importlib import import_module
 
 from conftest import ROOT
@@ -19,7 +20,8 @@ def test_every_flag_has_its_row_and_nothing_is_left_of_argparse():
     text = options.page()
     for program in options.PROGRAMS:
         part = text.split(f"## {program}.py\n")[1].split("\n## ")[0]
-        flags = set(OneLineParser("", import_module(program).GROUPS)._option_string_actions) - {"-h", "--help"}
+        actions = OneLineParser("", import_module(program).GROUPS)._option_string_actions.items()
+        flags = {name for name, action in actions if action.help != SUPPRESS} - {"-h", "--help"}
         assert flags == set(re.findall(r"`(--?[\w-]+)`", "\n".join(re.findall(r"^\| (.*?) \|", part, re.MULTILINE))))
     assert "%(" not in text and "%%" not in text
     assert "| `--flop-max` |  | largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0," in text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Dict, List
 
 from spos.core.intervals import Interval
-from spos.core.tables import Column, Table
+from spos.core.tables import Column, Table, millions
 from spos.pilot.flight import FLIGHT_FILE, FlightState, read_state
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, read_outcome
 from spos.pilot.plan import PLAN_FILE, Plan, in_bytes, read_plan
@@ -63,8 +63,9 @@ def flight_tables(flights: List[FlightLog]) -> Dict[str, Table]:
 def _outcomes(flights: List[FlightLog]) -> Table:
     columns = (
         *(Column("images"), Column("limit"), Column("space and input"), Column("hours", spec=".2f")),
-        *(Column("took", spec=".2f"), Column("searched, test top-1 (95%)"), Column("FLOPs", spec=".2f")),
-        *(Column("params", spec=".3f"), Column("random, test top-1 (95%)"), Column("FLOPs", spec=".2f")),
+        *(Column("took", spec=".2f"), Column("searched, test top-1 (95%)")),
+        *(millions("flops", "FLOPs", ".2f"), millions("params", "params"), Column("random, test top-1 (95%)")),
+        *(millions("control_flops", "FLOPs", ".2f"), millions("control_params", "params")),
         *(Column("INT8 top-1", spec=".2%"), Column("INT8 file")),
     )
     rows = [
@@ -75,10 +76,11 @@ def _outcomes(flights: List[FlightLog]) -> Table:
             flight.plan.asked["hours"],
             flight.state.spent / SECONDS_OF_AN_HOUR,
             share(Interval(flight.outcome.top1, *flight.outcome.interval)),
-            flight.outcome.flops / 1e6,
-            flight.outcome.params / 1e6,
+            flight.outcome.flops,
+            flight.outcome.params,
             share(Interval(flight.outcome.control_top1, *flight.outcome.control_interval)),
-            flight.outcome.control_flops / 1e6,
+            flight.outcome.control_flops,
+            flight.outcome.control_params,
             flight.outcome.int8_top1,
             in_bytes(flight.outcome.num_bytes[INT8]),
         )
