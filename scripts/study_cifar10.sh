@@ -75,12 +75,17 @@ strategies() {
     mv "$out/strategies.json.new" "$out/strategies.json"
 }
 
-# ranking JOBS SUPERNETS...: 30 architectures trained alone, beside the supernets.
+# ranking JOBS SUPERNETS...: 30 architectures trained alone, beside the supernets; the trainings alone without any.
 ranking() {
     num_jobs=$1
     shift
+    if [ $# -gt 0 ]; then
+        set -- --supernet "$@"
+    else
+        set -- --channels-layout Small --use-se --last-conv-after-pooling
+    fi
     # shellcheck disable=SC2086
-    run utils.rank_correlation --supernet "$@" --num-architectures "${ARCHITECTURES:-30}" --strata 5 \
+    run utils.rank_correlation "$@" --num-architectures "${ARCHITECTURES:-30}" --strata 5 \
         --seeds "${SEEDS:-1}" --jobs "$num_jobs" --save-dir "$out/ranking" -- $alone
 }
 

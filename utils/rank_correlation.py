@@ -20,6 +20,9 @@ additive models are held against all the others of the table too, which nobody h
 python -m utils.rank_correlation --supernet runs/supernet --num-architectures 500 --truth-format nas-bench-macro \\
     --truth nas_bench_macro_cifar10.json --save-dir runs/rank-correlation
 
+Without --supernet the networks are trained, in the space of the flags (--space, --channels-layout ..) on the images of
+the recipe, and orders by FLOPs and params are compared; supernets of this space can follow.
+
 The same command goes on where it was stopped, also with other --jobs, more --supernet, more --seeds or more
 architectures. Results lie in --save-dir:
   alone.jsonl         a network trained alone a line      networks/    their training runs
@@ -34,26 +37,25 @@ if __name__ == "__main__":
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from spos.core.errors import InputError
-from spos.core.flags import (
-    JsonOptions,
-    OneLineParser,
-    pick,
-    run_program,
-    split_arguments,
-)
+from spos.core.flags import JsonOptions, OneLineParser, changed_flags, pick, run_program, split_arguments
 from spos.core.ranking import FEWEST, Correlation, Ranked, correlate
 from spos.core.seeds import derive_rng
 from spos.core.tables import as_text
+from spos.data.flags import DataOptions
+from spos.data.registry import open_data
+from spos.data.space import make_space, sized_for
 from spos.runs.files import file_digest, write_atomic, write_json
 from spos.runs.journal import as_lines
 from spos.runs.lock import entered
 from spos.scoring.many import name_of_scores, score_all
 from spos.scoring.trained import open_supernets
-from spos.space.flags import BlocksOptions, use_blocks
+from spos.space.flags import SpaceOptions, use_blocks
+from spos.space.space import SearchSpace
 from spos.study.alone import check_recipe, describe_run, mean_top1, train_all
 from spos.study.flags import RankingOptions
 from spos.study.rank import (
@@ -77,9 +79,9 @@ RESULT_FILE = "correlation.json"
 
 def main(argv: Optional[List[str]] = None) -> int:
     own, recipe = split_arguments(sys.argv[1:] if argv is None else argv)
-    parser = OneLineParser(__doc__, (RankingOptions, TruthOptions, BlocksOptions, JsonOptions))
+    parser = OneLineParser(__doc__, (RankingOptions, TruthOptions, SpaceOptions, JsonOptions))
     parser.add_argument(
-        "--supernet", type=Path, nargs="+", required=True, metavar="RUN", help="run of a supernet, or a file in it"
+        "--supernet", type=Path, nargs="+", default=[], metavar="RUN", help="run of a supernet, or a file in it"
     )
     parser.add_argument(
         "--baseline",
@@ -90,9 +92,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(own)
     options, truth, output = pick(RankingOptions, args), pick(TruthOptions, args), pick(JsonOptions, args)
     check_truth(truth, recipe)
-    use_blocks(pick(BlocksOptions, args))
-    supernets = open_supernets(args.supernet, options.batch_size)
-    folder, space = Path(options.save_dir), supernets[0].space
+    space_flags = pick(SpaceOptions, args)
+    use_blocks(space_flags)
+    check_space_flags(space_flags, args.supernet, truth)
+    supernets = open_supernets(args.supernet, options.batch_size) if args.supernet else []
+    folder, space = Path(options.save_dir), supernets[0].space if supernets else space_of_recipe(space_flags, recipe)
     names = [name_of_scores(supernet, options.refit_classifier) for supernet in supernets]
     predictors = (FLOPS, PARAMS, *names, *(name + ADDITIVE for name in names))
     if args.baseline not in predictors:
@@ -106,7 +110,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     with entered(folder, config, may_change=("num_architectures", "seeds")):
         rows = measured or train_all(networks, space, recipe, folder, options.jobs)
         architectures = list(mean_top1(rows))
-        scores = score_all(supernets, architectures, folder, options.jobs, options.refit_classifier)
+        how = (folder, options.jobs, options.refit_classifier)
+        scores = score_all(supernets, architectures, *how) if supernets else {}
         if measured:
             write_atomic(folder / TRUTH_FILE, as_lines(rows))
         ranked = with_mean(rank(rows, scores, space), list(scores))
@@ -130,6 +135,22 @@ def check_truth(truth: TruthOptions, recipe: Sequence[str]) -> None:
         check_recipe(recipe)
     elif recipe:
         raise InputError("--truth: nothing is trained, so no recipe may stand behind --")
+
+
+def check_space_flags(flags: SpaceOptions, supernets: Sequence[Path], truth: TruthOptions) -> None:
+    """Raise InputError if nothing says the space, or two things do."""
+    given = changed_flags(replace(flags, blocks=""))
+    if supernets and given:
+        raise InputError(f"--supernet says the space; leave out {given[0]}")
+    if truth.truth and not supernets:
+        raise InputError("--truth is what supernets are held against: give a --supernet")
+
+
+def space_of_recipe(flags: SpaceOptions, recipe: Sequence[str]) -> SearchSpace:
+    """That of a supernet with these flags on the images, and with the --strides, of a recipe."""
+    args, _ = OneLineParser("", (SpaceOptions, DataOptions)).parse_known_args(recipe)
+    options = replace(flags, strides=flags.strides or args.strides)
+    return make_space(options, open_data(sized_for(pick(DataOptions, args), options)))
 
 
 def text(

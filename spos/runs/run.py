@@ -48,7 +48,6 @@ PREPROCESSING = "preprocessing"  # key of `config.json`: what inference has to k
 
 # A run may go on with other values of these flags; every other flag is part of what the run is.
 NOT_PART_OF_A_RUN = (
-    "recipe",  # whose values are
     "save_dir",
     "low_memory",
     "resume",
@@ -63,6 +62,7 @@ NOT_PART_OF_A_RUN = (
     "val_frequency",
     "json",
 )
+NAMES_OF_FLAGS = ("recipe",)  # of a training, whose values are a part of it; what a study calls so is not free
 
 
 # Flags that say where the images are: a run may go on with others if the images are the same.
@@ -208,7 +208,7 @@ def _check_same_run(directory: Path, old: Mapping[str, Any], new: Mapping[str, A
     before, now = old.get("options", {}), new["options"]
     if not isinstance(before, dict):
         raise InputError(f"{directory} holds a run whose {CONFIG_FILE} is damaged; give another --save-dir")
-    free = (*NOT_PART_OF_A_RUN, *may_change)
+    free = (*NOT_PART_OF_A_RUN, *may_change, *(NAMES_OF_FLAGS if new["program"] == TRAINING else ()))
     if CONTENTS in old and old[CONTENTS] == new.get(CONTENTS):
         free = (*free, *DATA_PATHS)
     differing = [n for n in {**before, **now} if n not in free and not _is_same(n, old, new)]

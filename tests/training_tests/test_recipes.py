@@ -5,6 +5,7 @@ import pytest
 import train_imagenet
 from spos.core.errors import InputError
 from spos.core.flags import OneLineParser
+from spos.runs.run import open_run
 from spos.training.flags import TrainingFlags
 from spos.training.recipes import RECIPES, recipe_values
 from spos.training.session import train_supernet
@@ -58,3 +59,15 @@ def test_a_script_names_them_too(tmp_path):
         train_supernet(DataOptions(), tmp_path, recipe="old")
     with pytest.raises(InputError, match="--warmup-epochs 5 leaves nothing"):
         train_supernet(DataOptions(), tmp_path, recipe="published", num_epochs=3)
+
+
+def test_a_run_goes_on_under_the_name_of_its_values(tmp_path):
+    """One that began before the flag was there, too; a recipe that a study records is a part of it."""
+    before = {name: value for name, value in parse(PUBLISHED).to_json().items() if name != "recipe"}
+    open_run(tmp_path, {"program": "train_imagenet.py", "options": before})
+    open_run(tmp_path, {"program": "train_imagenet.py", "options": parse(PUBLISHED).to_json()})
+    with pytest.raises(InputError, match="--lr was 1.3, now it is 0.65"):
+        open_run(tmp_path, {"program": "train_imagenet.py", "options": parse(PUBLISHED.replace("4", "2")).to_json()})
+    open_run(tmp_path / "study", {"program": "utils.rank_correlation", "options": {"recipe": "--lr 1"}})
+    with pytest.raises(InputError, match="--recipe was --lr 1, now it is --lr 2"):
+        open_run(tmp_path / "study", {"program": "utils.rank_correlation", "options": {"recipe": "--lr 2"}})

@@ -78,6 +78,23 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
     fails(rank_correlation.main, [*argv, "--seconds", "1"], capsys, "recipe", "another --save-dir")
 
 
+def test_networks_can_be_trained_before_there_is_a_supernet(supernet, trainer, tmp_path, capsys):  # noqa: F811
+    """In the space that a supernet on the images of the recipe has, which can follow."""
+    own = ["--num-architectures", "6", "--strata", "2", "--save-dir", str(tmp_path / "ranking"), "--json"]
+    recipe = ["--", *RECIPE, *data_flags(supernet, strides="2,2,2,2,2")]
+    assert rank_correlation.main([*own, "--channels-layout", "Small", *recipe]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(record["predictors"]) == {FLOPS, PARAMS} and record["networks"] == 6
+    before = (tmp_path / "ranking" / ALONE_FILE).read_bytes()
+    assert rank_correlation.main([*own, "--supernet", str(supernet / "supernet"), *recipe]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "supernet" in record["predictors"] and (tmp_path / "ranking" / ALONE_FILE).read_bytes() == before
+    both = [*own, "--supernet", str(supernet / "supernet"), "--channels-layout", "Small", *recipe]
+    fails(rank_correlation.main, both, capsys, "--supernet says the space; leave out --channels-layout")
+    alone = [*own[:-1], "--truth", str(tmp_path / "truth.csv")]
+    fails(rank_correlation.main, alone, capsys, "give a --supernet")
+
+
 def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_path, capsys):
     (space,) = (one.space for one in open_supernets([supernet / "supernet"], 32))
     rng = np.random.default_rng(0)
