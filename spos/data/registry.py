@@ -136,14 +136,14 @@ def _open_record(options: DataOptions) -> DataSet:
         raise InputError(f"{val.rec} has label {largest}, but {train.rec} only 0..{num_found - 1}; give --classes")
     data = open_record_dataset(*_four(rec), num_classes, _input_size(options), _crop_ratio(options))
     packed = Path(train.rec).parent
-    names = _class_names(packed / CLASSES_FILE, num_classes)
+    names = read_class_names(packed / CLASSES_FILE, num_classes)
     if options.holdout or options.update_bn_images or not (packed / PACKED_LISTS / "train.idx").is_file():
         return replace(data, class_names=names)
     lists = {name: RecordFile(train.rec, str(packed / PACKED_LISTS / f"{name}.idx")) for name in HELD_OUT_LISTS}
     return replace(data, class_names=names, splits={**data.splits, **lists})
 
 
-def _class_names(file: Path, num_classes: int) -> Tuple[str, ...]:
+def read_class_names(file: Path, num_classes: int) -> Tuple[str, ...]:
     """By label, as they were packed; none if nothing says them. Raises: InputError if there are too few."""
     if not file.is_file():
         return ()
