@@ -12,11 +12,11 @@ from spos.core.flags import changed_flags
 from spos.core.intervals import student_interval
 from spos.core.tables import Column, Table, as_markdown, in_millions
 from spos.runs.files import PathLike, file_digest, read_json
-from spos.runs.run import DATA_PATHS, MODEL_FILE
+from spos.runs.run import FILES_OF_A_RUN, MODEL_FILE, PLACES_OF_A_RUN
 from spos.runs.schema import Choices, Hex, NotNegative, Positive, Share, ShareInterval
 
 CARD_FILE, CARD_PAGE = "card.json", "README.md"
-PLACES = (*DATA_PATHS, "save_dir", "architecture", "init_params", "init_from_supernet", "teacher", "teacher_params")
+PLACES = {*PLACES_OF_A_RUN, *FILES_OF_A_RUN, "save_dir", "logging_file", "teacher"}
 
 
 class FileCard(Struct, frozen=True):

@@ -81,7 +81,7 @@ def test_files_are_known_by_their_checksums(folder, name):
 
 
 def test_places_of_a_machine_are_left_out():
-    options = {"lr": 0.2, "data_dir": "/home/x", "save_dir": "/home/y", "teacher": "/z"}
+    options = {"lr": 0.2, "data_dir": "/home/x", "save_dir": "/home/y", "teacher": "/z", "resume_states": "/a"}
     config = {"program": "train_imagenet.py", "options": options}
     assert without_places(config) == {"program": "train_imagenet.py", "options": {"lr": 0.2}}
     groups = [TrainOptions(lr=0.3, cutmix=True, init_params="/home/x"), TeacherOptions(teacher="/z", temperature=4.0)]
