@@ -98,7 +98,7 @@ def given_in(asked: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def limits_of(asked: Mapping[str, Any]) -> DeploymentLimits:
-    """DeploymentLimits of the flags that were given."""
+    """Limits of the flags that were given."""
     return DeploymentLimits(
         macs=asked.get("flops_max_m", 0.0) * MILLION,
         params=asked.get("params_max_m", 0.0) * MILLION,

@@ -163,7 +163,7 @@ def share_out(values: Values, times: Times, seconds: float, begun: Collection[st
         room = seconds * left[SUPERNET] / sum(left.values()) - times.rates.start_seconds
         epochs = given.get("supernet_epochs") or _epochs(room, times.supernet_epoch)
         values = _with_supernet_epochs(values, epochs, times)
-        while "supernet_epochs" not in given and epochs > FEWEST_EPOCHS and times.supernet(values) > room:
+        while not given.get("supernet_epochs") and epochs > FEWEST_EPOCHS and times.supernet(values) > room:
             epochs = _epochs(min(room / times.supernet(values), 1.0) * (epochs - 1), 1.0)
             values = _with_supernet_epochs(values, epochs, times)
         seconds -= times.of(values)[SUPERNET]
