@@ -10,8 +10,9 @@ pairs, over pairs of the same stratum, and beside orders that need no supernet, 
 regret of a predictor's first k is what taking the best of them loses against the best of all; within budgets, the
 architectures up to each stratum stand for all. Intervals are 95%
 percentiles of 2,000 bootstrap samples of the architectures, drawn inside the strata. `NAME/additive` is what a model
-of all scores by the supernet NAME expects, in which every choice block adds what it is worth. Of several supernets, the
-mean of their accuracies is compared too.
+of all scores by the supernet NAME expects, in which every choice block adds what it is worth; `NAME/additive+FLOPs`
+counts FLOPs too, the more the less the model explains of the scores. Of several supernets, the mean of their accuracies
+is compared too.
 
 With `--truth FILE` nothing is trained: accuracies are those that others measured, of NAS-Bench-Macro
 (`--truth-format nas-bench-macro`) or in a table of your own. Architectures are drawn from it in the same way; the
@@ -62,6 +63,7 @@ from spos.study.rank import (
     ADDITIVE,
     FLOPS,
     PARAMS,
+    WITH_FLOPS,
     costs_of,
     plan,
     rank,
@@ -98,7 +100,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     supernets = open_supernets(args.supernet, options.batch_size) if args.supernet else []
     folder, space = Path(options.save_dir), supernets[0].space if supernets else space_of_recipe(space_flags, recipe)
     names = [name_of_scores(supernet, options.refit_classifier) for supernet in supernets]
-    predictors = (FLOPS, PARAMS, *names, *(name + ADDITIVE for name in names))
+    predictors = (FLOPS, PARAMS, *(name + ending for ending in ("", ADDITIVE, WITH_FLOPS) for name in names))
     if args.baseline not in predictors:
         raise InputError(f"--baseline {args.baseline}: predictors are {', '.join(predictors)}")
     networks = [] if truth.truth else plan(space, options)

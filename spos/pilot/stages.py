@@ -14,6 +14,7 @@ from spos.pilot.plan import Plan
 from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE
 from spos.runs.run import BEST_FILE, CONTROL_FILE, HISTORY_FILE, LOG_FILE, MODEL_FILE, SUBNET
 from spos.runs.run import SUPERNET as SUPERNET_MODEL
+from spos.search.choice import MODEL_AND_FLOPS
 
 PACKED, LATENCY, SEARCHED, CONTROL = "images", "latency", "searched", "control"  # folders
 FLOAT32, INT8 = "model", "model-int8"  # names of exported files
@@ -128,7 +129,7 @@ def _search(plan: Plan, folder: Path, run: Path, flags: List[str]) -> Command:
     words = ["search_supernet.py", "--supernet-params", str(folder / SUPERNET / MODEL_FILE), *flags]
     words += ["--search-mode", "surrogate", "--population-size", str(values.population)]
     words += ["--search-iters", str(values.generations), "--retain-length", str(max(2, values.population // 4))]
-    words += ["--flop-max", "-1", "--score-max", "-1", "--seed", str(_seed(plan))]
+    words += ["--flop-max", "-1", "--score-max", "-1", "--seed", str(_seed(plan)), "--choose-by", MODEL_AND_FLOPS]
     if limits.macs:
         words += ["--flop-max-m", repr(limits.macs / 1e6)]
     most = limits.params_for(values.setting.search_space(plan.facts.num_classes).num_choice_blocks)

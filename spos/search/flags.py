@@ -399,7 +399,8 @@ class SearchOptions(EvolutionOptions):
     choose_by: str = flag(
         "",
         "who is best of what was scored. score: by its own score; model: by what a model of all scores expects of it, "
-        "in which each choice block adds what it is worth [model of surrogate, score of others]",
+        "in which each choice block adds what it is worth; model+flops: by that and its FLOPs, which count the more "
+        "the less the model explains of the scores [model of surrogate, score of others]",
         choices=("", *CHOICES),
     )
     finalists: int = flag(

@@ -13,7 +13,7 @@ from spos.core.errors import InputError
 from spos.core.ranking import FEWEST, TOP_COUNTS, Correlation, Ranked, draw_stratified, kendall_tau
 from spos.core.seeds import derive_rng
 from spos.core.tables import Column, Table
-from spos.search.choice import additive_fitness
+from spos.search.choice import additive_fitness, weighed_with_flops
 from spos.search.domain import Domain
 from spos.search.history import Row, num_images_of
 from spos.space.architecture import Architecture, architecture_of
@@ -24,6 +24,7 @@ from spos.study.flags import RankingOptions
 
 POOL_SIZE = 10_000  # uniform draws whose FLOPs make the strata
 ADDITIVE = "/additive"  # behind the name of a supernet, of whose scores a model is made
+WITH_FLOPS = "/additive+FLOPs"  # the same, and FLOPs by what the model leaves unexplained
 FLOPS, PARAMS = "FLOPs", "params"  # predictors that need no supernet; the first is the baseline
 WITHIN = (("tau", "within strata"), ("low", "from"), ("high", "to"))
 
@@ -51,7 +52,7 @@ def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Row]],
     """Truth and predictions of each architecture once, in the order of the rows.
 
     Predictions are the scores of each supernet, what a model of them expects in which every choice block adds what it
-    is worth (ADDITIVE), FLOPs and params.
+    is worth (ADDITIVE), the same weighed with FLOPs (WITH_FLOPS), FLOPs and params.
     """
     predictors = {name: np.array([row["top1"] for row in own]) for name, own in scores.items()}
     effects, architectures = Domain(space).effects, list(mean_top1(rows))
@@ -59,8 +60,13 @@ def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Row]],
         (name + ADDITIVE, additive_fitness(effects, architectures, predictors[name].tolist(), num_images_of(own)))
         for name, own in scores.items()
     )
+    costs = costs_of(rows)
+    predictors.update(
+        (name + WITH_FLOPS, weighed_with_flops(predictors[name + ADDITIVE], predictors[name], costs[FLOPS])[0])
+        for name in scores
+    )
     strata = [row["stratum"] for row in first_rows(rows).values()]
-    return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs_of(rows)}, np.array(strata))
+    return Ranked(np.array(list(mean_top1(rows).values())), {**predictors, **costs}, np.array(strata))
 
 
 def tau_of_others(
@@ -89,9 +95,10 @@ def with_mean(ranked: Ranked, names: Sequence[str]) -> Ranked:
 
 
 def means(ranked: Ranked, names: Sequence[str], name: str) -> Dict[str, np.ndarray]:
-    """The mean of the accuracies by these supernets, and of what models of them expect."""
+    """The mean of the accuracies by these supernets, of what models of them expect, and of that with FLOPs."""
     return {
-        name + ending: np.mean([ranked.predictors[one + ending] for one in names], axis=0) for ending in ("", ADDITIVE)
+        name + ending: np.mean([ranked.predictors[one + ending] for one in names], axis=0)
+        for ending in ("", ADDITIVE, WITH_FLOPS)
     }
 
 

@@ -13,7 +13,16 @@ from spos.core.ranking import kendall_tau
 from spos.sampling.limits import Constraints
 from spos.scoring.racing import Racing
 from spos.search.budgets import Budgets, budget_file
-from spos.search.choice import BY_SCORE, MODEL, SCORE, Choice, additive_fitness
+from spos.search.choice import (
+    BY_SCORE,
+    MODEL,
+    MODEL_AND_FLOPS,
+    SCORE,
+    Choice,
+    HeldChoice,
+    additive_fitness,
+    weighed_with_flops,
+)
 from spos.search.domain import Domain
 from spos.search.finals import chosen_of, finalists_of, read_choice
 from spos.search.flags import SearchOptions
@@ -91,6 +100,37 @@ def test_the_model_chooses_whom_it_expects_the_most_of(rows):
         }
     }
     assert finalists_of(rows, 4, choice) == best[:4]
+
+
+def test_flops_count_as_much_as_the_model_leaves_unexplained():
+    expected, flops = np.array([1.0, 2.0, 4.0, 3.0]), np.array([8.0, 4.0, 1.0, 2.0])
+    values, share = weighed_with_flops(expected, expected, flops)
+    assert share == 1 and np.argsort(values).tolist() == np.argsort(expected).tolist()
+    values, share = weighed_with_flops(np.full(4, 0.5), np.array([0.4, 0.5, 0.6, 0.5]), flops)
+    assert share == 0 and np.argsort(values).tolist() == np.argsort(flops).tolist()
+    assert values == pytest.approx((np.log(flops) - np.log(flops).mean()) / np.log(flops).std())
+    noise = np.array([1.0, -1.0, 1.0, -1.0])
+    fitness = expected + noise * np.sqrt(3 * np.var(expected))
+    values, share = weighed_with_flops(expected, fitness, flops)
+    assert share == pytest.approx(np.var(expected) / np.var(fitness)) and 0 < share < 1
+    own, cost = ((one - one.mean()) / one.std() for one in (expected, np.log(flops)))
+    assert values == pytest.approx(np.sqrt(share) * own + np.sqrt(1 - share) * cost)
+    assert weighed_with_flops(np.ones(3), np.ones(3), np.ones(3))[0].tolist() == [0, 0, 0]  # nothing tells anything
+
+
+def test_model_and_flops_choose_among_complete_rows(rows):
+    choice = Choice.by(MODEL_AND_FLOPS, DOMAIN, rows)
+    complete = [row for row in rows if is_complete(row)]
+    model = Choice.by(MODEL, DOMAIN, rows)
+    expected = np.array([model.expected[row["evaluation"]] for row in complete])
+    flops, fitness = (np.array([row[key] for row in complete], float) for key in ("flops", "fitness"))
+    values, share = weighed_with_flops(expected, fitness, flops)
+    best = choice.best(rows, len(rows))
+    assert best == [complete[i] for i in np.argsort(-values, kind="stable")]
+    held = choice.to_json(rows)["choice"]
+    assert held["share"] == share and held["chosen"] == best[0]["evaluation"]
+    assert held["expected"] == model.expected[best[0]["evaluation"]]
+    assert f"(it explains {share:.0%} of them; FLOPs count for the rest)" in HeldChoice(**held).text
 
 
 def test_files_and_summary_say_who_was_chosen(rows, tmp_path):

@@ -52,7 +52,7 @@ def test_truth_is_the_mean_over_the_seeds():
     ranked = rank(rows, scores, TINY)
     assert ranked.truth == pytest.approx([0.5 + i / 100 - 0.0005 for i in range(6)])
     assert ranked.strata.tolist() == [0, 0, 0, 1, 1, 1]
-    assert list(ranked.predictors) == ["supernet", "supernet/additive", FLOPS, PARAMS]
+    assert list(ranked.predictors) == ["supernet", "supernet/additive", "supernet/additive+FLOPs", FLOPS, PARAMS]
     assert ranked.predictors[FLOPS].tolist() == [row["flops"] for row in rows[:6]]
     assert seed_agreement(rows) == pytest.approx(1) and seed_agreement(rows[:6]) is None
 
@@ -61,7 +61,8 @@ def test_several_supernets_have_a_mean_and_one_has_none():
     ranked = rank(make_rows(6), {"a": [{"top1": i / 10} for i in range(6)], "b": [{"top1": 0.4}] * 6}, TINY)
     joint = with_mean(ranked, ["a", "b"])
     assert list(joint.predictors) == [
-        *("mean of 2", "mean of 2/additive", "a", "b", "a/additive", "b/additive", FLOPS, PARAMS)
+        *("mean of 2", "mean of 2/additive", "mean of 2/additive+FLOPs", "a", "b", "a/additive", "b/additive"),
+        *("a/additive+FLOPs", "b/additive+FLOPs", FLOPS, PARAMS),
     ]
     additive = [joint.predictors[name + "/additive"] for name in ("mean of 2", "a", "b")]
     assert additive[0] == pytest.approx((additive[1] + additive[2]) / 2) and additive[2] == pytest.approx([0.4] * 6)

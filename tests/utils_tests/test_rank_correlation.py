@@ -31,7 +31,7 @@ def test_the_text_has_a_line_for_each_predictor(capsys):
     text = rank_correlation.text(ranked, found, rows)
     assert "6 architectures in 2 strata of FLOPs, 12 networks trained alone: top-1 49.95% to 54.95%" in text
     lines = [line.split()[0] for line in text.splitlines()]
-    assert lines[2:6] == ["supernet", "supernet/additive", FLOPS, PARAMS]
+    assert lines[2:7] == ["supernet", "supernet/additive", "supernet/additive+FLOPs", FLOPS, PARAMS]
     assert text.splitlines()[2].split()[1] == "+1.000"
     assert "two seeds" in text.splitlines()[-1]
 
@@ -64,7 +64,7 @@ def test_a_program_run_ranks_by_a_real_supernet(supernet, trainer, tmp_path, cap
     assert rank_correlation.main(argv) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record == read_json(out / "correlation.json")
-    assert set(record["predictors"]) == {"supernet", "supernet/additive", FLOPS, PARAMS}
+    assert set(record["predictors"]) == {"supernet", "supernet/additive", "supernet/additive+FLOPs", FLOPS, PARAMS}
     assert record["architectures"] == record["networks"] == 6
     assert record["predictors"][FLOPS]["gain_over_baseline"] is None
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
@@ -127,7 +127,8 @@ def test_truth_that_others_measured_takes_the_place_of_trainings(supernet, tmp_p
         refit = [*argv, "--save-dir", str(tmp_path / "refit"), "--refit-classifier", "32"]
         assert rank_correlation.main([*refit, "--baseline", "supernet/refit/additive"]) == 0
         predictors = json.loads(capsys.readouterr().out.splitlines()[-1])["predictors"]
-        assert set(predictors) == {"supernet/refit", "supernet/refit/additive", FLOPS, PARAMS}
+        own = {f"supernet/refit{ending}" for ending in ("", "/additive", "/additive+FLOPs")}
+        assert set(predictors) == {*own, FLOPS, PARAMS}
 
 
 @pytest.mark.parametrize(
