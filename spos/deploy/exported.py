@@ -162,12 +162,12 @@ def open_model(path: PathLike, threads: Optional[int] = None) -> ExportedModel:
 
 def find_exported(path: PathLike) -> Path:
     """The `NAME.onnx` or `NAME-symbol.json` that is meant. Raises: InputError if it is not there, or half a pair is."""
-    path = Path(path) / NAME if Path(path).is_dir() else Path(path)
-    name = str(path)
+    path = Path(path)
+    name = str(path / NAME if path.is_dir() else path)
     if name.endswith(PARAMS):
         name = name[: -len(PARAMS)] + SYMBOL
     if not name.endswith((ONNX, SYMBOL)):
-        found = [f"{path}{end}" for end in (ONNX, SYMBOL) if Path(f"{path}{end}").is_file()]
+        found = [f"{name}{end}" for end in (ONNX, SYMBOL) if Path(f"{name}{end}").is_file()]
         if not found:
             raise InputError(f"{path} is no exported network; expected {FILES}")
         if len(found) > 1:
