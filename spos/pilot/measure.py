@@ -97,8 +97,9 @@ class Bench:
         best = max(runs, key=lambda count: runs[count].images_per_second)
         full = runs[best]
         if self.setting.space in PUBLISHED:
-            run, command = self.folder / "supernet-full", _supernet_command(self.setting, self.sample, run, length)
-            (full,) = _train([[*command, "--use-all-channels"]], [best], [run])
+            run = self.folder / "supernet-full"
+            command = [*_supernet_command(self.setting, self.sample, run, length), "--use-all-channels"]
+            (full,) = _train([command], [best], [run])
         flags = [*self.setting.flags, *self.sample]
         candidate, start = _score(self.folder, self._supernet(best) / MODEL_FILE, flags, self.num_threads)
         scored = runs[best].images_per_second / FORWARD_SHARE
