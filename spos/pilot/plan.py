@@ -244,11 +244,13 @@ def _why(values: Values, times: Times, facts: Facts, share: float) -> Dict[str, 
     little = f"; the best {values.finalists} are trained a little" if values.finalists else ""
     aligned = "; choices begin as one function" if values.aligned else ""
     rates = times.rates
+    is_known = values.warm_up_from >= 0 and rates.full_width_images
+    wide = f", {rates.full_width_images:,.0f} at full width, with which it begins" if is_known else ""
     return {
         IMAGES: f"{facts.layout}: {tested}{times.holdout:,} score candidates",
         TABLE: "the time of every choice on this machine",
         SUPERNET: f"{values.setting}; {share:.0%} of its architectures keep the limit; {values.supernet_epochs} epochs "
-        f"of {times.train:,} images, {rates.supernet_images:,.0f} a second{aligned}",
+        f"of {times.train:,} images, {rates.supernet_images:,.0f} a second{wide}{aligned}",
         SEARCH: f"{values.evaluations} candidates of {times.candidate:.2f} s{little}",
         NETWORKS: f"the searched network and a random one side by side: {values.final_epochs} epochs of {times.full:,} "
         f"images, {rates.subnet_images:,.0f} a second each",

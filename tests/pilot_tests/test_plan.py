@@ -103,3 +103,10 @@ def test_room_is_checked_with_what_would_work():
         check_room(plan(), 10**9, 10**9)
     with pytest.raises(InputError, match="of disk, and 1.0 MB are free at --save-dir"):
         check_room(plan(), 4 * 10**9, 10**6)
+
+
+def test_a_plan_says_how_fast_a_supernet_begins():
+    made = plan(rates=replace(RATES, full_width_images=250.0))
+    why = made.stage(SUPERNET).why
+    assert made.values.warm_up_from > 0 and "500 a second, 250 at full width, with which it begins" in why
+    assert "full width" not in plan().stage(SUPERNET).why
