@@ -31,5 +31,5 @@ sh "$here/run.sh" utils.compare_recipes --architecture "$network" --seeds 3 --jo
     --variant "adamw: --optimizer adamw --lr 0.002 --wd 0.05" \
     --variant "restart: --lr-restarts 1" \
     --variant "sharp-labels: --no-label-smoothing" \
-    -- --dataset folder --data-dir "$out/pictures" -j 1 $lists $recipe --val-frequency 0 --save-frequency 10 \
-    --log-interval 1000
+    -- --dataset folder --data-dir "$out/pictures" --input-size 32 --crop-ratio 1 -j 1 \
+    $lists $recipe --val-frequency 0 --save-frequency 10 --log-interval 1000
