@@ -45,9 +45,8 @@ from spos.space.architecture_file import parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.training.flags import TeacherOptions, TrainOptions, validated_on
-from spos.training.log import EpochRow
-
-SECONDS_OF_AN_HOUR = 3600
+from spos.training.log import EpochRow, training_hours
+from utils.summarize import last_validated
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,6 @@ def make_card(
     cost = count_architecture(trained.record.space, architecture)
     rows = run.rows(LOG_FILE, EpochRow)
     num_images = len(data.splits[options.train_on or "train_full"]) / options.reduced_dataset_scale
-    seconds = sum(num_images / row["images_per_second"] for row in rows)
     return Card(
         name=name,
         data=data.name,
@@ -142,7 +140,7 @@ def make_card(
         params=cost.params,
         recipe=recipe_of([options, run.flags(TeacherOptions), run.flags(DataOptions)]),
         epochs=len(rows),
-        hours=round(seconds / SECONDS_OF_AN_HOUR, 2),
+        hours=round(training_hours(rows, num_images), 2),
         versions=dict(trained.config["versions"]),
         params_sha256=file_digest(trained.path),
         files=dict(files),
@@ -157,10 +155,9 @@ def trainings(folders: Sequence[Path]) -> Trainings:
     costs, top1 = [], []
     for folder in folders:
         run = open_run_directory(folder)
-        rows = run.rows(LOG_FILE, EpochRow)
-        last = rows[-1] if rows else {}
-        if "val_top1" not in last or validated_on(run.options) != "test images":
-            raise InputError(f"{folder} has no accuracy on test images after its last epoch")
+        if validated_on(run.options) != "test images":
+            raise InputError(f"{folder} has no accuracy on test images")
+        last = last_validated(folder)
         top1.append(last.get("ema_top1", last["val_top1"]))
         record = parse_architecture(run.config["architecture"], str(folder))
         costs.append(count_architecture(record.space, record.architecture))

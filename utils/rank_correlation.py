@@ -140,7 +140,7 @@ def check_truth(truth: TruthOptions, recipe: Sequence[str]) -> None:
 
 
 def check_space_flags(flags: SpaceOptions, supernets: Sequence[Path], truth: TruthOptions) -> None:
-    """Raise InputError if nothing says the space, or two things do."""
+    """Raise InputError if two things say the space, or if there is a table and no supernet to hold against it."""
     given = changed_flags(replace(flags, blocks=""))
     if supernets and given:
         raise InputError(f"--supernet says the space; leave out {given[0]}")

@@ -46,7 +46,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     labels = source.find_labels()
     chosen = first_of_each(labels, most)
     names = names_of(args.record.with_name(CLASSES_FILE), int(labels.max()) + 1)
-    images, keys = source.open(), source.open().index.keys
+    images = source.open()
+    keys = images.index.keys
     with images.reader() as reader, StopRequest("") as stop, stop.at_once():
         for position in progress_bar(chosen.tolist(), unit="img"):
             _, content = reader.read(position)

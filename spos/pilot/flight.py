@@ -49,6 +49,11 @@ class StageState(Struct):
     fraction: float = 0.0
     lost: float = 0.0
 
+    @property
+    def counted(self) -> float:
+        """Seconds of what was not given up."""
+        return self.seconds - self.lost
+
 
 class FlightState(Struct):
     """What `flight.json` says.
@@ -230,7 +235,7 @@ class Flight:
         own, expected = self.state.stages[SUPERNET], self._times.of(self.plan.values)[SUPERNET]
         if own.state != DONE or own.seconds < LEAST_TO_JUDGE:
             return 1.0
-        return min(max((own.seconds - own.lost) / expected, SLOWNESS[0]), SLOWNESS[1])
+        return min(max(own.counted / expected, SLOWNESS[0]), SLOWNESS[1])
 
     def _show(self, name: str, group: Sequence[Command], place: Tuple[int, int], bar: tqdm) -> None:
         """How far a stage is, now and then: its programs' journals are read for it.
@@ -255,8 +260,8 @@ class Flight:
     def _left(self, name: str) -> float:
         """Seconds until the end: of this stage as it goes, of the others as planned."""
         own, planned = self.state.stages[name], self.plan.stage(name).seconds
-        stage = max(0.0, planned - own.seconds + own.lost)
-        if own.fraction > 0.02 and own.seconds - own.lost > LEAST_TO_JUDGE / 2:
+        stage = max(0.0, planned - own.counted)
+        if own.fraction > 0.02 and own.counted > LEAST_TO_JUDGE / 2:
             stage = self._to_come(name, own)
         return stage + sum(
             other.seconds for other in self.plan.stages if self.state.stages[other.name].state == WAITING
@@ -264,7 +269,7 @@ class Flight:
 
     def _to_come(self, name: str, own: StageState) -> float:
         """Seconds that the rest of a stage takes if it goes on as it does; beginning takes some once."""
-        return max(own.seconds - own.lost - self.plan.rates.start_seconds, 0.0) * (1 / self._share(name, own) - 1)
+        return max(own.counted - self.plan.rates.start_seconds, 0.0) * (1 / self._share(name, own) - 1)
 
     def _share(self, name: str, own: StageState) -> float:
         """Of the time of a stage, what its epochs so far should have taken."""

@@ -73,7 +73,7 @@ class TrainConstraintOptions:
 
 @dataclass(frozen=True)
 class TrainOptions(TrainConstraintOptions):
-    """The training recipe. The scripts carry the published values."""
+    """The training recipe."""
 
     model: str = flag(SUPERNET, f"{SUPERNET}: supernet, {SUBNET}: subnet, or a classifier of GluonCV's model zoo")
     num_epochs: int = flag(120, "epochs", type=positive)

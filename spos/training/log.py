@@ -17,6 +17,7 @@ from spos.runs.files import PathLike, check_output
 from spos.runs.journal import Journal
 from spos.runs.schema import Count, NotNegative, Positive, Share
 
+SECONDS_OF_AN_HOUR = 3600
 SHORTEST_SECONDS = 1e-9  # that go by, for clocks that stand still
 
 
@@ -45,6 +46,15 @@ def is_over(rows: Sequence[Mapping[str, Any]], patience: int) -> bool:
     """
     top1 = [row["val_top1"] for row in rows if "val_top1" in row]
     return 0 < patience < len(top1) and max(top1[-patience:]) <= max(top1[:-patience])
+
+
+def training_hours(rows: Sequence[Mapping[str, Any]], num_images: float) -> float:
+    """Of epochs of so many images, by their speeds.
+
+    Args:
+        rows: of a log.
+    """
+    return sum(num_images / row["images_per_second"] for row in rows) / SECONDS_OF_AN_HOUR
 
 
 def check_logging_file(path: str) -> None:

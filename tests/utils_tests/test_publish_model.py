@@ -98,11 +98,10 @@ def test_what_cannot_be_published_is_one_line(run, tmp_path, capsys):
     fails(publish_model.main, params, capsys, "--output is missing")
     alone = shutil.copy(run / "model.params", tmp_path / "alone.params")
     argv = ["--params", str(alone), "--output", str(tmp_path / "out")]
-    fails(publish_model.main, argv, capsys, "")
+    fails(publish_model.main, argv, capsys, "alone.params")
     unfinished = shutil.copytree(run, tmp_path / "unfinished")
-    (unfinished / "log.jsonl").write_text(
-        (run / "log.jsonl").read_text().splitlines()[0].replace("val_", "other_") + "\n"
-    )
+    first, last = (json.loads(line) for line in (run / "log.jsonl").read_text().splitlines())
+    (unfinished / "log.jsonl").write_text(json.dumps({**last, "epoch": first["epoch"]}) + "\n")  # validated, not ended
     argv = [*params, "--output", str(tmp_path / "out"), "--seeds", str(unfinished)]
-    fails(publish_model.main, argv, capsys, "has no accuracy on test images")
+    fails(publish_model.main, argv, capsys, "is not finished")
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from spos.pilot.flight import FLIGHT_FILE, FlightState, read_state
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, read_outcome
 from spos.pilot.plan import PLAN_FILE, Plan, in_bytes, read_plan
 from spos.pilot.stages import INT8
-from utils.study.logs import SECONDS_OF_AN_HOUR
+from spos.training.log import SECONDS_OF_AN_HOUR
 from utils.study.tables import share
 
 LIMITS = {

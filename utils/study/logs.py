@@ -24,14 +24,13 @@ from spos.space.space_file import described_space
 from spos.study.alone import ALONE_FILE, AloneRow, first_rows
 from spos.study.rank import FLOPS, means, rank
 from spos.study.truth import TRUTH_FILE, TruthRow
-from spos.training.log import EpochRow
+from spos.training.log import SECONDS_OF_AN_HOUR, EpochRow, training_hours
 from spos.training.strategies import NUM_RANDOM_WIDTHS
 
 Row = Mapping[str, Any]
 NUM_TRAIN = 50_000  # training images of CIFAR-10, of which a supernet holds some out
 STRATEGIES_FILE = "strategies.json"
 SUPERNETS, RANKING, CURVE, SEARCHED, SEARCH = "supernets", "ranking", "curve", "searched", "search-*"
-SECONDS_OF_AN_HOUR = 3600
 BOOTSTRAP_SEED = 0
 
 
@@ -75,7 +74,7 @@ class SupernetLog:
     def hours(self) -> float:
         """Of training, by the speeds of its epochs."""
         images = self.num_updates * self.options["batch_size"] / len(self.rows)
-        return sum(images / row["images_per_second"] for row in self.rows) / SECONDS_OF_AN_HOUR
+        return training_hours(self.rows, images)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from spos.study.alone import first_rows, mean_top1
 from spos.study.matched import RANDOM, compare, matched_table
 from spos.study.rank import ADDITIVE, FLOPS, ranking_table, seed_agreement
 from spos.training.flags import PUBLISHED
-from utils.study.logs import SECONDS_OF_AN_HOUR, Row, Study, SupernetLog, by_bn_count
+from spos.training.log import SECONDS_OF_AN_HOUR
+from utils.study.logs import Row, Study, SupernetLog, by_bn_count
 
 DRIVER, DRIVER_OF_OTHERS = "sh scripts/study_cifar10.sh IMAGES", "sh scripts/study_nas_bench_macro.sh IMAGES TABLE"
 
