@@ -4,10 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from running import assert_ended, is_alive
 
 from spos.core import agent
 
@@ -21,20 +20,6 @@ time.sleep(60)
 
 def start(code):
     return subprocess.Popen([*AGENT, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def assert_ends(pid):
-    deadline = time.monotonic() + 10
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(pid)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +48,14 @@ def test_the_end_of_the_input_kills_the_command_and_all_it_started():
         assert is_alive(grandchild)
         process.stdin.close()
         assert process.wait(30) == 128 + signal.SIGKILL
-        assert_ends(grandchild)
+        assert_ended(grandchild)
 
 
 def test_what_the_command_leaves_behind_ends_with_it():
     with start(CHILDREN.replace("time.sleep(60)", "sys.exit(0)")) as process:
         grandchild = int(process.stdout.readline())
         assert process.wait(30) == 0
-        assert_ends(grandchild)
+        assert_ended(grandchild)
 
 
 def test_the_agent_itself_does_not_end_by_a_signal_to_it():

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor
-from pathlib import Path
 
 import pytest
 from calls import die, die_once, fail, refuse, sleep, who
 from conftest import ROOT
+from running import assert_ended, is_alive
 
 from spos.core import executors
 from spos.core.errors import InputError
@@ -62,22 +62,7 @@ def test_shutting_down_does_not_wait_for_what_is_running(monkeypatch):
     start = time.monotonic()
     executor.shutdown()
     assert time.monotonic() - start < 5
-    assert_ended(pids)
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def assert_ended(pids):
-    """All of them, within some seconds: a killed process takes a moment."""
-    end = time.monotonic() + 10
-    while any(map(is_alive, pids)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(map(is_alive, pids))
+    assert_ended(*pids)
 
 
 PARENT = """
@@ -101,7 +86,7 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     assert len(pids) == 2 and all(map(is_alive, pids))
     parent.kill()
     parent.wait()
-    assert_ended(pids)
+    assert_ended(*pids)
 
 
 # --- Dask ---
