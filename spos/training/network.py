@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
+from spos.core.errors import warn
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.space import fit_to_data, make_space, sized_for, sized_like
@@ -38,13 +40,17 @@ def space_and_architecture(
     """The search space for these images and the architecture in it, as far as the model has them.
 
     An architecture for images of this size keeps its stride plan, which is a part of what it costs, unless the flags
-    say another.
+    say another. That the file of one is of another size is said, unless the flags ask for the size.
     """
     if flags.train.model not in (SUPERNET, SUBNET):
         return None, None
     record = _architecture(flags)
     if record is None:
         return make_space(flags.space, data), None
+    size = record.space.input_size
+    file = flags.named.architecture or ("" if flags.named.block_choices else flags.train.init_params)
+    if Path(file).is_file() and not flags.data.input_size and size != data.input_size:
+        warn(f"{file} is for images of {size} px, and these are {data.input_size} px; --input-size {size} keeps it")
     strides = flags.space.strides or strides_for(record.space, data.input_size)
     space = fit_to_data(record.space, replace(flags.space, strides=strides), data)
     return space, replace(record, space=space)

@@ -64,6 +64,27 @@ def test_an_architecture_keeps_the_stride_plan_that_it_was_searched_with(digits,
         assert count_architecture(trained, record.architecture) == count_architecture(space, searched.architecture)
 
 
+@pytest.mark.parametrize(
+    "size, flags, is_said",
+    ((64, "", True), (64, "--input-size 32", False), (32, "", False)),
+)
+def test_that_a_file_is_for_images_of_another_size_is_said(digits, tmp_path, capsys, size, flags, is_said):
+    """A layout is for images of any size, so the size of a search is lost without a word."""
+    space = search_space("Small", num_classes=10, input_size=size)
+    searched = ArchitectureRecord(space, space.sample(np.random.default_rng(0)), {})
+    write_json(tmp_path / "best.json", searched.to_json())
+    run = tmp_path / "run"
+    run.mkdir()
+    write_json(run / "config.json", {"options": {}, "space": None, "architecture": searched.to_json()})
+    (run / "model.params").write_bytes(b"")
+    for file in (f"--architecture {tmp_path}/best.json", f"--init-params {tmp_path}/run/model.params"):
+        made(f"--model ShuffleNas_fixArch {file} {flags}", digits)
+        warning = "is for images of 64 px, and these are 32 px; --input-size 64 keeps it"
+        assert (warning in capsys.readouterr().err) == is_said
+    made("--model ShuffleNas_fixArch --architecture oneshot-s+", digits)
+    assert not capsys.readouterr().err  # published for ImageNet, trained on whatever one has
+
+
 def test_a_classifier_of_the_zoo_has_no_space(digits):
     net, space, record = made("--model cifar_resnet20_v1", digits)
     assert space is record is None
