@@ -5,17 +5,16 @@
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10      packed files elsewhere
 #   JOBS=8 sh scripts/study_cifar10.sh               eight processes of one thread at a time, instead of two
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10 search 0    one part of it alone, by the name and arguments of its function
-#   EPOCHS=16 ARCHITECTURES=60 SEEDS=3 sh scripts/study_cifar10.sh    more of the networks that are trained alone, and
-#                                                                     longer: seven hours by estimate
 #
-# About two hours on two cores. Results: runs/study; what the figures need is copied to runs/study/logs, laid out like
-# logs/study-cifar10. The same command goes on where it was stopped. Figures and tables of docs/study.md from there:
+# About five hours on two cores, most of them for the networks that are trained alone. Results: runs/study; what the
+# figures need is copied to runs/study/logs, laid out like logs/study-cifar10. The same command goes on where it was
+# stopped. Figures and tables of docs/study.md from there:
 #   env/bin/python -m utils.study runs/study/logs --images runs/study/images
 set -eu
 here=$(dirname -- "$0")
 images=${1:-data/cifar10}
 out=runs/study
-jobs=${JOBS:-2} epochs=${EPOCHS:-8}
+jobs=${JOBS:-2}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 for file in train.rec val.rec; do
     [ -e "$images/$file" ] || { echo "error: $images/$file does not exist; see the head of $0" >&2; exit 2; }
@@ -24,7 +23,7 @@ done
 data="IMAGES --strides 2,1,2,2,2 -j 1"
 lists="--holdout 2500 --update-bn-images 2000"
 recipe="--batch-size 64 --lr 0.2 --lr-mode cosine --wd 3e-5 --label-smoothing --no-wd --log-interval 1000"
-alone="$data $recipe --num-epochs $epochs --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 8"
+alone="$data $recipe --num-epochs 16 --warmup-epochs 1 --reduced-dataset-scale 8 --save-frequency 8"
 
 # run PROGRAM FLAGS...: with those of the images in the place of the word IMAGES, for a path may hold blanks.
 run() {
@@ -54,10 +53,13 @@ supernets() {
 warm-up-0 --seed 0 $warm_up
 uniform-0 --seed 0 --reduced-dataset-scale 8
 warm-up-1 --seed 1 $warm_up
-fair-0 --seed 0 --reduced-dataset-scale 32 --sampling fair
+aligned-0 --seed 0 --initial-values aligned $warm_up
 warm-up-2 --seed 2 $warm_up
-sandwich-0 --seed 0 --reduced-dataset-scale 32 --sampling sandwich
+aligned-1 --seed 1 --initial-values aligned $warm_up
 uniform-1 --seed 1 --reduced-dataset-scale 8
+fair-0 --seed 0 --reduced-dataset-scale 32 --sampling fair
+fair-1 --seed 1 --reduced-dataset-scale 32 --sampling fair
+sandwich-0 --seed 0 --reduced-dataset-scale 32 --sampling sandwich
 EOF
 }
 
@@ -75,7 +77,8 @@ strategies() {
     mv "$out/strategies.json.new" "$out/strategies.json"
 }
 
-# ranking JOBS SUPERNETS...: 30 architectures trained alone, beside the supernets; the trainings alone without any.
+# ranking JOBS SUPERNETS...: 60 architectures trained alone, with three seeds each, beside the supernets; without any,
+# the trainings only.
 ranking() {
     num_jobs=$1
     shift
@@ -85,8 +88,8 @@ ranking() {
         set -- --channels-layout Small --use-se --last-conv-after-pooling
     fi
     # shellcheck disable=SC2086
-    run utils.rank_correlation "$@" --num-architectures "${ARCHITECTURES:-30}" --strata 5 \
-        --seeds "${SEEDS:-1}" --jobs "$num_jobs" --save-dir "$out/ranking" -- $alone
+    run utils.rank_correlation "$@" --num-architectures 60 --strata 5 --seeds 3 --jobs "$num_jobs" \
+        --save-dir "$out/ranking" -- $alone
 }
 
 # searched JOBS: the three searched architectures and ten random ones of the same FLOPs, three seeds each.
