@@ -20,6 +20,7 @@ from benchmarks import (
     input_pipeline,
     measure,
     plain,
+    recipe_step,
     scoring,
     subnet_step,
     supernet_step,
@@ -62,10 +63,10 @@ PROGRAMS = {
 }
 
 
-def run(program, argv, tmp_path, capsys):
+def run(program, argv, tmp_path, capsys, behind=()):
     """The line of JSON that a program prints, which is also what it appends."""
     out = tmp_path / "results.jsonl"
-    assert program.main([*argv, "--json", "--out", str(out)]) == 0
+    assert program.main([*argv, "--json", "--out", str(out), *behind]) == 0
     printed = capsys.readouterr().out
     assert printed == out.read_text()
     return json.loads(printed)
@@ -82,6 +83,20 @@ def test_a_program_writes_what_the_table_needs(stage, tmp_path, capsys):
     assert all(row["rounds"] == 1 and 0 < row["median"] == row["quartiles"][0] for row in line["rows"])
     assert line["machine"]["cores"] >= 1 and line["versions"]["mxnet"] == mx.__version__
     assert f"| `{stage}`" in table.render(table.newest(table.read_lines(str(tmp_path / "results.jsonl"))))
+
+
+def test_what_ingredients_of_a_recipe_cost(tmp_path, capsys):
+    record = ArchitectureRecord(replace(TINY, num_classes=10, input_size=32), ARCHITECTURE, {})
+    (tmp_path / "architecture.json").write_text(json.dumps(record.to_json()))
+    own = ("--architecture", str(tmp_path / "architecture.json"), "--rounds", "1", "--warm-up", "0")
+    digits = ("--dataset", "digits", "--data-dir", str(tmp_path), "--lr", "0.01", "--warmup-epochs", "0", "-j", "1")
+    recipe = ("--", *digits, "--reduced-dataset-scale", "8", "--batch-size", "32")
+    line = run(
+        recipe_step, [*own, "--variant", "ema: --ema-decay 0.9", "--variant", "cut: --cutmix"], tmp_path, capsys, recipe
+    )
+    assert [(row["name"], row["role"]) for row in line["rows"]] == [("baseline", PLAIN), ("ema", OTHER), ("cut", OURS)]
+    assert all(row["median"] > 0 for row in line["rows"])
+    fails(recipe_step.main, [*own, "--variant", "ema: --ema-decay 2", *recipe], capsys, "ema-decay")
 
 
 def test_without_pytorch_the_reason_is_said(tmp_path, capsys):
