@@ -29,7 +29,7 @@ from spos.space.flags import SpaceOptions
 from spos.space.space import SearchSpace
 from spos.training.flags import TrainOptions
 from spos.training.losses import SMOOTHING, Objective
-from spos.training.optimizers import make_optimizer
+from spos.training.optimizers import make_nag
 from spos.training.path_trainer import PathTrainer
 from spos.training.strategies import UniformStrategy
 from spos.training.trainer import Recipe, Trainer
@@ -114,7 +114,7 @@ Step = Callable[[Optional[Architecture]], float]  # trains on the problem's batc
 def make_trainer(net: mx.gluon.Block, ctx: Sequence[mx.Context], lr: float) -> Trainer:
     """As the program trains. By masks the supernet itself runs, the rest by graphs."""
     by_masks = isinstance(net, Supernet) and net.execution == "mask"
-    optimizer = PathTrainer(net, make_optimizer(lr, MOMENTUM, WD, "float32"), no_wd=True)
+    optimizer = PathTrainer(net, make_nag(lr, MOMENTUM, WD, "float32"), no_wd=True)
     recipe = Recipe(Objective(net.space.num_classes, SMOOTHING), lambda step: lr, num_epochs=1)
     return Trainer(net, optimizer, recipe, tuple(ctx), forward=None if by_masks else TrainingGraphs(net))
 

@@ -17,7 +17,7 @@ from spos.engine.cluster import LOCAL, open_cluster
 from spos.engine.compat import mx
 from spos.space.architecture import Architecture
 from spos.training.losses import Objective
-from spos.training.optimizers import make_optimizer
+from spos.training.optimizers import make_nag
 from spos.training.path_trainer import PathTrainer
 from spos.training.strategies import Pass
 from spos.training.trainer import Recipe, Trainer
@@ -51,7 +51,7 @@ def make_trainer(ctx, seed, filled, cluster=LOCAL):
     net.initialize(ctx=list(ctx))
     if filled:
         fill_parameters(net)
-    optimizer = PathTrainer(net, make_optimizer(0.05, 0.9, 1e-2, "float32"), True, cluster)
+    optimizer = PathTrainer(net, make_nag(0.05, 0.9, 1e-2, "float32"), True, cluster)
     return Trainer(net, optimizer, Recipe(Objective(5, 0.1), lambda step: 0.05, num_epochs=1), tuple(ctx))
 
 

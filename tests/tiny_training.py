@@ -13,7 +13,7 @@ from spos.execution.trained import TrainingGraphs
 from spos.sampling.warm_up import SamplingPolicy
 from spos.training.losses import Objective
 from spos.training.network import add_gradients
-from spos.training.optimizers import make_optimizer
+from spos.training.optimizers import make_nag
 from spos.training.path_trainer import PathTrainer
 from spos.training.schedule import make_schedule
 from spos.training.strategies import FairStrategy, SandwichStrategy, UniformStrategy
@@ -58,7 +58,7 @@ def make_trainer(net=None, ctx=CPU, lr=0.05, num_epochs=4, cluster=LOCAL, **reci
         net.initialize(ctx=list(ctx))
     schedule = make_schedule("cosine", lr, num_epochs, ListLoader().num_batches, warmup_epochs=1)
     recipe.setdefault("strategy", UniformStrategy(SamplingPolicy(TINY, epoch_start_cs=1, cs_warm_up=True)))
-    optimizer = PathTrainer(net, make_optimizer(lr, 0.9, 1e-2, "float32"), True, cluster)
+    optimizer = PathTrainer(net, make_nag(lr, 0.9, 1e-2, "float32"), True, cluster)
     return Trainer(net, optimizer, Recipe(Objective(5, 0.1), schedule, num_epochs, **recipe), ctx)
 
 

@@ -25,7 +25,7 @@ from spos.training.averaging import WeightAverage
 from spos.training.flags import ADAMW, BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
 from spos.training.losses import SMOOTHING, CutMix, Mixup, Objective, Teacher
 from spos.training.network import make_forward
-from spos.training.optimizers import make_adamw, make_optimizer
+from spos.training.optimizers import make_adamw, make_nag
 from spos.training.path_trainer import PathTrainer
 from spos.training.progress import Row
 from spos.training.schedule import decay_epochs, make_schedule
@@ -99,7 +99,7 @@ def make_trainer(
     """The trainer of a network that has its first values."""
     train, dtype = flags.train, flags.device.dtype
     adamw = train.optimizer == ADAMW
-    rule = make_adamw(train.lr, train.wd) if adamw else make_optimizer(train.lr, train.momentum, train.wd, dtype)
+    rule = make_adamw(train.lr, train.wd) if adamw else make_nag(train.lr, train.momentum, train.wd, dtype)
     optimizer = PathTrainer(net, rule, train.no_wd, cluster)
     average = WeightAverage(net, train.ema_decay) if train.ema_decay and cluster.is_chief else None
     return Trainer(net, optimizer, recipe, tuple(ctx), dtype, make_forward(train.mode, net, ctx, dtype), average)

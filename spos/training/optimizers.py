@@ -60,7 +60,7 @@ class AdamW(mx.optimizer.Optimizer):
         return arrays[ctx]
 
 
-def make_optimizer(lr: float, momentum: float, wd: float, dtype: str) -> mx.optimizer.Optimizer:
+def make_nag(lr: float, momentum: float, wd: float, dtype: str) -> mx.optimizer.Optimizer:
     """NAG, with float32 master weights for float16 networks."""
     return mx.optimizer.NAG(learning_rate=lr, momentum=momentum, wd=wd, multi_precision=dtype != "float32")
 

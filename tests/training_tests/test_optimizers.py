@@ -5,7 +5,7 @@ import pytest
 
 from spos.core.errors import InputError
 from spos.engine.compat import mx
-from spos.training.optimizers import BETAS, EPSILON, make_adamw, make_optimizer
+from spos.training.optimizers import BETAS, EPSILON, make_adamw, make_nag
 from spos.training.path_trainer import PathTrainer
 
 CPU = (mx.cpu(),)
@@ -92,7 +92,7 @@ def test_states_hold_the_number_of_updates(rng):
 
 def test_states_of_another_optimizer_are_refused(rng):
     net = Weights()
-    trainers = [PathTrainer(net, make_optimizer(LR, 0.9, WD, "float32")), PathTrainer(net, make_adamw(LR, WD))]
+    trainers = [PathTrainer(net, make_nag(LR, 0.9, WD, "float32")), PathTrainer(net, make_adamw(LR, WD))]
     for trainer in trainers:
         gradients(net, rng)
         trainer.step(NUM_IMAGES)

@@ -17,7 +17,7 @@ from spos.space.architecture import Architecture
 from spos.space.stages import Head
 from spos.training.losses import SMOOTHING, Mixup, Objective
 from spos.training.network import add_gradients
-from spos.training.optimizers import make_optimizer
+from spos.training.optimizers import make_nag
 from spos.training.path_trainer import PathTrainer
 from spos.training.strategies import Pass
 from spos.training.trainer import Recipe, Trainer
@@ -72,7 +72,7 @@ def linear_trainer(strategy, ctx=CPU, **recipe):
     add_gradients(net)
     mixup = recipe.pop("mixup", None)
     made = Recipe(Objective(CLASSES, SMOOTHING, mixup), lambda step: LR, 4, strategy, **recipe)
-    optimizer = PathTrainer(net, make_optimizer(LR, MOMENTUM, DECAY, "float32"), no_wd=True)
+    optimizer = PathTrainer(net, make_nag(LR, MOMENTUM, DECAY, "float32"), no_wd=True)
     return Trainer(net, optimizer, made, ctx)
 
 

@@ -8,7 +8,7 @@ from spos.core.errors import InputError
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
 from spos.native.build import SWITCH, are_ready
-from spos.training.optimizers import make_optimizer
+from spos.training.optimizers import make_nag
 from spos.training.path_trainer import PathTrainer
 
 NUM_IMAGES = 10  # 4, 3 and 3 on three devices; 2, 2, 3 and 3 on four
@@ -173,7 +173,7 @@ def test_float16_weights_have_float32_masters(momentum, corner, rng):
     """Updates far below float16's resolution add up, in the selected corner and nowhere else."""
     value = rng.uniform(1, 2, (4, 6)).astype(np.float16)
     net = HalfPrecision(value)
-    trainer = PathTrainer(net, make_optimizer(1e-4, momentum, 0.0, "float16"))
+    trainer = PathTrainer(net, make_nag(1e-4, momentum, 0.0, "float16"))
     for _ in range(40):
         net.weight.grad()[:] = 1
         trainer.step(1, [(net.weight, corner)])
@@ -187,7 +187,7 @@ def test_float16_weights_have_float32_masters(momentum, corner, rng):
     masters = [a.asnumpy() for a in trainer.states().values() if a.dtype == np.float32]
     assert any(np.abs(master - expected).max() < 1e-5 for master in masters)
     saved = {name: array.copy() for name, array in trainer.states().items()}
-    again = PathTrainer(net, make_optimizer(1e-4, momentum, 0.0, "float16"))
+    again = PathTrainer(net, make_nag(1e-4, momentum, 0.0, "float16"))
     again.set_states(saved)
     assert {n: a.asnumpy().tolist() for n, a in again.states().items()} == {
         n: a.asnumpy().tolist() for n, a in saved.items()
