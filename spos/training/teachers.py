@@ -42,10 +42,10 @@ def load_teachers(
 
 
 def teachers_digest(options: TeacherOptions) -> Dict[str, str]:
-    """What `config.json` says of the files of teachers, if there are any."""
-    files = [file for file in (_file_of(name) for name in split_files(options.teacher)) if file.is_file()]
-    files += [Path(options.teacher_params)] if options.teacher_params else []
-    return {"teacher_sha256": ",".join(map(file_digest, files))} if files else {}
+    """What `config.json` says of the files of teachers, if there are any; of the zoo's the names."""
+    names = [*split_files(options.teacher), *([options.teacher_params] if options.teacher_params else [])]
+    files = {name: _file_of(name) for name in names if _file_of(name).is_file()}
+    return {"teacher_sha256": ",".join(file_digest(files[n]) if n in files else n for n in names)} if files else {}
 
 
 def _file_of(name: str) -> Path:
@@ -78,6 +78,12 @@ def _check_preparation(name: str, config: Any, data: DataSet) -> None:
     there = data.preprocessing
     if own and (own.mean, own.std) != (there.mean, there.std):
         raise InputError(f"--teacher {name} was trained on images of another mean and deviation than {data.name}")
+    known = zip(own.class_names, there.class_names) if own else ()
+    label, pair = next(((label, pair) for label, pair in enumerate(known) if pair[0] != pair[1]), (0, ()))
+    if pair:
+        raise InputError(
+            f"--teacher {name} knows other classes: {label} is {pair[0]!r} to it, {pair[1]!r} in {data.name}"
+        )
 
 
 def _check_fit(name: str, num_classes: int, input_size: int, data: DataSet) -> None:

@@ -201,6 +201,7 @@ def test_logs_that_a_shell_writes_may_be_there(tmp_path):
     (
         ("latency_table", "latency_table_sha256", "moved/latency.json", True),  # its content decides
         ("init_params", "init_params_sha256", "", False),
+        ("teacher", "teacher_sha256", "./data/train.rec", True),
         ("space", "space", "tiny", True),
         ("blocks", "fingerprint", "moved/blocks.py", True),
         ("rec_train", "", "data/../data/train.rec", True),
@@ -231,11 +232,17 @@ def test_blocks_that_are_described_otherwise_are_another_run(tmp_path):
     open_run(tmp_path / "old", config)
 
 
-def test_another_content_is_another_run_whatever_its_name(tmp_path):
-    config = {**CONFIG, "supernet_sha256": "0" * 64}
+@pytest.mark.parametrize("key, flag", (("supernet_sha256", "--supernet-params"), ("teacher_sha256", "--teacher")))
+def test_another_content_is_another_run_whatever_its_name(key, flag, tmp_path):
+    config = {**CONFIG, key: "0" * 64}
     open_run(tmp_path / "run", config)
-    with pytest.raises(InputError, match="the content of --supernet-params has changed"):
-        open_run(tmp_path / "run", {**config, "supernet_sha256": "1" * 64})
+    with pytest.raises(InputError, match=f"the content of {flag} has changed"):
+        open_run(tmp_path / "run", {**config, key: "1" * 64})
+
+
+def test_the_content_of_every_file_of_a_run_is_compared():
+    """What is not in this list would change without a word."""
+    assert set(run.FILES_OF_A_RUN.values()) - {"space", "fingerprint"} <= set(run.INPUTS_OF_A_RUN)
 
 
 def test_a_foreign_directory_is_refused_and_left_alone(tmp_path):

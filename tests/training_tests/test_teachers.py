@@ -17,6 +17,7 @@ from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx
 from spos.engine.parameters import load_parameters
 from spos.runs.files import file_digest, write_json
+from spos.runs.run import PREPROCESSING
 from spos.scoring.supernet import load_supernet
 from spos.scoring.trained import TrainedSupernet
 from spos.space.architecture_file import ArchitectureRecord
@@ -25,7 +26,7 @@ from spos.space.space_file import search_space
 from spos.training.flags import TeacherOptions
 from spos.training.losses import Teacher
 from spos.training.session import train_subnet, train_supernet
-from spos.training.teachers import load_teachers, teachers_digest
+from spos.training.teachers import _check_preparation, load_teachers, teachers_digest
 
 CPU = (mx.cpu(),)
 RECIPE = {"num_epochs": 1, "lr": 0.1, "val_frequency": 0}
@@ -113,6 +114,8 @@ def test_a_larger_image_is_shown_at_the_teachers_size(data, subnet, tmp_path):
 def test_the_files_of_teachers_are_a_part_of_the_run(subnet, supernet):
     digest = teachers_digest(fill(TeacherOptions, teacher=f"{subnet.parent},{supernet}"))
     assert digest == {"teacher_sha256": f"{file_digest(subnet)},{file_digest(supernet)}"}
+    mixed = teachers_digest(fill(TeacherOptions, teacher=f"resnet18_v1,{subnet}"))
+    assert mixed == {"teacher_sha256": f"resnet18_v1,{file_digest(subnet)}"}
     assert teachers_digest(fill(TeacherOptions, teacher="resnet18_v1")) == teachers_digest(TeacherOptions()) == {}
 
 
@@ -126,7 +129,7 @@ def test_a_training_learns_from_runs_and_goes_on(data, subnet, supernet, tmp_pat
     again = train_subnet(data, tmp_path / "again", best, **asked)
     assert again.read_bytes() == taught.read_bytes()
     assert train_subnet(data, tmp_path / "taught", best, **asked) == taught
-    with pytest.raises(InputError, match="taught"):
+    with pytest.raises(InputError, match="taught holds another run: the content of --teacher has changed"):
         train_subnet(data, tmp_path / "taught", best, **{**asked, "teacher": str(subnet)})
 
 
@@ -144,6 +147,12 @@ def test_what_cannot_teach_is_refused(data, subnet, supernet, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             load([name], images, tmp_path)
+    birds, cars = (
+        replace(open_data(data), class_names=tuple(f"{kind}{i}" for i in range(10))) for kind in ("bird", "car")
+    )
+    _check_preparation("a", {PREPROCESSING: birds.preprocessing.to_json()}, birds)
+    with pytest.raises(InputError, match="--teacher a knows other classes: 0 is 'bird0' to it, 'car0' in"):
+        _check_preparation("a", {PREPROCESSING: birds.preprocessing.to_json()}, cars)
     other = replace(open_data(data), mean=(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="another mean and deviation"):
         load_teachers(fill(TeacherOptions, teacher=str(subnet)), other, tmp_path, CPU, "float32")
