@@ -35,9 +35,9 @@ class Network:
         self._names = json.loads(metadata["class_names"])
 
     def prepared(self, path):
-        """The input (3, S, S) of a picture. Raises OSError if it cannot be read."""
+        """The input (3, S, S) of a picture. Raises whatever the decoder does if it cannot be read."""
         opened = Image.open(path)
-        image = (ImageOps.exif_transpose(opened) or opened).convert("RGB")
+        image = in_colour(ImageOps.exif_transpose(opened) or opened)
         side = max(1, round(min(image.size) * self._size / math.ceil(round(self._size / self._crop_ratio, 6))))
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.crop((left, top, left + side, top + side))
@@ -78,13 +78,20 @@ def main(argv=None):
             try:
                 inputs.append(network.prepared(path))
                 read.append(path)
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
+            except Exception as error:  # those of Pillow's decoders have no class in common
                 unread += 1
                 fail(f"{path} cannot be read: {error}")
         for path, shares in zip(read, network.probabilities(np.stack(inputs)) if inputs else ()):
             best = np.argsort(-shares, kind="stable")[: args.top]
             print(f"{path}  " + ", ".join(f"{network.name(label)} {shares[label]:.1%}" for label in best))
     return 2 if unread else 0
+
+
+def in_colour(image):
+    """As RGB of 8 bits; Pillow would clip grey of 16 bits."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def find(path):

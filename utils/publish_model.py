@@ -23,9 +23,9 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from msgspec import to_builtins
 
@@ -40,13 +40,29 @@ from spos.deploy.exported import INT8_NAME, NAME, open_model
 from spos.deploy.flags import BEST, ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.trained import TrainedSubnet, open_trained
 from spos.runs.files import file_digest, write_atomic, write_json
-from spos.runs.run import CONFIG_FILE, LOG_FILE, MODEL_FILE, SUBNET_RUN, RunDirectory, open_run_directory
+from spos.runs.run import (
+    BEST_MODEL_FILE,
+    CONFIG_FILE,
+    CONTENTS,
+    DATA_PATHS,
+    FILES_OF_A_RUN,
+    INPUTS_OF_A_RUN,
+    LOG_FILE,
+    MODEL_FILE,
+    NAMES_OF_FLAGS,
+    NOT_PART_OF_A_RUN,
+    SUBNET_RUN,
+    RunDirectory,
+    open_run_directory,
+)
 from spos.space.architecture_file import parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions
-from spos.training.flags import TeacherOptions, TrainOptions, validated_on
-from spos.training.log import EpochRow, training_hours
+from spos.training.flags import HELD_OUT, TEST_IMAGES, TeacherOptions, TrainOptions, validated_on
+from spos.training.log import EpochRow, training_hours, validated_top1
 from utils.summarize import last_validated
+
+CHOICES = tuple(field.name for field in fields(ArchitectureOptions))
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise InputError(f"--output {folder} is there, and is no published network")
     trained = open_trained(pick(TrainedOptions, args), ArchitectureOptions(), SpaceOptions())
     run = run_of(trained)
-    seeds, controls = ([trainings(paths)] if paths else [] for paths in (args.seeds, args.controls))
+    seeds = [trainings(args.seeds, run, is_control=False)] if args.seeds else []
+    controls = [trainings(args.controls, run, is_control=True)] if args.controls else []
     given = trained.data_options(pick(DataOptions, args))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
@@ -90,12 +107,20 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def run_of(trained: TrainedSubnet) -> RunDirectory:
-    """Raises: InputError if the parameters lie in no run of a subnet."""
+    """Raises: InputError if the parameters are not those that a run of a subnet has left, or chosen by test images."""
     if trained.run is None:
         raise InputError(f"{trained.path} lies in no run, so nothing says how it was trained")
     run = open_run_directory(trained.run)
     if run.kind != SUBNET_RUN:
         raise InputError(f"{trained.run} is no run of a subnet")
+    last_validated(trained.run)
+    if Path(trained.path).resolve().parent != Path(trained.run).resolve():
+        raise InputError(f"{trained.path} is a checkpoint; publish what its training has left in {trained.run}")
+    if Path(trained.path).name == BEST_MODEL_FILE and validated_on(run.options) != HELD_OUT:
+        raise InputError(
+            f"{trained.path} was chosen by the test images, which would say too much of it; publish {MODEL_FILE}, or "
+            "train with --train-on train --val-on holdout"
+        )
     return run
 
 
@@ -150,18 +175,43 @@ def make_card(
     )
 
 
-def trainings(folders: Sequence[Path]) -> Trainings:
-    """Of runs on the same test images. The cost is that of the first. Raises: InputError if one has not ended."""
-    costs, top1 = [], []
+def trainings(folders: Sequence[Path], published: RunDirectory, is_control: bool) -> Trainings:
+    """Of runs like the published one. The cost is that of the first.
+
+    Args:
+        is_control: of random networks; else of the same network.
+    Raises: InputError if one has not ended, or differs in more than seeds and architectures may.
+    """
+    costs, top1, seeds = [], [], set()
     for folder in folders:
         run = open_run_directory(folder)
-        if validated_on(run.options) != "test images":
+        if validated_on(run.options) != TEST_IMAGES:
             raise InputError(f"{folder} has no accuracy on test images")
-        last = last_validated(folder)
-        top1.append(last.get("ema_top1", last["val_top1"]))
-        record = parse_architecture(run.config["architecture"], str(folder))
+        top1.append(validated_top1(last_validated(folder)))
+        check_alike(run, published)
+        record, own = (parse_architecture(one.config["architecture"], str(one.path)) for one in (run, published))
+        if (record.architecture == own.architecture) == is_control:
+            raise InputError(f"{folder} is of {'the same' if is_control else 'another'} network as {published.path}")
         costs.append(count_architecture(record.space, record.architecture))
+        seeds.add((record.architecture, run.options["seed"]))
+    if len(seeds) < len(folders):
+        raise InputError(f"{folders[0]} and the others: one network is there twice with the same seed")
     return Trainings(costs[0].macs, costs[0].params, top1)
+
+
+def check_alike(run: RunDirectory, published: RunDirectory) -> None:
+    """Raise InputError that names what was not the same in the training of the published network."""
+    own, expected = (as_trained(one) for one in (run, published))
+    for name in {**own, **expected}:
+        if own.get(name) != expected.get(name):
+            raise InputError(f"{run.path} was not trained like {published.path}: {name} differs")
+
+
+def as_trained(run: RunDirectory) -> Dict[str, Any]:
+    """Space, images, content of files and flags of a training, without its seed, its network and places of files."""
+    free = (*NOT_PART_OF_A_RUN, *DATA_PATHS, *FILES_OF_A_RUN, *CHOICES, *NAMES_OF_FLAGS, "seed")
+    inputs = {name: run.config.get(name) for name in ("space", CONTENTS, *INPUTS_OF_A_RUN) if name != "architecture"}
+    return {**inputs, **{f"--{name}": value for name, value in run.options.items() if name not in free}}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from msgspec import Struct, ValidationError, convert
 
 from spos.core.errors import InputError
-from spos.core.flags import changed_flags
+from spos.core.flags import changed_flags, split_files
 from spos.core.intervals import student_interval
 from spos.core.tables import Column, Table, as_markdown, in_millions
 from spos.runs.files import PathLike, file_digest, read_json
@@ -16,7 +16,8 @@ from spos.runs.run import FILES_OF_A_RUN, MODEL_FILE, PLACES_OF_A_RUN
 from spos.runs.schema import Choices, Hex, NotNegative, Positive, Share, ShareInterval
 
 CARD_FILE, CARD_PAGE = "card.json", "README.md"
-PLACES = {*PLACES_OF_A_RUN, *FILES_OF_A_RUN, "save_dir", "logging_file", "teacher"}
+BEGINNINGS = ("teacher", "init_params", "init_from_supernet")  # networks that a training began with or learned from
+PLACES = {*PLACES_OF_A_RUN, *FILES_OF_A_RUN, "save_dir", "logging_file"} - set(BEGINNINGS)
 
 
 class FileCard(Struct, frozen=True):
@@ -100,18 +101,27 @@ def check_files(folder: PathLike, card: Card) -> None:
 
 def without_places(config: Mapping[str, Any]) -> Dict[str, Any]:
     """The `config.json` of a run without the places of files on the machine that trained it."""
-    options = {name: value for name, value in config["options"].items() if name not in PLACES}
-    return {**config, "options": options}
+    return {**config, "options": _told(config["options"])}
 
 
 def recipe_of(groups: Sequence[Any]) -> Dict[str, Any]:
     """What differs from the defaults in filled groups of flags, but for places of files."""
-    return {
+    changed = {
         name: getattr(group, name)
         for group in groups
         for name in (flag[2:].replace("-", "_") for flag in changed_flags(group))
-        if name not in PLACES
     }
+    return _told(changed)
+
+
+def _told(options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Flags without places of files; of networks that a training began with, the file and the folder that it is in."""
+    short = {name: _short(value) if name in BEGINNINGS else value for name, value in options.items()}
+    return {name: value for name, value in short.items() if name not in PLACES}
+
+
+def _short(names: str) -> str:
+    return ",".join("/".join(Path(name).parts[-2:]) for name in split_files(names))
 
 
 def card_page(card: Card) -> str:

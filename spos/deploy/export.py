@@ -13,6 +13,7 @@ from spos.core.errors import InputError
 from spos.core.flags import fill
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
+from spos.data.pixels import remove_images
 from spos.deploy.exported import ONNX, PARAMS, SYMBOL
 from spos.deploy.flags import ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.formats import FORMAT_CLASSES, Format, publish
@@ -69,6 +70,7 @@ class Export:
         """
         images = Images.load(data, given, options, self.name.parent)
         quantized = quantize_subnet(self.maker, self.names, images, options)
+        remove_images(self.name.parent)
         check = partial(self._int8_error, images.calibration[:CHECKED_BATCHES], options.int8_error_max)
         return (quantized, *publish(quantized.network, self.name, check))
 

@@ -21,7 +21,7 @@ from spos.scoring.candidate import candidate_evaluator
 from spos.space.architecture import Architecture
 from spos.space.cost import Cost
 from spos.space.space import SearchSpace
-from spos.training.averaging import WeightAverage
+from spos.training.averaging import WeightAverage, save_averaged_subnet
 from spos.training.flags import ADAMW, BY_SYMBOL, SYMBOLIC, TrainingFlags, TrainOptions, make_policy
 from spos.training.losses import SMOOTHING, CutMix, Mixup, Objective, Teacher
 from spos.training.network import make_forward
@@ -116,7 +116,8 @@ def make_validation(
 ) -> Callable[[int], Row]:
     """Metrics of an epoch, as often as the flags say. Images are loaded when they are first needed.
 
-    Validation between epochs keeps the parameters of the best one, beside those of the last.
+    Validation between epochs keeps the parameters of the best one, beside those of the last: the averaged ones of a
+    subnet that has them.
 
     Args:
         best: highest accuracy of the epochs before.
@@ -125,6 +126,7 @@ def make_validation(
     """
     train, net, ctx = flags.train, trainer.net, trainer.ctx
     measure: Callable[[int], Dict[str, Any]]
+    save: Callable[[], None] = partial(save_parameters, folder / BEST_MODEL_FILE, net)
     if policy:
         load = once(partial(candidate_evaluator, net, data, flags.data, folder, ctx))
         count, seed = train.val_architectures, flags.run.seed
@@ -140,6 +142,8 @@ def make_validation(
             load_bn = once(partial(load_images, data, "bn", flags.data, folder))
             averaged = (trainer.average, net, load_bn, load, batch_size, ctx[0])
             measure = partial(validate_with_average, measure, *averaged)
+            parts = (net, trainer.average, load_bn, batch_size, ctx[0])
+            save = partial(save_averaged_subnet, folder / BEST_MODEL_FILE, *parts)
             num_images += num_images + len(data.splits["bn"])
     frequency = train.val_frequency
     if frequency is None and train.patience:
@@ -147,9 +151,7 @@ def make_validation(
     if frequency is None:
         frequency = affordable_frequency(num_images, steps_per_epoch * flags.data.batch_size * len(ctx))
     validate = partial(validate_when_due, measure, frequency, train.num_epochs)
-    if not frequency:
-        return validate
-    return partial(keep_best, validate, best, partial(save_parameters, folder / BEST_MODEL_FILE, net))
+    return partial(keep_best, validate, best, save) if frequency else validate
 
 
 def once(load: Callable[[], Any]) -> Callable[[], Any]:

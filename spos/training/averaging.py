@@ -13,16 +13,18 @@ mean of the values after each step so far, and the initial values have no part i
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
+from spos.data.pixels import Pixels
 from spos.engine.batch_norm import recalibrate_batch_norm
 from spos.engine.compat import mx, num_threads
 from spos.engine.function import address
-from spos.engine.parameters import FLOAT32, parameters_of, set_parameters
+from spos.engine.parameters import FLOAT32, parameters_of, save_parameters, set_parameters
 from spos.native.build import are_ready
 from spos.native.library import AVERAGED, borrow_session, return_session
 from spos.training.path_trainer import Selected
@@ -130,6 +132,17 @@ class WeightAverage:
 def with_averages(net: mx.gluon.Block, average: WeightAverage) -> Dict[str, Any]:
     """Parameters of a network by structural name, NDArrays: averages, and BatchNorm statistics as they are."""
     return {**parameters_of(net), **average.values()}
+
+
+def save_averaged_subnet(
+    file: Path, net: Subnet, average: WeightAverage, load_bn: Callable[[], Pixels], batch_size: int, ctx: mx.Context
+) -> None:
+    """Write the parameters of `averaged_subnet`.
+
+    Args:
+        load_bn: gives the images of the BatchNorm update.
+    """
+    save_parameters(file, averaged_subnet(net, average, load_bn().batches(batch_size, (ctx,)), ctx))
 
 
 def averaged_subnet(net: Subnet, average: WeightAverage, batches: Iterable, ctx: mx.Context) -> Subnet:

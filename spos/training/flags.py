@@ -37,6 +37,7 @@ from spos.training.strategies import PASS_GRADIENTS, STRATEGIES, SUM, UNIFORM
 
 HYBRID, IMPERATIVE, SYMBOLIC = MODES = ("hybrid", "imperative", "symbolic")
 PUBLISHED, ALIGNED = INITIAL_VALUES = ("published", "aligned")
+HELD_OUT, TEST_IMAGES = "held-out images", "test images"  # what validates
 NAG, ADAMW = OPTIMIZERS = ("nag", "adamw")
 TRIVIAL = "trivial"
 BY_TABLE, BY_SYMBOL = COUNT_METHODS = ("lookup_table", "symbol")
@@ -241,7 +242,7 @@ class TrainingFlags:
     def parse(cls, parser: OneLineParser, argv: Optional[Sequence[str]]) -> TrainingFlags:
         """From a command line. Raises: as `of`."""
         args = parser.parse_args(argv)
-        parser.set_defaults(**recipe_values(args.recipe, images_of_a_step(args.batch_size, args.num_gpus)))
+        parser.set_defaults(**recipe_values(args.recipe, images_of_a_step(args, args)))
         return cls.of(parser.parse_args(argv))
 
     @classmethod
@@ -256,14 +257,14 @@ class TrainingFlags:
         return as_json(*(getattr(self, name) for name in self.groups()))
 
 
-def images_of_a_step(batch_size: int, num_gpus: int) -> int:
-    """Of all devices of a worker."""
-    return batch_size * max(1, num_gpus)
+def images_of_a_step(data: Any, devices: Any) -> int:
+    """Of all devices of a worker, by what has their flags."""
+    return data.batch_size * (devices.num_gpus or devices.num_cpus_ctx)
 
 
 def validated_on(options: Mapping[str, Any]) -> str:
     """What the images of `val_top1` are, by the flags of a run as `config.json` has them."""
-    return "held-out images" if options.get("model") == SUPERNET or options.get("val_on") == HOLDOUT else "test images"
+    return HELD_OUT if options.get("model") == SUPERNET or options.get("val_on") == HOLDOUT else TEST_IMAGES
 
 
 def limits_of(options: TrainConstraintOptions) -> Tuple[Limit, ...]:
@@ -372,6 +373,8 @@ def _schedule_rules(flags: TrainingFlags) -> Iterator[str]:
         yield f"--warmup-epochs {train.warmup_epochs} leaves nothing of --num-epochs {train.num_epochs}"
     if train.patience and train.val_frequency == 0:
         yield "--patience counts validations; --val-frequency 0 has none before the end"
+    if train.patience and validated_on(flags.to_json()) != HELD_OUT:
+        yield f"--patience would stop by the test images; add --train-on train --val-on {HOLDOUT}"
     if train.lr_restarts and train.lr_mode not in FALLING:
         yield f"--lr-restarts is for --lr-mode {', '.join(FALLING)}, not for {train.lr_mode}"
     if train.lr_restarts >= train.num_epochs - train.warmup_epochs:
@@ -380,7 +383,25 @@ def _schedule_rules(flags: TrainingFlags) -> Iterator[str]:
         yield f"--momentum is for --optimizer {NAG}, not for {ADAMW}"
     if train.optimizer == ADAMW and flags.device.dtype != "float32":
         yield f"--optimizer {ADAMW} is for float32, not for --dtype {flags.device.dtype}"
+    recipe = recipe_values(train.recipe, images_of_a_step(flags.data, flags.device))
+    if recipe and train.optimizer != recipe["optimizer"] and train.lr == recipe["lr"]:
+        yield f"--optimizer {train.optimizer}: the learning rate of --recipe {train.recipe} is another's; give --lr"
+    yield from _idle_flags(train)
     decay_epochs(train.lr_decay_epoch, train.lr_decay_period, train.num_epochs)
+
+
+def _idle_flags(train: TrainOptions) -> Iterator[str]:
+    """Flags that nothing reads, and what would."""
+    mixes = train.mixup or train.cutmix
+    for names, is_read, what in (
+        (("mixup_alpha",), train.mixup, "--mixup"),
+        (("cutmix_alpha",), train.cutmix, "--cutmix"),
+        (("mixup_off_epoch",), mixes, "--mixup or --cutmix"),
+        (("warmup_lr",), train.warmup_epochs, "--warmup-epochs"),
+        (("lr_decay", "lr_decay_epoch", "lr_decay_period"), train.lr_mode == "step", "--lr-mode step"),
+    ):
+        for name in () if is_read else changed_flags(train, names):
+            yield f"{name} is for {what}"
 
 
 def _loss_rules(flags: TrainingFlags) -> Iterator[str]:
@@ -398,6 +419,8 @@ def _start_rules(flags: TrainingFlags) -> Iterator[str]:
     train = flags.train
     if not train.resume_params and (train.resume_states or train.resume_epoch > 0):
         yield "--resume-states and --resume-epoch need --resume-params"
+    if train.ema_decay and train.resume_params:
+        yield "--ema-decay: --resume-params brings no average; go on in the run itself, or take --init-params"
     sources = changed_flags(flags.zoo, ("use_pretrained",)) + changed_flags(train, FIRST_PARAMETERS)
     if len(sources) > 1:
         yield f"{sources[0]} and {sources[1]} both give the first parameters; leave one out"

@@ -38,23 +38,32 @@ class EpochRow(Struct):
     undecodable_images: Union[List[str], UnsetType] = UNSET
 
 
+def validated_top1(row: Mapping[str, Any]) -> Optional[float]:
+    """What the validation of an epoch counts for: of the averaged weights, where there are; None without one."""
+    return row.get("ema_top1", row.get("val_top1"))
+
+
 def is_over(rows: Sequence[Mapping[str, Any]], patience: int) -> bool:
     """Whether none of the last `patience` validations (0: any number) was better than the best before them.
 
     Args:
         rows: of a log.
     """
-    top1 = [row["val_top1"] for row in rows if "val_top1" in row]
+    top1 = [value for value in map(validated_top1, rows) if value is not None]
     return 0 < patience < len(top1) and max(top1[-patience:]) <= max(top1[:-patience])
 
 
 def training_hours(rows: Sequence[Mapping[str, Any]], num_images: float) -> float:
-    """Of epochs of so many images, by their speeds.
+    """Of epochs of so many images, by their speeds. One that tells none, for it was stopped at its end, took the mean.
 
     Args:
         rows: of a log.
+    Raises: InputError if no epoch tells its speed.
     """
-    return sum(num_images / row["images_per_second"] for row in rows) / SECONDS_OF_AN_HOUR
+    speeds = [row["images_per_second"] for row in rows if row.get("images_per_second")]
+    if not speeds:
+        raise InputError("the log of this training tells no speed, so its hours are not known")
+    return sum(num_images / speed for speed in speeds) * len(rows) / len(speeds) / SECONDS_OF_AN_HOUR
 
 
 def check_logging_file(path: str) -> None:
@@ -100,7 +109,7 @@ class RunLog:
 
     def best_top1(self) -> float:
         """The highest accuracy of any validation so far; below 0 if there was none."""
-        return max((row["val_top1"] for row in self.journal.rows if "val_top1" in row), default=-1.0)
+        return max((value for value in map(validated_top1, self.journal.rows) if value is not None), default=-1.0)
 
     def is_over(self, patience: int) -> bool:
         """Whether the training has lost its patience."""
@@ -176,8 +185,10 @@ def describe_epoch(row: Dict[str, Any]) -> str:
     """One line of text for a row of `log.jsonl`."""
     text = (
         f"epoch {row['epoch'] + 1:3d}  loss {row['loss']:.3f}  train top-1 {row['top1']:.2%} top-5 {row['top5']:.2%}  "
-        f"lr {row['lr']:.4g}  {row['images_per_second']:.0f} img/s"
+        f"lr {row['lr']:.4g}"
     )
+    if "images_per_second" in row:
+        text += f"  {row['images_per_second']:.0f} img/s"
     for key, label in (("val_top1", "val top-1"), ("val_top5", "top-5"), ("ema_top1", "averaged weights top-1")):
         if key in row:
             text += f"  {label} {row[key]:.2%}"

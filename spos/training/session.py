@@ -44,7 +44,7 @@ from spos.space.architecture_file import ArchitectureRecord, load_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions, options_of, strides_for
 from spos.space.space import SearchSpace
 from spos.training.assembly import make_objective, make_recipe, make_trainer, make_validation, sampling_policy
-from spos.training.averaging import WeightAverage, averaged_subnet, with_averages
+from spos.training.averaging import WeightAverage, save_averaged_subnet, with_averages
 from spos.training.flags import (
     TRIVIAL,
     TeacherOptions,
@@ -54,7 +54,6 @@ from spos.training.flags import (
     check_training_flags,
     describe_sampling,
     images_of_a_step,
-    validated_on,
 )
 from spos.training.initial_values import check_files, files_digest, load_first_values, start
 from spos.training.log import EpochRow, RunLog
@@ -143,14 +142,15 @@ def _flags(
 ) -> TrainingFlags:
     teaching = {field.name: recipe.pop(field.name) for field in fields(TeacherOptions) if field.name in recipe}
     named_recipe = fill(TrainOptions, recipe=recipe.get("recipe", "")).recipe
-    recipe = {**recipe_values(named_recipe, images_of_a_step(data.batch_size, num_gpus)), **recipe}
+    devices = fill(TrainDeviceOptions, num_gpus=num_gpus)
+    recipe = {**recipe_values(named_recipe, images_of_a_step(data, devices)), **recipe}
     flags = TrainingFlags(
         fill(RunOptions, save_dir=str(folder), seed=seed),
         fill(TrainOptions, **recipe),
         data,
         space,
         named,
-        fill(TrainDeviceOptions, num_gpus=num_gpus),
+        devices,
         fill(TeacherOptions, **teaching),
         ZooOptions(),
     )
@@ -255,8 +255,7 @@ class Session:
         """Write what was trained, and say so."""
         patience = self.flags.train.patience
         if log.is_over(patience):
-            images = validated_on(self.flags.to_json())
-            log.line(f"ended: none of {patience} validations on {images} was better than the best before")
+            log.line(f"ended: none of {patience} validations on held-out images was better than the best before")
         if trainer.average:
             log.line(save_average(trainer.net, trainer.average, self.flags, data, folder, self.ctx[0]))
         save_parameters(folder / MODEL_FILE, self.net)
@@ -279,8 +278,8 @@ def save_average(
     """
     file = folder / AVERAGE_MODEL_FILE
     if isinstance(net, Subnet):
-        updating = load_images(data, "bn", flags.data, folder).batches(flags.data.batch_size, (ctx,))
-        save_parameters(file, averaged_subnet(net, average, updating, ctx))
+        load_bn = partial(load_images, data, "bn", flags.data, folder)
+        save_averaged_subnet(file, net, average, load_bn, flags.data.batch_size, ctx)
     else:
         save_arrays(file, with_averages(net, average))
     return f"averaged weights are in {file}"

@@ -60,6 +60,8 @@ def _load(
         if "/" in name or name.endswith(".params"):
             raise InputError(f"--teacher {name} does not exist")
         return load_teacher(name, options.teacher_params, data.num_classes, data.input_size, tuple(ctx), dtype)
+    if options.teacher_params:
+        raise InputError(f"--teacher-params is for a teacher of the zoo; {name} has its own")
     file = _file_of(name)
     if not file.is_file():
         raise InputError(f"--teacher {name} has no {MODEL_FILE}: the run is not finished")

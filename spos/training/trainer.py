@@ -133,7 +133,8 @@ class Trainer:
     def epoch(self, batches: Batches, run: Run, progress: Progress) -> Row:
         """The rest of one pass over the training images, from `progress` on, whose meter goes on counting.
 
-        Returns: loss, top-1, top-5 (means over all passes of the epoch), learning rate and speed.
+        Returns: loss, top-1, top-5 (means over all passes of the epoch), learning rate and speed, unless no step was
+        left of it.
         """
         epoch, first_step, meter, num_batches = progress.epoch, progress.step, progress.meter, batches.num_batches
         self._set_learning_rate(epoch * num_batches + max(first_step - 1, 0))
@@ -153,7 +154,8 @@ class Trainer:
                 if run.save_steps and done % run.save_steps == 0 and done < num_batches:
                     self.save(run, Progress(epoch, done, meter))
             result = meter.gathered(self.cluster).result()
-        return {**result, "lr": self.optimizer.learning_rate, "images_per_second": display.images_per_second}
+        speed = {"images_per_second": display.images_per_second} if first_step < num_batches else {}
+        return {**result, "lr": self.optimizer.learning_rate, **speed}
 
     def step(self, images: Any, labels: Any, epoch: int, step: int) -> List[Part]:
         """All passes of one step on one batch, shared among the devices, and the update.

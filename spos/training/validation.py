@@ -13,6 +13,7 @@ from spos.sampling.warm_up import Policy
 from spos.scoring.accuracy import evaluate
 from spos.scoring.candidate import CandidateEvaluator
 from spos.training.averaging import WeightAverage, averaged_subnet
+from spos.training.log import validated_top1
 from spos.training.progress import Row
 
 VALIDATION_SHARE = 0.1  # of the time of an epoch, that validating every epoch may take by default
@@ -31,7 +32,8 @@ def keep_best(validate: Callable[[int], Row], best: Callable[[], float], save: C
         best: highest accuracy of the epochs before, by their log.    save: writes the parameters.
     """
     row = validate(epoch)
-    if "val_top1" in row and row["val_top1"] > best():
+    top1 = validated_top1(row)
+    if top1 is not None and top1 > best():
         save()
     return row
 

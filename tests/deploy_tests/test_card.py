@@ -81,8 +81,13 @@ def test_files_are_known_by_their_checksums(folder, name):
 
 
 def test_places_of_a_machine_are_left_out():
-    options = {"lr": 0.2, "data_dir": "/home/x", "save_dir": "/home/y", "teacher": "/z", "resume_states": "/a"}
-    config = {"program": "train_imagenet.py", "options": options}
-    assert without_places(config) == {"program": "train_imagenet.py", "options": {"lr": 0.2}}
-    groups = [TrainOptions(lr=0.3, cutmix=True, init_params="/home/x"), TeacherOptions(teacher="/z", temperature=4.0)]
-    assert recipe_of(groups) == {"lr": 0.3, "cutmix": True, "temperature": 4.0}
+    places = {"data_dir": "/home/x", "save_dir": "/home/y", "resume_states": "/a"}
+    config = {"program": "train_imagenet.py", "options": {"lr": 0.2, "teacher": "/home/y/large", **places}}
+    assert without_places(config) == {"program": "train_imagenet.py", "options": {"lr": 0.2, "teacher": "y/large"}}
+
+
+def test_what_a_training_began_with_and_learned_from_is_told():
+    train = TrainOptions(lr=0.3, cutmix=True, init_params="/home/x/large/model.params")
+    groups = [train, TeacherOptions(teacher="resnet50_v1,/home/x/runs/m-0", temperature=4.0)]
+    began = {"init_params": "large/model.params", "teacher": "resnet50_v1,runs/m-0"}
+    assert recipe_of(groups) == {"lr": 0.3, "cutmix": True, "temperature": 4.0, **began}

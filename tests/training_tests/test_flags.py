@@ -14,7 +14,7 @@ FIXED = f"--model {SUBNET} --architecture oneshot"
 
 
 def check(line):
-    return TrainingFlags.of(OneLineParser("", tuple(TrainingFlags.groups().values())).parse_args(line.split()))
+    return TrainingFlags.parse(OneLineParser("", tuple(TrainingFlags.groups().values())), line.split())
 
 
 REFUSED = {
@@ -57,6 +57,17 @@ REFUSED = {
     "--optimizer adamw --momentum 0.8": ["--momentum", "adamw"],
     "--optimizer adamw --dtype float16": ["adamw", "float16"],
     "--patience 3 --val-frequency 0": ["--patience", "--val-frequency 0"],
+    f"{FIXED} --patience 3": ["--patience", "--train-on train --val-on holdout"],
+    "--model resnet18_v1 --patience 3": ["--patience", "test images"],
+    "--ema-decay 0.9 --resume-params x": ["--ema-decay", "--resume-params", "--init-params"],
+    "--mixup-alpha 0.4": ["--mixup-alpha", "--mixup"],
+    "--mixup --cutmix-alpha 0.4": ["--cutmix-alpha", "--cutmix"],
+    "--mixup-off-epoch 4": ["--mixup-off-epoch", "--mixup or --cutmix"],
+    "--warmup-lr 0.01": ["--warmup-lr", "--warmup-epochs"],
+    "--lr-decay 0.5": ["--lr-decay", "--lr-mode step"],
+    "--lr-decay-period 10": ["--lr-decay-period", "--lr-mode step"],
+    "--lr-mode poly --lr-decay-epoch 10": ["--lr-decay-epoch", "--lr-mode step"],
+    "--recipe published --optimizer adamw": ["--optimizer adamw", "give --lr"],
     "--temperature 3": ["--temperature", "--teacher"],
     "--teacher-params x.params": ["--teacher-params", "--teacher"],
     "--teacher resnet18_v1 --hard-weight 1": ["--hard-weight 1"],
@@ -96,7 +107,11 @@ def test_refused(line):
         f"{FIXED} --val-on val",
         f"{FIXED} --ema-decay 0.999",
         f"{FIXED} --mode symbolic --mixup --label-smoothing",
-        f"{FIXED} --optimizer adamw --lr-restarts 2 --auto-augment trivial --random-erasing 0.25 --patience 5",
+        f"{FIXED} --optimizer adamw --lr-restarts 2 --auto-augment trivial --random-erasing 0.25",
+        f"{FIXED} --patience 5 --train-on train --val-on holdout",
+        "--patience 5 --recipe published --optimizer adamw --lr 0.001",
+        "--lr-mode step --lr-decay 0.5 --warmup-lr 0.01 --warmup-epochs 1",
+        "--cutmix --cutmix-alpha 0.5 --mixup-off-epoch 1",
         f"{FIXED} --teacher resnet50_v1 --temperature 4 --hard-weight 0.3",
         "--model vgg16 --batch-norm --mode imperative",
         "--model resnext50_32x4d --use-se --last-gamma --use-gn",

@@ -7,7 +7,7 @@ import pytest
 
 from spos.core.errors import InputError
 from spos.runs.journal import Journal
-from spos.training.log import EpochDisplay, RunLog, check_logging_file, describe_epoch, is_over
+from spos.training.log import EpochDisplay, RunLog, check_logging_file, describe_epoch, is_over, training_hours
 
 ROW = {"epoch": 4, "loss": 1.25, "top1": 0.5, "top5": 0.75, "lr": 0.1, "images_per_second": 321.4}
 LINE = "epoch   5  loss 1.250  train top-1 50.00% top-5 75.00%  lr 0.1  321 img/s"
@@ -48,6 +48,22 @@ def test_an_epoch_is_in_the_journal_on_the_terminal_and_in_the_text_log(tmp_path
 def test_a_training_is_over_when_validations_do_not_get_better(top1, patience, over):
     rows = [row for value in top1 for row in ({"epoch": 0}, {"epoch": 1, "val_top1": value})]
     assert is_over(rows, patience) == over
+
+
+def test_hours_are_known_of_epochs_that_were_stopped_at_their_end():
+    rows = [{"images_per_second": 100.0}, {}, {"images_per_second": 0.0}, {"images_per_second": 50.0}]
+    assert training_hours(rows, 36_000) == pytest.approx((0.1 + 0.2) * 2)
+    with pytest.raises(InputError, match="tells no speed"):
+        training_hours([{}], 36_000)
+    assert "img/s" not in describe_epoch({key: value for key, value in ROW.items() if key != "images_per_second"})
+
+
+def test_averaged_weights_count_where_there_are(tmp_path):
+    rows = [{"epoch": i, "val_top1": own, "ema_top1": mean} for i, (own, mean) in enumerate(((0.3, 0.5), (0.6, 0.4)))]
+    assert is_over(rows, 1) and not is_over([{**row, "ema_top1": row["val_top1"]} for row in rows], 1)
+    log = RunLog(Journal(tmp_path / "log.jsonl"))
+    log.journal.append({**ROW, **rows[0]})
+    assert log.best_top1() == 0.5
 
 
 def test_epochs_that_will_be_done_again_are_forgotten(tmp_path):

@@ -24,7 +24,10 @@ def test_the_published_recipe_is_that_of_the_description():
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-@pytest.mark.parametrize("line, images", (("--num-gpus 8 --batch-size 64", 512), ("--batch-size 32", 32)))
+@pytest.mark.parametrize(
+    "line, images",
+    (("--num-gpus 8 --batch-size 64", 512), ("--batch-size 32", 32), ("--batch-size 32 --num-cpus-ctx 2", 64)),
+)
 def test_the_learning_rate_is_in_proportion_to_the_images_of_a_step(name, line, images):
     assert parse(f"--recipe {name} {line}").train.lr == pytest.approx(RECIPES[name]["lr"] * images / 256)
 

@@ -135,6 +135,7 @@ def test_a_subnet_has_averaged_weights_with_statistics_of_their_own(data, best, 
         np.testing.assert_array_equal(parameter.data().asnumpy(), averaged[name].asnumpy(), err_msg=name)
     assert tops[-1] == accuracy.top1 and f"averaged weights top-1 {accuracy.top1:.2%}" in said
     before = file.read_bytes()
+    assert (last.with_name("best.params").read_bytes() == before) == (tops[-1] > tops[0])
     file.unlink()
     train_subnet(data, tmp_path / "averaged", best, ema_decay=0.8, **recipe)
     assert file.read_bytes() == before

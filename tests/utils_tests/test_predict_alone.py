@@ -75,12 +75,26 @@ def test_classes_without_names_are_numbers(tmp_path):
     assert re.search(r"  \d [\d.]+%, \d [\d.]+%\n$", run("--model", model, "--top", 2, tmp_path / "one.png")[1])
 
 
+def test_grey_of_16_bits_is_as_bright_as_the_project_sees_it(model, tmp_path):
+    grey = (random_images(1, SIZE, SIZE)[0][..., 0].astype(np.uint16) << 8) + 200
+    (tmp_path / "grey.png").write_bytes(cv2.imencode(".png", grey)[1].tobytes())
+    (own,) = predict(open_model(model), [str(tmp_path / "grey.png")], top=1)
+    name, share = re.fullmatch(
+        r".*grey.png  (.*) ([\d.]+)%\n", run("--model", model, "--top", 1, tmp_path / "grey.png")[1]
+    ).groups()
+    assert name == own.classes[0].name and abs(float(share) / 100 - own.classes[0].probability) < 2e-3
+
+
 def test_what_cannot_be_read_is_named_and_the_others_are_labelled(model, pictures, tmp_path):
     (pictures / "00.png").write_bytes(b"no picture")
+    whole = (pictures / "02.png").read_bytes()
+    (pictures / "02.png").write_bytes(whole[: whole.index(b"IDAT") + 4] + whole[whole.index(b"IDAT") :])
     code, printed, errors = run("--model", model, pictures, tmp_path / "gone.png")
-    assert code == 2 and len(printed.splitlines()) == 39
+    assert code == 2 and len(printed.splitlines()) == 38
     lines = errors.splitlines()
-    assert len(lines) == 2 and "00.png cannot be read" in lines[0] and "gone.png cannot be read" in lines[1]
+    assert len(lines) == 3 and all(
+        f"{name}.png cannot be read" in line for name, line in zip(("00", "02", "gone"), lines)
+    )
 
 
 def test_wrong_files_are_one_line(model, pictures, tmp_path):

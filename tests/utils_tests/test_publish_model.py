@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import train_imagenet
 from spos.deploy.card import check_files, read_card
 from spos.deploy.exported import open_model
 from spos.engine.parameters import load_arrays
-from spos.runs.files import read_json
+from spos.runs.files import read_json, write_json
 from utils import evaluate, predict, predict_alone, publish_model
 
-BLOCKS, CHANNELS = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["2", "5", "4", "3", "7"] * 4)
+BLOCKS, CONTROL = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["0"] * 20)
+CHANNELS = ", ".join(["2", "5", "4", "3", "7"] * 4)
 NETWORK = ["--model", "ShuffleNas_fixArch", "--block-choices", BLOCKS, "--channel-choices", CHANNELS]
 RECIPE = ["--use-se", "--last-conv-after-pooling", "--num-epochs", "2", "--lr", "0.1", "--ema-decay", "0.8"]
 
@@ -27,21 +29,37 @@ def run(tmp_path_factory, work):
 
 
 @pytest.fixture(scope="module")
-def published(run, tmp_path_factory):
+def others(run, work):
+    """The same network with another seed, and another network."""
+    seed, control = (run.with_name(name) for name in ("seed-1", "control"))
+    for folder, changes in ((seed, ["--seed", "1"]), (control, ["--block-choices", CONTROL])):
+        argv = [*NETWORK, *RECIPE, *changes, "--save-dir", str(folder), *data_flags(work)]
+        assert train_imagenet.main(argv) == 0
+    return seed, control
+
+
+@pytest.fixture(scope="module")
+def published(run, others, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "digits"
     argv = ["--params", str(run / "model-ema.params"), "--output", str(folder), "--note", "Digits of 1998."]
-    assert publish_model.main([*argv, "--seeds", str(run), str(run), "--controls", str(run)]) == 0
+    seed, control = map(str, others)
+    assert publish_model.main([*argv, "--seeds", str(run), seed, "--controls", control]) == 0
     return folder
 
 
-def test_the_folder_holds_what_its_card_says(run, published):
-    card, last = read_card(published), json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+def last_row(folder):
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+
+
+def test_the_folder_holds_what_its_card_says(run, others, published):
+    card = read_card(published)
     check_files(published, card)
     assert sorted(path.name for path in published.iterdir()) == sorted(
         ["README.md", "card.json", "config.json", "model.onnx", "model-int8.onnx", "model.params"]
     )
     assert [path.name for path in published.parent.iterdir()] == ["digits"]
-    assert card.seeds[0].top1 == [last["ema_top1"]] * 2 and card.controls[0].flops == card.flops
+    assert card.seeds[0].top1 == [last_row(folder)["ema_top1"] for folder in (run, others[0])]
+    assert card.seeds[0].flops == card.flops != card.controls[0].flops
     assert card.recipe["num_epochs"] == 2 and card.recipe["ema_decay"] == 0.8 and card.epochs == 2 and card.hours >= 0
     assert "Digits of 1998." in (published / "README.md").read_text()
     own, given = (load_arrays(file) for file in (published / "model.params", run / "model-ema.params"))
@@ -104,4 +122,24 @@ def test_what_cannot_be_published_is_one_line(run, tmp_path, capsys):
     (unfinished / "log.jsonl").write_text(json.dumps({**last, "epoch": first["epoch"]}) + "\n")  # validated, not ended
     argv = [*params, "--output", str(tmp_path / "out"), "--seeds", str(unfinished)]
     fails(publish_model.main, argv, capsys, "is not finished")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_chosen_by_test_images_and_what_was_trained_otherwise_is_refused(run, others, tmp_path, capsys):
+    publish = partial(fails, publish_model.main)
+    out, params = ["--output", str(tmp_path / "out")], ["--params", str(run / "model.params")]
+    shutil.copy(run / "model.params", run / "best.params")
+    publish(["--params", str(run / "best.params"), *out], capsys, "was chosen by the test images")
+    checkpoint = next(run.glob("checkpoints/*/model.params"))
+    publish(["--params", str(checkpoint), *out], capsys, "is a checkpoint")
+    other = shutil.copytree(others[0], tmp_path / "other")
+    config = read_json(other / "config.json")
+    write_json(other / "config.json", {**config, "options": {**config["options"], "lr": 0.2}})
+    for flag, folders, words in (
+        ("--seeds", [run, run], "twice with the same seed"),
+        ("--seeds", [others[1]], "is of another network"),
+        ("--controls", [others[0]], "is of the same network"),
+        ("--seeds", [other], "was not trained like"),
+    ):
+        publish([*params, *out, flag, *map(str, folders)], capsys, words)
     assert not (tmp_path / "out").exists()
