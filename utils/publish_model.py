@@ -59,7 +59,7 @@ from spos.space.architecture_file import parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.training.flags import HELD_OUT, TEST_IMAGES, TeacherOptions, TrainOptions, validated_on
-from spos.training.log import EpochRow, training_hours, validated_top1
+from spos.training.log import EpochRow, training_hours
 from utils.summarize import last_validated
 
 CHOICES = tuple(field.name for field in fields(ArchitectureOptions))
@@ -187,7 +187,8 @@ def trainings(folders: Sequence[Path], published: RunDirectory, is_control: bool
         run = open_run_directory(folder)
         if validated_on(run.options) != TEST_IMAGES:
             raise InputError(f"{folder} has no accuracy on test images")
-        top1.append(validated_top1(last_validated(folder)))
+        last = last_validated(folder)
+        top1.append(last.get("ema_top1", last["val_top1"]))
         check_alike(run, published)
         record, own = (parse_architecture(one.config["architecture"], str(one.path)) for one in (run, published))
         if (record.architecture == own.architecture) == is_control:

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 from msgspec import UNSET, Struct, UnsetType
 
 from spos.core.errors import InputError
+from spos.core.flags import with_hyphens
 from spos.core.programs import check_end, start
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
@@ -30,6 +31,7 @@ from spos.space.architecture_file import ArchitectureRecord
 from spos.space.blocks import block_files
 from spos.space.space import SearchSpace
 from spos.study.flags import AloneOptions
+from spos.training.log import training_speed
 
 ALONE_FILE = "alone.jsonl"
 NETWORKS_FOLDER = "networks"
@@ -58,6 +60,7 @@ class AloneRow(Scored, kw_only=True):
     num_images: Positive
     train_loss: float
     seconds: NotNegative
+    images_per_second: Union[NotNegative, UnsetType] = UNSET
     ema_top1: Union[Share, UnsetType] = UNSET
     variant: Union[Text, UnsetType] = UNSET
     flags: Union[str, UnsetType] = UNSET
@@ -109,7 +112,7 @@ def check_recipe(recipe: Sequence[str]) -> None:
     """Raise InputError if there is no recipe, or if it sets what belongs to each network."""
     if not recipe:
         raise InputError("the recipe is missing: flags of train_imagenet.py behind --, like -- --dataset digits")
-    own = [word for word in recipe if word.partition("=")[0] in OWN_FLAGS]
+    own = [word for word in with_hyphens(recipe) if word.partition("=")[0] in OWN_FLAGS]
     if own:
         raise InputError(f"{own[0]} is set for each network; leave it out of the recipe")
 
@@ -209,8 +212,9 @@ class _Training:
     def row(self) -> Dict[str, Any]:
         """What is kept of it; `seconds` are those since it was started last. Raises InputError if it failed."""
         check_end(f"training {self.network.name}", self._process.returncode, self._log)
-        end = check_shape(read_rows(self.run / LOG_FILE)[-1], self.run / LOG_FILE, ValidatedRow)
-        network = self.network
+        rows = read_rows(self.run / LOG_FILE)
+        end = check_shape(rows[-1], self.run / LOG_FILE, ValidatedRow)
+        network, speed = self.network, training_speed(rows)
         variant = {"variant": network.variant, "flags": network.own_flags} if network.variant else {}
         return {
             **choices_of(network.architecture),
@@ -224,6 +228,7 @@ class _Training:
             "num_images": end["val_images"],
             "train_loss": end["loss"],
             "seconds": round(time.monotonic() - self._started, 1),
+            **({"images_per_second": round(speed, 1)} if speed else {}),
         }
 
 

@@ -46,7 +46,8 @@ class RecipeOptions(AloneOptions):
 
     architecture: str = flag("oneshot-s+", "published name, or an architecture file")
     save_dir: str = flag("runs/recipes", "folder of the results")
-    seeds: int = flag(3, "seeds that each recipe is tried with, from 0; at least 2", type=positive)
+    seeds: int = flag(3, "seeds that each recipe is tried with, at least 2", type=positive)
+    seed: int = flag(0, "the first of them", type=not_negative)
 
 
 @dataclass(frozen=True)

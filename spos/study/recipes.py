@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError
+from spos.core.flags import with_hyphens
 from spos.core.intervals import Interval, student_interval
 from spos.core.tables import Column, Table
 from spos.data.flags import HOLDOUT
@@ -46,7 +47,7 @@ class Variant:
 def check_flags(words: Sequence[str]) -> None:
     """Raise InputError if flags of a recipe are missing, or set what belongs to a network or to all of them."""
     check_recipe(words)
-    fixed = [word for word in words if word.partition("=")[0] in MEASURED[::2]]
+    fixed = [word for word in with_hyphens(words) if word.partition("=")[0] in MEASURED[::2]]
     if fixed:
         raise InputError(f"{fixed[0]} is set for all recipes, which are compared on held-out images; leave it out")
 
@@ -59,7 +60,7 @@ def plan(record: ArchitectureRecord, variants: Sequence[Variant], options: Recip
         raise InputError(f"a --variant is given twice: {', '.join(names)}")
     return [
         Network(record.architecture, seed, variant=variant.name, flags=variant.flags)
-        for seed in range(options.seeds)
+        for seed in range(options.seed, options.seed + options.seeds)
         for variant in (Variant(BASELINE), *variants)
     ]
 
@@ -70,13 +71,13 @@ class Compared:
 
     Attributes:
         top1: mean over the seeds, of the averaged weights where there are.    gain: over the baseline, paired by seed.
-        time: of a training, in that of the baseline; the median over the seeds.
+        time: of an image in training, in that of the baseline; the median over the seeds. None if no log tells it.
     """
 
     variant: Variant
     top1: Interval
     gain: Optional[Interval]
-    time: float
+    time: Optional[float]
     num_images: int
 
 
@@ -85,13 +86,14 @@ def compare(rows: Sequence[Row], variants: Sequence[Variant]) -> List[Compared]:
     counts = {row["num_images"] for row in rows}
     if len(counts) > 1:
         raise InputError(f"these recipes were measured on different numbers of images: {sorted(counts)}")
-    tops, seconds = (_by_variant(rows, value) for value in (counted_top1, lambda row: row["seconds"]))
+    tops, speeds = (_by_variant(rows, value) for value in (counted_top1, lambda row: row.get("images_per_second")))
     result = []
     for variant in (Variant(BASELINE), *variants):
         gains = [top1 - other for top1, other in zip(tops[variant.name], tops[BASELINE])]
         gain = None if variant.name == BASELINE else student_interval(gains)
-        ratio = median(own / other for own, other in zip(seconds[variant.name], seconds[BASELINE]))
-        result.append(Compared(variant, student_interval(tops[variant.name]), gain, ratio, *counts))
+        ratios = [other / own for own, other in zip(speeds[variant.name], speeds[BASELINE]) if own and other]
+        time = median(ratios) if ratios else None
+        result.append(Compared(variant, student_interval(tops[variant.name]), gain, time, *counts))
     return result
 
 
@@ -114,7 +116,7 @@ def recipes_table(compared: Sequence[Compared], num_seeds: int) -> Table:
         *(Column(name, title, spec=".2%") for name, title in (("top1", "top-1"), ("low", "95% from"), ("high", "to"))),
         Column("gain", "over the baseline", spec="+.2%"),
         *(Column(f"gain_{name}", title, spec="+.2%") for name, title in (("low", "95% from"), ("high", "to"))),
-        Column("time", "time of a training", spec=".2f"),
+        Column("time", "time of an image", spec=".2f"),
     )
     lines = tuple(
         (
@@ -127,6 +129,6 @@ def recipes_table(compared: Sequence[Compared], num_seeds: int) -> Table:
     )
     notes = (
         f"Top-1 on {compared[0].num_images} held-out images, mean of {num_seeds} seeds; gains are paired by seed. "
-        "Intervals are Student's t. Time is that of the baseline's training with the same seed, the median.",
+        "Intervals are Student's t. Time is in that of the baseline's training with the same seed, the median.",
     )
     return Table("", columns, lines, notes)

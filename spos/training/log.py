@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -60,10 +61,16 @@ def training_hours(rows: Sequence[Mapping[str, Any]], num_images: float) -> floa
         rows: of a log.
     Raises: InputError if no epoch tells its speed.
     """
-    speeds = [row["images_per_second"] for row in rows if row.get("images_per_second")]
-    if not speeds:
+    speed = training_speed(rows)
+    if speed is None:
         raise InputError("the log of this training tells no speed, so its hours are not known")
-    return sum(num_images / speed for speed in speeds) * len(rows) / len(speeds) / SECONDS_OF_AN_HOUR
+    return num_images * len(rows) / speed / SECONDS_OF_AN_HOUR
+
+
+def training_speed(rows: Sequence[Mapping[str, Any]]) -> Optional[float]:
+    """Images per second of the epochs of a log that tell it; None if none does."""
+    speeds = [row["images_per_second"] for row in rows if row.get("images_per_second")]
+    return harmonic_mean(speeds) if speeds else None
 
 
 def check_logging_file(path: str) -> None:

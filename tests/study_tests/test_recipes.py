@@ -30,6 +30,8 @@ def test_a_variant_is_a_name_and_flags():
         ("x: --seed 3", "--seed is set for each network"),
         ("x: --save-dir=y", "--save-dir=y is set for each network"),
         ("x: --val-on val", "--val-on is set for all recipes"),
+        ("x: --val_on val", "--val-on is set for all recipes"),
+        ("x: --save_dir y", "--save-dir is set for each network"),
     ),
 )
 def test_what_is_no_variant_is_refused(text, words):
@@ -49,6 +51,7 @@ def test_the_baseline_comes_first_and_seeds_one_after_the_other(rng):
     networks = plan(record, [EMA], RecipeOptions(seeds=2))
     assert [(one.variant, one.seed) for one in networks] == [(BASELINE, 0), ("ema", 0), (BASELINE, 1), ("ema", 1)]
     assert {one.architecture for one in networks} == {record.architecture}
+    assert [one.seed for one in plan(record, [EMA], RecipeOptions(seeds=2, seed=5))] == [5, 5, 6, 6]
     assert [one.flags for one in networks] == [(), EMA.flags] * 2
     for variants, options, words in (
         ([EMA], RecipeOptions(seeds=1), "at least 2"),
@@ -59,9 +62,9 @@ def test_the_baseline_comes_first_and_seeds_one_after_the_other(rng):
 
 
 def rows_of(variant, tops, **more):
-    seconds = (4.0, 8.0, 6.0)
+    speeds = (400.0, 800.0, 600.0)
     return [
-        {"variant": variant, "seed": i, "top1": top1, "seconds": seconds[i], "num_images": 100, **more}
+        {"variant": variant, "seed": i, "top1": top1, "images_per_second": speeds[i], "num_images": 100, **more}
         for i, top1 in enumerate(tops)
     ]
 
@@ -71,7 +74,7 @@ def test_gains_are_paired_by_seed_and_averaged_weights_count():
     rows = rows_of(BASELINE, (0.5, 0.6, 0.7)) + rows_of("cutmix", (0.52, 0.6, 0.74))[::-1]
     averaged = rows_of("ema", (0.1, 0.1, 0.1))
     for row, top1 in zip(averaged, (0.51, 0.61, 0.71)):
-        row.update(ema_top1=top1, seconds=2 * row["seconds"])
+        row.update(ema_top1=top1, images_per_second=row["images_per_second"] / 2)
     baseline, cutmix, ema = compare(rows + averaged, [Variant("cutmix", ("--cutmix",)), EMA])
     assert baseline.gain is None and baseline.time == 1
     assert baseline.top1 == pytest.approx(student_interval([0.5, 0.6, 0.7]))

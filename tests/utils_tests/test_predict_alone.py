@@ -88,7 +88,8 @@ def test_grey_of_16_bits_is_as_bright_as_the_project_sees_it(model, tmp_path):
 def test_what_cannot_be_read_is_named_and_the_others_are_labelled(model, pictures, tmp_path):
     (pictures / "00.png").write_bytes(b"no picture")
     whole = (pictures / "02.png").read_bytes()
-    (pictures / "02.png").write_bytes(whole[: whole.index(b"IDAT") + 4] + whole[whole.index(b"IDAT") :])
+    start = whole.index(b"IDAT")
+    (pictures / "02.png").write_bytes(whole[: start - 4] + (20).to_bytes(4, "big") + whole[start:])  # a SyntaxError
     code, printed, errors = run("--model", model, pictures, tmp_path / "gone.png")
     assert code == 2 and len(printed.splitlines()) == 38
     lines = errors.splitlines()
