@@ -17,12 +17,20 @@ from spos.engine.resizing import resized
 from spos.execution.inferred import Inference
 from spos.execution.scored import PathExecutor
 from spos.runs.files import file_digest
-from spos.runs.run import MODEL_FILE, PREPROCESSING, SUBNET_RUN, SUPERNET_RUN, open_run_directory
+from spos.runs.run import (
+    MODEL_FILE,
+    PREPROCESSING,
+    SUBNET_RUN,
+    SUPERNET_RUN,
+    RunDirectory,
+    open_run_directory,
+    run_folder,
+)
 from spos.scoring.supernet import load_supernet
 from spos.scoring.trained import TrainedSupernet
 from spos.space.cost import cost_table
 from spos.space.flags import SpaceOptions, trained_architecture
-from spos.training.flags import TeacherOptions
+from spos.training.flags import TeacherOptions, ZooOptions
 from spos.training.zoo import load_teacher
 
 Logits = Callable[[mx.nd.NDArray], mx.nd.NDArray]
@@ -65,13 +73,13 @@ def _load(
     file = _file_of(name)
     if not file.is_file():
         raise InputError(f"--teacher {name} has no {MODEL_FILE}: the run is not finished")
-    run = open_run_directory(file.parent)
+    run = open_run_directory(run_folder(file) or file.parent)
     _check_preparation(name, run.config, data)
     if run.kind == SUPERNET_RUN:
-        return _of_supernet(name, file, data, folder, ctx)
+        return _of_supernet(name, file, run, data, folder, ctx)
     if run.kind == SUBNET_RUN:
         return _of_subnet(name, file, data, ctx)
-    raise InputError(f"--teacher {name} is the run of a {run.kind}; give a network of the zoo by its name")
+    return _of_zoo(name, file, run, data, ctx, dtype)
 
 
 def _check_preparation(name: str, config: Any, data: DataSet) -> None:
@@ -105,9 +113,19 @@ def _of_subnet(name: str, file: Path, data: DataSet, ctx: Sequence[mx.Context]) 
     return _at_size(Inference(net), space.input_size)
 
 
-def _of_supernet(name: str, file: Path, data: DataSet, folder: Path, ctx: Sequence[mx.Context]) -> Logits:
+def _of_zoo(name: str, file: Path, run: RunDirectory, data: DataSet, ctx: Sequence[mx.Context], dtype: str) -> Logits:
+    size = Preprocessing.from_json(run.config[PREPROCESSING], name).input_size
+    _check_fit(name, data.num_classes, size, data)  # the file knows its classes
+    made = (run.flags(ZooOptions), run.flags(SpaceOptions).use_se)
+    net = load_teacher(str(run.options["model"]), str(file), data.num_classes, size, tuple(ctx), dtype, *made)
+    return lambda images: net(resized(images, size))
+
+
+def _of_supernet(
+    name: str, file: Path, run: RunDirectory, data: DataSet, folder: Path, ctx: Sequence[mx.Context]
+) -> Logits:
     """Its most expensive path, with BatchNorm statistics of the images that its own run kept for that."""
-    supernet = replace(TrainedSupernet.of_run(file.parent), params=str(file))
+    supernet = replace(TrainedSupernet.of_run(run.path), params=str(file))
     space = supernet.space
     _check_fit(name, space.num_classes, space.input_size, data)
     net = load_supernet(str(file), space, ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List
 
 from spos.core.errors import InputError, engine_reason, is_out_of_memory
@@ -63,16 +64,27 @@ def _check_name(name: str) -> None:
 
 
 def load_teacher(
-    name: str, params: str, num_classes: int, input_size: int, ctx: tuple, dtype: str
+    name: str,
+    params: str,
+    num_classes: int,
+    input_size: int,
+    ctx: tuple,
+    dtype: str,
+    options: ZooOptions = ZooOptions(),  # noqa: B008
+    use_se: bool = False,
 ) -> mx.gluon.HybridBlock:
-    """A trained zoo network, with the parameters of a file or GluonCV's own, ready to be asked on all devices."""
+    """A trained zoo network, with the parameters of a file or GluonCV's own, ready to be asked on all devices.
+
+    Args:
+        options, use_se: that it was made with.
+    """
     _check_name(name)
     if not params and num_classes != PRETRAINED_CLASSES:
         raise InputError(
             f"--teacher {name}: GluonCV's weights have {PRETRAINED_CLASSES} classes, the data has {num_classes}; give "
             "--teacher-params of one that was trained on it"
         )
-    net = zoo_model(name, num_classes, ZooOptions(use_pretrained=not params))
+    net = zoo_model(name, num_classes, replace(options, use_pretrained=not params), use_se)
     if params:
         net.initialize(ctx=list(ctx))
         complete_shapes(net, input_size, ctx)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import train_imagenet
 from oneshot_nas_network import Subnet
 from spos.core.errors import InputError
 from spos.core.flags import fill
@@ -23,10 +24,11 @@ from spos.scoring.trained import TrainedSupernet
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import cost_table
 from spos.space.space_file import search_space
-from spos.training.flags import TeacherOptions
+from spos.training.flags import TeacherOptions, ZooOptions
 from spos.training.losses import Teacher
 from spos.training.session import train_subnet, train_supernet
 from spos.training.teachers import _check_preparation, load_teachers, teachers_digest
+from spos.training.zoo import zoo_model
 
 CPU = (mx.cpu(),)
 RECIPE = {"num_epochs": 1, "lr": 0.1, "val_frequency": 0}
@@ -65,6 +67,15 @@ def supernet(data, space, tmp_path_factory):
 def images_of(data):
     ((images, _),) = next(iter(load_images(open_data(data), "test", data, Path("unused")).batches(20, CPU)))
     return images
+
+
+def flags_of(data):
+    flags = {"data-dir": data.data_dir, "input-size": data.input_size, "batch-size": data.batch_size}
+    lists = {"holdout": data.holdout, "update-bn-images": data.update_bn_images, "num-workers": 1}
+    words = [
+        (f"--{name}", str(value)) for name, value in {"dataset": "record", "crop-ratio": 1, **flags, **lists}.items()
+    ]
+    return [word for pair in words for word in pair]
 
 
 def load(names, data, folder):
@@ -131,6 +142,26 @@ def test_a_training_learns_from_runs_and_goes_on(data, subnet, supernet, tmp_pat
     assert train_subnet(data, tmp_path / "taught", best, **asked) == taught
     with pytest.raises(InputError, match="taught holds another run: the content of --teacher has changed"):
         train_subnet(data, tmp_path / "taught", best, **{**asked, "teacher": str(subnet)})
+
+
+def test_a_checkpoint_and_a_network_of_the_zoo_teach_what_they_say(data, subnet, tmp_path):
+    """The last checkpoint is what the run has left; a network of the zoo is made as its run made it."""
+    images = images_of(data)
+    (checkpoint,) = subnet.parent.glob("checkpoints/*/model.params")
+    ((own,), (last,)) = (load([file], data, tmp_path) for file in (subnet, checkpoint))
+    assert np.array_equal(own(images).asnumpy(), last(images).asnumpy())
+
+    run = tmp_path / "zoo"
+    argv = ["--model", "resnet18_v1b", "--last-gamma", "--num-epochs", "1", "--val-frequency", "0", "--lr", "0.1"]
+    assert train_imagenet.main([*argv, *flags_of(data), "--save-dir", str(run)]) == 0
+    (logits,) = load([run], data, tmp_path)
+    net = zoo_model("resnet18_v1b", 10, ZooOptions(last_gamma=True))
+    net.load_parameters(str(run / "model.params"))
+    np.testing.assert_allclose(logits(images).asnumpy(), net(images).asnumpy(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="--teacher-params is for a teacher of the zoo"):
+        load_teachers(
+            fill(TeacherOptions, teacher=str(run), teacher_params="x"), open_data(data), tmp_path, CPU, "float32"
+        )
 
 
 def test_what_cannot_teach_is_refused(data, subnet, supernet, tmp_path):
