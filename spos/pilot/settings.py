@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
 
@@ -163,12 +163,9 @@ def settings_for(facts: Facts, space: str, strides: str, input_size: int) -> Ite
 
 
 @lru_cache(maxsize=None)
-def costs_of(setting: Setting, num_classes: int) -> Optional[Costs]:
-    """None if the space cannot have this size or plan."""
-    try:
-        space = setting.search_space(num_classes)
-    except InputError:
-        return None
+def costs_of(setting: Setting, num_classes: int) -> Costs:
+    """Raises: InputError if the space cannot have this size or plan."""
+    space = setting.search_space(num_classes)
     table, rng = cost_table(space), derive_rng(0, "settings")
     drawn = np.array([tuple(table.cost(space.sample(rng)))[:2] for _ in range(NUM_DRAWN)], float)
     low, high = table.range()
@@ -190,12 +187,11 @@ def rank_settings(
     Args:
         trainable_seconds: that an image may take in training, so that the hours suffice.
         slowness: of this machine, by a calibration.
-    Raises: InputError if there are none, with the least that would do.
+    Raises: InputError if there are none, with the least that would do; if no setting can be had, with the reason.
     """
     found, least = [], _Least()
-    for setting in settings_for(facts, space, strides, input_size):
-        costs = costs_of(setting, facts.num_classes)
-        if costs is None or costs.lowest == costs.highest:
+    for setting, costs in _possible(settings_for(facts, space, strides, input_size), facts.num_classes):
+        if costs.lowest == costs.highest:
             continue
         least.see(costs, slowness)
         kept = costs.within(limits, slowness)
@@ -204,6 +200,19 @@ def rank_settings(
     if not found:
         raise InputError(least.complaint(limits, f"{space or 'the spaces that ship'}"))
     return sorted(found, key=lambda candidate: -candidate.worth)
+
+
+def _possible(settings: Iterable[Setting], num_classes: int) -> List[Tuple[Setting, Costs]]:
+    """Those that can be had: not every space has every size and plan. Raises: InputError of the first if none can."""
+    found, reasons = [], []
+    for setting in settings:
+        try:
+            found.append((setting, costs_of(setting, num_classes)))
+        except InputError as error:
+            reasons.append(error)
+    if not found:
+        raise reasons[0]
+    return found
 
 
 def _candidate(

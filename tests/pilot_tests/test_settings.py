@@ -32,7 +32,8 @@ def test_costs_are_those_of_the_space_that_the_flags_mean():
     assert setting.search_space(10).strides == (2, 1, 2, 2, 2) and costs.num_blocks == 8
     assert costs.lowest[0] <= costs.drawn[:, 0].min() <= costs.drawn[:, 0].max() <= costs.highest[0]
     assert setting.flags == ["--space", "small", "--strides", "2,1,2,2,2", "--use-se", "--last-conv-after-pooling"]
-    assert costs_of(Setting("nas-bench-macro", "2,1,2,2,2", 32), 10) is None  # it has four strides
+    with pytest.raises(InputError, match="needs 4 entries, not 5"):
+        costs_of(Setting("nas-bench-macro", "2,1,2,2,2", 32), 10)
 
 
 def test_images_are_never_enlarged_above_the_smallest_size():
@@ -72,6 +73,31 @@ def test_a_file_of_a_size_holds_the_parameters_and_the_graph(file_bytes):
 def test_what_is_decided_stays():
     chosen = best(PHOTOS, DeploymentLimits(params=2e6), space="mobilenet", size=128)
     assert chosen.setting == Setting("mobilenet", "", 128)
+
+
+@pytest.mark.parametrize(
+    "decided, message",
+    (
+        ({"space": "smal"}, "smal"),
+        ({"space": "small", "strides": "2,2"}, "--strides 2,2 needs 5 entries, not 2"),
+        ({"strides": "2,x"}, "--strides"),
+        ({"space": "mobilenet", "strides": "2,2", "size": 64}, "--strides 2,2 needs"),
+    ),
+)
+def test_what_was_mistyped_is_said_and_no_limit_blamed(decided, message):
+    with pytest.raises(InputError, match=message) as refused:
+        best(FACTS, DeploymentLimits(macs=5e6), **decided)
+    assert "comfortably" not in str(refused.value)
+
+
+def test_a_broken_space_file_is_said(tmp_path):
+    (tmp_path / "mine.json").write_text('{"schema": 1}')
+    with pytest.raises(InputError, match="mine.json"):
+        best(FACTS, DeploymentLimits(macs=5e6), space=str(tmp_path / "mine.json"))
+
+
+def test_a_plan_that_some_spaces_have_leaves_the_others_out():
+    assert best(FACTS, DeploymentLimits(macs=5e6), strides="2,2,2,2,2").setting.space != "nas-bench-macro"
 
 
 @pytest.mark.parametrize(
