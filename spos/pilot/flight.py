@@ -23,7 +23,7 @@ from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.pilot.plan import Plan, change_text, replanned, times_of
 from spos.pilot.stages import Command, stages_of
-from spos.pilot.times import NETWORKS, REPORT, SEARCH, SLACK, SUPERNET, Times
+from spos.pilot.times import EPOCHS, NETWORKS, REPORT, SEARCH, SLACK, SUPERNET, Times
 from spos.runs.files import read_json, write_json
 from spos.runs.lock import wait_until_free
 
@@ -174,7 +174,9 @@ class Flight:
 
     def _is_off(self, name: str, own: StageState) -> bool:
         """Whether a training, early on, is clearly going to miss its end. That is asked once of each."""
-        if name not in FITS or self.plan.is_fixed or name in self.state.judged or own.fraction < EARLY[0]:
+        if name not in FITS or self.plan.is_fixed or EPOCHS[name] in self.plan.given:
+            return False
+        if name in self.state.judged or own.fraction < EARLY[0]:
             return False
         if own.seconds < LEAST_TO_JUDGE and own.fraction < EARLY[1]:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping, Optional
@@ -16,9 +17,22 @@ from spos.data.dataset import IMAGENET_CROP_RATIO
 from spos.data.flags import HELD_OUT_SHARE, MAX_BN_IMAGES, MAX_HOLDOUT
 from spos.pilot.facts import PICTURES, Facts
 from spos.pilot.rates import Rates
-from spos.pilot.settings import PUBLISHED, DeploymentLimits, Setting
-from spos.pilot.times import DEPLOY, IMAGES, NETWORKS, REPORT, SEARCH, SUPERNET, TABLE, Times, Values, share_out
-from spos.runs.files import read_json, write_json
+from spos.pilot.settings import LEAST_SHARE, PUBLISHED, DeploymentLimits, Setting, costs_of
+from spos.pilot.times import (
+    DEPLOY,
+    EPOCHS,
+    IMAGES,
+    NETWORKS,
+    REPORT,
+    SEARCH,
+    SHARES,
+    SUPERNET,
+    TABLE,
+    Times,
+    Values,
+    share_out,
+)
+from spos.runs.files import read_json, with_value, write_json
 from spos.sampling.limits import MILLION
 
 PLAN_FILE = "plan.json"
@@ -26,6 +40,8 @@ FEW_IMAGES, TEST_SHARES = 2000, (0.2, 0.1)  # of each class that test, of fewer 
 UNEVEN = 3  # times as many images of the largest class as of the smallest, from which all classes are shown alike
 TABLE_SECONDS_OF_CHOICE, TABLE_SECONDS_OF_NETWORKS = 0.25, 60.0
 FILES_OF_RUN = 5  # parameters, and parameters with optimizer states of two checkpoints
+FIELDS = Values.__struct_fields__
+FOLLOWED = {SUPERNET: {"supernet_epochs", "space"}, NETWORKS: {"final_epochs"}}  # edited, others of the stage follow
 
 
 class StagePlan(Struct, frozen=True):
@@ -50,6 +66,8 @@ class Plan(Struct, frozen=True):
         is_fixed: followed to the letter, whatever it takes.
         share: of the space's architectures that keep the limits.
         changes: what was decided anew while it was done, in words.
+        planned: `values` as they were written last, from which edited ones differ; None: nobody wrote them down.
+        edited: values that the user decided in the file, by name.
     """
 
     asked: Dict[str, Any]
@@ -61,6 +79,8 @@ class Plan(Struct, frozen=True):
     stages: List[StagePlan]
     is_fixed: bool = False
     changes: List[str] = []
+    planned: Optional[Values] = None
+    edited: Dict[str, Any] = {}
 
     @property
     def seconds(self) -> float:
@@ -74,8 +94,8 @@ class Plan(Struct, frozen=True):
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """Values that the user decided."""
-        return given_in(self.asked)
+        """Values that the user decided, by flags or in the file."""
+        return {**given_in(self.asked), **self.edited}
 
     def stage(self, name: str) -> StagePlan:
         return next(stage for stage in self.stages if stage.name == name)
@@ -85,11 +105,79 @@ class Plan(Struct, frozen=True):
 
 
 def read_plan(path: Path) -> Plan:
-    """Raises: InputError that names what is wrong in the file."""
+    """The plan of a file, in which values may have been edited: these are decided, and others follow from them.
+
+    Raises: InputError that names what is wrong in the file.
+    """
+    content = read_json(path)
     try:
-        return msgspec.convert(read_json(path), Plan)
+        plan = msgspec.convert(content, Plan)
     except msgspec.ValidationError as error:
-        raise InputError(f"{path} is no plan of the autopilot: {error}") from None
+        raise InputError(f"{path} is no plan of the autopilot: {with_value(error, content)}") from None
+    try:
+        return _with_edits(plan)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _with_edits(plan: Plan) -> Plan:
+    """A plan whose edited values are noted, with what follows from them. Raises: InputError if they cannot be had."""
+    values, before = plan.values, plan.planned or plan.values
+    edits = {name: getattr(values, name) for name in FIELDS if getattr(values, name) != getattr(before, name)}
+    if not edits:
+        return plan
+    plan = replace(plan, edited={**plan.edited, **edits})
+    share = plan.share if values.setting == before.setting else _share_of(plan)
+    times = times_of(plan.facts, plan.rates, values.test_share)
+    follows = {
+        "resize": packed_side(values.input_size, plan.facts),
+        "train_images": times.train,
+        "warm_up": values.space in PUBLISHED,
+    }
+    values = replace(values, **{name: value for name, value in follows.items() if name not in plan.edited})
+    _check_edited(values)
+    others = [name for name in SHARES if not edits.keys() & FOLLOWED.get(name, set())]
+    decided = {**{name: getattr(values, name) for name in EPOCHS.values()}, **plan.edited}
+    values = share_out(values, times, 0.0, others, decided)
+    stages = _edited_stages(plan, times, values, share)
+    return replace(plan, values=values, planned=values, share=share, stages=stages)
+
+
+def _check_edited(values: Values) -> None:
+    if values.batch_size > values.train_images:
+        raise InputError(
+            f"batch_size {values.batch_size} is more than the {values.train_images:,} images that the supernet learns "
+            "from; make it smaller"
+        )
+    if values.finalists == 1:
+        raise InputError("finalists 1 decides nothing; 0, or 2 and more do")
+
+
+def _share_of(plan: Plan) -> float:
+    """Of the architectures of an edited setting, those that keep the limits that can be counted.
+
+    Raises: InputError if these are too few, or there is no such setting.
+    """
+    setting = plan.values.setting
+    counted = dataclasses.replace(plan.limits, latency_ms=0.0)
+    share = float(costs_of(setting, plan.facts.num_classes).within(counted, 1.0).mean())
+    if share < LEAST_SHARE:
+        raise InputError(f"{share:.1%} of the architectures of {setting} keep the limits; name another space or size")
+    return share
+
+
+def _edited_stages(plan: Plan, times: Times, values: Values, share: float) -> List[StagePlan]:
+    """Seconds and reasons of those stages that edited values change."""
+    before = plan.planned or plan.values
+    planned, seconds = times.of(before), times.of(values)
+    old_why, why = (_why(one, times, plan.facts, own) for one, own in ((before, plan.share), (values, share)))
+    stages = []
+    for stage in plan.stages:
+        name = stage.name
+        if seconds.get(name) != planned.get(name):
+            stage = replace(stage, seconds=round(seconds[name], 1))
+        stages.append(replace(stage, why=why[name]) if why[name] != old_why[name] else stage)
+    return stages
 
 
 def given_in(asked: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -165,7 +253,7 @@ def make_plan(
     )
     values = share_out(values, times, seconds - sum(fixed.values()), (), given)
     stages = _stages(values, times, fixed, facts, shape)
-    return Plan(dict(asked), facts, rates, decode_seconds, shape.share, values, stages)
+    return Plan(dict(asked), facts, rates, decode_seconds, shape.share, values, stages, planned=values)
 
 
 def times_of(facts: Facts, rates: Rates, test_share: float) -> Times:
@@ -193,7 +281,7 @@ def replanned(plan: Plan, begun: Collection[str], seconds: float, slowness: floa
         else replace(stage, seconds=round(planned.get(stage.name, stage.seconds), 1), why=why[stage.name])
         for stage in plan.stages
     ]
-    return replace(plan, values=values, stages=stages)
+    return replace(plan, values=values, planned=values, stages=stages)
 
 
 def packed_side(input_size: int, facts: Facts) -> int:

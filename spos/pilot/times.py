@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, Collection, Mapping, Optional, Tuple
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
+from typing_extensions import Annotated
 
 from spos.pilot.rates import Rates
 from spos.pilot.settings import Setting
+from spos.runs.schema import Count, Positive, Share
 
 IMAGES, TABLE, SUPERNET, SEARCH, NETWORKS, DEPLOY, REPORT = STAGES = (
     *("images", "latency table", "supernet", "search", "networks"),
@@ -23,9 +25,13 @@ FINALISTS, FINALIST_SHARE, MOST_FINALIST_EPOCHS = 4, 0.06, 5
 FEW_STEPS = 5000  # of a supernet
 WARM_UP_EPOCHS = 18  # that channel selection takes to grow in the published layouts
 VALIDATION_SHARE, CHECKPOINT_SECONDS = 0.03, 15.0
+EPOCHS = {SUPERNET: "supernet_epochs", NETWORKS: "final_epochs"}  # values that say how long trainings are
+
+AtLeastThree = Annotated[int, Meta(ge=3)]  # a generation has two parents, and one that is new
+FromMinusOne = Annotated[int, Meta(ge=-1)]
 
 
-class Values(Struct, frozen=True):
+class Values(Struct, frozen=True, forbid_unknown_fields=True):
     """Values of all stages: what commands are made of.
 
     Args:
@@ -37,28 +43,28 @@ class Values(Struct, frozen=True):
 
     space: str
     strides: str
-    input_size: int
-    batch_size: int
-    threads: int
-    supernet_threads: int
-    subnet_threads: int
-    test_share: float
-    resize: int
-    train_images: int
+    input_size: Positive
+    batch_size: Positive
+    threads: Positive
+    supernet_threads: Positive
+    subnet_threads: Positive
+    test_share: Share
+    resize: Count
+    train_images: Positive
     class_balanced: bool
     warm_up: bool
-    int8_loss_max: float
-    supernet_epochs: int = FEWEST_EPOCHS
-    warm_up_from: int = -1
-    supernet_validate_every: int = 0
-    supernet_save_every: int = 1
-    population: int = SMALLEST_POPULATION
-    generations: int = 1
-    finalists: int = 0
-    finalist_epochs: int = 1
-    final_epochs: int = FEWEST_EPOCHS
-    final_validate_every: int = 0
-    final_save_every: int = 1
+    int8_loss_max: Share
+    supernet_epochs: Positive = FEWEST_EPOCHS
+    warm_up_from: FromMinusOne = -1
+    supernet_validate_every: Count = 0
+    supernet_save_every: Positive = 1
+    population: AtLeastThree = SMALLEST_POPULATION
+    generations: Positive = 1
+    finalists: Count = 0
+    finalist_epochs: Positive = 1
+    final_epochs: Positive = FEWEST_EPOCHS
+    final_validate_every: Count = 0
+    final_save_every: Positive = 1
 
     @property
     def setting(self) -> Setting:
@@ -162,16 +168,17 @@ def share_out(values: Values, times: Times, seconds: float, begun: Collection[st
     if SUPERNET in left:
         room = seconds * left[SUPERNET] / sum(left.values()) - times.rates.start_seconds
         epochs = given.get("supernet_epochs") or _epochs(room, times.supernet_epoch)
-        values = _with_supernet_epochs(values, epochs, times)
+        values = _with_supernet_epochs(values, epochs, times, given)
         while not given.get("supernet_epochs") and epochs > FEWEST_EPOCHS and times.supernet(values) > room:
             epochs = _epochs(min(room / times.supernet(values), 1.0) * (epochs - 1), 1.0)
-            values = _with_supernet_epochs(values, epochs, times)
+            values = _with_supernet_epochs(values, epochs, times, given)
         seconds -= times.of(values)[SUPERNET]
     if NETWORKS in left:
         rest = seconds - times.rates.start_seconds - times.final_validation
         epochs = given.get("final_epochs") or _epochs(rest, times.final_epoch)
         validate, save = _every(epochs, times.final_epoch, times.final_validation)
-        values = replace(values, final_epochs=epochs, final_validate_every=validate, final_save_every=save)
+        planned = {"final_validate_every": validate, "final_save_every": save}
+        values = replace(values, final_epochs=epochs, **_or_given(planned, given))
     return values
 
 
@@ -182,14 +189,19 @@ def _search(values: Values, times: Times, seconds: float, given: Mapping[str, An
     evaluations = given.get("evaluations") or min(
         max(int(seconds / times.candidate), FEWEST_EVALUATIONS), MOST_EVALUATIONS
     )
-    population = min(max(evaluations // GENERATIONS, SMALLEST_POPULATION), POPULATION)
+    population = given.get("population") or min(max(evaluations // GENERATIONS, SMALLEST_POPULATION), POPULATION)
     return replace(
         values,
         finalists=finalists,
         finalist_epochs=finalist_epochs,
         population=population,
-        generations=max(1, round(evaluations / population)),
+        generations=given.get("generations") or max(1, round(evaluations / population)),
     )
+
+
+def _or_given(planned: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Planned values, but for those that are given."""
+    return {name: given.get(name, value) for name, value in planned.items()}
 
 
 def _finalists(times: Times, seconds: float, given: Mapping[str, Any]) -> Tuple[int, int]:
@@ -197,23 +209,22 @@ def _finalists(times: Times, seconds: float, given: Mapping[str, Any]) -> Tuple[
     count = given.get("finalists", FINALISTS)
     if count < 2:
         return 0, 1
-    epochs = int(seconds / times.finalists(count, 1))
+    epochs = given.get("finalist_epochs") or int(seconds / times.finalists(count, 1))
     if epochs < 1 and "finalists" not in given:
         return 0, 1
-    return count, min(max(epochs, 1), MOST_FINALIST_EPOCHS)
+    return count, given.get("finalist_epochs") or min(max(epochs, 1), MOST_FINALIST_EPOCHS)
 
 
-def _with_supernet_epochs(values: Values, epochs: int, times: Times) -> Values:
+def _with_supernet_epochs(values: Values, epochs: int, times: Times, given: Mapping[str, Any]) -> Values:
     validate, save = _every(epochs, times.supernet_epoch, 5 * times.candidate)
     begin = epochs // 3
     has_room = values.warm_up and begin + WARM_UP_EPOCHS <= 0.7 * epochs
-    return replace(
-        values,
-        supernet_epochs=epochs,
-        supernet_validate_every=validate,
-        supernet_save_every=save,
-        warm_up_from=begin if has_room else -1,
-    )
+    planned = {
+        "supernet_validate_every": validate,
+        "supernet_save_every": save,
+        "warm_up_from": begin if has_room else -1,
+    }
+    return replace(values, supernet_epochs=epochs, **_or_given(planned, given))
 
 
 def _epochs(seconds: float, epoch: float) -> int:

@@ -259,3 +259,12 @@ def test_trainings_are_not_judged_too_early_too_late_or_in_a_fixed_plan(root, mo
     assert not flight._is_off(SEARCH, own)
     flight.plan = msgspec.structs.replace(flight.plan, is_fixed=True)
     assert not flight._is_off(NETWORKS, own) and not flight.state.judged
+
+
+@pytest.mark.parametrize("name, value", ((SUPERNET, "supernet_epochs"), (NETWORKS, "final_epochs")))
+def test_a_training_whose_epochs_are_decided_is_not_given_up(root, monkeypatch, name, value):
+    flight, own = early(root, 2000.0, 30, monkeypatch, name=name)
+    flight.plan = msgspec.structs.replace(flight.plan, edited={value: getattr(flight.plan.values, value)})
+    assert not flight._is_off(name, own) and not flight.state.judged
+    flight.plan = msgspec.structs.replace(flight.plan, edited={})
+    assert flight._is_off(name, own)

@@ -62,6 +62,10 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
         ),
         (lambda values: values.pop("facts"), "facts"),
         (lambda values: values["rates"].update(supernet_images=None), "supernet_images"),
+        (lambda values: values["values"].update(batch_size=0), "`int` >= 1 - at .*batch_size`, not 0"),
+        (lambda values: values["values"].update(warm_up_from=-2), "warm_up_from"),
+        (lambda values: values["values"].update(test_share=2.0), "test_share"),
+        (lambda values: values["values"].update(final_epoch=20), "unknown field `final_epoch`"),
     ),
 )
 def test_a_plan_that_was_edited_wrongly_is_one_line(tmp_path, change, message):
@@ -71,6 +75,72 @@ def test_a_plan_that_was_edited_wrongly_is_one_line(tmp_path, change, message):
     (tmp_path / "plan.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=f"is no plan of the autopilot: .*{message}"):
         read_plan(tmp_path / "plan.json")
+
+
+def edited(folder, made=None, **values):
+    """A plan that was written, edited and read again."""
+    (made or plan()).write(folder)
+    content = json.loads((folder / "plan.json").read_text())
+    content["values"].update(values)
+    (folder / "plan.json").write_text(json.dumps(content))
+    return read_plan(folder / "plan.json")
+
+
+def test_an_edited_value_is_decided_and_what_follows_from_it_is_new(tmp_path):
+    made = plan()
+    found = edited(tmp_path, supernet_epochs=6)
+    assert found.given == {"supernet_epochs": 6} and found.values.supernet_epochs == 6
+    assert found.values.warm_up_from < 6 and made.values.warm_up_from > 6
+    assert found.stage(SUPERNET).seconds < 0.2 * made.stage(SUPERNET).seconds
+    assert found.stage(NETWORKS) == made.stage(NETWORKS) and "; 6 epochs" in found.stage(SUPERNET).why
+    found.write(tmp_path)
+    assert read_plan(tmp_path / "plan.json") == found
+
+
+@pytest.mark.parametrize(
+    "values",
+    (
+        {"supernet_epochs": 6, "supernet_save_every": 3},
+        {"population": 12, "generations": 3},
+        {"finalists": 0, "final_epochs": 11, "final_validate_every": 5},
+        {"finalists": 3, "finalist_epochs": 2},
+    ),
+)
+def test_edited_values_stay_whatever_is_decided_anew(tmp_path, values):
+    found = replanned(edited(tmp_path, **values), (), 900.0, 2.0)
+    assert {name: getattr(found.values, name) for name in values} == values
+    found.write(tmp_path)
+    again = replanned(read_plan(tmp_path / "plan.json"), (SUPERNET,), 700.0, 1.0)
+    assert {name: getattr(again.values, name) for name in values} == values and again.given == values
+
+
+def test_another_setting_brings_what_follows_from_it(tmp_path):
+    found = edited(tmp_path, plan({"flops_max_m": 60.0}, facts=PICTURES), space="mobilenet", strides="", input_size=64)
+    assert (found.values.resize, found.values.warm_up, found.values.warm_up_from) == (64, False, -1)
+    assert found.share != plan().share and f"{found.share:.0%} of its architectures" in found.stage(SUPERNET).why
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    (
+        ({"batch_size": 2000}, "plan.json: batch_size 2000 is more than the 1,149 images"),
+        ({"strides": "2,2"}, "plan.json: --strides 2,2 needs 5 entries"),
+        ({"space": "oneshot", "strides": ""}, "of the architectures of oneshot at 32 px keep the limits"),
+        ({"finalists": 1}, "finalists 1 decides nothing"),
+    ),
+)
+def test_edited_values_that_cannot_be_had_are_one_line(tmp_path, values, message):
+    with pytest.raises(InputError, match=message):
+        edited(tmp_path, plan({"params_max_m": 0.5}), **values)
+
+
+def test_a_plan_from_before_edits_were_noted_is_read(tmp_path):
+    made = plan()
+    made.write(tmp_path)
+    content = json.loads((tmp_path / "plan.json").read_text())
+    del content["planned"], content["edited"]
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    assert read_plan(tmp_path / "plan.json") == replace(made, planned=None)
 
 
 def test_too_few_hours_say_how_many_would_do():
