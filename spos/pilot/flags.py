@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 from spos.core.errors import InputError
 from spos.core.flags import below_one, flag, fraction, not_negative, positive_number
@@ -43,7 +43,7 @@ class AutopilotOptions:
     model_size_max: int = flag(0, "largest ONNX file in float32, like 2MB", type=size_in_bytes)
     hours: float = flag(0.0, "hours that everything may take together", type=positive_number)
     save_dir: str = flag(DEFAULT_SAVE_DIR, "folder of everything that is made")
-    seed: int = flag(0, "seed of everything random", type=not_negative)
+    seed: Optional[int] = flag(None, "seed of everything random [0, or that of --plan]", type=not_negative)
     plan: str = flag("", "a plan.json to follow to the letter, in the place of a new plan")
     plan_only: bool = flag(False, "write the plan, and stop")
 

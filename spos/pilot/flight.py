@@ -7,11 +7,13 @@ each in a process of its own, which go on with their own runs.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
 from pathlib import Path
 from subprocess import Popen
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import msgspec
 from msgspec import Struct
@@ -63,6 +65,7 @@ class FlightState(Struct):
         left: seconds until the end, as it looks now.    updated: when this was written, in seconds since 1970.
         finished: commands that have ended well, as their words.
         judged: stages of which it was asked already, early in their training, if they end in time.
+        asked: checksum of what its plan was asked for; empty: nobody wrote it down.
     """
 
     spent: float
@@ -71,6 +74,7 @@ class FlightState(Struct):
     updated: float = 0.0
     finished: List[List[str]] = []
     judged: List[str] = []
+    asked: str = ""
 
 
 class Flight:
@@ -79,10 +83,18 @@ class Flight:
     def __init__(self, plan: Plan, folder: Path, spent: float) -> None:
         """
         Args: spent: seconds that planning has taken, which count.
+        Raises: InputError if the folder holds a flight of another plan.
         """
         self.plan, self.folder = plan, folder
         path = folder / FLIGHT_FILE
         self.state = read_state(path) if path.exists() else FlightState(spent, {})
+        asked = _checksum(plan.asked)
+        if self.state.asked not in ("", asked):
+            raise InputError(
+                f"{path} is of a plan that was asked for something else than the one beside it; put that plan back, or "
+                "give another --save-dir"
+            )
+        self.state.asked = asked
         for stage in plan.stages:
             self.state.stages.setdefault(stage.name, StageState())
         self._before = self.state.spent
@@ -96,6 +108,7 @@ class Flight:
         Args: before: what else is to be done before a stage, by its name.
         Raises: InputError if a program fails; Stopped after a signal.
         """
+        self._write()  # before there is anything that belongs to it
         bar = progress_bar(total=1.0, desc="autopilot", bar_format=_BAR)
         with StopRequest("") as stop, bar:
             try:
@@ -299,6 +312,10 @@ def read_state(path: Path) -> FlightState:
         return msgspec.convert(read_json(path), FlightState)
     except msgspec.ValidationError as error:
         raise InputError(f"{path} does not say how far a flight is: {error}") from None
+
+
+def _checksum(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def describe_seconds(seconds: float) -> str:

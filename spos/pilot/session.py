@@ -39,6 +39,7 @@ from spos.pilot.plan import (
 from spos.pilot.rates import Rates
 from spos.pilot.results import find_outcome
 from spos.pilot.settings import Candidate, DeploymentLimits, Setting, image_seconds, rank_settings
+from spos.pilot.stages import RESULTS
 from spos.pilot.times import NETWORKS, REPORT, SHARES, SLACK, SUPERNET
 from spos.runs.files import PathLike
 from spos.runs.lock import locked
@@ -114,7 +115,9 @@ def _find_plan(options: AutopilotOptions, values: ValueOptions, folder: Path) ->
     file, asked = folder / PLAN_FILE, asked_for(options, values)
     if options.plan:
         plan = msgspec.structs.replace(_given_plan(options), is_fixed=True, changes=[])
-        if file.exists() and not _is_same(read_plan(file), plan):
+        if not file.exists():
+            _check_unused(folder)
+        elif not _is_same(read_plan(file), plan):
             raise InputError(f"{folder} holds another plan; give another --save-dir")
         plan.write(folder)
         return plan
@@ -127,9 +130,20 @@ def _find_plan(options: AutopilotOptions, values: ValueOptions, folder: Path) ->
                 f"({plan.asked.get(different[0])}, not {asked.get(different[0])}); give another --save-dir"
             )
         return plan
+    _check_unused(folder)
     plan = new_plan(asked, folder)
     plan.write(folder)
     return plan
+
+
+def _check_unused(folder: Path) -> None:
+    """Raise InputError if a folder without a plan has results, which would be taken for those of a new one."""
+    found = [name for name in (FLIGHT_FILE, *RESULTS) if (folder / name).exists()]
+    if found:
+        raise InputError(
+            f"{folder} holds {found[0]} of a flight whose {PLAN_FILE} is gone; put that back, or give another "
+            "--save-dir"
+        )
 
 
 def _is_same(one: Plan, other: Plan) -> bool:
@@ -138,9 +152,9 @@ def _is_same(one: Plan, other: Plan) -> bool:
 
 def _given_plan(options: AutopilotOptions) -> Plan:
     plan = read_plan(Path(options.plan))
-    given: Dict[str, Any] = {**options.limits, "hours": options.hours, "data_dir": options.data_dir}
-    for name, value in given.items():
-        if value and plan.asked.get(name) != value:
+    given: Dict[str, Any] = {**options.limits, "hours": options.hours or None, "data_dir": options.data_dir or None}
+    for name, value in {**given, "seed": options.seed}.items():
+        if value is not None and plan.asked.get(name) != value:
             raise InputError(
                 f"--plan {options.plan} is for {name.replace('_', '-')} {plan.asked.get(name)}, not {value}; leave the "
                 "flag out, or make a new plan"
@@ -150,7 +164,7 @@ def _given_plan(options: AutopilotOptions) -> Plan:
 
 def asked_for(options: AutopilotOptions, values: ValueOptions) -> Dict[str, Any]:
     """What makes two calls the same."""
-    asked = {"data_dir": options.data_dir, **options.limits, "hours": options.hours, "seed": options.seed}
+    asked = {"data_dir": options.data_dir, **options.limits, "hours": options.hours, "seed": options.seed or 0}
     return {**asked, "values": values.given()} if values.given() else asked
 
 

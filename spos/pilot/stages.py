@@ -17,6 +17,7 @@ from spos.runs.run import SUPERNET as SUPERNET_MODEL
 from spos.search.choice import MODEL_AND_FLOPS
 
 PACKED, LATENCY, SEARCHED, CONTROL = "images", "latency", "searched", "control"  # folders
+RESULTS = (PACKED, LATENCY, SUPERNET, SEARCH, SEARCHED, CONTROL)  # folders, in the order in which they appear
 FLOAT32, INT8 = "model", "model-int8"  # names of exported files
 TEST = "val"  # what utils.evaluate calls the images that test
 REPORT_FILE = "report.html"

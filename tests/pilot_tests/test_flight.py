@@ -186,6 +186,26 @@ def test_a_state_that_is_damaged_is_one_line(root):
         Flight(smallest_plan(), root, 0.0)
 
 
+def test_a_flight_of_another_plan_is_refused(root):
+    Flight(plan(), root, 0.0)._write()
+    Flight(plan(seconds=900.0), root, 0.0)  # planned anew, asked for the same
+    with pytest.raises(InputError, match="flight.json is of a plan that was asked for something else.*--save-dir"):
+        Flight(plan({"flops_max_m": 6.0}), root, 0.0)
+
+
+def test_a_flight_from_before_it_said_what_was_asked_goes_on(root):
+    flight = Flight(plan(), root, 0.0)
+    state = msgspec.to_builtins(flight.state)
+    del state["asked"]
+    (root / FLIGHT_FILE).write_text(json.dumps(state))
+    assert Flight(plan({"flops_max_m": 6.0}), root, 0.0).state.asked not in ("", flight.state.asked)
+
+
+def test_a_flight_is_written_before_its_first_stage(root, monkeypatch):
+    monkeypatch.setattr(Flight, "_fly_stage", lambda self, name, *_: read_state(self.folder / FLIGHT_FILE))
+    fly(root, smallest_plan())
+
+
 @pytest.mark.parametrize("seconds, text", ((3.4, "3 s"), (89, "89 s"), (100, "2 min"), (3900, "1 h 05 min")))
 def test_seconds_as_people_say_them(seconds, text):
     assert describe_seconds(seconds) == text

@@ -136,6 +136,7 @@ def test_a_plan_is_for_what_it_was_made_for(tmp_path, capsys):
         (("--hours", "2"), "is for hours 0.5, not 2.0"),
         (("--flops-max-m", "6"), "is for flops-max-m 5.0, not 6.0"),
         (("--params-max-m", "6"), "is for params-max-m None, not 6.0"),
+        (("--seed", "5"), "is for seed 0, not 5"),
         (("--final-epochs", "6"), "leave out --final-epochs"),
     ):
         assert run_program(autopilot.main, [*words, *changed]) == 2
@@ -144,6 +145,19 @@ def test_a_plan_is_for_what_it_was_made_for(tmp_path, capsys):
     plan(seconds=900.0).write(tmp_path / "other")
     assert run_program(autopilot.main, [*words[:2], "--save-dir", str(tmp_path / "other")]) == 2
     assert "holds another plan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ("flight.json", "supernet", "searched"))
+@pytest.mark.parametrize("has_plan", (True, False))
+def test_results_of_a_plan_that_is_gone_are_not_taken_for_those_of_another(
+    tmp_path, capsys, nothing_starts, left, has_plan
+):
+    plan().write(tmp_path)
+    folder = tmp_path / "run"
+    (folder / left).mkdir(parents=True)
+    words = ["--plan", str(tmp_path / "plan.json")] if has_plan else DIGITS
+    message = f"holds {left} of a flight whose plan.json is gone; put that back, or give another --save-dir"
+    assert message in refusal(capsys, tmp_path, *words)
 
 
 def test_more_images_leave_less_time_for_each():
