@@ -1,7 +1,7 @@
 """Pictures as people have them, found in any of the usual layouts. No MXNet.
 
 A CSV file with the columns path and label, or a folder that holds one; a folder with train/, and val/ or test/ or both,
-each with a sub-folder per class; or the class folders alone.
+each with a sub-folder per class; or the class folders alone. Parts go by the names that people give them, in any case.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -22,7 +22,11 @@ from spos.data.similar import near_duplicates
 from spos.data.split import stratified
 
 PATH, LABEL, SPLIT = "path", "label", "split"
-_SPLITS = {"": "", "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+PARTS = (TRAIN, VAL, TEST) = ("train", "val", "test")
+_PART_OF = {
+    **{"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL},
+    **{"test": TEST, "testing": TEST},
+}  # what folders and values of the column split are called, in lower case
 _MISSING_SHARE = 0.5  # of the files of a CSV; more, and its folder is wrong
 
 
@@ -90,28 +94,56 @@ def find_pictures(source: Path) -> Pictures:
     table = _table_in(source)
     if table is not None:
         return _read_table(table)
-    train, val, test = (source / name for name in ("train", "val", "test"))
-    if not train.is_dir():
-        if val.is_dir():
-            raise InputError(f"{train} is not a folder; expected train/ beside val/, or class folders without these")
-        names = tuple(class_folders(str(source)))
-        return Pictures(list_folder(str(source), names), None, None, names, "a folder for each class")
-    if test.is_dir() and not _has_classes(test):
-        warn_once(f"{test} is not read: it has no folder for each class")
-        test = source / "test/none"
-    if val.is_dir() and not test.is_dir():
-        images, held_back, names = open_folders(str(train), str(val))
-        return Pictures(images, held_back, None, names, "train/ and val/")
-    if not test.is_dir():
-        names = tuple(class_folders(str(train)))
-        return Pictures(list_folder(str(train), names), None, None, names, "train/")
-    images, held_back, names = open_folders(str(train), str(test))
-    if not val.is_dir():
-        return Pictures(images, held_back, None, names, "train/ and test/")
-    more = list_folder(str(val), names)
-    paths = tuple(f"{part}/{path}" for part, own in (("train", images), ("val", more)) for path in own.paths)
+    folders = _parts_of(source)
+    if folders:
+        return _read_parts(source, folders)
+    names = tuple(class_folders(str(source)))
+    return Pictures(list_folder(str(source), names), None, None, names, "a folder for each class")
+
+
+def _parts_of(source: Path) -> Dict[str, str]:
+    """Folders by the part that each is; none if the folders are classes, one of which may be called like a part.
+
+    Raises: InputError if a part is there twice, or what is trained on is not there.
+    """
+    names = class_folders(str(source))
+    found = [name for name in names if name.lower() in _PART_OF]
+    others = [name for name in names if name not in found]
+    if not found or (len(found) == 1 and others and not _has_classes(source / found[0])):
+        return {}
+    folders: Dict[str, str] = {}
+    for name in found:
+        first = folders.setdefault(_PART_OF[name.lower()], name)
+        if first != name:
+            raise InputError(
+                f"{source} holds {first}/ and {name}/, which mean the same part; join them, or take one out"
+            )
+    if TRAIN not in folders:
+        raise InputError(
+            f"{source} holds {found[0]}/ and no train/; expected train/ with val/ or test/ beside it, each with a "
+            "sub-folder per class, or class folders that are not called like these"
+        )
+    if others:
+        warn_once(f"{source}: {', '.join(others)} not read; parts are called train, val and test")
+    return folders
+
+
+def _read_parts(source: Path, folders: Mapping[str, str]) -> Pictures:
+    train, val, test = (folders.get(part) for part in PARTS)
+    if test and not _has_classes(source / test):
+        warn_once(f"{source / test} is not read: it has no folder for each class")
+        test = None
+    learned, held_back = str(source / str(train)), test or val
+    if not held_back:
+        names = tuple(class_folders(learned))
+        return Pictures(list_folder(learned, names), None, None, names, f"{train}/")
+    images, tested, names = open_folders(learned, str(source / held_back))
+    if not (val and test):
+        return Pictures(images, tested, None, names, f"{train}/ and {held_back}/")
+    more = list_folder(str(source / val), names)
+    paths = tuple(f"{part}/{path}" for part, own in ((train, images), (val, more)) for path in own.paths)
     joined = ImageFolder(str(source), np.arange(len(paths)), np.concatenate([images.labels, more.labels]), paths)
-    return Pictures(joined, held_back, np.arange(len(images), len(paths)), names, "train/, val/ and test/")
+    return Pictures(joined, tested, np.arange(len(images), len(paths)), names, f"{train}/, {val}/ and {test}/")
 
 
 def split_pictures(found: Pictures, copies: np.ndarray, test_share: float, held_out: int, bn: int, seed: int) -> Split:
@@ -159,11 +191,29 @@ def _table_in(source: Path) -> Optional[Path]:
     if not source.is_dir():
         raise InputError(f"{source} does not exist; give a folder of images, or a CSV file with the columns path,label")
     tables = sorted(source.glob("*.csv"))
-    if (source / "train").is_dir() or not tables:
+    if any(_is_train(entry) and _has_classes(entry) for entry in source.iterdir()):
+        return None
+    named = [table for table in tables if {PATH, LABEL} <= set(_columns(table))]
+    if named or _has_classes(source):
+        tables = named  # of another kind, like a list of what was photographed
+    if not tables:
         return None
     if len(tables) > 1:
         raise InputError(f"{source} holds {len(tables)} CSV files ({tables[0].name}, {tables[1].name}); give one")
     return tables[0]
+
+
+def _is_train(folder: Path) -> bool:
+    return folder.is_dir() and _PART_OF.get(folder.name.lower()) == TRAIN
+
+
+def _columns(path: Path) -> List[str]:
+    """What the first line of a CSV file names, in lower case; nothing if it is no such file."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return [name.strip().lower() for name in next(csv.reader(file, skipinitialspace=True), ())]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _read_table(path: Path) -> Pictures:
@@ -179,9 +229,9 @@ def _read_table(path: Path) -> Pictures:
         raise InputError(f"{path}: {len(parts['']):,} rows have no {SPLIT}; name it in all rows or in none")
     if "" in parts:
         return Pictures(_images(root, parts[""]), None, None, classes, layout, True)
-    if "train" not in parts:
+    if TRAIN not in parts:
         raise InputError(f"{path}: no row has the {SPLIT} train, so there is nothing to learn from")
-    train, val, test = (parts.get(name, []) for name in ("train", "val", "test"))
+    train, val, test = (parts.get(name, []) for name in PARTS)
     if not (val and test):
         rest = val or test
         held_back = _images(root, rest) if rest else None
@@ -214,12 +264,12 @@ def _rows(path: Path) -> List[Tuple[str, str, str]]:
                 name, label, split = ((row.get(column) or "").strip() for column in (PATH, LABEL, SPLIT))
                 if not name or not label:
                     raise InputError(f"{path}, line {line}: {PATH if not name else LABEL} is empty")
-                if split.lower() not in _SPLITS:
+                if split and split.lower() not in _PART_OF:
                     raise InputError(f"{path}, line {line}: {SPLIT} is {split}; expected train, val or test")
                 if name in seen:
                     raise InputError(f"{path}, line {line}: {name} stands in line {seen[name]} already")
                 seen[name] = line
-                found.append((name, label, _SPLITS[split.lower()]))
+                found.append((name, label, _PART_OF.get(split.lower(), "")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: this is no CSV file in UTF-8 ({error})") from None
     if not found:

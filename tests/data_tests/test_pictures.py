@@ -44,6 +44,72 @@ def test_parts_are_taken_as_they_are(tmp_path, parts):
         assert found.test.root == str(tmp_path / parts[-1])
 
 
+@pytest.mark.parametrize(
+    "parts, sizes",
+    (
+        (("Train", "Test"), (4, 6, 0)),
+        (("training", "validation"), (4, 6, 0)),
+        (("TRAIN", "Valid"), (4, 6, 0)),
+        (("train", "valid", "test"), (10, 8, 6)),
+        (("Training", "Validation", "Testing"), (10, 8, 6)),
+    ),
+)
+def test_parts_go_by_the_names_that_people_give_them(tmp_path, parts, sizes):
+    for size, part in enumerate(parts, 2):
+        for name in ("a", "b"):
+            fill(tmp_path / part / name, size)
+    found = find_pictures(tmp_path)
+    scoring = 0 if found.scoring is None else len(found.scoring)
+    assert (len(found.train), len(found.test), scoring) == sizes and found.classes == ("a", "b")
+    assert all((tmp_path / found.train.root / path).is_file() for path in found.train.paths)
+    assert all(f"{part}/" in found.layout for part in parts)
+
+
+@pytest.mark.parametrize(
+    "folders, message",
+    (
+        (("Test/a", "valid/a"), "holds Test/ and no train/; expected train/"),
+        (("testing/a",), "holds testing/ and no train/"),
+        (("test/a", "cat"), "holds test/ and no train/"),
+        (("test", "val"), "holds test/ and no train/"),
+        (("train/a", "val/a", "valid/a"), "holds val/ and valid/, which mean the same part"),
+        (("train", "test", "other"), "train has no sub-folders"),
+    ),
+)
+def test_parts_that_are_incomplete_are_one_line(tmp_path, folders, message):
+    for name in folders:
+        fill(tmp_path / name, 2)
+    with pytest.raises(InputError, match=message):
+        find_pictures(tmp_path)
+
+
+def test_a_class_may_be_called_like_a_part(tmp_path):
+    for name in ("bus", "train", "tram"):
+        fill(tmp_path / name, 2)
+    assert find_pictures(tmp_path).classes == ("bus", "train", "tram")
+
+
+def test_other_folders_beside_the_parts_are_named(tmp_path, capsys):
+    for name in ("train/a", "val/a", "dev/a"):
+        fill(tmp_path / name, 2)
+    assert len(find_pictures(tmp_path).train) == 2 and "dev not read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ("file,taken\nx.png,2020\n", "", "\xff\xfe"))
+def test_a_table_of_other_columns_beside_class_folders_is_left_alone(tmp_path, text):
+    for name in ("a", "b"):
+        fill(tmp_path / name, 2)
+    (tmp_path / "metadata.csv").write_text(text, "latin-1")
+    assert find_pictures(tmp_path).classes == ("a", "b")
+    write_table(tmp_path, "path,label\na/0.png,x\nb/0.png,y\n", ())
+    assert find_pictures(tmp_path).classes == ("x", "y")  # the one that names paths and labels is meant
+
+
+def test_a_flat_train_folder_has_its_labels_in_the_table(tmp_path):
+    write_table(tmp_path, "path,label\ntrain/1.png,a\ntrain/2.png,b\n", ("train/1.png", "train/2.png"))
+    assert find_pictures(tmp_path).layout == "the table labels.csv"
+
+
 def test_a_flat_test_folder_is_not_read(tmp_path, capsys):
     for part in ("train", "val"):
         fill(tmp_path / part / "a", 2)

@@ -85,7 +85,7 @@ def test_too_many_bad_files_leave_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     "make, flags, message",
     [
-        (["val/a"], [], "train is not a folder"),
+        (["val/a"], [], "holds val/ and no train/"),
         (["a"], ["--imagenet"], "must hold train/ and val/"),
         (["train/a", "val/a"], ["--imagenet"], "not among the 1000 classes"),
         (["train/a", "val/a"], ["--val-fraction", "0.1"], "--val-fraction is for"),
