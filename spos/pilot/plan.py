@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping, Optional
@@ -159,8 +158,7 @@ def _share_of(plan: Plan) -> float:
     Raises: InputError if these are too few, or there is no such setting.
     """
     setting = plan.values.setting
-    counted = dataclasses.replace(plan.limits, latency_ms=0.0)
-    share = float(costs_of(setting, plan.facts.num_classes).within(counted, 1.0).mean())
+    share = float(costs_of(setting, plan.facts.num_classes).within(plan.limits.counted, 1.0).mean())
     if share < LEAST_SHARE:
         raise InputError(f"{share:.1%} of the architectures of {setting} keep the limits; name another space or size")
     return share

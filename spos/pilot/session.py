@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
@@ -204,7 +204,7 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
     _check_images_fit(facts, batch_size, disk)
     decided = given.get("space", ""), given.get("strides", ""), given.get("input_size", 0)
     wanted = Wanted(facts, limits_of(asked), trainable_seconds(facts, asked["hours"], threads), decided)
-    wanted.ranked(1.0)  # refuses what cannot be met before anything is measured
+    replace(wanted, limits=wanted.limits.counted).ranked(1.0)  # refuses what cannot be met, before anything is measured
     work = folder / MEASURE_FOLDER
     shutil.rmtree(work, ignore_errors=True)
     try:

@@ -104,6 +104,11 @@ def test_an_impossible_limit_is_refused(tmp_path, capsys, nothing_starts, words,
     assert message in refusal(capsys, tmp_path, "--data-dir", "digits", "--hours", "1", *words)
 
 
+def test_a_latency_is_not_refused_before_the_machine_is_measured(tmp_path, nothing_starts):
+    with pytest.raises(AssertionError, match="something was started"):
+        autopilot.main(["--data-dir", "digits", "--hours", "1", "--latency-max", "0.01", "--save-dir", str(tmp_path)])
+
+
 def test_too_little_disk_and_memory_are_refused(tmp_path, capsys, nothing_starts, monkeypatch):
     folder = fill(tmp_path / "pictures", {"a": 40, "b": 40})
     words = ("--data-dir", str(folder), "--flops-max-m", "5", "--hours", "1")
