@@ -168,8 +168,7 @@ def split_pictures(found: Pictures, copies: np.ndarray, test_share: float, held_
         kept = drawn["train"]
     else:
         kept, num_similar = np.arange(size), int(np.isin(groups[size:], groups[:size]).sum())
-    limits = {"search_val": held_out, "bn": bn}
-    shares = {name: min(HELD_OUT_SHARE, limit / len(kept)) for name, limit in limits.items()}
+    shares = held_out_shares(len(kept), held_out, bn)
     if found.scoring is None:
         lists: Drawn = stratified(train.labels, groups[kept], shares, seed)
         return Split(train, test, lists, found.classes, num_similar)
@@ -177,6 +176,12 @@ def split_pictures(found: Pictures, copies: np.ndarray, test_share: float, held_
     drawn = stratified(train.labels[rest], groups[rest], {"bn": shares["bn"]}, seed)
     lists = {"search_val": found.scoring, **{name: rest[positions] for name, positions in drawn.items()}}
     return Split(train, test, lists, found.classes, num_similar)
+
+
+def held_out_shares(num_images: int, held_out: int, bn: int) -> Dict[str, float]:
+    """Of the training images, in each list that is held out: a tenth, and at most so many images."""
+    limits = {"search_val": held_out, "bn": bn}
+    return {name: min(HELD_OUT_SHARE, limit / num_images) for name, limit in limits.items()}
 
 
 def _has_classes(folder: Path) -> bool:

@@ -24,7 +24,7 @@ def stratified(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int
     Returns: rising positions by list, "train" last.
     """
     sizes, members = np.bincount(labels), _members(groups)
-    needed = {name: _quota(sizes, share, len(shares)) for name, share in shares.items()}
+    needed = {name: quota(sizes, share, len(shares)) for name, share in shares.items()}
     chosen = np.full(len(labels), len(shares))
     for position in random_order(len(labels), seed).tolist():
         own = members.get(position)
@@ -46,7 +46,7 @@ def _members(groups: np.ndarray) -> Dict[int, np.ndarray]:
     return {int(part[0]): part for part in np.split(order, starts[1:]) if len(part)}
 
 
-def _quota(sizes: np.ndarray, share: float, num_lists: int) -> np.ndarray:
-    """How many images of every class a list gets. Args: sizes: of the classes."""
+def quota(sizes: np.ndarray, share: float, num_lists: int) -> np.ndarray:
+    """How many images of every class a list gets, of so many that are drawn together. Args: sizes: of the classes."""
     least = np.where((sizes > num_lists) & (share > 0), 1, 0)
     return np.maximum(np.round(sizes * share).astype(int), least)

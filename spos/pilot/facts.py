@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Dict, List
 
 import numpy as np
 from msgspec import Struct
 
 from spos.core.errors import InputError
+from spos.data.flags import HELD_OUT_SHARE, MAX_BN_IMAGES, MAX_HOLDOUT
+from spos.data.pictures import held_out_shares
+from spos.data.split import quota
 
 DIGITS, RECORD, PICTURES = "digits", "record", "pictures"
 FEWEST_IMAGES = 5  # of a class: one that tests, one that scores, one for the BatchNorm update, two to learn from
@@ -24,6 +29,8 @@ class Facts(Struct, frozen=True):
         smallest, largest: images of the smallest and of the largest class.
         side: shorter side of a typical image (their median), px.    num_bytes: of a typical file.
         num_bad: of `num_sampled` images, those that cannot be decoded.
+        counts, scoring: of pictures, training images of each class, and those of them that their owner chose to score.
+        lists: of images that are packed, how many are in each list that is held out.
     """
 
     kind: str
@@ -38,6 +45,47 @@ class Facts(Struct, frozen=True):
     num_bytes: int
     num_bad: int
     num_sampled: int
+    counts: List[int] = []
+    scoring: List[int] = []
+    lists: Dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class ListSizes:
+    """How many images networks are trained on, the supernet is, score candidates, and test."""
+
+    full: int
+    train: int
+    holdout: int
+    test: int
+
+
+def sizes_of(facts: Facts, test_share: float) -> ListSizes:
+    """What packing gives every list if no images are near-duplicates; of packed images, what is there.
+
+    Args: test_share: of each class, where nobody has set test images aside.
+    """
+    if facts.counts and not facts.lists:
+        return _stratified_sizes(facts, test_share)
+    test = facts.num_test or round(facts.num_train * test_share)
+    full = facts.num_train if facts.num_test else facts.num_train - test
+    most = {"search_val": MAX_HOLDOUT, "bn": MAX_BN_IMAGES}
+    tenths = {name: max(1, min(round(full * HELD_OUT_SHARE), count)) for name, count in most.items()}
+    lists = {**tenths, **facts.lists}
+    return ListSizes(full, full - sum(lists.values()), lists["search_val"], max(1, test))
+
+
+def _stratified_sizes(facts: Facts, test_share: float) -> ListSizes:
+    counts = np.array(facts.counts)
+    tested = np.zeros_like(counts) if facts.num_test else quota(counts, test_share, 1)
+    full, scoring = counts - tested, np.array(facts.scoring)
+    shares = held_out_shares(int(full.sum()), MAX_HOLDOUT, MAX_BN_IMAGES)
+    if facts.scoring:
+        bn = quota(full - scoring, shares["bn"], 1)
+    else:
+        scoring, bn = (quota(full, shares[name], len(shares)) for name in ("search_val", "bn"))
+    train = int((full - scoring - bn).sum())
+    return ListSizes(int(full.sum()), train, int(scoring.sum()), facts.num_test or int(tested.sum()))
 
 
 def check_counts(counts: np.ndarray, where: str) -> None:

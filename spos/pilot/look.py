@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Mapping, Optional, Tuple
+from typing import Optional, Tuple
 
 import cv2
 import numpy as np
+from msgspec.structs import replace
 
 from spos.core.errors import InputError
 from spos.data.decoder import decode_upright
 from spos.data.flags import MAX_BAD_IMAGES, DataOptions
 from spos.data.image_list import ImageList, UnreadableImage
 from spos.data.pictures import find_pictures
-from spos.data.registry import open_data
+from spos.data.registry import held_out_sizes, open_data
 from spos.pilot.facts import DIGITS, PICTURES, RECORD, Facts, check_counts
 
 NUM_SAMPLED = 400  # images that are looked at
@@ -43,17 +45,22 @@ def look_at(data_dir: str) -> Tuple[Facts, Sample]:
     """
     source = Path(data_dir)
     if data_dir == DIGITS and not source.exists():
-        data = open_data(DataOptions(dataset=DIGITS))
-        return _facts(DIGITS, "the digits of the installation", data_dir, *_lists(data.splits), data.num_classes)
+        return _packed(DIGITS, "the digits of the installation", data_dir, DataOptions(dataset=DIGITS))
     if (source / "train.rec").is_file():
-        data = open_data(DataOptions(dataset=RECORD, data_dir=data_dir))
-        return _facts(RECORD, "train.rec and val.rec", data_dir, *_lists(data.splits), data.num_classes)
+        return _packed(RECORD, "train.rec and val.rec", data_dir, DataOptions(dataset=RECORD, data_dir=data_dir))
     found = find_pictures(source)
-    return _facts(PICTURES, found.layout, data_dir, found.train, found.test, len(found.classes))
+    facts, sample = _facts(PICTURES, found.layout, data_dir, found.train, found.test, len(found.classes))
+    labels, count = found.train.labels, partial(np.bincount, minlength=len(found.classes))
+    scoring = [] if found.scoring is None else count(labels[found.scoring]).tolist()
+    return replace(facts, counts=count(labels).tolist(), scoring=scoring), sample
 
 
-def _lists(splits: Mapping[str, ImageList]) -> Tuple[ImageList, ImageList]:
-    return splits["train_full"], splits["test"]
+def _packed(kind: str, layout: str, data_dir: str, options: DataOptions) -> Tuple[Facts, Sample]:
+    data = open_data(options)
+    facts, sample = _facts(kind, layout, data_dir, data.splits["train_full"], data.splits["test"], data.num_classes)
+    sizes = held_out_sizes(data, options)
+    lists = {name: len(data.splits[name]) if name in data.splits else size for name, size in sizes.items()}
+    return replace(facts, lists=lists), sample
 
 
 def _facts(

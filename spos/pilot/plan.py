@@ -13,8 +13,7 @@ from msgspec.structs import replace
 from spos.core.errors import InputError
 from spos.data.augmentation import LARGE_IMAGE
 from spos.data.dataset import IMAGENET_CROP_RATIO
-from spos.data.flags import HELD_OUT_SHARE, MAX_BN_IMAGES, MAX_HOLDOUT
-from spos.pilot.facts import PICTURES, Facts
+from spos.pilot.facts import PICTURES, Facts, sizes_of
 from spos.pilot.rates import Rates
 from spos.pilot.settings import LEAST_SHARE, PUBLISHED, DeploymentLimits, Setting, costs_of
 from spos.pilot.times import (
@@ -223,7 +222,7 @@ def make_plan(
     Raises: InputError if they do not suffice for the least of each stage, with how many would.
     """
     given = given_in(asked)
-    test_share = given.get("test_share") or TEST_SHARES[facts.num_train >= FEW_IMAGES]
+    test_share = test_share_of(facts, given)
     times = times_of(facts, rates, test_share)
     fixed = _fixed_seconds(asked, times, facts, decode_seconds, shape)
     needed = sum(fixed.values()) + times.least()
@@ -256,10 +255,13 @@ def make_plan(
 
 def times_of(facts: Facts, rates: Rates, test_share: float) -> Times:
     """Of images that are split like this."""
-    test = facts.num_test or round(facts.num_train * test_share)
-    full = facts.num_train if facts.num_test else facts.num_train - test
-    holdout, bn = (max(1, min(round(full * HELD_OUT_SHARE), most)) for most in (MAX_HOLDOUT, MAX_BN_IMAGES))
-    return Times(rates, full, full - holdout - bn, holdout, max(1, test))
+    sizes = sizes_of(facts, test_share)
+    return Times(rates, sizes.full, sizes.train, sizes.holdout, sizes.test)
+
+
+def test_share_of(facts: Facts, given: Mapping[str, Any]) -> float:
+    """The share of each class that tests where nobody has set test images aside."""
+    return float(given.get("test_share") or TEST_SHARES[facts.num_train >= FEW_IMAGES])
 
 
 def replanned(plan: Plan, begun: Collection[str], seconds: float, slowness: float) -> Plan:

@@ -18,7 +18,7 @@ from spos.core.machine import available_memory
 from spos.core.tables import table
 from spos.deploy.onnx import import_library
 from spos.engine.compat import physical_cores
-from spos.pilot.facts import PICTURES, Facts, free_disk
+from spos.pilot.facts import PICTURES, Facts, free_disk, sizes_of
 from spos.pilot.flags import DEFAULT_SAVE_DIR, LIMITS, AutopilotOptions, ValueOptions, check_options
 from spos.pilot.flight import FLIGHT_FILE, Flight, describe_seconds, read_state
 from spos.pilot.look import look_at
@@ -35,6 +35,7 @@ from spos.pilot.plan import (
     limits_of,
     make_plan,
     read_plan,
+    test_share_of,
 )
 from spos.pilot.rates import Rates
 from spos.pilot.results import find_outcome
@@ -201,7 +202,7 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
         )
     threads = given.get("jobs") or max(1, physical_cores())
     batch_size = given.get("batch_size") or _by_count(BATCH_SIZES, facts.num_train)
-    _check_images_fit(facts, batch_size, disk)
+    _check_images_fit(facts, test_share_of(facts, given), batch_size, disk)
     decided = given.get("space", ""), given.get("strides", ""), given.get("input_size", 0)
     wanted = Wanted(facts, limits_of(asked), trainable_seconds(facts, asked["hours"], threads), decided)
     replace(wanted, limits=wanted.limits.counted).ranked(1.0)  # refuses what cannot be met, before anything is measured
@@ -248,13 +249,13 @@ def _measured(wanted: Wanted, slowness: float, make_bench: Callable[..., Bench],
     return chosen, bench.rates(networks)
 
 
-def _check_images_fit(facts: Facts, batch_size: int, disk: int) -> None:
+def _check_images_fit(facts: Facts, test_share: float, batch_size: int, disk: int) -> None:
     check_disk((facts.num_train + facts.num_test) * facts.num_bytes if facts.kind == PICTURES else 0, disk)
-    learned = int(facts.num_train * 0.6)
+    learned = sizes_of(facts, test_share).train
     if learned < batch_size:
         raise InputError(
-            f"about {learned} images are left to learn from, fewer than a batch of {batch_size}; give a smaller "
-            "--batch-size, or more images"
+            f"{learned} images are left for the supernet to learn from, fewer than a batch of {batch_size}; give a "
+            f"smaller --batch-size ({learned} at most), or more images"
         )
 
 

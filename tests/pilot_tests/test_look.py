@@ -6,7 +6,7 @@ import pytest
 from image_files import png, random_images
 
 from spos.core.errors import InputError
-from spos.pilot.facts import DIGITS, PICTURES, RECORD
+from spos.pilot.facts import DIGITS, PICTURES, RECORD, sizes_of
 from spos.pilot.look import look_at
 from utils import pack_images
 
@@ -40,11 +40,36 @@ def test_a_split_and_packed_images(tmp_path):
     assert (packed.kind, packed.num_train, packed.num_test, packed.side) == (RECORD, 24, 10, facts.side)
 
 
+@pytest.mark.parametrize("parts", ({"": 6}, {"": 37}, {"train": 9, "test": 4}, {"train": 11, "val": 6, "test": 4}))
+def test_lists_have_the_sizes_that_packing_gives_them(tmp_path, parts):
+    images = iter(random_images(7 * sum(parts.values())))
+    for part, num in parts.items():
+        for number in range(7):
+            folder = tmp_path / "raw" / part / str(number)
+            folder.mkdir(parents=True)
+            for i in range(num):
+                (folder / f"{i}.png").write_bytes(png(next(images)))
+    facts, _ = look_at(str(tmp_path / "raw"))
+    test_share = ["--val-fraction", "0.2"] if "" in parts else []
+    assert pack_images.main([str(tmp_path / "raw"), str(tmp_path / "packed"), "--resize", "0", *test_share]) == 0
+    packed, _ = look_at(str(tmp_path / "packed"))
+    lists = {name: len((tmp_path / "packed" / f"{name}.idx").read_text().splitlines()) for name in ("train", "val")}
+    held_out = {
+        name: len((tmp_path / "packed" / "lists" / f"{name}.idx").read_text().splitlines())
+        for name in ("train", "search_val")
+    }
+    sizes = sizes_of(facts, 0.2)
+    assert (sizes.full, sizes.test) == (lists["train"], lists["val"])
+    assert (sizes.train, sizes.holdout) == (held_out["train"], held_out["search_val"])
+    assert sizes_of(packed, 0.2) == sizes
+
+
 def test_the_word_digits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     facts, sample = look_at(DIGITS)
     assert (facts.kind, facts.num_train, facts.num_test, facts.num_classes, facts.side) == (DIGITS, 1437, 360, 10, 32)
     assert len(sample.images) == 400
+    assert facts.lists["search_val"] == sizes_of(facts, 0.2).holdout > 0
 
 
 def test_of_large_photos_little_is_kept(tmp_path):

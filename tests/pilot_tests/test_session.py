@@ -79,7 +79,8 @@ def refusal(capsys, tmp_path, *words):
         ({}, "has no sub-folders"),
         ({"a": 30}, "one class only"),
         ({"a": 30, "b": 3}, "fewer than 5 training images, the smallest 3"),
-        ({"a": 9, "b": 8}, "fewer than a batch of 16; give a smaller --batch-size"),
+        ({"a": 9, "b": 8}, "fewer than a batch of 16; give a smaller --batch-size (9 at most)"),
+        (dict.fromkeys("abcdef", 5), "12 images are left for the supernet to learn from, fewer than a batch of 16"),
     ),
 )
 def test_images_that_cannot_be_used_are_refused(tmp_path, capsys, nothing_starts, classes, message):
