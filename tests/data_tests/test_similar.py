@@ -1,9 +1,12 @@
 """Near-duplicates: what counts as the same picture."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 
+from spos.data import similar
 from spos.data.image_list import UnreadableImage
 from spos.data.similar import SIDE, near_duplicates, small_copy
 
@@ -65,6 +68,32 @@ def test_a_thousand_equal_pictures_are_one_group():
     copies = np.tile(small_copy(encoded(picture(3))), (1000, 1, 1, 1))
     assert near_duplicates(copies).tolist() == [0] * 1000
     assert near_duplicates(copies[:1]).tolist() == [0]
+
+
+def film(num, rng):
+    """Small copies of so many frames that all are near-duplicates and none are equal."""
+    still = rng.integers(40, 216, (SIDE, SIDE, 3))
+    return (still + rng.integers(-3, 4, (num, SIDE, SIDE, 3))).astype(np.uint8)
+
+
+def test_the_memory_does_not_grow_with_the_pairs(rng):
+    """A thousand frames have 500,000 pairs, whose vectors would be 1.7 GB."""
+    frames = film(1000, rng)
+    tracemalloc.start()
+    try:
+        assert set(near_duplicates(frames).tolist()) == {0}
+        assert tracemalloc.get_traced_memory()[1] < 150e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_films_cut_into_each_other_are_taken_apart(rng, monkeypatch):
+    """Also where only a few pairs are looked at at a time."""
+    films = np.stack([film(30, rng) for _ in range(4)], axis=1).reshape(-1, SIDE, SIDE, 3)
+    assert near_duplicates(films).tolist() == list(range(4)) * 30
+    monkeypatch.setattr(similar, "_MOST_PAIRS", 7)
+    monkeypatch.setattr(similar, "_BLOCK", 10)
+    assert near_duplicates(films).tolist() == list(range(4)) * 30
 
 
 def test_a_photo_is_seen_upright_and_whole():
