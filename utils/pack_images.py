@@ -221,13 +221,19 @@ def pack(prefix: Path, images: ImageFolder, packing: Packing, num_workers: int, 
 
 
 def write_lists(work: Path, split: Split) -> bool:
-    """Indexes of the held-out lists, of those images that are packed. False if too few are, and nothing is written."""
+    """Indexes of the held-out lists, of those images that are packed. False if one is empty: then none is written."""
     index = read_index(str(work / "train.idx"))
     lists = {
         name: index.take(np.flatnonzero(np.isin(index.keys, split.train.keys[positions])))
         for name, positions in split.lists.items()
     }
-    if not lists or not all(map(len, lists.values())):
+    empty = [name for name, lines in lists.items() if not len(lines)]
+    if empty:
+        warn(
+            f"no held-out lists are written, for the list '{empty[0]}' would have no image; runs draw theirs at "
+            "random, which may divide near-duplicates. More images that differ would do"
+        )
+    if not lists or empty:
         return False
     for name, lines in lists.items():
         write_atomic(work / PACKED_LISTS / f"{name}.idx", lines.to_bytes())

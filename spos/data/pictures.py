@@ -14,10 +14,10 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from spos.core.errors import InputError, warn_once
+from spos.core.errors import InputError, warn, warn_once
 from spos.data.flags import HELD_OUT_SHARE
 from spos.data.folder import ImageFolder, class_folders, list_folder, open_folders
-from spos.data.image_list import Drawn
+from spos.data.image_list import Drawn, missing_classes
 from spos.data.similar import near_duplicates
 from spos.data.split import stratified
 
@@ -27,6 +27,8 @@ _PART_OF = {
     **{"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL},
     **{"test": TEST, "testing": TEST},
 }  # what folders and values of the column split are called, in lower case
+_USES = {"test": "tests", "search_val": "scores candidates", "bn": "serves the BatchNorm update"}
+_NAMED = 5  # classes in a message
 _MISSING_SHARE = 0.5  # of the files of a CSV; more, and its folder is wrong
 
 
@@ -162,20 +164,48 @@ def split_pictures(found: Pictures, copies: np.ndarray, test_share: float, held_
         drawn = stratified(found.train.labels, groups, {"test": test_share}, seed)
         train, test = train.take(drawn["train"]), train.take(drawn["test"])
         if not len(test):
-            raise InputError(
-                f"{found.train.root}: {test_share:g} of each class is no image; use a larger share for validation"
-            )
+            raise InputError(f"{found.train.root}: no image can be set aside to test: {_why_none(test_share)}")
         kept = drawn["train"]
+        _say_missing("test", found.classes, found.train, groups, drawn["test"])
     else:
         kept, num_similar = np.arange(size), int(np.isin(groups[size:], groups[:size]).sum())
     shares = held_out_shares(len(kept), held_out, bn)
     if found.scoring is None:
         lists: Drawn = stratified(train.labels, groups[kept], shares, seed)
+        for name in shares:
+            _say_missing(name, found.classes, train, groups[kept], lists[name])
         return Split(train, test, lists, found.classes, num_similar)
     rest = np.setdiff1d(np.arange(size), found.scoring)
     drawn = stratified(train.labels[rest], groups[rest], {"bn": shares["bn"]}, seed)
     lists = {"search_val": found.scoring, **{name: rest[positions] for name, positions in drawn.items()}}
+    _say_missing("bn", found.classes, train, groups[:size], lists["bn"])
     return Split(train, test, lists, found.classes, num_similar)
+
+
+def _why_none(test_share: float) -> str:
+    if not test_share:
+        return "their share is 0; give one above it"
+    return "every class has one image only, or near-duplicates of one; add others, or set test images aside yourself"
+
+
+def _say_missing(
+    name: str, classes: Sequence[str], images: ImageFolder, groups: np.ndarray, positions: np.ndarray
+) -> None:
+    """Warn of classes of which a list has no image, with the reason."""
+    missing = missing_classes(positions, images.labels)
+    alone = [label for label in missing if _is_one_group(groups[images.labels == label])]
+    few = [label for label in missing if label not in alone]
+    for labels, reason in (
+        (alone, "all their images are near-duplicates of each other"),
+        (few, "there are too few images that are not near-duplicates of others"),
+    ):
+        if labels:
+            named = ", ".join(classes[label] for label in labels[:_NAMED]) + (" .." if len(labels) > _NAMED else "")
+            warn(f"{images.root}: no image {_USES[name]} of {len(labels)} class(es), {named}: {reason}")
+
+
+def _is_one_group(groups: np.ndarray) -> bool:
+    return len(groups) > 1 and bool((groups == groups[0]).all())
 
 
 def held_out_shares(num_images: int, held_out: int, bn: int) -> Dict[str, float]:

@@ -16,7 +16,8 @@ def stratified(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int
     """Positions of disjoint lists with a share of every class each; the rest is "train".
 
     A list gets of every class as many images as its share is, rounded, and at least one if the class has more images
-    than there are lists. No group is divided, so a list may get fewer where groups are larger than what it needs.
+    than there are lists. No group is divided: a list may get fewer where groups are larger than what it needs, and if
+    it would get none of a class, the smallest group that leaves "train" some.
 
     Args:
         labels: (N,) class of each image.    groups: (N,) images of one number stay together (`near_duplicates`).
@@ -25,6 +26,7 @@ def stratified(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int
     """
     sizes, members = np.bincount(labels), _members(groups)
     needed = {name: quota(sizes, share, len(shares)) for name, share in shares.items()}
+    wanted = {name: np.flatnonzero(count).tolist() for name, count in needed.items()}
     chosen = np.full(len(labels), len(shares))
     for position in random_order(len(labels), seed).tolist():
         own = members.get(position)
@@ -36,7 +38,24 @@ def stratified(labels: np.ndarray, groups: np.ndarray, shares: Shares, seed: int
                 needed[name] -= counts
                 chosen[own] = number
                 break
+    for number, name in enumerate(shares):
+        for label in np.setdiff1d(wanted[name], labels[chosen == number]).tolist():
+            chosen[_smallest_to_spare(labels, groups, chosen == len(shares), label)] = number
     return {name: np.flatnonzero(chosen == number) for number, name in enumerate((*shares, REST))}
+
+
+def _smallest_to_spare(labels: np.ndarray, groups: np.ndarray, rest: np.ndarray, label: int) -> np.ndarray:
+    """Positions of the smallest group with an image of a class, if the rest has all its classes without it, too.
+
+    Args: rest: (N,) bool.    Returns: none if there is no such group.
+    """
+    left = np.bincount(labels[rest])
+    ours = np.flatnonzero(np.isin(groups, groups[rest & (labels == label)]))
+    for own in sorted(_members(groups[ours]).values(), key=len):
+        counts = np.bincount(labels[ours[own]], minlength=len(left))
+        if (counts < left)[counts > 0].all():
+            return ours[own]
+    return ours[:0]
 
 
 def _members(groups: np.ndarray) -> Dict[int, np.ndarray]:

@@ -189,6 +189,34 @@ def test_a_split_keeps_near_duplicates_together(tmp_path):
     assert [len(split.lists[name]) for name in ("search_val", "bn", "train")] == [4, 4, 24]
 
 
+def test_classes_that_a_list_cannot_have_are_said_with_the_reason(tmp_path, capsys):
+    fill(tmp_path / "a", 20)
+    fill(tmp_path / "film", 1)
+    fill(tmp_path / "single", 1)
+    content = (tmp_path / "film" / "0.png").read_bytes()
+    (tmp_path / "single" / "0.png").write_bytes(png(random_images(40)[39]))
+    for frame in range(1, 9):
+        (tmp_path / "film" / f"{frame}.png").write_bytes(content)
+    found = find_pictures(tmp_path)
+    split_pictures(found, copies_of(found.train), 0.2, 50, 50, seed=0)
+    err = capsys.readouterr().err
+    for use in ("tests", "scores candidates", "serves the BatchNorm update"):
+        assert f"no image {use} of 1 class(es), film: all their images are near-duplicates of each other" in err
+        assert f"no image {use} of 1 class(es), single: there are too few images" in err
+
+
+@pytest.mark.parametrize(
+    "share, message", ((0.0, "their share is 0"), (0.1, "every class has one image only, or near"))
+)
+def test_no_test_image_at_all_is_an_error_with_the_reason(tmp_path, share, message):
+    for name in ("a", "b"):
+        fill(tmp_path / name, 1)
+        (tmp_path / name / "again.png").write_bytes((tmp_path / name / "0.png").read_bytes())
+    found = find_pictures(tmp_path)
+    with pytest.raises(InputError, match=f"no image can be set aside to test: {message}"):
+        split_pictures(found, copies_of(found.train), share, 50, 50, seed=0)
+
+
 def test_images_of_an_owners_split_stay_where_they_are(tmp_path):
     for part, num in (("train", 10), ("val", 3), ("test", 4)):
         fill(tmp_path / part / "a", num)

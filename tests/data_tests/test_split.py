@@ -57,6 +57,28 @@ def test_a_class_with_no_more_images_than_lists_is_trained_on():
     assert len(lists["train"]) == 2 and len(lists["test"]) == 1  # a fifth of three is one
 
 
+def test_a_list_gets_a_group_above_its_quota_where_it_would_have_none_of_a_class():
+    labels = np.repeat(np.arange(3), 30)
+    groups = np.arange(90) // np.repeat([10, 6, 1], 30) * 10  # films of ten frames, of six, and single pictures
+    lists = stratified(labels, groups, SHARES, 0)
+    assert {name: counts(labels, own)[:2] for name, own in lists.items()} == {
+        "test": [10, 6],
+        "search_val": [10, 6],
+        "bn": [0, 6],  # the last film is trained on
+        "train": [10, 12],
+    }
+    assert not {*groups[lists["test"]]} & {*groups[lists["train"]]}
+
+
+def test_the_smallest_group_is_given_and_no_class_is_taken_from_training():
+    labels = np.array([0] * 20 + [1] * 4)
+    groups = np.array([0] * 12 + [12] * 8 + [12, 21, 22, 23])
+    lists = stratified(labels, groups, {"test": 0.1}, 0)
+    assert counts(labels, lists["test"]) == [8, 2] or counts(labels, lists["test"]) == [8, 1]
+    groups[20:] = groups[0]  # all of class 1 is in the larger film of class 0
+    assert counts(labels, stratified(labels, groups, {"test": 0.1}, 0)["test"]) == [8, 0]
+
+
 def test_lists_depend_on_the_seed_alone():
     labels = np.repeat(np.arange(3), 50)
     first, again, other = (stratified(labels, np.arange(150), SHARES, seed)["test"] for seed in (1, 1, 2))

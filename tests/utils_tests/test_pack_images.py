@@ -242,6 +242,14 @@ def test_lists_of_packed_images_are_those_of_their_run(tmp_path):
     assert len(with_lists(open_data(flags), flags, tmp_path / "other").splits["search_val"]) == 5
 
 
+def test_lists_that_would_be_empty_are_said(tmp_path, capsys):
+    fill(tmp_path / "raw" / "a", 3)
+    arguments = [str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0", "--val-fraction", "0.34"]
+    assert pack_images.main(arguments) == 0
+    assert not (tmp_path / "out" / "lists").exists()
+    assert "no held-out lists are written, for the list 'search_val' would have no image" in capsys.readouterr().err
+
+
 def test_a_table_is_packed_where_it_lies(tmp_path):
     fill(tmp_path / "raw", 40)
     rows = "".join(f"{i}.png,{'odd' if i % 2 else 'even'}\n" for i in range(40))
