@@ -11,6 +11,7 @@ import re
 import sys
 from typing import Iterator, List, Match, Optional
 
+WARNING = "warning: "  # how a line begins that does not stop a program
 TRACEBACK = "SPOS_TRACEBACK"  # environment variable; 1: errors of the engine are shown whole
 
 # Control characters, line and paragraph separators, changes of the writing direction, bytes that are no UTF-8.
@@ -74,7 +75,7 @@ def engine_reason(error: BaseException) -> str:
 
 def warn(text: str) -> None:
     """A line on standard error that does not stop the program."""
-    tell(f"warning: {printable(text)}")
+    tell(f"{WARNING}{printable(text)}")
 
 
 def tell(line: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from spos.core.agent import end_with_parent
-from spos.core.errors import InputError
+from spos.core.errors import WARNING, InputError
 from spos.core.installation import ROOT
 from spos.core.stopping import StopRequest
 
@@ -81,6 +81,12 @@ def _prepare(low: bool) -> None:
 def _python_path() -> str:
     given = os.environ.get("PYTHONPATH")
     return f"{ROOT}{os.pathsep}{given}" if given else str(ROOT)
+
+
+def warnings_in(log: Path) -> List[str]:
+    """Lines of a program's output that warn, each once, with their line ends."""
+    lines = log.read_text("utf-8", "replace").splitlines(keepends=True)
+    return list(dict.fromkeys(line for line in lines if line.startswith(WARNING)))
 
 
 def check_end(name: str, code: int, log: Path) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 from msgspec import Struct
 
 from spos.core.errors import InputError
-from spos.data.flags import HELD_OUT_SHARE, MAX_BN_IMAGES, MAX_HOLDOUT
+from spos.data.flags import HELD_OUT_SHARE, MAX_BAD_IMAGES, MAX_BN_IMAGES, MAX_HOLDOUT
 from spos.data.pictures import held_out_shares
 from spos.data.split import quota
 
 DIGITS, RECORD, PICTURES = "digits", "record", "pictures"
+IMAGES_PER_BAD = 1000  # of many images, so that one may be undecodable
 FEWEST_IMAGES = 5  # of a class: one that tests, one that scores, one for the BatchNorm update, two to learn from
 
 
@@ -48,6 +49,15 @@ class Facts(Struct, frozen=True):
     counts: List[int] = []
     scoring: List[int] = []
     lists: Dict[str, int] = {}
+
+    @property
+    def num_images(self) -> int:
+        return self.num_train + self.num_test
+
+
+def bad_images_allowed(num_images: int, given: Mapping[str, Any]) -> int:
+    """Of so many images, how many may be undecodable. Args: given: values that the user decided."""
+    return int(given.get("max_bad_images", max(MAX_BAD_IMAGES, num_images // IMAGES_PER_BAD)))
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,9 @@ class ValueOptions:
     int8_loss_max: float = flag(
         0.01, "top-1 on held-out images that the INT8 file may lose and still be the one to deploy", type=fraction
     )
+    max_bad_images: int = flag(
+        -1, "undecodable images that packing may leave out [10, or a thousandth of all]", type=not_negative
+    )
     jobs: int = flag(0, "threads of all work together [the physical cores]", type=not_negative)
 
     def given(self) -> Dict[str, Any]:

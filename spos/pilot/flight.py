@@ -20,11 +20,11 @@ from msgspec import Struct
 from tqdm import tqdm
 
 from spos.core.errors import InputError
-from spos.core.programs import check_end, start
+from spos.core.programs import check_end, start, warnings_in
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.pilot.plan import Plan, change_text, replanned, times_of
-from spos.pilot.stages import Command, stages_of
+from spos.pilot.stages import PACKING, Command, stages_of
 from spos.pilot.times import EPOCHS, NETWORKS, REPORT, SEARCH, SLACK, SUPERNET, Times
 from spos.runs.files import read_json, write_json
 from spos.runs.lock import wait_until_free
@@ -183,6 +183,8 @@ class Flight:
             if process.poll() is not None:
                 running.remove((command, process, log))
                 check_end(command.words[0], process.returncode, log)
+                if command.words[0] == PACKING:
+                    print("".join(warnings_in(log)), end="", flush=True)
                 self.state.finished.append(list(command.words))
 
     def _is_off(self, name: str, own: StageState) -> bool:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from spos.core.errors import InputError
 from spos.data.decoder import decode_upright
-from spos.data.flags import MAX_BAD_IMAGES, DataOptions
+from spos.data.flags import DataOptions
 from spos.data.image_list import ImageList, UnreadableImage
 from spos.data.pictures import find_pictures
 from spos.data.registry import held_out_sizes, open_data
-from spos.pilot.facts import DIGITS, PICTURES, RECORD, Facts, check_counts
+from spos.pilot.facts import DIGITS, PICTURES, RECORD, Facts, bad_images_allowed, check_counts
 
 NUM_SAMPLED = 400  # images that are looked at
 LARGEST_SAMPLE = 256  # px of what is kept of them: no network that is planned reads more
@@ -38,33 +38,45 @@ class Sample:
     decode_seconds: float
 
 
-def look_at(data_dir: str) -> Tuple[Facts, Sample]:
+def look_at(data_dir: str, given: Mapping[str, Any]) -> Tuple[Facts, Sample]:
     """What lies there, and a sample of it.
 
+    Args: given: values that the user decided.
     Raises: InputError if there are too few images, classes or readable files, with what would do.
     """
     source = Path(data_dir)
     if data_dir == DIGITS and not source.exists():
-        return _packed(DIGITS, "the digits of the installation", data_dir, DataOptions(dataset=DIGITS))
+        return _packed(DIGITS, "the digits of the installation", data_dir, DataOptions(dataset=DIGITS), given)
     if (source / "train.rec").is_file():
-        return _packed(RECORD, "train.rec and val.rec", data_dir, DataOptions(dataset=RECORD, data_dir=data_dir))
+        options = DataOptions(dataset=RECORD, data_dir=data_dir)
+        return _packed(RECORD, "train.rec and val.rec", data_dir, options, given)
     found = find_pictures(source)
-    facts, sample = _facts(PICTURES, found.layout, data_dir, found.train, found.test, len(found.classes))
+    facts, sample = _facts(PICTURES, found.layout, data_dir, found.train, found.test, len(found.classes), given)
     labels, count = found.train.labels, partial(np.bincount, minlength=len(found.classes))
     scoring = [] if found.scoring is None else count(labels[found.scoring]).tolist()
     return replace(facts, counts=count(labels).tolist(), scoring=scoring), sample
 
 
-def _packed(kind: str, layout: str, data_dir: str, options: DataOptions) -> Tuple[Facts, Sample]:
+def _packed(
+    kind: str, layout: str, data_dir: str, options: DataOptions, given: Mapping[str, Any]
+) -> Tuple[Facts, Sample]:
     data = open_data(options)
-    facts, sample = _facts(kind, layout, data_dir, data.splits["train_full"], data.splits["test"], data.num_classes)
+    facts, sample = _facts(
+        kind, layout, data_dir, data.splits["train_full"], data.splits["test"], data.num_classes, given
+    )
     sizes = held_out_sizes(data, options)
     lists = {name: len(data.splits[name]) if name in data.splits else size for name, size in sizes.items()}
     return replace(facts, lists=lists), sample
 
 
 def _facts(
-    kind: str, layout: str, where: str, train: ImageList, test: Optional[ImageList], num_classes: int
+    kind: str,
+    layout: str,
+    where: str,
+    train: ImageList,
+    test: Optional[ImageList],
+    num_classes: int,
+    given: Mapping[str, Any],
 ) -> Tuple[Facts, Sample]:
     labels = train.find_labels()
     counts = np.bincount(labels, minlength=num_classes)
@@ -85,10 +97,11 @@ def _facts(
             sizes.append(len(content))
             sides.append(min(image.shape[:2]))
     seconds, num_bad = (time.perf_counter() - started) / len(sample), len(sample) - len(kept)
-    if not images or num_bad * len(labels) > MAX_BAD_IMAGES * len(sample) and num_bad > 1:
+    allowed = bad_images_allowed(len(labels) + len(test or ()), given)
+    if not images or num_bad * len(labels) > allowed * len(sample) and num_bad > 1:
         raise InputError(
             f"{where}: {num_bad} of {len(sample)} images that were looked at cannot be decoded, like {first}. Take "
-            f"such files out, or repair them; {MAX_BAD_IMAGES} in all are left out without a word"
+            f"such files out, repair them, or allow more than {allowed} in all by --max-bad-images"
         )
     side = int(np.median(sides))
     common = min(side, LARGEST_SAMPLE)

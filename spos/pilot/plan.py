@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from spos.core.errors import InputError
 from spos.data.augmentation import LARGE_IMAGE
 from spos.data.dataset import IMAGENET_CROP_RATIO
-from spos.pilot.facts import PICTURES, Facts, sizes_of
+from spos.pilot.facts import PICTURES, Facts, bad_images_allowed, sizes_of
 from spos.pilot.rates import Rates
 from spos.pilot.settings import LEAST_SHARE, PUBLISHED, DeploymentLimits, Setting, costs_of
 from spos.pilot.times import (
@@ -247,6 +247,7 @@ def make_plan(
         class_balanced=facts.largest >= UNEVEN * facts.smallest,
         warm_up=setting.space in PUBLISHED,
         int8_loss_max=given.get("int8_loss_max", 0.01),
+        max_bad_images=bad_images_allowed(facts.num_images, given),
     )
     values = share_out(values, times, seconds - sum(fixed.values()), (), given)
     stages = _stages(values, times, fixed, facts, shape)

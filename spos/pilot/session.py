@@ -18,7 +18,7 @@ from spos.core.machine import available_memory
 from spos.core.tables import table
 from spos.deploy.onnx import import_library
 from spos.engine.compat import physical_cores
-from spos.pilot.facts import PICTURES, Facts, free_disk, sizes_of
+from spos.pilot.facts import PICTURES, Facts, bad_images_allowed, free_disk, sizes_of
 from spos.pilot.flags import DEFAULT_SAVE_DIR, LIMITS, AutopilotOptions, ValueOptions, check_options
 from spos.pilot.flight import FLIGHT_FILE, Flight, describe_seconds, read_state
 from spos.pilot.look import look_at
@@ -192,8 +192,8 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
     """Look at the images, measure on this machine, and plan. Raises: InputError if it cannot work."""
     began = time.monotonic()
     given = given_in(asked)
-    facts, sample = look_at(asked["data_dir"])
-    print(facts_text(facts), flush=True)
+    facts, sample = look_at(asked["data_dir"], given)
+    print(facts_text(facts, bad_images_allowed(facts.num_images, given)), flush=True)
     memory, disk = available_memory(), free_disk(folder)
     if memory < LEAST_MEMORY:
         raise InputError(
@@ -272,8 +272,8 @@ def _by_count(steps: Tuple[Tuple[int, int], ...], count: int) -> int:
     return next(value for least, value in steps if count >= least)
 
 
-def facts_text(facts: Facts) -> str:
-    """What was seen of the images."""
+def facts_text(facts: Facts, bad_allowed: int) -> str:
+    """What was seen of the images. Args: bad_allowed: how many may be undecodable."""
     test = f", {facts.num_test:,} that test" if facts.num_test else ""
     uneven = "" if facts.largest < 2 * facts.smallest else f" ({facts.largest / facts.smallest:.0f}:1)"
     rows = [
@@ -281,7 +281,8 @@ def facts_text(facts: Facts) -> str:
         ("classes", f"{facts.num_classes}, of {facts.smallest:,} to {facts.largest:,} images{uneven}"),
     ]
     if facts.num_bad:
-        rows.append(("undecodable", f"{facts.num_bad} of {facts.num_sampled} that were looked at"))
+        seen = f"{facts.num_bad} of {facts.num_sampled} that were looked at"
+        rows.append(("undecodable", f"{seen}; packing ends at more than {bad_allowed:,} in all (--max-bad-images)"))
     return table(rows)
 
 

@@ -19,6 +19,7 @@ from spos.search.choice import MODEL_AND_FLOPS
 PACKED, LATENCY, SEARCHED, CONTROL = "images", "latency", "searched", "control"  # folders
 RESULTS = (PACKED, LATENCY, SUPERNET, SEARCH, SEARCHED, CONTROL)  # folders, in the order in which they appear
 FLOAT32, INT8 = "model", "model-int8"  # names of exported files
+PACKING = "utils.pack_images"
 TEST = "val"  # what utils.evaluate calls the images that test
 REPORT_FILE = "report.html"
 SUPERNET_LR, NETWORK_LR = 0.2, 0.2  # of batches of 64
@@ -83,8 +84,8 @@ def _where(facts: Facts, folder: Path) -> str:
 
 def _pack(plan: Plan, folder: Path) -> Command:
     values, target = plan.values, folder / PACKED
-    words = ["utils.pack_images", plan.facts.where, str(target), "--resize", str(values.resize)]
-    words += ["-j", str(values.threads), "--seed", str(_seed(plan))]
+    words = [PACKING, plan.facts.where, str(target), "--resize", str(values.resize)]
+    words += ["-j", str(values.threads), "--seed", str(_seed(plan)), "--max-bad-images", str(values.max_bad_images)]
     if not plan.facts.num_test:
         words += ["--val-fraction", str(values.test_share)]
     return Command(tuple(words), values.threads, target / "train.rec")

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 from typing_extensions import Annotated
 
+from spos.data.flags import MAX_BAD_IMAGES
 from spos.pilot.rates import Rates
 from spos.pilot.settings import Setting
 from spos.runs.schema import Count, Positive, Share
@@ -39,6 +40,7 @@ class Values(Struct, frozen=True, forbid_unknown_fields=True):
         train_images: of the supernet, without those held out.
         warm_up: whether the space has widths to be selected by a warm-up, which then begins at `warm_up_from` (-1: no).
         .._save_every, .._validate_every: epochs (0: at the end only).
+        max_bad_images: that packing may leave out.
     """
 
     space: str
@@ -65,6 +67,7 @@ class Values(Struct, frozen=True, forbid_unknown_fields=True):
     final_epochs: Positive = FEWEST_EPOCHS
     final_validate_every: Count = 0
     final_save_every: Positive = 1
+    max_bad_images: Count = MAX_BAD_IMAGES
 
     @property
     def setting(self) -> Setting:

@@ -7,7 +7,7 @@ import pytest
 
 from spos.core import programs
 from spos.core.errors import InputError
-from spos.core.programs import run_side_by_side, start
+from spos.core.programs import run_side_by_side, start, warnings_in
 
 PROGRAM = """import os, sys, time
 print("threads", os.environ["OMP_NUM_THREADS"], "nice", os.nice(0), *sys.argv[1:], flush=True)
@@ -46,6 +46,11 @@ def test_a_program_that_fails_ends_the_other_with_its_last_line(root):
             [["program.py", "60"], ["program.py", "0", "it is broken"]], [1, 1], [root / "a", root / "b.log"]
         )
     assert time.monotonic() - began < 20
+
+
+def test_warnings_are_told_once(root):
+    (root / "log").write_text("packed\nwarning: a is bad\nno warning: b\nwarning: a is bad\nwarning: c\n")
+    assert warnings_in(root / "log") == ["warning: a is bad\n", "warning: c\n"]
 
 
 def test_what_nobody_waits_for_gives_way(root):

@@ -8,7 +8,7 @@ import time
 
 import msgspec
 import pytest
-from pilot_plans import RATES, plan, smallest_plan
+from pilot_plans import FACTS, RATES, plan, smallest_plan
 
 from spos.core import programs
 from spos.core.errors import InputError, Stopped
@@ -84,6 +84,14 @@ def test_stages_follow_each_other_and_are_done_once(root):
     before = len(calls(root))
     again = fly(root, smallest_plan())
     assert len(calls(root)) == before and again.spent > flight.spent - 0.5
+
+
+def test_what_packing_warns_of_is_printed(root, capsys):
+    pack = "import pathlib, sys\nprint('warning: no cat tests', file=sys.stderr)\nrun = pathlib.Path(sys.argv[2])\n"
+    (root / "utils" / "pack_images.py").write_text(f"{pack}run.mkdir(parents=True)\n(run / 'train.rec').touch()\n")
+    pictures = msgspec.structs.replace(FACTS, kind="pictures", where="raw")
+    fly(root, msgspec.structs.replace(plan(facts=pictures, finalists=0), is_fixed=True))
+    assert capsys.readouterr().out.count("warning: no cat tests\n") == 1
 
 
 def test_what_is_done_before_a_stage_is_done_between_the_two(root):

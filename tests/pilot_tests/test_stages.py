@@ -76,6 +76,9 @@ def test_pictures_are_packed_and_read_where_they_are_packed():
     (words,) = words_of(IMAGES, made)
     assert words[:3] == ["utils.pack_images", "my pictures", "here/images"] and value(words, "--val-fraction") == "0.2"
     assert value(words_of(SUPERNET, made)[0], "--data-dir") == "here/images"
+    assert value(words, "--max-bad-images") == "10"
+    (allowed,) = words_of(IMAGES, plan(facts=PICTURES, max_bad_images=7))
+    assert value(allowed, "--max-bad-images") == "7"
     given = replace(PICTURES, num_test=100)
     assert "--val-fraction" not in words_of(IMAGES, plan(facts=given))[0]
     assert IMAGES not in stages_of(plan(), Path("here"))
