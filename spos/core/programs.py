@@ -90,7 +90,10 @@ def warnings_in(log: Path) -> List[str]:
 
 
 def check_end(name: str, code: int, log: Path) -> None:
-    """Raise InputError with the last line of a program that has failed."""
+    """Raise InputError with the last line of a program that has failed, or the signal that ended it."""
+    if code < 0:
+        usual = ", usually for lack of memory" if -code == signal.SIGKILL else ""
+        raise InputError(f"{name}: ended by signal {-code}{usual} (its output: {log})")
     if code:
         lines = log.read_text("utf-8", "replace").strip().splitlines()
         last = (lines[-1] if lines else f"it ended with code {code}").replace("error: ", "", 1)

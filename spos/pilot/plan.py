@@ -355,7 +355,7 @@ def check_room(plan: Plan, memory: int, disk: int) -> None:
         stage = max(plan.stages, key=lambda stage: stage.memory)
         raise InputError(
             f"{stage.name} need {in_bytes(needed)} of memory, and {in_bytes(memory)} are free; a smaller --batch-size "
-            f"than {plan.values.batch_size}, a smaller --input-size than {plan.values.input_size} or --jobs 1 will do"
+            f"than {plan.values.batch_size} or a smaller --input-size than {plan.values.input_size} will do"
         )
     check_disk(sum(stage.disk for stage in plan.stages), disk)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import msgspec
 
@@ -207,13 +208,10 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
     wanted = Wanted(facts, limits_of(asked), trainable_seconds(facts, asked["hours"], threads), decided)
     replace(wanted, limits=wanted.limits.counted).ranked(1.0)  # refuses what cannot be met, before anything is measured
     work = folder / MEASURE_FOLDER
-    shutil.rmtree(work, ignore_errors=True)
-    try:
+    with _work_folder(work):
         slowness = calibrate(work, sample.images, sample.labels, batch_size)
         bench = partial(Bench, images=sample.images, labels=sample.labels, batch_size=batch_size, num_threads=threads)
         chosen, rates = _measured(wanted, slowness, bench, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     space = chosen.setting.search_space(facts.num_classes)
     shape = Shape(
         setting=chosen.setting,
@@ -227,6 +225,21 @@ def new_plan(asked: Dict[str, Any], folder: Path) -> Plan:
     plan = make_plan(asked, facts, rates, sample.decode_seconds, shape, seconds)
     check_room(plan, memory, disk)
     return plan
+
+
+@contextmanager
+def _work_folder(work: Path) -> Iterator[None]:
+    """A folder for this block alone; if a program in it fails it stays, until the next one, for its output says why."""
+    shutil.rmtree(work, ignore_errors=True)
+    has_failed = False
+    try:
+        yield
+    except InputError:
+        has_failed = True
+        raise
+    finally:
+        if not has_failed:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _measured(wanted: Wanted, slowness: float, make_bench: Callable[..., Bench], work: Path) -> Tuple[Candidate, Rates]:

@@ -1,13 +1,14 @@
 """Programs beside this one: their output, their memory, their end."""
 
 import os
+import signal
 import time
 
 import pytest
 
 from spos.core import programs
 from spos.core.errors import InputError
-from spos.core.programs import run_side_by_side, start, warnings_in
+from spos.core.programs import check_end, run_side_by_side, start, warnings_in
 
 PROGRAM = """import os, sys, time
 print("threads", os.environ["OMP_NUM_THREADS"], "nice", os.nice(0), *sys.argv[1:], flush=True)
@@ -46,6 +47,14 @@ def test_a_program_that_fails_ends_the_other_with_its_last_line(root):
             [["program.py", "60"], ["program.py", "0", "it is broken"]], [1, 1], [root / "a", root / "b.log"]
         )
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("signum, usual", ((signal.SIGKILL, ", usually for lack of memory"), (signal.SIGTERM, "")))
+def test_a_program_that_a_signal_ends_is_said_with_the_signal(root, signum, usual):
+    (root / "log").write_text("epoch 3 of 60\n")
+    with pytest.raises(InputError, match=rf"program.py: ended by signal {signum:d}{usual} \(its output: .*log\)"):
+        check_end("program.py", -signum, root / "log")
+    check_end("program.py", 0, root / "log")
 
 
 def test_warnings_are_told_once(root):

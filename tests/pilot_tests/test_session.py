@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from conftest import ROOT
 from image_files import png, random_images
 from pilot_plans import FACTS, RATES, plan, smallest_plan
 
-from spos.core.errors import InputError
+from spos.core.errors import InputError, Stopped
 from spos.core.flags import run_program
 from spos.pilot import session
 from spos.pilot.flight import DONE, Flight, read_state
@@ -108,6 +109,19 @@ def test_an_impossible_limit_is_refused(tmp_path, capsys, nothing_starts, words,
 def test_a_latency_is_not_refused_before_the_machine_is_measured(tmp_path, nothing_starts):
     with pytest.raises(AssertionError, match="something was started"):
         autopilot.main(["--data-dir", "digits", "--hours", "1", "--latency-max", "0.01", "--save-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("error, stays", ((InputError("measured"), True), (Stopped(15), False), (None, False)))
+def test_the_output_of_a_measuring_that_failed_stays(tmp_path, error, stays):
+    work = tmp_path / "measure"
+    work.mkdir()
+    (work / "old.log").touch()
+    with suppress(InputError, Stopped), session._work_folder(work):
+        work.mkdir()
+        (work / "supernet.log").write_text("why")
+        if error:
+            raise error
+    assert [path.name for path in tmp_path.rglob("*.log")] == ["supernet.log"] * stays
 
 
 def test_too_little_disk_and_memory_are_refused(tmp_path, capsys, nothing_starts, monkeypatch):
