@@ -7,8 +7,8 @@ python -m utils.pack_images PATH/TO/pictures.csv data/pictures           # a tab
 The label is the position among the sorted class names; with --imagenet among the 1000 of ImageNet, present or not.
 Photos are turned upright, and what is no picture is named and left out. Where nobody has set test images aside, a share
 of each class is drawn; lists of held-out images are drawn too, with a share of each class, and lie in TARGET/lists.
-Near-duplicates of an image are in its list. Files appear when all are whole; a packing that ends before leaves nothing
-behind. One packing at a time may write to a folder.
+Near-duplicates of an image are in its list. Files appear when all are whole, train.rec last; a packing that ends before
+leaves nothing behind. One packing at a time may write to a folder.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ Result = TypeVar("Result")
 DEFAULT_VAL_FRACTION = 0.1
 NAMES = ("train", "val")  # of the record files
 WORK_FOLDER = ".packing"  # below the target, until everything is whole
+MOVED = "moved"  # a file in it that names, once all are whole, those that are moved to the target
 PACKED = (CLASSES_FILE, *(f"{name}.{kind}" for name in ("val", "train") for kind in ("lst", "idx", "rec")))
 
 
@@ -71,7 +72,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     args = parser.parse_args(argv)
     source, target = Path(args.source), Path(args.target)
-    check_target(target)
+    check_target(target, PACKED[-1])
     found: Union[Pictures, Split] = find_imagenet(source) if args.imagenet else find_pictures(source)
     if args.val_fraction is not None and found.test:
         raise InputError(f"--val-fraction is for images without a split, but {found.test.where} is there")
@@ -80,7 +81,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         check_outside(target, root)
     packing, options = Packing(args.resize, args.quality), (args.num_workers, args.max_bad_images)
     with new_folder(target), locked(target), work_folder(target) as work, StopRequest("") as stop:
-        check_target(target)
+        check_target(target, "train.rec", "val.rec")
         with stop.at_once():
             share = DEFAULT_VAL_FRACTION if args.val_fraction is None else args.val_fraction
             split = found if isinstance(found, Split) else draw_split(found, share, args.seed, *options)
@@ -89,16 +90,31 @@ def main(argv: Optional[List[str]] = None) -> int:
                 pack(work / name, images, packing, *options)
             has_lists = write_lists(work, split)
             (work / CLASSES_FILE).write_bytes(os.fsencode("".join(f"{name}\n" for name in found.classes)))
-        for file in (PACKED_LISTS, *PACKED) if has_lists else PACKED:
-            os.replace(work / file, target / file)
+        names = (PACKED_LISTS, *PACKED) if has_lists else PACKED
+        write_atomic(work / MOVED, "".join(f"{name}\n" for name in names))
+        for name in names:
+            os.replace(work / name, target / name)
     print(f"packed {target}/train.rec and val.rec; class names are in {target / CLASSES_FILE}")
     return 0
 
 
-def check_target(target: Path) -> None:
-    for name in ("train.rec", "val.rec"):
+def check_target(target: Path, *names: str) -> None:
+    for name in names:
         if (target / name).exists():
             raise InputError(f"{target / name} is there already; remove it to pack again, or give another folder")
+
+
+def remove_moved(target: Path, work: Path) -> None:
+    """Take out what a packing has moved to the target that ended before train.rec, which is moved last."""
+    if not (work / MOVED).exists() or (target / PACKED[-1]).exists():
+        return
+    for name in (work / MOVED).read_text().splitlines():
+        if (work / name).exists():
+            continue  # it had not come to this one
+        if (target / name).is_dir():
+            shutil.rmtree(target / name)
+        else:
+            (target / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -121,7 +137,8 @@ def work_folder(target: Path) -> Iterator[Path]:
     Raises: InputError if the disk is full, or memory.
     """
     work = target / WORK_FOLDER
-    shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+    remove_moved(target, work)  # of one that was killed
+    shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
         yield work
@@ -133,6 +150,7 @@ def work_folder(target: Path) -> Iterator[Path]:
     except MemoryError:
         raise InputError("nothing was packed, for there is not enough memory; fewer --num-workers take less") from None
     finally:
+        remove_moved(target, work)
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -150,6 +150,54 @@ def test_a_packing_that_was_killed_is_started_anew(many, tmp_path):
     assert ".packing" not in os.listdir(tmp_path / "out")
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing is tidied up."""
+
+
+@pytest.mark.parametrize("moved", range(8))
+def test_a_packing_that_was_killed_while_files_were_moved_is_started_anew(tmp_path, monkeypatch, moved):
+    for name in ("a", "b"):
+        fill(tmp_path / "raw" / name, 20)
+    replace, left = os.replace, [*range(moved)]
+
+    def killed(source, target):
+        if ".packing" in str(source) and not str(target).startswith(str(source.parent)):
+            if not left:
+                raise Killed
+            left.pop()
+        replace(source, target)
+
+    arguments = [str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pack_images.os, "replace", killed)
+        patch.setattr(pack_images, "remove_moved", lambda *_: None)
+        patch.setattr(pack_images.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            pack_images.main(arguments)
+    assert (tmp_path / "out" / ".packing" / "train.rec").exists() and not (tmp_path / "out" / "train.rec").exists()
+    (tmp_path / "out" / "notes.txt").touch()
+    assert pack_images.main(arguments) == 0
+    assert len(packed(tmp_path / "out", "train")) == 36 and (tmp_path / "out" / "notes.txt").exists()
+    assert ".packing" not in os.listdir(tmp_path / "out")
+
+
+def test_a_move_that_fails_leaves_what_was_there(tmp_path):
+    fill(tmp_path / "raw" / "a", 20)
+    (tmp_path / "out" / "train.lst").mkdir(parents=True)
+    with pytest.raises(InputError, match="nothing was packed"):
+        pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0"])
+    assert os.listdir(tmp_path / "out") == ["train.lst"]
+
+
+def test_validation_images_of_somebody_else_are_refused(tmp_path):
+    fill(tmp_path / "raw" / "a", 20)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "val.rec").touch()
+    with pytest.raises(InputError, match="val.rec is there already"):
+        pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out")])
+    assert (tmp_path / "out" / "val.rec").exists()
+
+
 def test_a_second_packing_into_one_place_is_refused_and_the_first_whole(many, tmp_path, capsys):
     process = start(many, tmp_path / "out", resize=500)
     wait_for(tmp_path / "out" / ".packing" / "train.rec", process)
