@@ -14,14 +14,17 @@ from spos.data.flags import HOLDOUT
 from spos.deploy.classification import EVALUATION_FILE
 from spos.deploy.exported import open_model
 from spos.pilot.flight import FlightState
+from spos.pilot.latency import latency_of
 from spos.pilot.outcome import OUTCOME_FILE, Outcome
 from spos.pilot.plan import Plan
 from spos.pilot.stages import CONTROL, FLOAT32, INT8, REPORT_FILE, SEARCHED, TEST, evaluation_folder
 from spos.runs.files import read_json, write_json
 from spos.runs.run import open_run_directory
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import parse_architecture
 from spos.space.cost import Cost, count_architecture
 from spos.space.flags import space_of_run
+from spos.space.space import SearchSpace
 
 ROUNDS = 30  # timed calls, of which the median counts
 
@@ -33,8 +36,10 @@ def find_outcome(plan: Plan, state: FlightState, folder: Path) -> Outcome:
     held_out = {name: _evaluation(searched, name, HOLDOUT)["top1"] for name in (FLOAT32, INT8)}
     other = _evaluation(control, FLOAT32, TEST)
     files = {name: searched / f"{name}.onnx" for name in (FLOAT32, INT8)}
-    costs = {run: cost_of(run) for run in (searched, control)}
-    check_kept(plan, costs[searched], files[FLOAT32])
+    networks = {run: network_of(run) for run in (searched, control)}
+    costs = {run: count_architecture(*network) for run, network in networks.items()}
+    table_ms = latency_of(folder, networks[searched][1]) if plan.limits.latency_ms else 0.0
+    check_kept(plan, costs[searched], table_ms, files[FLOAT32])
     latency_ms = time_models(files)
     chosen, why = choose_file(plan, held_out, latency_ms)
     outcome = Outcome(
@@ -64,25 +69,26 @@ def _evaluation(run: Path, name: str, split: str) -> Dict[str, Any]:
     return read_json(evaluation_folder(run, name, split) / EVALUATION_FILE)
 
 
-def cost_of(run: Path) -> Cost:
-    """Of the network that was trained in a run, at its size and strides."""
+def network_of(run: Path) -> Tuple[SearchSpace, Architecture]:
+    """The architecture that was trained in a run, in its space at its size and strides."""
     directory = open_run_directory(run)
     space = space_of_run(directory)
     if space is None:
         raise InputError(f"{run} is not the run of a subnet")
-    return count_architecture(space, parse_architecture(directory.config["architecture"], str(run)).architecture)
+    return space, parse_architecture(directory.config["architecture"], str(run)).architecture
 
 
-def check_kept(plan: Plan, cost: Cost, file: Path) -> None:
-    """Raise InputError if the network does not keep the limits that can be counted."""
+def check_kept(plan: Plan, cost: Cost, table_ms: float, file: Path) -> None:
+    """Raise InputError if the network does not keep the limits. Args: table_ms: its latency by the table."""
     limits, size = plan.limits, file.stat().st_size
     for what, value, most in (
         ("FLOPs", cost.macs, limits.macs),
         ("params", cost.params, limits.params),
         ("bytes", size, limits.file_bytes),
+        ("ms by the latency table", table_ms, limits.latency_ms),
     ):
         if most and value > most:
-            raise InputError(f"{file} has {value:,} {what}, more than the limit of {most:,.0f}")
+            raise InputError(f"{file} has {value:,} {what}, more than the limit of {most:,.12g}")
 
 
 def time_models(files: Mapping[str, Path]) -> Dict[str, float]:

@@ -22,6 +22,7 @@ from spos.engine.compat import physical_cores
 from spos.pilot.facts import PICTURES, Facts, bad_images_allowed, free_disk, sizes_of
 from spos.pilot.flags import DEFAULT_SAVE_DIR, LIMITS, AutopilotOptions, ValueOptions, check_options
 from spos.pilot.flight import FLIGHT_FILE, Flight, describe_seconds, read_state
+from spos.pilot.latency import check_latency
 from spos.pilot.look import look_at
 from spos.pilot.measure import Bench, Measured, architecture_within, calibrate
 from spos.pilot.outcome import OUTCOME_FILE, Outcome, outcome_text, read_outcome
@@ -107,7 +108,11 @@ def run(options: AutopilotOptions, values: ValueOptions) -> None:
             )
             return
         flight = Flight(plan, folder, planning)
-        flight.fly({REPORT: lambda: find_outcome(flight.plan, flight.state, folder)})
+        before = {
+            SUPERNET: lambda: check_latency(flight.plan, folder),
+            REPORT: lambda: find_outcome(flight.plan, flight.state, folder),
+        }
+        flight.fly(before)
         outcome = read_outcome(folder / OUTCOME_FILE)
         print("\n" + outcome_text(flight.plan, flight.state, outcome, folder), flush=True)
 

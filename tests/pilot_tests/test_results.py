@@ -39,11 +39,13 @@ def test_how_much_may_be_lost_is_a_flag():
         ({"flops_max_m": 1.0}, "2,000,000 FLOPs"),
         ({"params_max_m": 0.1}, "300,000 params"),
         ({"model_size_max": 10}, "20 bytes"),
+        ({"latency_max": 3.0}, "3.5 ms by the latency table"),
     ),
 )
 def test_a_limit_that_is_not_kept_is_an_error(tmp_path, asked, what):
     (tmp_path / "model.onnx").write_bytes(bytes(20))
     cost = Cost(2_000_000, 300_000)
-    check_kept(plan({"flops_max_m": 2.0, "params_max_m": 0.3, "model_size_max": 20}), cost, tmp_path / "model.onnx")
-    with pytest.raises(InputError, match=f"has {what}, more than the limit of"):
-        check_kept(plan(asked), cost, tmp_path / "model.onnx")
+    limits = {"flops_max_m": 2.0, "params_max_m": 0.3, "model_size_max": 20, "latency_max": 3.5}
+    check_kept(plan(limits), cost, 3.5, tmp_path / "model.onnx")
+    with pytest.raises(InputError, match=f"has {what}, more than the limit of [0-9.,]+$"):
+        check_kept(plan(asked), cost, 3.5, tmp_path / "model.onnx")
