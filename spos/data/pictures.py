@@ -20,6 +20,7 @@ from spos.data.folder import ImageFolder, class_folders, list_folder, open_folde
 from spos.data.image_list import Drawn, missing_classes
 from spos.data.similar import near_duplicates
 from spos.data.split import stratified
+from spos.data.walk import is_no_class
 
 PATH, LABEL, SPLIT = "path", "label", "split"
 PARTS = (TRAIN, VAL, TEST) = ("train", "val", "test")
@@ -215,8 +216,12 @@ def held_out_shares(num_images: int, held_out: int, bn: int) -> Dict[str, float]
 
 
 def _has_classes(folder: Path) -> bool:
+    return bool(_sub_folders(folder))
+
+
+def _sub_folders(folder: Path) -> List[str]:
     with os.scandir(folder) as entries:
-        return any(entry.is_dir() for entry in entries)
+        return [entry.name for entry in entries if entry.is_dir() and not is_no_class(entry.name)]
 
 
 def _table_in(source: Path) -> Optional[Path]:
@@ -229,8 +234,8 @@ def _table_in(source: Path) -> Optional[Path]:
     if any(_is_train(entry) and _has_classes(entry) for entry in source.iterdir()):
         return None
     named = [table for table in tables if {PATH, LABEL} <= set(_columns(table))]
-    if named or _has_classes(source):
-        tables = named  # of another kind, like a list of what was photographed
+    if named or len(_sub_folders(source)) > 1:
+        tables = named  # others, beside class folders, say something else
     if not tables:
         return None
     if len(tables) > 1:

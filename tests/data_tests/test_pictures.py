@@ -105,6 +105,14 @@ def test_a_table_of_other_columns_beside_class_folders_is_left_alone(tmp_path, t
     assert find_pictures(tmp_path).classes == ("x", "y")  # the one that names paths and labels is meant
 
 
+def test_a_table_of_other_columns_beside_one_folder_of_pictures_is_refused(tmp_path):
+    for name in ("__MACOSX", ".cache"):
+        (tmp_path / name).mkdir()
+    write_table(tmp_path, "file,label\nx/1.png,a\nx/2.png,b\n", ("x/1.png", "x/2.png"))
+    with pytest.raises(InputError, match="names the columns file, label; expected path,label"):
+        find_pictures(tmp_path)
+
+
 def test_a_flat_train_folder_has_its_labels_in_the_table(tmp_path):
     write_table(tmp_path, "path,label\ntrain/1.png,a\ntrain/2.png,b\n", ("train/1.png", "train/2.png"))
     assert find_pictures(tmp_path).layout == "the table labels.csv"
