@@ -67,8 +67,8 @@ def additive(space_options: SpaceOptions, limits: ConstraintOptions, noise: floa
         noise: standard deviation of what is added to the fitness that a search sees, the same for an architecture.
     """
     space = fit(space_of(space_options), space_options)
-    no_default = limits if limits.score_max is not None else replace(limits, score_max=-1.0)
-    domain = make_domain(space, SearchOptions(), no_default)
+    no_defaults: Dict[str, Any] = {name: -1.0 for name in ("flop_max", "score_max") if getattr(limits, name) is None}
+    domain = make_domain(space, SearchOptions(), replace(limits, **no_defaults))
     domain.check()
 
     def make_task(seed: int) -> Task:

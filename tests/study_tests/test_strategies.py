@@ -46,6 +46,12 @@ def test_evolution_beats_random_search_within_tight_limits():
     assert all(result.is_bound and result.regret.mean > 0 for result in results.values())
 
 
+def test_only_limits_that_are_given_hold():
+    for given, count in ({}, 0), ({"flop_max_m": 250}, 1), ({"flop_max": 1.0}, 1), ({"score_max": 1.0}, 1):
+        limits = additive(STABLE, ConstraintOptions(**given))(0).domain.constraints.limits()
+        assert len(limits) == count
+
+
 def test_nothing_found_is_above_the_optimum():
     make_task = additive(STABLE, ConstraintOptions(flop_max_m=250))
     for seed in range(3):

@@ -33,7 +33,7 @@ def test_program_prints_a_table_and_draws_a_figure(tmp_path, capsys):
 
 
 def test_the_optimum_within_two_limits_is_a_bound(capsys):
-    assert compare_search.main(SMALL) == 0
+    assert compare_search.main([*SMALL, "--flop-max", "1", "--score-max", "1"]) == 0
     assert "regret at most (95% t)" in capsys.readouterr().out
 
 
