@@ -189,15 +189,21 @@ class Domain:
         return replace(self, constraints=replace(self.constraints, **limits))
 
     def cost_range(self, name: str) -> Tuple[float, float]:
-        """Smallest and largest of a cost, as far as a limit on it alone allows, whatever else is limited."""
-        cost = COSTS[name]
-        ends = [
-            (costs.fixed[cost.part] + sum(end(block[:, cost.part]) for block in costs.blocks)) / cost.part_unit
-            for costs in self._costs.values()
-            for end in (np.min, np.max)
-        ]
-        limit = getattr(self.constraints, cost.limit)
-        return min(ends), max(ends) if limit is None else min(max(ends), limit * cost.unit)
+        """Smallest and largest of a cost, as far as each limit alone allows with the smallest of all other costs."""
+        part, unit = COSTS[name].part, COSTS[name].part_unit
+        lows, highs = zip(*(self._reach(costs, part) for costs in self._costs.values()))
+        return min(lows) / unit, max(highs) / unit
+
+    def _reach(self, costs: ChoiceCosts, part: int) -> Tuple[float, float]:
+        """Smallest and largest of a part of a cost at one input size."""
+        smallest, largest = (costs.fixed + sum(end(block, 0) for block in costs.blocks) for end in (np.min, np.max))
+        high = float(largest[part])
+        for limit in self._limits:
+            weight = dict(enumerate(limit.weights)).get(part, 0)
+            if weight > 0:
+                others = limit.value(smallest) - weight * smallest[part]
+                high = min(high, (limit.upper - others) / weight)
+        return float(smallest[part]), high
 
     @cached_property
     def effects(self) -> Effects:

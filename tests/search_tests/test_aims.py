@@ -4,11 +4,13 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pytest
 
 from search_tests.test_evolution import SPACE, UNBOUNDED, flat, make_fitness, run
 from search_tests.test_surrogate import SETTINGS, surrogate
 from spos.search.aims import Aims, FrontAims
 from spos.search.budgets import Budgets
+from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.search.evolution import random_search
 from spos.search.flags import SearchOptions, make_search
@@ -87,6 +89,32 @@ def test_proposals_along_a_front_are_spread_over_the_costs():
     assert len({place.domain.constraints.param_max_m for place in places[1:]}) == 19
     asked = flat(run(surrogate(domain, replace(SETTINGS, num_iterations=4), aims=aims), make_fitness()))
     assert len(set(asked)) == 80 and all(map(domain.contains, asked))
+
+
+@pytest.mark.parametrize("objective, model", (("flops", 328.0), ("params", 3.4)))
+def test_a_ratio_and_the_equal_limit_in_millions_give_the_same_places(objective, model):
+    """The comparison model has 328M FLOPs and 3.4M params."""
+    ratio = {"flops": "flop_max", "params": "param_max"}[objective]
+    by_ratio = Domain(SPACE, replace(UNBOUNDED, **{ratio: 0.9}))
+    in_millions = Domain(SPACE, replace(UNBOUNDED, **{COSTS[objective].limit: 0.9 * model}))
+    assert by_ratio.cost_range(objective) == pytest.approx(in_millions.cost_range(objective), rel=1e-12)
+    most = [
+        [
+            getattr(place.domain.constraints, COSTS[objective].limit)
+            for place in FrontAims(one, [objective]).places(9, rng)
+        ]
+        for one, rng in ((by_ratio, np.random.default_rng(1)), (in_millions, np.random.default_rng(1)))
+    ]
+    assert most[0][1:] == pytest.approx(most[1][1:], rel=1e-12) and max(most[0][1:]) <= 0.9 * model
+
+
+def test_a_limit_on_the_score_leaves_of_a_cost_what_the_cheapest_of_the_other_does():
+    domain = Domain(SPACE, replace(UNBOUNDED, score_max=0.9))
+    (low, high), (least, most) = domain.cost_range("flops"), DOMAIN.cost_range("flops")
+    assert (low, high) == (least, pytest.approx(2 * 328e6 * (0.9 - 0.5 * DOMAIN.cost_range("params")[0] / 3.4e6)))
+    assert (
+        high < most and max(domain.cost(one).macs for one in domain.sample_many(200, np.random.default_rng(0))) < high
+    )
 
 
 def test_parents_of_a_front_are_what_nothing_beats():
