@@ -271,9 +271,28 @@ def best_architectures(
 
 
 def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:
-    """The others that the images cannot tell from the best: intervals that overlap its own. Complete rows only."""
-    low = best["top1_interval"][0]
-    return [row for row in rows if row is not best and is_complete(row) and row["top1_interval"][1] >= low]
+    """The others whose fitness the images cannot tell from the best's: their intervals overlap. Complete rows only."""
+    low, high = fitness_interval(best)
+    others = [(row, fitness_interval(row)) for row in rows if row is not best and is_complete(row)]
+    return [row for row, (own_low, own_high) in others if own_high >= low and own_low <= high]
+
+
+def find_better(rows: Sequence[Row], chosen: Row) -> List[Row]:
+    """The complete rows whose interval lies wholly above that of the one that a model, or finals, have chosen."""
+    high = fitness_interval(chosen)[1]
+    return [row for row in rows if is_complete(row) and fitness_interval(row)[0] > high]
+
+
+def fitness_interval(row: Mapping[str, Any]) -> Tuple[float, float]:
+    """`top1_interval` of a row, less what its fitness subtracts from its accuracy."""
+    low, high = row["top1_interval"]
+    subtracted = subtracted_of(row)
+    return low - subtracted, high - subtracted
+
+
+def subtracted_of(row: Mapping[str, Any]) -> float:
+    """What the fitness of a row subtracts from its accuracy for what it costs; 0 where that alone is maximised."""
+    return row["top1"] - row["fitness"]
 
 
 def num_images_of(rows: Sequence[Row]) -> int:
@@ -333,7 +352,7 @@ class History:
 
     @property
     def ties(self) -> List[Row]:
-        """The other rows whose interval overlaps the best's: the images cannot tell them apart."""
+        """The other rows that `find_ties` cannot tell from the best."""
         return find_ties(self.rows, self.best)
 
     def best_so_far(self) -> Tuple[List[int], List[float]]:

@@ -19,7 +19,16 @@ from spos.search.domain import Domain
 from spos.search.finals import Finals, chosen_of, read_choice, read_finals
 from spos.search.flags import SEARCHES, SearchOptions
 from spos.search.front import find_knee, pareto_front, parse_objectives, write_front
-from spos.search.history import Row, best_record, best_rows, find_ties, fitness_of, is_complete, mean_of_random
+from spos.search.history import (
+    Row,
+    best_record,
+    best_rows,
+    find_better,
+    find_ties,
+    fitness_of,
+    is_complete,
+    mean_of_random,
+)
 from spos.search.searcher import Progress
 from spos.search.surrogate import Errors, Forecasts
 from spos.space.architecture import Architecture, architecture_of, format_choices
@@ -185,6 +194,7 @@ def summarize_search(save_dir: Path, rows: Sequence[Row], options: SearchOptions
         ("its searched top-1" if finals or choice else "best searched top-1", _describe_share(best)),
         ("mean of random ones", _describe_random(rows, options.search_mode)),
         ("ties with the best", _describe_ties(find_ties(rows, best))),
+        *([("clearly better scored", describe_better(better))] if (better := find_better(rows, best)) else []),
         ("FLOPs", in_millions(best["flops"], 1)),
         ("params", in_millions(best["params"], 2)),
         *([("latency", f"{best['latency_ms']:.2f} ms by the table")] if "latency_ms" in best else []),
@@ -221,20 +231,31 @@ def budget_lines(save_dir: Path, rows: Sequence[Row], budgets: Budgets) -> List[
     lines = []
     for name, within in zip(budgets.names, budgets.rows_within(rows)):
         best = chosen_of(save_dir / budget_file(name), within)
-        text = "nothing was scored" if best is None else _describe_best(best, find_ties(within, best))
+        text = "nothing was scored" if best is None else _describe_chosen(best, within)
         lines.append((f"within {name}", text))
     knee = find_knee(pareto_front(list(filter(is_complete, rows)), [budgets.cost]), budgets.cost)
     return lines + ([("knee of the front", _describe_best(knee))] if knee else [])
 
 
-def _describe_best(row: Row, ties: Sequence[Row] = ()) -> str:
+def _describe_chosen(row: Row, rows: Sequence[Row]) -> str:
+    """Who is chosen of rows, and how it stands to the others."""
+    ties, better = find_ties(rows, row), find_better(rows, row)
+    tied = f", {len(ties)} ties" if ties else ""
+    return _describe_best(row) + tied + (f", {describe_better(better)}" if better else "")
+
+
+def _describe_best(row: Row) -> str:
     low, high = row["top1_interval"]
     latency = f", {row['latency_ms']:.2f} ms" if "latency_ms" in row else ""
-    tied = f", {len(ties)} ties" if ties else ""
     return (
         f"{row['top1']:.2%} ({low:.2%} to {high:.2%}), {in_millions(row['flops'], 1)} FLOPs, "
-        f"{in_millions(row['params'], 2)} params{latency}, evaluation {row['evaluation']}{tied}"
+        f"{in_millions(row['params'], 2)} params{latency}, evaluation {row['evaluation']}"
     )
+
+
+def describe_better(better: Sequence[Row]) -> str:
+    """How many were scored clearly better than the one that is chosen."""
+    return f"{len(better)} with an interval wholly above its own"
 
 
 def _describe_random(rows: Sequence[Row], search_mode: str) -> str:

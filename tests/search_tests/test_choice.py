@@ -149,6 +149,17 @@ def test_files_and_summary_say_who_was_chosen(rows, tmp_path):
     assert text in summarize_search(tmp_path, rows, SearchOptions())
 
 
+def test_the_summary_says_how_many_were_clearly_better_than_the_chosen_one(rows, tmp_path):
+    ranked = best_rows(rows, len(rows))
+    for chosen in (ranked[0], ranked[-1]):
+        choice = Choice({row["evaluation"]: float(row is chosen) for row in rows})
+        write_best(tmp_path / "best.json", DOMAIN, rows, {"seed": 0}, None, choice)
+        better = [row for row in ranked if row["top1_interval"][0] > chosen["top1_interval"][1]]
+        summary = summarize_search(tmp_path, rows, SearchOptions())
+        line = f"clearly better scored {len(better)} with an interval wholly above its own"
+        assert (line in " ".join(summary.split())) == bool(better) == (chosen is ranked[-1])
+
+
 def test_one_model_chooses_within_every_budget(rows, tmp_path):
     flops = sorted(row["flops"] / 1e6 for row in rows)
     budgets = Budgets.parse(f"flops:{flops[len(flops) // 3]},{flops[-1]}")

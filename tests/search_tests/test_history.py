@@ -16,6 +16,7 @@ from spos.search.history import (
     best_architectures,
     best_rows,
     check_history,
+    find_better,
     find_ties,
     load_histories,
     load_history,
@@ -44,6 +45,14 @@ def test_dropped_rows_are_neither_best_nor_ties_nor_in_the_mean():
     later = [row(0, 0.5), {**row(1, 0.7), "iteration": 1}, {**row(2, 0.9, dropped=True), "iteration": 1}]
     assert mean_of_random(later, "genetic") == (1, 0.5)
     assert mean_of_random(later, "random") == (2, pytest.approx(0.6))
+
+
+def test_what_is_clearly_better_than_a_chosen_row_is_no_tie_of_it(make_search):
+    rows = load_history(make_search("search")).rows
+    assert [row["evaluation"] for row in find_ties(rows, rows[5])] == []  # 0.6 overlaps 0.55 in nothing
+    assert [row["evaluation"] for row in find_better(rows, rows[5])] == [4, 8, 10, 11]
+    assert [row["evaluation"] for row in find_ties(rows, rows[0])] == [3]
+    assert find_better(rows, rows[10]) == []
 
 
 def test_only_what_the_new_search_may_visit_is_bred_from(old):
@@ -112,10 +121,10 @@ def test_searches_are_named_after_their_folders_where_that_tells_them_apart(make
 
 def test_the_best_is_of_highest_fitness_not_of_highest_top1(make_search):
     """As in the summary of the search and in its report: under balanced_flop_acc they differ."""
-    changes = [(i, {"fitness": fitness}) for i, fitness in ((4, 0.9), (10, 0.1))]
+    changes = [(i, {"fitness": fitness}) for i, fitness in ((4, 0.64), (8, 0.61), (10, 0.1), (11, 0.1))]
     history = load_history(make_search("search", changes))
     assert history.best["evaluation"] == 4 == best_rows(history.rows, 1)[0]["evaluation"]
-    assert [row["evaluation"] for row in history.ties] == [8, 10, 11]
+    assert [row["evaluation"] for row in history.ties] == [8]  # of fitness; the accuracy of 10 and 11 ties too
     assert history.best_so_far()[1] == [0.5] * 4 + [0.6] * 8
     assert history.text("flops").startswith("12 architectures (1 dropped early), best top-1 60.00%")
 

@@ -13,7 +13,7 @@ from spos.search.budgets import Budgets, budget_file
 from spos.search.finals import chosen_of
 from spos.search.flags import SEARCHES
 from spos.search.front import find_knee, pareto_front, parse_objectives
-from spos.search.history import Row, find_ties, mean_of_random
+from spos.search.history import Row, find_better, find_ties, mean_of_random
 from spos.search.report import model_lines
 from spos.space.architecture import Architecture, architecture_of, format_choices
 from spos.space.cost import count_architecture
@@ -200,9 +200,11 @@ def _budgets(run: ReportedRun) -> List[str]:
         best = chosen_of(run.run.path / budget_file(name), within)
         accuracy = scores(best["top1"], best["top1_interval"]) if best else (None, None)
         costs = [best.get(key) if best else None for key in ("flops", "params", "evaluation")]
-        rows.append((name, *accuracy, *costs, len(find_ties(within, best)) if best else None, len(within)))
+        others = [len(find(within, best)) if best else None for find in (find_ties, find_better)]
+        rows.append((name, *accuracy, *costs, *others, len(within)))
     columns = (Column("budget"), *score_columns(), millions("flops", "FLOPs"), millions("params", "params"))
-    columns += (Column("evaluation"), Column("ties"), Column("scored", "scored within it"))
+    columns += (Column("evaluation"), Column("ties"), Column("above", "intervals wholly above it"))
+    columns += (Column("scored", "scored within it"),)
     return [table(Table("", columns, tuple(rows)))]
 
 
