@@ -21,7 +21,7 @@ from spos.runs.schema import Choices, Count, Positive, Share, ShareInterval
 from spos.search.budgets import Budgets
 from spos.search.choice import BY_SCORE, CHOICE, Choice, HeldChoice
 from spos.search.flags import SearchOptions
-from spos.search.history import Row, best_rows, find_ties
+from spos.search.history import Row, best_rows, find_ties, subtracted_of
 
 FINALS_FILE = "finals.jsonl"
 
@@ -112,7 +112,8 @@ class Standing:
 
     Args:
         row: of the history.    measured: of `finals.jsonl`.
-        combined: both accuracies above the mean of the round, each weighted by the inverse of its variance.
+        combined: both accuracies, less what the target subtracts, above the mean of the round, each weighted by the
+            inverse of its variance.
     """
 
     row: Row
@@ -187,14 +188,17 @@ def combine(rows: Sequence[Row], measured: Sequence[Mapping[str, Any]]) -> List[
     """Accuracies above the mean of all, of the search and of a round together, by inverse variance.
 
     A share p of n images has the variance p (1 - p) / n; p is the mean of all, so the weights are the same for all.
+    From both is subtracted what the target of the search subtracts.
     """
-    parts = [_above_mean([row["top1"] for row in own], own[0]["num_images"]) for own in (rows, measured)]
+    subtracted = np.array([subtracted_of(row) for row in rows])
+    parts = [_above_mean([row["top1"] for row in own], subtracted, own[0]["num_images"]) for own in (rows, measured)]
     weights = [1 / variance for _, variance in parts]
     return np.average([values for values, _ in parts], axis=0, weights=weights).tolist()
 
 
-def _above_mean(top1: Sequence[float], num_images: int) -> Tuple[np.ndarray, float]:
-    mean = float(np.mean(top1))
+def _above_mean(top1: Sequence[float], subtracted: np.ndarray, num_images: int) -> Tuple[np.ndarray, float]:
+    """Of accuracies less what is subtracted; and the variance of an accuracy."""
+    mean, values = float(np.mean(top1)), np.array(top1) - subtracted
     smallest = 0.5 / num_images  # of a share that is 0 or 1: half an image, so that no weight is infinite
     share = min(max(mean, smallest), 1 - smallest)
-    return np.array(top1) - mean, share * (1 - share) / num_images
+    return values - np.mean(values), share * (1 - share) / num_images

@@ -69,6 +69,21 @@ def test_accuracies_count_by_the_inverse_of_their_variance():
     assert np.isfinite(perfect).all() and perfect[1] > perfect[0]
 
 
+def test_what_the_target_subtracts_counts_in_the_finals_too():
+    """The second is the more accurate one of both, by less than it costs more."""
+    rows = [make_row(0, 0.5, 100, fitness=0.4), make_row(1, 0.6, 100, fitness=0.35)]
+    measured = [make_row(0, 0.8, 400), make_row(1, 0.85, 400)]
+    weights = np.array([100 / (0.55 * 0.45), 400 / (0.825 * 0.175)])
+    expected = np.average([[0.025, -0.025], [0.05, -0.05]], axis=0, weights=weights)
+    assert combine(rows, measured) == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_finalists_tie_in_what_is_maximised():
+    costly = make_row(0, 0.9, fitness=0.5)
+    cheap = make_row(1, 0.55, fitness=0.52)
+    assert [row["evaluation"] for row in finalists_of([costly, cheap, make_row(2, 0.55, fitness=0.1)], 3)] == [1, 0]
+
+
 def test_every_budget_has_finals_and_each_network_is_trained_once_a_round():
     rows = [{**row, "flops": (1 + i) * 1e6} for i, row in enumerate(ROWS)]
     training = Training({i: 0.5 + i / 100 for i in range(7)})
