@@ -15,8 +15,15 @@ from spos.core.flags import RunOptions
 from spos.runs.run import RunDirectory
 from spos.search.breeder import Lineage
 from spos.search.evolution import drive
-from spos.search.flags import ConstraintOptions, SearchOptions, initial_architectures, make_domain, make_search
-from spos.search.history import SEED_FILE, HistoryRow, Row, fitness_of, is_complete
+from spos.search.flags import (
+    ConstraintOptions,
+    SearchOptions,
+    initial_architectures,
+    make_domain,
+    make_search,
+    older_rows,
+)
+from spos.search.history import SEED_FILE, HistoryRow, Row, fitness_of
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.flags import space_of_run
 
@@ -60,10 +67,10 @@ def replay(run: RunDirectory, rows: Sequence[Row]) -> Ancestry:
     if "seed" not in run.options:
         raise InputError(f"config.json of {run.path} tells no 'seed'")
     domain = make_domain(space, options, run.flags(ConstraintOptions))
-    seeds = [row for row in run.rows(SEED_FILE, HistoryRow, True) if is_complete(row)]
+    older = older_rows(run.rows(SEED_FILE, HistoryRow, True), domain, options)
     lineage: Lineage = {}
-    initial = initial_architectures(seeds, domain, options)
-    search = make_search(domain, options, run.flags(RunOptions).seed, initial, lineage, rows=rows)
+    initial = initial_architectures(older, options)
+    search = make_search(domain, options, run.flags(RunOptions).seed, initial, lineage, rows=rows, older=older)
     numbers = {architecture_of(row): number for number, row in enumerate(rows)}
     asked: List[Architecture] = []
 

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from spos.runs.schema import Count, Share
 from spos.search.domain import Domain
-from spos.search.history import Row, best_rows, fitness_of, is_complete, num_images_of
-from spos.search.linear_model import Effects, LinearModel, known_fitness, variance_of
+from spos.search.history import Row, best_rows, is_complete, learned_from
+from spos.search.linear_model import Effects, LinearModel, known_fitness
 from spos.space.architecture import Architecture, architecture_of
 
 SCORE, MODEL, MODEL_AND_FLOPS = CHOICES = ("score", "model", "model+flops")
@@ -53,21 +53,21 @@ class HeldChoice(Struct):
 def additive_fitness(
     effects: Effects,
     scored: Sequence[Architecture],
-    fitness: Sequence[float],
-    num_images: int = 0,
+    fitness: Union[Sequence[float], np.ndarray],
+    variance: Union[float, np.ndarray] = 0.0,
     wanted: Optional[Sequence[Architecture]] = None,
 ) -> np.ndarray:
     """What is expected of architectures by all scores together, if every choice block adds what it is worth.
 
     Args:
-        fitness: of each that was scored; that of a dropped one is -inf.
-        num_images: that a score is the accuracy on; 0: its variance is estimated.
+        fitness: of each that was scored; -inf where all that is known is that it was dropped.
+        variance: that each fitness is known to have, or one for all; what else there is is estimated.
         wanted: of which architectures; by default of those that were scored.
     Returns: (architectures,) fitness.
     """
     known, rows = known_fitness(fitness), effects.of(scored)
     with threadpool_limits(1, "blas"):  # the same bits with any number of threads
-        model = LinearModel(effects, rows, known, variance_of(known, num_images), effects.additive)
+        model = LinearModel(effects, rows, known, variance, effects.additive)
         return model.predict(rows if wanted is None else effects.of(wanted))
 
 
@@ -108,14 +108,14 @@ class Choice:
         """Of all rows of a search. Args: name: one of CHOICES."""
         if name == SCORE or not any(map(is_complete, rows)):
             return cls()
-        architectures, fitness = [architecture_of(row) for row in rows], [fitness_of(row) for row in rows]
-        expected = additive_fitness(domain.effects, architectures, fitness, num_images_of(rows))
+        fitness, variance = learned_from(rows)
+        expected = additive_fitness(domain.effects, [architecture_of(row) for row in rows], fitness, variance)
         evaluations = np.array([row["evaluation"] for row in rows])
         by_evaluation = dict(zip(evaluations.tolist(), expected.tolist()))
         if name == MODEL:
             return cls(by_evaluation)
         flops, known = np.array([row["flops"] for row in rows], float), np.array(list(map(is_complete, rows)))
-        values, share = weighed_with_flops(expected[known], np.array(fitness)[known], flops[known])
+        values, share = weighed_with_flops(expected[known], fitness[known], flops[known])
         return cls(by_evaluation, dict(zip(evaluations[known].tolist(), values.tolist())), share)
 
     def best(self, rows: Sequence[Row], count: int) -> List[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -32,16 +31,16 @@ from spos.sampling.limits import limit_or_none
 from spos.search.aims import Aims, FrontAims
 from spos.search.breeder import Lineage
 from spos.search.budgets import Budgets
-from spos.search.choice import CHOICES, MODEL, SCORE, Choice
+from spos.search.choice import CHOICES, MODEL, MODEL_AND_FLOPS, SCORE, Choice
 from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.search.evolution import EVOLUTIONS, GeneticSettings, Search, random_search
 from spos.search.front import checked_objectives, nsga2_search
-from spos.search.history import Row, best_architectures, num_images_of
+from spos.search.history import Row, is_complete
 from spos.search.searcher import TARGETS, Target
 from spos.search.surrogate import Forecasts, surrogate_search
 from spos.search.two_stage import two_stage_search
-from spos.space.architecture import Architecture, parse_choices
+from spos.space.architecture import Architecture, architecture_of, parse_choices
 from spos.space.space import SearchSpace
 
 DEFAULT_LATENCY_ERROR_MAX = 0.1
@@ -131,6 +130,7 @@ class Start:
 
     Args:
         rows: of the history, as far as it is known; they become more while the search goes on.
+        older: rows of an older search that a model learns from too.
     """
 
     rng: np.random.Generator
@@ -138,6 +138,7 @@ class Start:
     lineage: Optional[Lineage] = None
     forecasts: Optional[Forecasts] = None
     rows: Sequence[Row] = ()
+    older: Sequence[Row] = ()
 
 
 def _settings(options: SearchOptions) -> GeneticSettings:
@@ -177,9 +178,10 @@ def _by_model(domain: Domain, options: SearchOptions, start: Start, aims: Aims) 
         start.rng,
         start.initial,
         lineage=start.lineage,
-        num_images=partial(num_images_of, start.rows),
+        rows=start.rows,
         forecasts=start.forecasts,
         aims=aims,
+        older=start.older,
     )
 
 
@@ -234,6 +236,7 @@ def make_search(
     lineage: Optional[Lineage] = None,
     forecasts: Optional[Forecasts] = None,
     rows: Sequence[Row] = (),
+    older: Sequence[Row] = (),
 ) -> Search:
     """The strategy, with all of its randomness.
 
@@ -242,8 +245,9 @@ def make_search(
         lineage: learns the parents of every child.
         forecasts: learns what a model says of architectures before they are scored.
         rows: of the history that the scores are written to; they tell how many images a score is of.
+        older: rows of an older search (`older_rows`) that a model learns from too.
     """
-    start = Start(derive_rng(seed, "search"), initial, lineage, forecasts, rows)
+    start = Start(derive_rng(seed, "search"), initial, lineage, forecasts, rows, older)
     return SEARCHES[options.search_mode].make(domain, options, start)
 
 
@@ -263,12 +267,20 @@ def target_of(options: SearchOptions) -> Target:
     return Target(options.search_target, options.score_acc_ratio)
 
 
-def initial_architectures(seeds: Sequence[Row], domain: Domain, options: SearchOptions) -> List[Architecture]:
-    """What a search scores first: the best of the older one whose complete rows are `seeds`."""
-    target = target_of(options)
-    return best_architectures(
-        seeds, domain, lambda row: target.fitness(row["top1"], row["score"]), options.retain_length
-    )
+def older_rows(seeds: Sequence[Row], domain: Domain, options: SearchOptions) -> List[Row]:
+    """The complete rows of an older search that this one may visit, with the fitness that they have here."""
+    target, complete = target_of(options), list(filter(is_complete, seeds))
+    return [
+        {**row, "fitness": target.fitness(row["top1"], domain.cost_fields(architecture)["score"])}
+        for row, architecture in zip(complete, map(architecture_of, complete))
+        if domain.contains(architecture)
+    ]
+
+
+def initial_architectures(older: Sequence[Row], options: SearchOptions) -> List[Architecture]:
+    """What a search scores first: the best of the `older_rows`, best first."""
+    ranked = sorted(older, key=lambda row: row["fitness"], reverse=True)
+    return list(map(architecture_of, ranked[: options.retain_length]))
 
 
 def check_search_flags(options: SearchOptions) -> None:
@@ -293,6 +305,11 @@ def contradictions(options: SearchOptions) -> Iterator[str]:
         yield (
             f"--search-target {options.search_target} mixes accuracy and cost, --search-mode {name} keeps them apart; "
             f"use --search-target {default.search_target}"
+        )
+    if options.choose_by == MODEL_AND_FLOPS and options.search_target != default.search_target:
+        yield (
+            f"--choose-by {MODEL_AND_FLOPS} counts FLOPs for an architecture, --search-target {options.search_target} "
+            f"against it; use --choose-by {MODEL}"
         )
     if options.seed_history and not mode.takes_seeds:
         seeded = _modes("takes_seeds", " and ")

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
@@ -37,6 +37,7 @@ from spos.runs.run import CONFIG_FILE, HISTORY_FILE, SEARCHING
 from spos.runs.schema import Choices, Count, NotNegative, Positive, Share, ShareInterval, Text
 from spos.search.costs import COSTS
 from spos.search.domain import Domain
+from spos.search.linear_model import variance_of
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import cost_table
@@ -262,14 +263,6 @@ def best_rows(rows: Sequence[Row], count: int) -> List[Row]:
     return sorted(filter(is_complete, rows), key=lambda row: (-row["fitness"], row["evaluation"]))[:count]
 
 
-def best_architectures(
-    rows: Sequence[Row], domain: Domain, fitness: Callable[[Row], float], count: int
-) -> List[Architecture]:
-    """The best of an older search that this one may visit, best first."""
-    ranked = sorted(filter(is_complete, rows), key=fitness, reverse=True)
-    return [architecture for architecture in map(architecture_of, ranked) if domain.contains(architecture)][:count]
-
-
 def find_ties(rows: Sequence[Row], best: Row) -> List[Row]:
     """The others whose fitness the images cannot tell from the best's: their intervals overlap. Complete rows only."""
     low, high = fitness_interval(best)
@@ -293,6 +286,16 @@ def fitness_interval(row: Mapping[str, Any]) -> Tuple[float, float]:
 def subtracted_of(row: Mapping[str, Any]) -> float:
     """What the fitness of a row subtracts from its accuracy for what it costs; 0 where that alone is maximised."""
     return row["top1"] - row["fitness"]
+
+
+def learned_from(rows: Sequence[Row]) -> Tuple[np.ndarray, np.ndarray]:
+    """What a model of the scores learns from rows: fitness, and the variance that it has by its images, (rows,) each.
+
+    A dropped row tells its fitness as well, but on few images. Variances are 0 where rows tell no number of images.
+    """
+    fitness = np.array([row["fitness"] for row in rows], dtype=float)
+    num_images = [row.get("num_images", 0) for row in rows]
+    return fitness, variance_of([row.get("top1", 0.0) for row in rows], num_images)
 
 
 def num_images_of(rows: Sequence[Row]) -> int:

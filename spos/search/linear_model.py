@@ -8,7 +8,7 @@ posteriori; MacKay, 1992). Scores are far fewer than effects, so everything is c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -119,7 +119,8 @@ class LinearModel:
     """The model of some scores.
 
     Args:
-        rows: their effects, (scores, effects).    noise: variance that a score is known to have.
+        rows: their effects, (scores, effects).
+        noise: variance that each score is known to have, (scores,), or one for all.
         groups: of the effects, those that there are in this model; by default all.
     """
 
@@ -128,13 +129,13 @@ class LinearModel:
         effects: Effects,
         rows: np.ndarray,
         fitness: np.ndarray,
-        noise: float = 0.0,
+        noise: Union[float, np.ndarray] = 0.0,
         groups: Optional[Sequence[Group]] = None,
     ) -> None:
         self._mean, self._scale = float(fitness.mean()), float(fitness.std()) or 1.0
         self._scores = (fitness - self._mean) / self._scale
         self._rows, self._groups = rows, effects.groups if groups is None else groups
-        self._floor = noise / self._scale**2 + LEAST_NOISE
+        self._floor = np.broadcast_to(noise / self._scale**2 + LEAST_NOISE, len(fitness))
         self.variances, self.residual = self._fit()
         self._prior = np.zeros(rows.shape[1])
         for group, variance in zip(self._groups, self.variances):
@@ -145,8 +146,8 @@ class LinearModel:
         self._weights = cho_solve(self._factor, self._scores)
 
     @property
-    def noise(self) -> float:
-        """Variance of a standardised score around what the model says."""
+    def noise(self) -> np.ndarray:
+        """Variance of each standardised score around what the model says, (scores,)."""
         return self._floor + self.residual
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
@@ -169,14 +170,14 @@ class LinearModel:
     def _fit(self) -> Tuple[np.ndarray, float]:
         """Variances of the groups, and of what remains."""
         some = np.unique(np.linspace(0, len(self._scores) - 1, min(len(self._scores), MOST_FOR_VARIANCES)).astype(int))
-        rows, scores = self._rows[some], self._scores[some]
+        rows, scores, floor = self._rows[some], self._scores[some], self._floor[some]
         grams = np.array([rows[:, g.columns] @ rows[:, g.columns].T / g.active for g in self._groups])
         start = np.full(len(grams) + 1, -np.log(len(grams) + 1.0))
 
         def negative(logs: np.ndarray) -> Tuple[float, np.ndarray]:
             variances = np.exp(logs)
             covariance = np.tensordot(variances[:-1], grams, 1) + MEAN_VARIANCE
-            covariance[np.diag_indices_from(covariance)] += variances[-1] + self._floor
+            covariance[np.diag_indices_from(covariance)] += variances[-1] + floor
             lower, _ = factor = cho_factor(covariance, lower=True)
             inverse = cho_solve(factor, np.eye(len(scores)))
             weights = inverse @ scores
@@ -198,14 +199,19 @@ class LinearModel:
         return variances[:-1], float(variances[-1])
 
 
-def known_fitness(fitness: Sequence[float]) -> np.ndarray:
-    """Fitness as the model takes it: what was dropped early has that of the worst that was not."""
+def known_fitness(fitness: Union[Sequence[float], np.ndarray]) -> np.ndarray:
+    """Fitness as the model takes it where nothing else is known of what was dropped: that of the worst that was not."""
     values = np.array(fitness, dtype=float)
     finite = values[np.isfinite(values)]
     return np.where(np.isfinite(values), values, finite.min() if len(finite) else 0.0)
 
 
-def variance_of(fitness: np.ndarray, num_images: int) -> float:
-    """Of an accuracy on so many images; 0 if that is not known."""
-    share = np.clip(fitness, 0, 1)
-    return float((share * (1 - share)).mean() / num_images) if num_images else 0.0
+def variance_of(top1: Sequence[float], num_images: Union[int, Sequence[int]]) -> np.ndarray:
+    """Of each of some accuracies p on n images: the mean p (1 - p) of all, divided by its own n.
+
+    By its own p, what was unlucky on few images would count for more than they can tell.
+
+    Args: num_images: of each, or of all. All variances are 0 if one is 0, which is unknown.
+    """
+    share, counts = np.clip(top1, 0, 1), np.broadcast_to(num_images, len(top1))
+    return (share * (1 - share)).mean() / counts if counts.all() else np.zeros(len(top1))

@@ -56,6 +56,7 @@ from spos.search.flags import (
     initial_architectures,
     make_domain,
     make_search,
+    older_rows,
     target_of,
 )
 from spos.search.history import (
@@ -203,8 +204,16 @@ def run_search(flags: SearchFlags) -> Found:
         history = open_history(save_dir / HISTORY_FILE)
         check_history(history.rows, job.identity, history.path)
         seeds = read_seeds(save_dir, job, flags.search)
-        forecasts, initial = Forecasts(), initial_architectures(seeds, domain, flags.search)
-        search = make_search(domain, flags.search, flags.run.seed, initial, forecasts=forecasts, rows=history.rows)
+        forecasts, older = Forecasts(), older_rows(seeds, domain, flags.search)
+        search = make_search(
+            domain,
+            flags.search,
+            flags.run.seed,
+            initial_architectures(older, flags.search),
+            forecasts=forecasts,
+            rows=history.rows,
+            older=older,
+        )
 
         open_run(save_dir, {**config, "images": job.identity["images"]}, flags.run.resume, may_change)
         if seeds:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,8 +19,9 @@ from threadpoolctl import threadpool_limits
 from spos.search.aims import Aims
 from spos.search.breeder import Lineage, Scores, SearchDomain
 from spos.search.evolution import GeneticSettings, Search, breeder_of
-from spos.search.linear_model import LinearModel, known_fitness, variance_of
-from spos.space.architecture import Architecture
+from spos.search.history import Row, learned_from
+from spos.search.linear_model import LinearModel, known_fitness
+from spos.space.architecture import Architecture, architecture_of
 
 UNIFORM_SHARE = 0.2  # of a generation, at least one of it
 # Share of a draw's deviation from what is expected. Hundreds of effects, most of them hardly known, deviate together
@@ -85,17 +86,19 @@ def surrogate_search(
     initial: Sequence[Architecture] = (),
     seen: Optional[Scores] = None,
     lineage: Optional[Lineage] = None,
-    num_images: Callable[[], int] = lambda: 0,
+    rows: Sequence[Row] = (),
     forecasts: Optional[Forecasts] = None,
     aims: Optional[Aims] = None,
+    older: Sequence[Row] = (),
 ) -> Search:
     """See the module.
 
     Args:
-        num_images: that a score is the accuracy on, if it is one, so that its variance is known; asked when there are
-            scores. 0: its variance is estimated.
+        rows: of the history that the scores are written to, if there is one. They tell on how many images each score
+            is the accuracy, so that its variance is known, and what was seen of those that were dropped.
         forecasts: learns what is predicted. It changes nothing that is drawn.
         aims: of several budgets within the domain, or of a front; without them the best of the domain is looked for.
+        older: rows of an older search, by whose scores the model is fitted too.
     """
     seen = {} if seen is None else seen
     surrogate = _Surrogate(
@@ -106,12 +109,14 @@ def surrogate_search(
         seen,
         {} if lineage is None else lineage,
         Forecasts() if forecasts is None else forecasts,
+        rows,
+        older,
     )
     generation = breeder_of(domain, settings, rng, seen, lineage).new_of(initial)
     for iteration in range(settings.num_iterations):
         if iteration > 0:
             with threadpool_limits(1, "blas"):  # the same bits with any number of threads
-                generation = surrogate.propose(num_images(), iteration)
+                generation = surrogate.propose(iteration)
         generation = surrogate.aims.fill_up(generation, settings.population_size, rng, seen)
         if not generation:
             return
@@ -129,16 +134,17 @@ class _Surrogate:
     seen: Scores
     lineage: Lineage
     forecasts: Forecasts
+    rows: Sequence[Row]
+    older: Sequence[Row]
 
-    def propose(self, num_images: int, iteration: int) -> List[Architecture]:
+    def propose(self, iteration: int) -> List[Architecture]:
         """The next generation, shorter if less is found."""
         size, seen, forecasts = self.settings.population_size, self.seen, self.forecasts
-        scored = list(seen)
-        fitness = known_fitness([seen[architecture] for architecture in scored])
+        scored, fitness, variance = self._learned()
         uniform = self.aims.sample_new(ceil(UNIFORM_SHARE * size), self.rng, seen)
         errors = forecasts.errors(seen)
         effects = self.domain.effects
-        model = LinearModel(effects, effects.of(scored), fitness, variance_of(fitness, num_images))
+        model = LinearModel(effects, effects.of(scored), fitness, variance)
         if errors is None or errors.are_useful:
             generation = self._best_of_draws(model, size - len(uniform), {*seen, *uniform}) + uniform
         else:
@@ -149,6 +155,14 @@ class _Surrogate:
         mean = float(fitness.mean())
         forecasts.checks += [Check(one, forecasts.predicted[one], mean) for one in uniform]
         return generation
+
+    def _learned(self) -> Tuple[List[Architecture], np.ndarray, np.ndarray]:
+        """What the model is fitted by: architectures, their fitness, and the variance that it is known to have."""
+        own, older = ({architecture_of(row): row for row in rows} for rows in (self.rows, self.older))
+        if not own:
+            return list(self.seen), known_fitness(list(self.seen.values())), np.zeros(len(self.seen))
+        known = {**{one: own[one] for one in self.seen}, **{one: older[one] for one in older if one not in self.seen}}
+        return [*known], *learned_from(list(known.values()))
 
     def _best_of_draws(self, model: LinearModel, count: int, seen: Set[Architecture]) -> List[Architecture]:
         """The best new architecture of every place, by the expected function or by a drawn one, drawn closer to it."""

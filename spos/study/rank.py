@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -16,6 +16,7 @@ from spos.core.tables import Column, Table
 from spos.search.choice import additive_fitness, weighed_with_flops
 from spos.search.domain import Domain
 from spos.search.history import Row, num_images_of
+from spos.search.linear_model import variance_of
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.cost import cost_table
 from spos.space.space import SearchSpace
@@ -57,8 +58,7 @@ def rank(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Row]],
     predictors = {name: np.array([row["top1"] for row in own]) for name, own in scores.items()}
     effects, architectures = Domain(space).effects, list(mean_top1(rows))
     predictors.update(
-        (name + ADDITIVE, additive_fitness(effects, architectures, predictors[name].tolist(), num_images_of(own)))
-        for name, own in scores.items()
+        (name + ADDITIVE, additive_fitness(effects, architectures, *_tops(own))) for name, own in scores.items()
     )
     costs = costs_of(rows)
     predictors.update(
@@ -82,9 +82,15 @@ def tau_of_others(
     true = [float(np.mean(truth[one])) for one in others]
     predicted: Dict[str, Any] = {FLOPS: [table.cost(one).macs for one in others]}
     for name, own in scores.items():
-        tops, architectures = [row["top1"] for row in own], [architecture_of(row) for row in own]
-        predicted[name + ADDITIVE] = additive_fitness(effects, architectures, tops, num_images_of(own), others)
+        architectures = [architecture_of(row) for row in own]
+        predicted[name + ADDITIVE] = additive_fitness(effects, architectures, *_tops(own), others)
     return {name: float(kendalltau(values, true)[0]) for name, values in predicted.items()}
+
+
+def _tops(rows: Sequence[Row]) -> Tuple[List[float], np.ndarray]:
+    """Accuracies of scored rows, and their variances."""
+    tops = [row["top1"] for row in rows]
+    return tops, variance_of(tops, num_images_of(rows))
 
 
 def with_mean(ranked: Ranked, names: Sequence[str]) -> Ranked:

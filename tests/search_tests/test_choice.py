@@ -26,8 +26,8 @@ from spos.search.choice import (
 from spos.search.domain import Domain
 from spos.search.finals import chosen_of, finalists_of, read_choice
 from spos.search.flags import SearchOptions
-from spos.search.history import best_rows, is_complete
-from spos.search.linear_model import NEIGHBOURS, LinearModel
+from spos.search.history import best_rows, is_complete, learned_from
+from spos.search.linear_model import NEIGHBOURS, LinearModel, variance_of
 from spos.search.report import summarize_search, write_best, write_budgets
 from spos.space.architecture import architecture_of, choices_of
 from spos.space.architecture_file import load_architecture
@@ -49,10 +49,39 @@ def additive_scores(count, noise, seed=0):
 @pytest.mark.parametrize("seed", range(3))
 def test_an_additive_model_orders_better_than_noisy_scores(seed):
     architectures, true, scores = additive_scores(300, 0.03, seed)
-    expected = additive_fitness(DOMAIN.effects, architectures, scores, 1000)
+    expected = additive_fitness(DOMAIN.effects, architectures, scores, variance_of(scores, 1000))
     assert kendall_tau(expected, true) > kendall_tau(scores, true) + 0.1
     exact = additive_fitness(DOMAIN.effects, architectures, true)
     assert kendall_tau(exact, true) > 0.9
+
+
+def raced_rows(architectures, top1, rng, num_images=1000):
+    """Rows of architectures whose images are hits by chance, scored on all of them and in a race for the best 10."""
+    whole, raced = [], []
+    for architecture, chance in zip(architectures, top1):
+        hits, row = (rng.random(num_images) < chance).cumsum(), choices_of(architecture)
+        complete = [one["fitness"] for one in raced if is_complete(one)]
+        race = Racing(10).race(complete, num_images, lambda share: share)
+        seen = next((n for n in race.looks() if race.is_lost(hits[n - 1], n)), num_images) if race else num_images
+        for rows, count in ((whole, num_images), (raced, seen)):
+            share, dropped = hits[count - 1] / count, {"dropped": True} if count < num_images else {}
+            rows.append({**row, "top1": share, "fitness": share, "num_images": count, **dropped})
+    return whole, raced
+
+
+def test_a_race_leaves_the_model_most_of_what_it_knows():
+    """Kendall's tau of new architectures by the scores of 300; far above that with what was dropped taken for worst."""
+    taus = []
+    for seed in range(3):
+        architectures, true, _ = additive_scores(700, 0.0, seed)
+        known, new = architectures[:300], architectures[300:]
+        whole, raced = raced_rows(known, true[:300], np.random.default_rng(seed))
+        assert sum(map(is_complete, raced)) < 200
+        worst = [row["fitness"] if is_complete(row) else -np.inf for row in raced], variance_of([0.5] * 300, 1000)
+        learned = learned_from(whole), learned_from(raced), worst
+        taus.append([kendall_tau(additive_fitness(DOMAIN.effects, known, *own, new), true[300:]) for own in learned])
+    whole, raced, worst = np.mean(taus, axis=0)
+    assert raced > worst + 0.03 and whole - raced < 0.6 * (whole - worst)
 
 
 def test_it_has_no_effects_of_neighbours():
@@ -85,9 +114,7 @@ def test_the_score_decides_unless_a_model_is_asked_for(rows):
 def test_the_model_chooses_whom_it_expects_the_most_of(rows):
     choice = Choice.by(MODEL, DOMAIN, rows)
     architectures = [architecture_of(row) for row in rows]
-    fitness = [row["fitness"] if is_complete(row) else -np.inf for row in rows]
-    images = next(row["num_images"] for row in rows if is_complete(row))
-    expected = additive_fitness(DOMAIN.effects, architectures, fitness, images)
+    expected = additive_fitness(DOMAIN.effects, architectures, *learned_from(rows))
     best = choice.best(rows, len(rows))
     assert [row["evaluation"] for row in best] == [
         i for i in np.argsort(-expected, kind="stable").tolist() if is_complete(rows[i])

@@ -58,6 +58,10 @@ REFUSALS = {
     "refit in INT8": ({"refit_classifier": 9, "score_dtype": "int8"}, "leave out --score-dtype int8"),
     "one finalist": ({"finalists": 1}, "--finalists 1 decides nothing; give at least 2"),
     "epochs of no finalists": ({"finalist_epochs": 3}, "--finalist-epochs is for --finalists"),
+    "FLOPs for and against": (
+        {"choose_by": "model+flops", "search_target": "balanced_flop_acc"},
+        "counts FLOPs for an architecture, --search-target balanced_flop_acc against it; use --choose-by model$",
+    ),
     "confidence alone": ({"confidence": 0.9}, "--confidence is for --racing"),
     "unknown objective": ({"search_mode": "nsga2", "objectives": "flops,speed"}, "'flops,speed' .* flops, params"),
     "objective twice": ({"search_mode": "nsga2", "objectives": "flops,flops"}, "'flops,flops' .* each once"),

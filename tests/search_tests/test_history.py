@@ -10,14 +10,17 @@ from conftest import TINY
 from search_tests.test_searcher import IDENTITY, Evaluator, genetic, make_searcher
 from spos.core.errors import InputError
 from spos.runs.journal import as_lines
+from spos.sampling.limits import Constraints
 from spos.scoring.racing import Racing
 from spos.search.domain import Domain
+from spos.search.flags import SearchOptions, initial_architectures, older_rows
 from spos.search.history import (
-    best_architectures,
     best_rows,
     check_history,
     find_better,
     find_ties,
+    is_complete,
+    learned_from,
     load_histories,
     load_history,
     mean_of_random,
@@ -25,6 +28,7 @@ from spos.search.history import (
     read_history,
     read_search_rows,
 )
+from spos.space.architecture import architecture_of
 
 
 def test_dropped_rows_are_neither_best_nor_ties_nor_in_the_mean():
@@ -58,8 +62,30 @@ def test_what_is_clearly_better_than_a_chosen_row_is_no_tie_of_it(make_search):
 def test_only_what_the_new_search_may_visit_is_bred_from(old):
     blocks = best_rows(old, 1)[0]["block_choices"]
     domain = Domain(TINY, fixed_block_choices=tuple(blocks))
-    initial = best_architectures(old, domain, lambda row: row["fitness"], 50)
+    options = SearchOptions(retain_length=50)
+    initial = initial_architectures(older_rows(old, domain, options), options)
     assert initial and all(list(architecture.block_choices) == blocks for architecture in initial)
+
+
+def test_old_rows_have_the_fitness_of_the_new_search(old):
+    options = SearchOptions(search_target="balanced_flop_acc", score_acc_ratio=0.5)
+    domain = Domain(TINY, Constraints("ShuffleNetV2+_medium", score_max=None))
+    rows = older_rows(old, domain, options)
+    assert len(rows) == sum(map(is_complete, old)) > 0
+    for row in rows:
+        score = domain.cost_fields(architecture_of(row))["score"]
+        assert score < row["score"] and row["fitness"] == row["top1"] - 0.5 * score
+
+
+def test_a_model_learns_from_dropped_rows_by_the_images_that_they_saw():
+    rows = [
+        {"fitness": 0.1, "top1": 0.5, "num_images": 400},
+        {"fitness": -0.2, "top1": 0.2, "num_images": 25, "dropped": True},
+    ]
+    fitness, variance = learned_from(rows)
+    assert fitness.tolist() == [0.1, -0.2]
+    assert variance == pytest.approx([0.205 / 400, 0.205 / 25])  # 0.205 = (0.5 x 0.5 + 0.2 x 0.8) / 2
+    assert learned_from([{"fitness": 3.0}, {"fitness": 4.0}])[1].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,18 @@ from spos.runs.journal import Journal
 from spos.scoring.racing import Racing
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings, genetic_search, random_search, spos_search
-from spos.search.flags import SearchOptions, check_not_shortened, flags_that_may_change, make_search
+from spos.search.flags import (
+    SearchOptions,
+    check_not_shortened,
+    flags_that_may_change,
+    initial_architectures,
+    make_search,
+    older_rows,
+)
 from spos.search.history import (
     ArrivedRow,
-    best_architectures,
     best_rows,
+    fitness_of,
     is_complete,
     open_history,
 )
@@ -307,9 +314,9 @@ def test_the_strategy_is_told_that_a_dropped_one_is_the_worst(tmp_path):
 
 def test_an_old_history_gives_scores_and_the_first_parents(tmp_path, old):
     complete = [row for row in old if is_complete(row)]
-    initial = best_architectures(old, DOMAIN, lambda row: row["fitness"], 6)
-    assert initial == [architecture_of(row) for row in best_rows(old, 6)]
     evaluator, options = Evaluator(), SearchOptions(population_size=20, retain_length=6, search_iters=2)
+    initial = initial_architectures(older_rows(old, DOMAIN, options), options)
+    assert initial == [architecture_of(row) for row in best_rows(old, 6)]
     prior = {architecture_of(row): row for row in complete}
     rows = make_searcher(tmp_path / "new", evaluator, prior=prior).run(make_search(DOMAIN, options, 9, initial))
     assert [architecture_of(row) for row in rows[:6]] == initial
@@ -317,3 +324,48 @@ def test_an_old_history_gives_scores_and_the_first_parents(tmp_path, old):
     assert [row["top1"] for row in taken[:6]] == [row["top1"] for row in best_rows(old, 6)]
     assert not set(evaluator.asked) & set(prior)
     assert len(evaluator.asked) + len(taken) == len(rows)
+
+
+SURROGATE = SearchOptions(search_mode="surrogate", population_size=20, retain_length=6, search_iters=4)
+
+
+def run_surrogate(folder, older=(), executor=None):
+    folder.mkdir(exist_ok=True)
+    prior = {architecture_of(row): row for row in older}
+    searcher = make_searcher(folder, Evaluator(), executor, Racing(6), prior=prior)
+    initial = initial_architectures(older, SURROGATE)
+    return searcher.run(make_search(DOMAIN, SURROGATE, 4, initial, rows=searcher.history.rows, older=older))
+
+
+def test_a_model_learns_from_all_old_scores_and_from_what_was_dropped(tmp_path, old):
+    """The same rows whatever scores them, and from wherever the history is cut."""
+    older = older_rows(old, DOMAIN, SURROGATE)
+    assert len(older) > SURROGATE.retain_length
+    rows = run_surrogate(tmp_path / "new", older)
+    best, fewer = rows[:20], sorted(older, key=lambda row: -row["fitness"])[:6]
+    assert not all(map(is_complete, rows))
+    others = run_surrogate(tmp_path / "few", fewer)
+    assert [architecture_of(row) for row in others[:20]] == [
+        architecture_of(row) for row in best
+    ]  # the first generation
+    assert [architecture_of(row) for row in others] != [architecture_of(row) for row in rows]
+    assert run_surrogate(tmp_path / "shuffled", older, ShuffledExecutor(7)) == rows
+    path = tmp_path / "new" / "history.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for kept in (23, 40, len(lines) - 1):
+        path.write_bytes(b"".join(lines[:kept]))
+        assert run_surrogate(tmp_path / "new", older) == rows and path.read_bytes() == whole
+
+
+def test_dropped_rows_tell_the_model_how_bad_they_were(tmp_path):
+    """Another accuracy of what was dropped, in the same order of all, makes other proposals."""
+    rows = run_surrogate(tmp_path / "new")[:20]
+    assert not all(map(is_complete, rows))
+    lower = [row if is_complete(row) else {**row, "fitness": 0.5 * row["fitness"]} for row in rows]
+    proposed = []
+    for own in (rows, lower):
+        search = make_search(DOMAIN, SURROGATE, 4, rows=own)
+        assert next(search) == [architecture_of(row) for row in rows]
+        proposed.append(search.send([fitness_of(row) for row in own]))
+    assert proposed[0] != proposed[1]

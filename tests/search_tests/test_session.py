@@ -106,6 +106,19 @@ def test_a_search_by_a_model_goes_on_byte_for_byte_also_in_several_processes(sup
     assert not any(replay(open_run_directory(tmp_path / "resumed"), rows).parents.values())
 
 
+def test_a_search_by_a_model_with_old_scores_goes_on_byte_for_byte(supernet, limits, tmp_path):
+    settings = {**SETTINGS, "population_size": 5}
+    search_supernet(supernet, tmp_path / "old", limits, search_mode="random", **settings)
+    settings.update(search_mode="surrogate", search_iters=3, seed=1, seed_history=str(tmp_path / "old"))
+    whole = search_supernet(supernet, tmp_path / "new", limits, **settings)
+    history = tmp_path / "new" / "history.jsonl"
+    written = history.read_bytes()
+    history.write_bytes(b"".join(written.splitlines(keepends=True)[:7]))
+    assert search_supernet(supernet, tmp_path / "new", limits, **settings).rows == whole.rows
+    assert history.read_bytes() == written
+    replay(open_run_directory(tmp_path / "new"), read_rows(history))
+
+
 @pytest.mark.parametrize(
     "more", ({"search_mode": "surrogate", "budgets": "flops:{low},{high}"}, {"search_mode": "surrogate-front"})
 )

@@ -13,13 +13,13 @@ from conftest import ROOT
 from search_tests.test_evolution import SPACE, TIGHT, TINY_SPACE, UNBOUNDED, flat, make_fitness, run
 from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings
+from spos.search.linear_model import variance_of
 from spos.search.surrogate import (
     FEWEST_CHECKS,
     Check,
     Forecasts,
     known_fitness,
     surrogate_search,
-    variance_of,
 )
 from spos.space.architecture import Architecture
 from spos.study.oracles import RecordedDomain
@@ -81,8 +81,10 @@ def test_what_was_dropped_early_counts_as_the_worst():
 
 
 def test_the_variance_of_an_accuracy_is_that_of_its_images():
-    assert variance_of(np.array([0.5, 0.5]), 100) == pytest.approx(0.0025)
-    assert variance_of(np.array([0.5, 0.5]), 0) == 0
+    assert variance_of([0.5, 0.5], 100) == pytest.approx([0.0025, 0.0025])
+    assert variance_of([0.0, 1.0], [100, 400]).tolist() == [0.0, 0.0]
+    assert variance_of([0.5, 0.9], [100, 400]) == pytest.approx([0.17 / 100, 0.17 / 400])
+    assert variance_of([0.5, 0.5], 0).tolist() == [0.0, 0.0] == variance_of([0.5, 0.5], [100, 0]).tolist()
 
 
 def test_forecasts_are_made_before_scores_and_checks_are_not_chosen_by_the_model():
