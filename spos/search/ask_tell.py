@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
@@ -33,6 +33,7 @@ from spos.space.cost import TimedCost
 from spos.space.space import SearchSpace
 
 ITERATIONS = "iterations"
+LARGEST_SCORE = 1e100  # a model squares scores, and sums the squares
 MODES = tuple(name for name, mode in SEARCHES.items() if not mode.has_front)  # those that maximise one number
 
 
@@ -83,12 +84,18 @@ class Found:
 
     @property
     def best_row(self) -> Row:
-        """The finalist; else the best of those scored on all images, and of equals the first."""
-        return self.finalist or self.choice.best(self.rows, 1)[0]
+        """The finalist; else the best of those scored on all images, and of equals the first.
+
+        Raises: InputError if nothing was scored, or nothing within the limits.
+        """
+        best = [self.finalist] if self.finalist else self.choice.best(self.rows, 1)
+        if not best:
+            raise InputError("nothing was scored within these limits; ask for more, or widen them")
+        return best[0]
 
     @property
     def best(self) -> Architecture:
-        """The architecture of `best_row`."""
+        """The architecture of `best_row`, which see."""
         return architecture_of(self.best_row)
 
     @property
@@ -131,11 +138,10 @@ class AskTell:
     def tell(self, architecture: Architecture, score: float) -> None:
         """Record the score of an architecture that is asked for; it is on disk when this returns.
 
-        Raises: InputError if it is not asked for, has been told already, or the score is not a finite number.
+        Raises: InputError if it is not asked for, has been told already, or the score is not a real number between
+            -1e100 and 1e100.
         """
-        value = float(score)
-        if not math.isfinite(value):
-            raise InputError(f"the score of {architecture} is {value}; it must be a finite number")
+        value = checked_score(score, architecture)
         if architecture in self._fitness:
             raise InputError(f"{architecture} has a score already, {self._fitness[architecture]}")
         if architecture not in self._generation:
@@ -246,6 +252,17 @@ def open_search(
     with locked(folder):
         enter_search(Path(folder), arguments)
         yield AskTell(domain, search, Path(folder))
+
+
+def checked_score(score: Any, architecture: Architecture) -> float:
+    """A score as a float; raises InputError if it is not a real number between -LARGEST_SCORE and LARGEST_SCORE."""
+    if not isinstance(score, Real) or not -LARGEST_SCORE <= score <= LARGEST_SCORE:  # type: ignore[operator]
+        what = f"{score:g}" if isinstance(score, float) else f"of type {type(score).__name__}"
+        raise InputError(
+            f"the score of {architecture} is {what}; it must be a real number between {-LARGEST_SCORE:g} and "
+            f"{LARGEST_SCORE:g}"
+        )
+    return float(score)
 
 
 def enter_search(folder: Path, arguments: Mapping[str, Any]) -> None:

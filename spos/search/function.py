@@ -59,8 +59,8 @@ def search_architectures(
         score: called in this process with one architecture at a time, never twice with the same one. It should depend
             on nothing else: what it returned before a stop counts after it.
         mode, iterations, population, retain, latency: as in `open_search`, which is for scores from elsewhere.
-    Raises: InputError if no architecture keeps the limits, if a score is not a finite number, or if `folder` holds
-        another search or is in use.
+    Raises: InputError if no architecture keeps the limits, if a score is no real number between -1e100 and 1e100, or if
+        `folder` holds another search or is in use.
     """
     with open_search(space, folder, limits, mode, iterations, population, retain, seed, latency) as search:
         while generation := search.ask():

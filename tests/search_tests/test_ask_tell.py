@@ -77,11 +77,23 @@ def test_what_cannot_be_told_is_refused_and_changes_nothing(tmp_path):
         for architecture, value, message in (
             (first, 1.0, "has a score already, 1.0"),
             (other, 1.0, "was not asked for"),
-            (second, float("nan"), "must be a finite number"),
+            (second, float("nan"), "is nan; it must be a real number"),
+            (second, None, "is of type NoneType; it must be a real number"),
         ):
             with pytest.raises(InputError, match=message):
                 search.tell(architecture, value)
         assert search.ask() == waiting[1:] and len(search.found.rows) == 1
+
+
+def test_nothing_is_the_best_before_a_score_or_within_limits_that_nothing_keeps(tmp_path):
+    with open_search(TINY, tmp_path, **SETTINGS) as search:
+        for read in ("best", "best_row", "best_score"):
+            with pytest.raises(InputError, match="nothing was scored within these limits"):
+                getattr(search.found, read)
+        search.tell(search.ask()[0], 1.0)
+        assert search.found.best_score == 1.0
+        with pytest.raises(InputError, match="nothing was scored within these limits"):
+            search.found.within(Limits(flops=1)).best  # noqa: B018
 
 
 def test_a_folder_is_open_once(tmp_path):

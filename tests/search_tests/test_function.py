@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT, TINY
 from latency_tests.test_table import make_table
@@ -130,7 +131,6 @@ def test_a_search_is_made_longer_but_not_shorter(tmp_path):
 
 
 def test_scores_may_be_numpy_numbers(tmp_path):
-    np = pytest.importorskip("numpy")
     found = search_architectures(TINY, lambda a: np.float32(score(a)), tmp_path, **SETTINGS)
     assert type(found.best_score) is float
 
@@ -167,10 +167,36 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("value", (float("nan"), float("inf"), float("-inf")))
-def test_a_score_that_is_no_finite_number_is_refused(value, tmp_path):
-    with pytest.raises(InputError, match="must be a finite number"):
+@pytest.mark.parametrize(
+    "value, what",
+    (
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        (float("-inf"), "-inf"),
+        (-sys.float_info.max, r"-1.79769e\+308"),
+        (10**5000, "of type int"),
+        (None, "of type NoneType"),
+        ("0.5", "of type str"),
+        (1j, "of type complex"),
+        (np.array(0.5), "of type ndarray"),
+        ([0.5], "of type list"),
+    ),
+    ids=lambda value: type(value).__name__,
+)
+def test_a_score_that_is_no_real_number_or_too_large_is_refused(value, what, tmp_path):
+    with pytest.raises(InputError, match=f"is {what}; it must be a real number between -1e\\+100 and 1e\\+100$"):
         search_architectures(TINY, lambda architecture: value, tmp_path, **SETTINGS)
+
+
+@pytest.mark.parametrize("mode", ("genetic", "surrogate"))
+def test_the_largest_penalty_does_not_end_a_search(mode, tmp_path):
+    scores = {}
+
+    def penalised(architecture):
+        return scores.setdefault(architecture, -1e100 if len(scores) % 3 else score(architecture))
+
+    found = search_architectures(TINY, penalised, tmp_path, mode=mode, **SETTINGS)
+    assert found.best_score == max(scores.values())
 
 
 @pytest.mark.parametrize("values", ({"flops": 0}, {"params": -1}, {"latency_ms": float("nan")}))
