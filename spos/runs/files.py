@@ -16,10 +16,11 @@ import os
 import re
 import stat
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, Match, Union
+from typing import Any, Dict, Iterator, List, Match, Tuple, Union
 
 import msgspec
 
@@ -199,15 +200,17 @@ def parse_json(content: Union[str, bytes], source: object, schema: Any = Any) ->
 
     Args:
         source: where it stands, for errors.
-    Raises: InputError if it is no JSON, too long or nested too deeply, has a number that is none or too large, or has
-            another shape.
+    Raises: InputError if it is no JSON, too long or nested too deeply, has a number that is none or too large, says
+            something twice, or has another shape.
     """
     if len(content) > MOST_BYTES:
         raise InputError(f"{source} has more than {MOST_BYTES >> 20} MB of JSON")
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         _check_depth(text)
-        value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(
+            text, parse_int=_integer, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_object
+        )
         if "\\ud" in text.lower() and _HALF.search(str(value)):
             raise ValueError("a text has half a character, which nothing can print")
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -254,6 +257,15 @@ def shortened(error: object) -> str:
     """What an error says, in one line of bounded length."""
     text = " ".join(str(error).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """An object; raises ValueError if a key stands in it twice, of which JSON's readers keep the last."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"has '{shortened(twice)}' twice in one object")
+    return value
 
 
 def _check_depth(text: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Container, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import ClassVar, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from spos.core.errors import InputError
 from spos.sampling.limits import Limit
 from spos.search.chain import Chain
 from spos.search.domain import Domain
+from spos.search.history import is_complete
 from spos.search.linear_model import Effects
 from spos.space.architecture import Architecture, architecture_of
 from spos.space.space import SearchSpace
@@ -166,20 +167,48 @@ class RecordedDomain:
     def from_rows(cls, rows: Sequence[Mapping], source: str = "the history") -> RecordedDomain:
         """From the rows of a `history.jsonl`: their fitness, or their top-1 where there is none.
 
-        Raises: InputError if a row says neither, if there is none, or if they are not all of one length.
+        What a race has dropped is left out: it was scored on other images than the rest. Choices are `renumbered`.
+
+        Raises: InputError if a row says neither, if there is none, if they are not all of one length, or if an
+            architecture stands there twice.
         """
         scores: Dict[Architecture, float] = {}
         for number, row in enumerate(rows, 1):
+            if not is_complete(row):
+                continue
             try:
-                architecture = architecture_of(row)
-                scores[architecture] = float(row["fitness"] if "fitness" in row else row["top1"])
+                architecture, score = architecture_of(row), float(row["fitness"] if "fitness" in row else row["top1"])
             except (KeyError, TypeError, ValueError):
                 raise InputError(
                     f"{source} row {number} lacks block_choices, channel_choices, or fitness or top1"
                 ) from None
+            if architecture in scores:
+                raise InputError(f"{source} row {number} holds an architecture that stands above; remove one of them")
+            scores[architecture] = score
         lengths = {len(choices) for entry in scores for choices in (entry.block_choices, entry.channel_choices)}
         if not scores:
             raise InputError(f"{source} holds no architecture")
         if len(lengths) > 1:
             raise InputError(f"{source} holds architectures of {len(lengths)} different lengths; one is needed")
-        return cls(scores)
+        return cls(dict(zip(renumbered(list(scores)), scores.values())))
+
+
+def renumbered(architectures: Sequence[Architecture]) -> List[Architecture]:
+    """The same with the block choices that there are numbered from 0 in their order, and so the channel choices.
+
+    Choices are indices of arrays, which one large number would make too large for the memory.
+    """
+    blocks = _numbers(choice for one in architectures for choice in one.block_choices)
+    channels = _numbers(choice for one in architectures for choice in one.channel_choices)
+    return [
+        replace(
+            one,
+            block_choices=tuple(blocks[choice] for choice in one.block_choices),
+            channel_choices=tuple(channels[choice] for choice in one.channel_choices),
+        )
+        for one in architectures
+    ]
+
+
+def _numbers(choices: Iterable[int]) -> Dict[int, int]:
+    return {choice: number for number, choice in enumerate(sorted(set(choices)))}

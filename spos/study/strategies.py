@@ -24,7 +24,7 @@ from spos.search.history import HistoryRow, check_rules
 from spos.search.surrogate import surrogate_search
 from spos.space.architecture import Architecture
 from spos.space.flags import SpaceOptions, fit, space_of
-from spos.study.oracles import AdditiveOracle, RecordedDomain
+from spos.study.oracles import AdditiveOracle, RecordedDomain, renumbered
 from spos.study.truth import read_accuracies
 
 Oracle = Callable[[Architecture], float]
@@ -106,14 +106,14 @@ def tabled(table: str, table_format: str, num_evaluations: int) -> Callable[[int
     truth = read_accuracies(table, table_format)
     if len(truth) <= num_evaluations:
         raise InputError(f"--evaluations {num_evaluations} would score all {len(truth)} architectures of {table}")
-    accuracies = np.array(list(truth.values()))
+    networks, accuracies = renumbered(list(truth)), np.array(list(truth.values()))
     num_seeds = accuracies.shape[1]
 
     def make_task(seed: int) -> Task:
         seen = seed % num_seeds
         others = [k for k in range(num_seeds) if k != seen] or [seen]
-        domain = RecordedDomain(dict(zip(truth, accuracies[:, seen].tolist())))
-        value = dict(zip(truth, accuracies[:, others].mean(1).tolist()))
+        domain = RecordedDomain(dict(zip(networks, accuracies[:, seen].tolist())))
+        value = dict(zip(networks, accuracies[:, others].mean(1).tolist()))
         return Task(domain, domain, max(value.values()), judge=value.__getitem__)
 
     return make_task

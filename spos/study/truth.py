@@ -54,7 +54,7 @@ class ChannelEntry(Struct):
 class OwnEntry(Struct, forbid_unknown_fields=True):
     """A row of a table of one's own: `top1` is a fraction, one for each seed. Widths are the widest by default."""
 
-    block_choices: List[int]
+    block_choices: Annotated[List[int], Meta(min_length=1)]
     top1: Annotated[List[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=1, max_length=1000)]
     channel_choices: List[int] = []
 
@@ -142,8 +142,18 @@ def digits_of_widths(path: str) -> Iterator[Tuple[Architecture, List[float]]]:
 
 
 def choices_in_table(path: str) -> Iterator[Tuple[Architecture, List[float]]]:
-    """A table of one's own without a space: where no channel choices are given, there are none to choose."""
-    for entry in _own_entries(path):
+    """A table of one's own without a space: if no channel choices are given, there are none to choose.
+
+    Raises: InputError if only some rows give them, for the widest is not known without the space.
+    """
+    entries = _own_entries(path)
+    widths = [bool(entry.get("channel_choices")) for entry in entries]
+    if any(widths) and not all(widths):
+        raise InputError(
+            f"{path}, row {widths.index(False) + 1} has no channel_choices, others have; without a space the widest is "
+            "not known: write them in every row, or in none"
+        )
+    for entry in entries:
         blocks = tuple(entry["block_choices"])
         yield Architecture(blocks, tuple(entry.get("channel_choices") or (0,) * len(blocks))), entry["top1"]
 

@@ -30,6 +30,9 @@ ROW = {"block_choices": [0, 1], "channel_choices": [3, 4], "top1": 0.5}
         ("[NaN]", "NaN is no finite number"),
         ("[-Infinity]", "-Infinity is no finite number"),
         (b'{"a": "\xff"}', "not a JSON file"),
+        ('{"a": 1, "b": 2, "a": 1}', "some.json: has 'a' twice in one object"),
+        ('[{"b": {"a": 1, "a": 2}}]', "has 'a' twice in one object"),
+        (str({str(i): 1 for i in range(40_000)}).replace("'", '"')[:-1] + ', "7": 1}', "has '7' twice in one object"),
         ('"%s' % ("x" * 40_000), "not a JSON file"),
     ),
 )

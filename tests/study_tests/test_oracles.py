@@ -117,7 +117,29 @@ def test_equally_near_entries_are_drawn_at_random(rng):
 
 
 def test_rows_without_fitness_use_top1():
-    row = {"block_choices": [0], "channel_choices": [1], "top1": 0.5}
-    assert RecordedDomain.from_rows([row]).scores == {Architecture((0,), (1,)): 0.5}
+    row = {"block_choices": [0], "channel_choices": [0], "top1": 0.5}
+    assert RecordedDomain.from_rows([row]).scores == {Architecture((0,), (0,)): 0.5}
     with pytest.raises(InputError, match="2 different lengths"):
         RecordedDomain.from_rows([row, {**row, "block_choices": [0, 1], "channel_choices": [1, 1]}])
+    with pytest.raises(InputError, match="^old row 2 holds an architecture that stands above; remove one of them$"):
+        RecordedDomain.from_rows([row, {**row, "top1": 0.6}], "old")
+
+
+def test_what_a_race_dropped_is_not_in_the_table():
+    row = {"block_choices": [0], "channel_choices": [0], "fitness": 0.5}
+    dropped = {**row, "block_choices": [1], "fitness": 0.9, "dropped": True}
+    assert RecordedDomain.from_rows([row, dropped]).scores == {Architecture((0,), (0,)): 0.5}
+    with pytest.raises(InputError, match="holds no architecture"):
+        RecordedDomain.from_rows([dropped])
+
+
+def test_large_choices_make_no_large_arrays(rng):
+    """Order, and what is equal to what, stay."""
+    rows = [
+        {"block_choices": [b, 10**9], "channel_choices": [c, 7], "fitness": float(c)}
+        for b in (3, 1000)
+        for c in (7, 10**9)
+    ]
+    domain = RecordedDomain.from_rows(rows)
+    assert list(domain.scores) == [Architecture((b, 2), (c, 0)) for b in (0, 1) for c in (0, 1)]
+    assert domain.effects.num_effects < 100

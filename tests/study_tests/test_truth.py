@@ -91,6 +91,8 @@ def test_json_and_csv_of_ones_own_say_the_same(tmp_path):
         ([*ROWS, ROWS[1]], "truth.json", "twice"),
         ("block_choices\n0 1\n", "truth.csv", "a row lacks top1"),
         ("block_choices,top1\n0 1,high\n", "truth.csv", "top1 high must be fractions"),
+        ([{"block_choices": [], "top1": [0.3]}], "truth.json", "length >= 1"),
+        ('[{"block_choices": [0], "top1": [0.3], "top1": [0.4]}]', "truth.json", "has 'top1' twice in one object"),
     ),
 )
 def test_rows_that_say_too_little_are_refused(content, name, message, tmp_path):
@@ -154,6 +156,9 @@ def test_tables_are_read_without_their_space(tmp_path):
         ({"4-4": {"acc": [1.0]}}, "channel-bench-macro", "not written in digits"),
         ({"44": {"test_acc": [1.0]}}, "channel-bench-macro", "acc"),
         ([{"block_choices": [-1], "top1": [0.5]}], "csv", "numbered from 0"),
+        ([{"block_choices": [], "top1": [0.3]}], "csv", "length >= 1"),
+        ([ROWS[1], {**ROWS[0]}], "csv", "row 1 has no channel_choices, others have; .* in every row, or in none$"),
+        ('{"44": {"acc": [1.0]}, "44": {"acc": [2.0]}}', "channel-bench-macro", "has '44' twice in one object"),
         ([{"block_choices": [1], "channel_choices": [1, 1], "top1": [0.5]}], "csv", "all need as many"),
         ([{"block_choices": [1], "top1": [0.5]}, {"block_choices": [1], "top1": [0.6]}], "csv", "twice"),
     ),
