@@ -23,6 +23,7 @@ from spos.runs.run import ARRIVED_FILE, BEST_FILE, CONFIG_FILE, HISTORY_FILE, LO
 from spos.runs.schema import Choices, Count
 from spos.sampling.limits import Limits
 from spos.search.choice import BY_SCORE, Choice
+from spos.search.costs import COSTS
 from spos.search.domain import Domain
 from spos.search.evolution import Search
 from spos.search.flags import SEARCHES, SearchOptions, make_search
@@ -76,10 +77,10 @@ class Found:
 
         Raises: InputError if latency is limited and the rows do not tell it.
         """
-        most = {name: value for name, value in asdict(limits).items() if value is not None}
-        if "latency_ms" in most and not all("latency_ms" in row for row in self.rows):
+        most = [(cost, getattr(limits, cost.key)) for cost in COSTS.values() if getattr(limits, cost.key) is not None]
+        if limits.latency_ms is not None and not all("latency_ms" in row for row in self.rows):
             raise InputError("a limit on latency needs rows of a search with a latency table")
-        rows = tuple(row for row in self.rows if all(row[name] <= value for name, value in most.items()))
+        rows = tuple(row for row in self.rows if all(cost.keeps(row, value / cost.unit) for cost, value in most))
         return replace(self, rows=rows, finalist=self.finalist if self.finalist in rows else None)
 
     @property

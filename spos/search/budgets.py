@@ -25,7 +25,10 @@ class Budgets:
 
     @classmethod
     def parse(cls, text: str) -> Budgets:
-        """From `flops:100,150,200`. Raises InputError if it is not of this form, or a number is not above 0."""
+        """From `flops:100,150,200`.
+
+        Raises: InputError if it is not of this form, a number is not above 0, or two have one name.
+        """
         cost, colon, numbers = text.partition(":")
         cost = cost.strip()
         if cost not in COSTS or not colon:
@@ -36,7 +39,11 @@ class Budgets:
         most = [_above_zero(part.strip(), text) for part in numbers.split(",")]
         if len(set(most)) < len(most):
             raise InputError(f"--budgets '{text}': each budget is given once")
-        return cls(cost, tuple(sorted(most)))
+        budgets = cls(cost, tuple(sorted(most)))
+        for name, following in zip(budgets.names, budgets.names[1:]):
+            if name == following:
+                raise InputError(f"--budgets '{text}': two budgets are called {name}; six digits tell them apart")
+        return budgets
 
     @property
     def names(self) -> List[str]:
@@ -50,8 +57,8 @@ class Budgets:
 
     def rows_within(self, rows: Sequence[Row]) -> List[List[Row]]:
         """The rows that keep each budget."""
-        key, unit = COSTS[self.cost].key, COSTS[self.cost].unit
-        return [[row for row in rows if row[key] <= round(most * unit, 3)] for most in self.most]
+        cost = COSTS[self.cost]
+        return [[row for row in rows if cost.keeps(row, most)] for most in self.most]
 
 
 def budget_file(name: str) -> str:

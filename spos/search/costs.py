@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from spos.sampling.limits import MILLION
 from spos.space.cost import NANOSECONDS_PER_MS
@@ -26,6 +26,10 @@ class SearchedCost(NamedTuple):
     flag: str
     part: int
     part_unit: float = 1.0
+
+    def keeps(self, row: Mapping[str, Any], most: float) -> bool:
+        """Whether a row costs at most so many `unit`s, rounded as the limit itself is."""
+        return round(row[self.key] * self.part_unit) <= round(most * self.unit * self.part_unit, 3)
 
 
 COSTS: Mapping[str, SearchedCost] = {

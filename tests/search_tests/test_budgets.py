@@ -40,6 +40,7 @@ def test_budgets_are_read(text, most, names):
         ("flops:", "'' is not a number"),
         ("flops:100,x", "'x' is not a number"),
         ("flops:100,100", "each budget is given once"),
+        ("params:3.433579,2,3.433581", "two budgets are called 3.43358M; six digits tell them apart"),
         ("flops:0,100", "above 0"),
         ("flops:nan", "above 0 and finite, not nan"),
         ("flops:inf", "above 0 and finite, not inf"),
@@ -64,6 +65,18 @@ def test_domains_and_rows_of_a_budget_are_the_same(text, rng):
     low, high = domain.cost_range(budgets.cost)
     key = {"latency": "latency_ms"}.get(budgets.cost, budgets.cost)
     assert all(low <= row[key] <= high for row in rows)
+
+
+def test_a_latency_is_held_against_a_budget_in_nanoseconds(rng):
+    domain = Domain(SPACE, UNBOUNDED, latency=make_table(SPACE))
+    drawn = domain.sample_many(5, rng)
+    rows = [domain.cost_fields(one) for one in drawn]
+    exact = rows[0]["latency_ms"]
+    for most in (exact - 4e-7, exact, exact + 4e-7):
+        budgets = Budgets("latency", (most,))
+        (within,), (part,) = budgets.rows_within(rows), budgets.domains(domain)
+        assert (rows[0] in within) == part.admits(drawn[0]) == (most >= exact)
+        assert [row in within for row in rows] == list(map(part.admits, drawn))
 
 
 def test_a_part_of_a_domain_keeps_its_own_limits():
