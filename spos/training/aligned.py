@@ -54,8 +54,17 @@ def _can_be(own: _Place, reference: _Place) -> bool:
         return spec.channels >= other.channels
     if not (isinstance(spec, Conv) and isinstance(other, Conv)):
         return False
-    wide_enough = spec.in_channels >= other.in_channels and spec.out_channels >= other.out_channels
-    return spec.is_depthwise == other.is_depthwise and spec.kernel_size >= other.kernel_size and wide_enough
+    return spec.kernel_size >= other.kernel_size and _can_hold_channels(spec, other)
+
+
+def _can_hold_channels(spec: Conv, other: Conv) -> bool:
+    """Whether the leading channels of a convolution can be those of another: each group reads channels of its own."""
+    channels, others = (spec.in_channels, spec.out_channels), (other.in_channels, other.out_channels)
+    if spec.is_depthwise != other.is_depthwise or (not spec.is_depthwise and spec.groups != other.groups):
+        return False
+    if spec.groups > 1 and not spec.is_depthwise:
+        return channels == others
+    return channels[0] >= others[0] and channels[1] >= others[1]
 
 
 def match(reference: Specs, specs: Specs) -> Optional[Matching]:

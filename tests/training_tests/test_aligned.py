@@ -40,6 +40,26 @@ def test_layers_are_matched_in_order(specs, expected):
     assert match(BOTTLENECK, specs) == expected
 
 
+GROUPED = Conv(16, 16, 3, groups=4)
+
+
+@pytest.mark.parametrize(
+    "reference, spec, fits",
+    (
+        (Conv(16, 16, 3), GROUPED, False),
+        (GROUPED, Conv(16, 16, 3), False),
+        (GROUPED, replace(GROUPED, groups=2), False),
+        (GROUPED, replace(GROUPED, kernel_size=5), True),
+        (GROUPED, Conv(32, 32, 3, groups=4), False),  # its second group reads what the first one reads here
+        (GROUPED, depthwise(16, 3, 1), False),
+        (depthwise(16, 3, 1), GROUPED, False),
+        (depthwise(16, 3, 1), depthwise(24, 3, 1), True),
+    ),
+)
+def test_groups_are_those_of_the_reference(reference, spec, fits):
+    assert match((reference,), (spec,)) == ((0,) if fits else None)
+
+
 def test_the_reference_is_what_most_can_begin_as():
     space = load_space("mobilenet")
     layers = [space.block_layers(1, b, 2) for b in range(len(space.choices[1].blocks))]
