@@ -37,6 +37,7 @@ if __name__ == "__main__":
     import spos.core.startup  # noqa: F401  # first
 
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ from spos.core.tables import as_text
 from spos.data.flags import DataOptions
 from spos.data.registry import open_data
 from spos.data.space import make_space, sized_for
-from spos.runs.files import file_digest, write_atomic, write_json
+from spos.runs.files import file_digest, without_nan, write_atomic, write_json
 from spos.runs.journal import as_lines
 from spos.runs.lock import entered
 from spos.scoring.many import name_of_scores, score_all
@@ -121,12 +122,13 @@ def main(argv: Optional[List[str]] = None) -> int:
         record = as_json(ranked, correlations, rows, args.baseline)
         if len(known) > len(architectures) + FEWEST:
             record["others"] = tau_of_others(known, scores, space)
+        record = without_nan(record)
         write_json(folder / RESULT_FILE, record)
     if args.output:
         save(plot(ranked, correlations, costs_of(rows)), args.output)
     print(json.dumps(record) if output.json else text(ranked, correlations, rows, args.baseline))
     if not output.json and "others" in record:
-        others = ", ".join(f"{name} {tau:+.3f}" for name, tau in record["others"].items())
+        others = ", ".join(f"{name} {tau_as_text(tau)}" for name, tau in record["others"].items())
         print(f"tau-b of the {len(known) - len(architectures):,} other networks of the table: {others}")
     return 0
 
@@ -168,7 +170,13 @@ def text(
         f" trained alone: top-1 {ranked.truth.min():.2%} to {ranked.truth.max():.2%}, mean {ranked.truth.mean():.2%}",
         as_text(ranking_table(correlations, baseline)),
     ]
-    return "\n".join(lines + ([f"tau-b between two seeds of the same networks: {agreement:+.3f}"] if agreement else []))
+    told = [] if agreement is None else [f"tau-b between two seeds of the same networks: {tau_as_text(agreement)}"]
+    return "\n".join(lines + told)
+
+
+def tau_as_text(tau: Optional[float]) -> str:
+    """A rank correlation; that of an order which orders no pair is unknown."""
+    return "unknown" if tau is None or math.isnan(tau) else f"{tau:+.3f}"
 
 
 def as_json(
@@ -177,7 +185,7 @@ def as_json(
     rows: Sequence[Mapping[str, Any]],
     baseline: str = FLOPS,
 ) -> Dict[str, Any]:
-    """The same for machines. An interval is [value, low, high]."""
+    """The same for machines. An interval is [value, low, high]; what is no number there is null in the file."""
     return {
         "architectures": len(ranked.truth),
         "networks": len(rows),

@@ -13,6 +13,7 @@ from typing import Any, Dict, Sequence, Union
 import numpy as np
 
 from spos.core.ranking import kendall_tau
+from spos.runs.files import without_nan
 
 FEWEST_TO_FIT = 3  # a factor and an offset, and something left over
 FEWEST_TO_JUDGE = 2  # for an order
@@ -71,7 +72,8 @@ class Agreement:
         return cls(len(errors), float(median), float(p90), float(errors.max()), tau)
 
     def to_json(self) -> Dict[str, Any]:
-        return asdict(self)
+        """With null for a rank correlation that is none."""
+        return without_nan(asdict(self))
 
     def __str__(self) -> str:
         return (

@@ -164,6 +164,15 @@ def _on_one_line(match: Match[str]) -> str:
     return text if text.startswith('"') else re.sub(r"\s+", " ", text).replace("[ ", "[").replace(" ]", "]")
 
 
+def without_nan(record: Any) -> Any:
+    """Plain JSON with null for every NaN, which is no JSON: readers of the project refuse it."""
+    if isinstance(record, dict):
+        return {key: without_nan(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [without_nan(value) for value in record]
+    return None if isinstance(record, float) and math.isnan(record) else record
+
+
 def write_json(path: PathLike, record: Any) -> None:
     """Write a record atomically as readable JSON."""
     write_atomic(path, to_text(record) + "\n")

@@ -205,11 +205,20 @@ class Domain:
                 high = min(high, (limit.upper - others) / weight)
         return float(smallest[part]), high
 
+    @property
+    def costs_on_grid(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Costs at the first input size: what every architecture has, and what each pair adds.
+
+        Shapes (parts of a cost,) and (choice blocks, block choices, channel choices, parts of a cost), whose values are
+        0 where a pair may not be visited.
+        """
+        costs = next(iter(self._costs.values()))
+        return costs.fixed, self._on_grid(costs.blocks)
+
     @cached_property
     def effects(self) -> Effects:
         """What a linear model of fitness tells apart; costs are those of the first input size."""
-        costs = next(iter(self._costs.values()))
-        return Effects(self.pairs, self._on_grid(costs.blocks), self.space.input_sizes)
+        return Effects(self.pairs, self.costs_on_grid[1], self.space.input_sizes)
 
     def _on_grid(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Of every choice block (pairs, numbers) as (choice blocks, block choices, channel choices, numbers)."""

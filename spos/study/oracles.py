@@ -84,9 +84,10 @@ class AdditiveOracle:
         """Cells by which each choice moves up from the cheapest one, rounded down, and the number of cells allowed."""
         if limit is None:
             return [np.zeros(block.shape, dtype=int) for block in self.utilities], 1
-        values = [np.array([[limit.value(cost) for cost in kind] for kind in block]) for block in domain.table.blocks]
+        fixed, blocks = domain.costs_on_grid
+        values = [limit.value(np.moveaxis(block, -1, 0)) for block in blocks]  # (block choices, channel choices) each
         cheapest = [min(value[pair] for pair in block) for value, block in zip(values, domain.pairs)]
-        budget = limit.upper - limit.value(domain.table.fixed) - sum(cheapest)
+        budget = limit.upper - limit.value(fixed) - sum(cheapest)
         most = sum(value.max() - low for value, low in zip(values, cheapest))
         cell = max(min(budget, most), 0.0) / (NUM_CELLS - 1) or 1.0
         slack = 1e-6  # of a cell, for the rounding of sums of fractions

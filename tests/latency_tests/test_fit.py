@@ -40,6 +40,11 @@ def test_too_few_networks_are_refused(count):
         fit_correction([1.0] * count, [1.0] * count)
 
 
+def test_an_order_that_nothing_is_measured_of_is_null_in_a_file():
+    own = Agreement.of([1.0, 2.0, 3.0], [2.0, 2.0, 2.0])
+    assert math.isnan(own.tau_b) and own.to_json()["tau_b"] is None
+
+
 def test_agreement():
     own = Agreement.of([1.1, 2.0, 2.7, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 4.0])
     assert own.networks == 5

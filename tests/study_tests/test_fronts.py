@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from conftest import TINY
 
 from spos.core.errors import InputError
+from spos.sampling.limits import Constraints
 from spos.search.budgets import Budgets
+from spos.search.domain import Domain
 from spos.search.evolution import GeneticSettings
 from spos.search.flags import ConstraintOptions, SearchOptions
 from spos.study.fronts import FRONTS, compare_budgets, compare_fronts
+from spos.study.oracles import AdditiveOracle
 from spos.study.strategies import Task, additive
 from study_tests.test_strategies import STABLE
 
@@ -48,6 +53,24 @@ def test_the_front_of_a_model_is_ahead_of_evolution_and_chance():
     assert results["surrogate-front"].gain.mean > 1 and results["random"].gain.mean < 0.5
     for result in results.values():
         assert 0 < result.half.mean <= result.whole.mean
+
+
+def test_a_domain_that_is_used_up_early_keeps_its_front():
+    """Of fewer architectures than half of the evaluations."""
+    space = replace(TINY, channel_scales=TINY.channel_scales[:2])
+    options = SearchOptions(population_size=10, retain_length=2, search_iters=20)
+    smallest, _ = Domain(space, Constraints(score_max=None)).cost_range("flops")
+    domain = Domain(space, Constraints(score_max=None, flop_max_m=1.02 * smallest / 1e6))
+    seen = len(set(domain.sample_many(400, np.random.default_rng(0))))
+    assert 10 < seen < 50
+    results = compare_fronts(
+        lambda seed: Task(domain, AdditiveOracle.draw(space, np.random.default_rng(seed))),
+        "flops",
+        options,
+        100,
+        range(2),
+    )
+    assert results["random"].half == results["random"].whole
 
 
 def test_only_an_additive_fitness_has_budgets_here():

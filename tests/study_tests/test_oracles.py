@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from conftest import TINY
+from latency_tests.test_table import make_table
 from search_tests.test_evolution import SPACE, TINY_SPACE, UNBOUNDED
 
 from spos.core.errors import InputError
@@ -63,6 +64,18 @@ def test_within_limits_the_optimum_is_bounded_closely(seed, share):
         assert bound >= best - 1e-12
         if len(limits) == 1:
             assert bound == pytest.approx(best, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_optimum_within_a_latency_is_bounded_closely(seed):
+    space = replace(TINY, channel_scales=TINY.channel_scales[:2])
+    table = make_table(space)
+    times = sorted(map(table.latency_ms, every(Domain(space, UNBOUNDED))))
+    domain = Domain(space, Constraints(score_max=None, latency_max_ms=times[len(times) // 3]), latency=table)
+    oracle = AdditiveOracle.draw(space, np.random.default_rng(seed))
+    best = max(oracle(architecture) for architecture in every(domain) if domain.admits(architecture))
+    assert best - 1e-12 <= oracle.optimum(domain) == pytest.approx(best, abs=0.05)
+    assert oracle.optimum(domain) < oracle.optimum(Domain(space, UNBOUNDED))
 
 
 def test_fitness_of_uniform_architectures_has_standard_deviation_1(rng):

@@ -11,8 +11,9 @@ from study_tests.test_rank import make_rows
 
 import train_imagenet
 from spos.core.errors import InputError
+from spos.core.ranking import Ranked, correlate
 from spos.native.build import are_ready
-from spos.runs.files import read_json
+from spos.runs.files import read_json, without_nan, write_json
 from spos.runs.journal import read_rows
 from spos.runs.run import PIXELS_FOLDER
 from spos.scoring.many import SCORES_FILE
@@ -167,3 +168,23 @@ def test_networks_are_trained_by_the_real_program(supernet, tmp_path, capsys):
     assert "4 architectures in 2 strata of FLOPs, 4 networks trained alone" in capsys.readouterr().out
     rows = read_rows(tmp_path / "ranking" / ALONE_FILE)
     assert [row["num_images"] for row in rows] == [40] * 4 and all(0 <= row["top1"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "tops, told, agreement", (((0.5, 0.5, 0.5), "unknown", None), ((0.2, 0.3, 0.2), "+0.000", 0.0), (None, "", None))
+)
+def test_an_agreement_of_zero_is_told_and_one_that_is_none_is_null(tops, told, agreement, tmp_path):
+    rows = [
+        {"block_choices": [i], "channel_choices": [0], "seed": 0, "top1": top1, "flops": i, "params": i, "stratum": 0}
+        for i, top1 in enumerate((0.1, 0.2, 0.3))
+    ]
+    rows += [{**row, "seed": 1, "top1": top1} for row, top1 in zip(rows, tops or ())]
+    equal = np.zeros(3)
+    ranked = Ranked(np.array([0.1, 0.2, 0.3]), {FLOPS: np.arange(3.0), "a": equal}, np.zeros(3, dtype=int))
+    correlations = correlate(ranked, FLOPS, np.random.default_rng(0))
+    printed = rank_correlation.text(ranked, correlations, rows)
+    assert printed.endswith(f"two seeds of the same networks: {told}") if told else "two seeds" not in printed
+    record = without_nan(rank_correlation.as_json(ranked, correlations, rows))
+    write_json(tmp_path / "correlation.json", record)
+    assert read_json(tmp_path / "correlation.json") == record
+    assert record["seed_agreement"] == agreement and record["predictors"]["a"]["tau_b"] == [None, None, None]
