@@ -16,13 +16,13 @@ class LimitOptions(ComparisonOptions):
 
     flop_max: Optional[float] = flag(
         None,
-        "largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0, with --flop-max-m or --describe none]",
+        "largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0 in a search without --flop-max-m]",
         type=number,
     )
     param_max: float = flag(-1.0, "largest parameters, as a ratio to the comparison model (-1: no limit)", type=number)
     score_max: Optional[float] = flag(
         None,
-        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0, with --evolution spos or --describe none]",
+        "largest 0.5 flop ratio + 0.5 param ratio (-1: no limit) [1.0 in a search, but by --evolution spos]",
         type=number,
     )
     flop_max_m: float = flag(-1.0, "largest FLOPs in millions (-1: no limit)", type=number)

@@ -24,7 +24,9 @@ def test_every_flag_has_its_row_and_nothing_is_left_of_argparse():
         flags = {name for name, action in actions if action.help != SUPPRESS} - {"-h", "--help"}
         assert flags == set(re.findall(r"`(--?[\w-]+)`", "\n".join(re.findall(r"^\| (.*?) \|", part, re.MULTILINE))))
     assert "%(" not in text and "%%" not in text
-    assert "| `--flop-max` |  | largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0," in text
+    assert (
+        "| `--flop-max` |  | largest FLOPs, as a ratio to the comparison model (-1: no limit) [1.0 in a search" in text
+    )
     modes = "genetic, random, two-stage, surrogate, nsga2, surrogate-front"
     assert "| `--search-mode` | genetic |" in text and f"({modes}) |" in text
 
