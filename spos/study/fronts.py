@@ -118,9 +118,8 @@ def compare_fronts(
         for name, rows in found.items():
             above = [{COSTS[objective].key: row[COSTS[objective].key], "top1": row["top1"] - worst} for row in rows]
             areas = hypervolume(above, objective, low, high)
-            areas = np.pad(
-                areas, (0, count - len(areas)), mode="edge"
-            )  # a domain that is used up earlier keeps its last
+            # a domain that is used up earlier keeps its last
+            areas = np.pad(areas, (0, count - len(areas)), mode="edge")
             values[name].append([areas[count // 2 - 1], areas[-1]])
     columns = {name: np.array(pairs).T for name, pairs in values.items()}
     return {
