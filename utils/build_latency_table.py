@@ -87,12 +87,19 @@ class MeasureOptions:
     max_rounds: int = flag(Rounds.most, f"timings of a call in a pass at most, at least {Rounds.least}", type=positive)
 
 
-GROUPS = (RunOptions, MeasureOptions, SpaceOptions)
+@dataclass(frozen=True)
+class TableRunOptions(RunOptions):
+    """Where results lie, and what makes a run repeatable."""
+
+    save_dir: str = flag("", f"run directory ({DEFAULT_SAVE_DIR} by default)")
+
+
+GROUPS = (TableRunOptions, MeasureOptions, SpaceOptions)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
-    run, options, space_options = pick(RunOptions, args), pick(MeasureOptions, args), pick(SpaceOptions, args)
+    run, options, space_options = pick(TableRunOptions, args), pick(MeasureOptions, args), pick(SpaceOptions, args)
     check_flags(options)
     space = find_space(options, space_options)
     counts = {FIT: options.fit_networks, HELD_OUT: options.held_out_networks}

@@ -127,7 +127,10 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, description: Optional[str], groups: Sequence[Type]) -> None:
         super().__init__(
-            description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+            prog=package_command(sys.argv[0]),
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for group in groups:
             section = self.add_argument_group((group.__doc__ or "").strip().split("\n")[0])
@@ -146,6 +149,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {printable(message)}\n")
+
+
+def package_command(file: str) -> Optional[str]:
+    """How a package of utils/ is run; None if the file is no `__main__.py`, so that argparse takes its name."""
+    path = Path(file)
+    return f"python -m {path.parent.parent.name}.{path.parent.name}" if path.name == "__main__.py" else None
 
 
 def with_hyphens(argv: Sequence[str]) -> List[str]:

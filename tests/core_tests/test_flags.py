@@ -55,6 +55,15 @@ def parse(*argv):
     return pick(Food, args), pick(Drink, args)
 
 
+@pytest.mark.parametrize(
+    "file, expected",
+    (("/x/utils/report/__main__.py", "python -m utils.report"), ("/x/utils/summarize.py", "summarize.py")),
+)
+def test_the_usage_names_the_program(file, expected, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [file])
+    assert OneLineParser("Breakfast.", (Food,)).format_usage().startswith(f"usage: {expected} [-h]")
+
+
 def test_without_flags_groups_have_their_defaults():
     assert parse() == (Food(), Drink())
 
