@@ -71,7 +71,10 @@ class ValueOptions:
         0.0, "share of each class that tests, where nobody has set test images aside", type=below_one
     )
     int8_loss_max: float = flag(
-        0.01, "top-1 on held-out images that the INT8 file may lose and still be the one to deploy", type=fraction
+        0.01,
+        "top-1 that the INT8 file may lose and still be the one to deploy, on the images that scored candidates, which "
+        "the final network is trained on too",
+        type=fraction,
     )
     max_bad_images: int = flag(
         -1, "undecodable images that packing may leave out [10, or a thousandth of all]", type=not_negative

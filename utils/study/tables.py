@@ -13,7 +13,7 @@ from spos.search.history import find_ties, mean_of_random
 from spos.space.architecture import architecture_of
 from spos.study.alone import first_rows, mean_top1
 from spos.study.matched import RANDOM, compare, matched_table
-from spos.study.rank import ADDITIVE, FLOPS, ranking_table, seed_agreement
+from spos.study.rank import ADDITIVE, FLOPS, seed_agreement
 from spos.training.flags import PUBLISHED
 from spos.training.log import SECONDS_OF_AN_HOUR
 from utils.study.logs import Row, Study, SupernetLog, by_bn_count
@@ -136,13 +136,32 @@ def searches(study: Study) -> Optional[Table]:
 
 def ranking(study: Study) -> Table:
     """(e): predictors against accuracies of networks trained alone."""
-    own, agreement = ranking_table(study.correlations), seed_agreement(study.alone)
+    columns = (
+        Column("predictor"),
+        Column("tau", "tau-b (95%)"),
+        Column("within", "within strata (95%)"),
+        Column("gain", f"over {FLOPS} (95%)"),
+        Column("regret", "regret@1", spec=".2%"),
+        Column("regret_within_budgets", "regret@1 within budgets", spec=".2%"),
+    )
+    rows = tuple(
+        (
+            name,
+            plus(one.overall),
+            plus(one.within),
+            None if one.gain is None else plus(one.gain),
+            one.regrets[1],
+            one.regret_within_budgets,
+        )
+        for name, one in study.correlations.items()
+    )
+    agreement = seed_agreement(study.alone)
     notes = (
         ()
         if agreement is None
         else (f"tau-b between two seeds of these networks, mean of all pairs: {agreement:+.3f}.",)
     )
-    return Table("", own.columns, own.rows, notes)
+    return Table("", columns, rows, notes)
 
 
 def curve(study: Study) -> Optional[Table]:
