@@ -287,7 +287,9 @@ def test_the_page_about_latency_quotes_its_logs(tmp_path, capsys):
     argv = ["latency", str(ROOT / "logs" / "latency-float32"), "--output", str(tmp_path / "latency.png")]
     assert load_program("utils.plot").main([*argv, "--networks", "markdown"]) == 0
     rows = [line for line in capsys.readouterr().out.split("\n") if line.startswith("|")]
-    assert len(rows) == 42 and "\n".join(rows) in page
+    assert len(rows) == 42 and "\n".join(rows[:2]) in page
+    networks = re.findall(r"^\| \d+\.\d{3} \|.*\|$", page, re.MULTILINE)
+    assert len(networks) == 5 and set(networks) <= set(rows)
     quoted = re.findall(r"^\| (S[NX]B-\d), (\w+) \| (.*) \|$", page, re.MULTILINE)
     assert len(quoted) == 6
     for name, kind, times in quoted:
