@@ -117,7 +117,7 @@ class Document:
 
 def is_name(span: str) -> bool:
     """Whether a span names a program without calling it."""
-    return bool(re.fullmatch(r"python3? -m [\w.]+", span))
+    return bool(re.fullmatch(r"(?:python3? -m|sh scripts/run\.sh) [\w.]+", span))
 
 
 def forms(command: str) -> List[str]:

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import shlex
+import subprocess
 
 import pytest
 from command_stage import options_of
 from conftest import ROOT
 
+from spos.training.flags import images_of_a_step
+from spos.training.recipes import recipe_values
+
 RECORD = json.loads((ROOT / "tests" / "original" / "record.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs" / "from-the-original.md").read_text(encoding="utf-8")
 NOT_RECORDED = "not recorded"
 PROGRAMS = ("train_imagenet.py", "search_supernet.py")
+# The rows of commands that train or search: the original's scripts, ours, and what gives ours the same recipe.
+PAIRS = re.findall(
+    r"^\| (scripts/.*) \| `(.*?)`.* \| (.*) \|$", PAGE.split("\n## ")[1].split("\nThe rest:")[0], re.MULTILINE
+)
+OF_A_RECIPE = {
+    "train_imagenet": "lr wd lr_mode momentum label_smoothing no_wd num_epochs warmup_epochs batch_size num_gpus dtype "
+    "epoch_start_cs cs_warm_up use_all_blocks use_all_channels train_upper_constraints",
+    "search_supernet": "search_mode comparison_model topk search_iters population_size retain_length random_select "
+    "mutate_chance batch_size num_gpus dtype",
+}
 
 
 def shown(value):
@@ -86,6 +102,31 @@ def test_names_that_replace_others_are_here():
 def test_every_command_of_the_original_is_on_the_page():
     for source in RECORD["commands"]:
         assert source.split(",")[0].replace("scripts/README.md", "oneshot_nas_network.py") in PAGE, source
+
+
+def recipe_of(words):
+    """What a command line says of its recipe."""
+    program = os.path.basename(words[0])[: -len(".py")]
+    parser = options_of(program)
+    args = parser.parse_args(words[1:])
+    if program == "train_imagenet":
+        parser.set_defaults(**recipe_values(args.recipe, images_of_a_step(args, args)))
+        args = parser.parse_args(words[1:])
+    return {name: getattr(args, name) for name in OF_A_RECIPE[program].split()}
+
+
+def test_a_script_with_the_flags_beside_it_has_the_recipe_of_the_original():
+    added = ""
+    assert len(PAIRS) == 12
+    for theirs, ours, flags in PAIRS:
+        added = {"-": "", "the same": added}.get(flags, flags.strip("`"))
+        environ = {**os.environ, "SPOS_PYTHON": "echo"}  # says what would run
+        words = subprocess.run(
+            f"{ours} {added}", shell=True, cwd=ROOT, env=environ, capture_output=True, text=True
+        ).stdout
+        recipe = recipe_of(shlex.split(words.replace("--architecture  ", "")))
+        for source in re.findall(r"scripts/[\w+.-]+\.sh", theirs):
+            assert recipe == recipe_of(shlex.split(RECORD["commands"][source])), source
 
 
 def test_the_example_runs():
