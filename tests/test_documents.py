@@ -190,6 +190,12 @@ def test_the_index_has_every_page_and_every_page_names_the_next():
         assert re.search(r"Next: \[", top), name
 
 
+def test_the_index_has_every_tool():
+    tools = {module_name(path) for path in PROGRAMS if ROOT / "utils" in path.parents}
+    page = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(utils\.\w+)` \|", page, re.MULTILINE)) == tools
+
+
 def test_the_readme_is_short():
     assert (ROOT / "README.md").stat().st_size <= 10_000
     first_screen = (ROOT / "README.md").read_text(encoding="utf-8").split("\n")[:45]
