@@ -417,7 +417,7 @@ class SearchOptions(EvolutionOptions):
         "",
         "who is best of what was scored. score: by its own score; model: by what a model of all scores expects of it, "
         "in which each choice block adds what it is worth; model+flops: by that and its FLOPs, which count the more "
-        "the less the model explains of the scores [model of surrogate, score of others]",
+        "the less the model explains of the scores [model of surrogate and surrogate-front, score of others]",
         choices=("", *CHOICES),
     )
     finalists: int = flag(
