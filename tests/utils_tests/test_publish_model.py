@@ -15,10 +15,11 @@ from spos.engine.parameters import load_arrays
 from spos.runs.files import read_json, write_json
 from utils import evaluate, predict, predict_alone, publish_model
 
-BLOCKS, CONTROL = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["0"] * 20)
-CHANNELS = ", ".join(["2", "5", "4", "3", "7"] * 4)
+BLOCKS, CONTROL = ", ".join(["0", "3", "1", "2"] * 2), ", ".join(["0"] * 8)
+CHANNELS = ", ".join(["2", "5", "4", "3"] * 2)
 NETWORK = ["--model", "ShuffleNas_fixArch", "--block-choices", BLOCKS, "--channel-choices", CHANNELS]
-RECIPE = ["--use-se", "--last-conv-after-pooling", "--num-epochs", "2", "--lr", "0.1", "--ema-decay", "0.8"]
+SPACE = ["--channels-layout", "Small", "--use-se", "--last-conv-after-pooling"]
+RECIPE = [*SPACE, "--num-epochs", "2", "--lr", "0.1", "--ema-decay", "0.8"]
 
 
 @pytest.fixture(scope="module")
