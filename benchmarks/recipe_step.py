@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=2 python -m benchmarks.recipe_step --variant "ema: --ema-decay 0.998" -- --dataset cifar10 ...
 
 Behind `--`: the recipe without any of them, flags of train_imagenet.py; by default the published one on the digits at
-32 px with batches of 64. A --variant adds flags to it, as in utils.compare_recipes;
-without any it is each ingredient and all together. Nothing is validated or written.
+32 px with batches of 64. A --variant adds flags to it, as in utils.compare_recipes; if there is none, each ingredient
+is added alone, then all together. Nothing is validated or written.
 """
 
 from __future__ import annotations

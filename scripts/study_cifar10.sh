@@ -11,7 +11,7 @@
 # stopped. Figures and tables of docs/study.md from there:
 #   env/bin/python -m utils.study runs/study/logs --images runs/study/images
 #
-# The tables of docs/study.md are still of the version before this one (git checkout 3044f79a~1 -- scripts/study_cifar10.sh):
+# The tables of docs/study.md are still of the version before this one (git checkout 1b72d36a -- scripts/study_cifar10.sh):
 # 30 architectures with one seed, 8 epochs for each network alone, two hours. The results of this one will replace them.
 set -eu
 here=$(dirname -- "$0")

@@ -25,7 +25,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
 
 from msgspec import to_builtins
 
@@ -59,7 +59,7 @@ from spos.space.architecture_file import parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from spos.training.flags import HELD_OUT, TEST_IMAGES, TeacherOptions, TrainOptions, validated_on
-from spos.training.log import EpochRow, training_hours
+from spos.training.log import EpochRow, training_hours, validated_top1
 from utils.summarize import last_validated
 
 CHOICES = tuple(field.name for field in fields(ArchitectureOptions))
@@ -187,8 +187,7 @@ def trainings(folders: Sequence[Path], published: RunDirectory, is_control: bool
         run = open_run_directory(folder)
         if validated_on(run.options) != TEST_IMAGES:
             raise InputError(f"{folder} has no accuracy on test images")
-        last = last_validated(folder)
-        top1.append(last.get("ema_top1", last["val_top1"]))
+        top1.append(cast(float, validated_top1(last_validated(folder))))
         check_alike(run, published)
         record, own = (parse_architecture(one.config["architecture"], str(one.path)) for one in (run, published))
         if (record.architecture == own.architecture) == is_control:
