@@ -364,16 +364,22 @@ class Block(mx.gluon.HybridBlock):
 
 
 class ResidualBlock(Block):
-    """The input, or its projection, plus the main branch; then an activation, if there is one."""
+    """The input, or its projection, plus the main branch; then an activation, if there is one.
+
+    In training with a drop rate, the main branch is left out for some images, each drawn by itself.
+    """
 
     def __init__(self, in_channels: int, described: BlockLayers, shuffle: str = "reshape") -> None:
         super().__init__(in_channels, described, shuffle)
         self._act = ACTIVATIONS[described.act]() if described.act else None
+        self._drop_rate = described.drop_rate
 
     def split(self, F, x):
         return self.proj_branch(x) if self.projects else x, x
 
     def join(self, F, kept, main):
+        if self._drop_rate:
+            main = F.Dropout(main, p=self._drop_rate, axes=(1, 2, 3))
         total = F.elemwise_add(kept, main)
         return total if self._act is None else self._act(total)
 

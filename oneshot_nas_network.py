@@ -35,6 +35,7 @@ class Subnet(mx.gluon.HybridBlock):
     Args:
         bn: False for the network after its BatchNorm layers were merged into convolutions (`spos.deploy.subnet`).
         shuffle: form of the channel shuffles, one of `oneshot_nas_blocks.SHUFFLES`; the same function.
+        stochastic_depth: in training, the drop rate of the last choice block (`BlockLayers.with_stochastic_depth`).
 
     Attributes:
         space, architecture: where the input size is a choice, those of the size that was chosen.
@@ -46,9 +47,11 @@ class Subnet(mx.gluon.HybridBlock):
         architecture: Architecture,
         bn: bool = True,
         shuffle: str = "reshape",
+        stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
         self.bn = bn
+        self.stochastic_depth = stochastic_depth
         architecture = space.validate(architecture)
         self.space = space = space.at(architecture.input_size)
         self.architecture = architecture = space.canonical(architecture)
@@ -58,6 +61,7 @@ class Subnet(mx.gluon.HybridBlock):
             for block, b, c in zip(space.choice_blocks, architecture.block_choices, architecture.channel_choices):
                 described = space.block_layers(block.index, b, c)
                 described = described if bn else described.without_bn()
+                described = described.with_stochastic_depth(stochastic_depth, block.index, space.num_choice_blocks)
                 self.features.add(build_block(block.in_channels, described, shuffle))
             _add(self.features, with_bn(layer_specs.head(space), bn))
             self.output = nn.HybridSequential(prefix="")

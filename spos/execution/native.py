@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -66,7 +66,8 @@ class NativePrograms:
     """Programs of the paths of a network up to the pooling.
 
     Args:
-        parameters: of the network, by name.    trains: see `assemble`.    in_supernet: see `PathParts`.
+        parameters: of the network, by name.    trains: see `assemble`.
+        in_supernet, stochastic_depth: see `PathParts`.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class NativePrograms:
         parameters: Mapping[str, mx.gluon.Parameter],
         trains: bool,
         in_supernet: bool = True,
+        stochastic_depth: float = 0.0,
     ) -> None:
-        self._parts = PathParts(space, as_described, lambda *_: 1, in_supernet)
+        self._parts = PathParts(space, as_described, lambda *_: 1, in_supernet, stochastic_depth=stochastic_depth)
         self._parameters = parameters
         self._trains = trains
         self._programs: Dict[Architecture, Optional[NativeProgram]] = {}
@@ -131,11 +133,12 @@ class NativeTraining:
     def __call__(self, x: mx.nd.NDArray, path: NativeProgram) -> mx.nd.NDArray:
         """(N, F, 1, 1) pooled features of images (N, 3, H, W). Their gradient can be followed back once."""
         ctx = x.context
+        branch_scales = _draw_branch_scales(path.program.drop_rates, x.shape[0], ctx)
         output = _features_of(x, path)
         records = path.addressed(ctx)
         session = borrow_session(num_threads())
         session.prepare(Mode.TRAIN, path.program, records, EPSILON, MOMENTUM)
-        session.forward(address(x), x.shape[0], address(output))
+        session.forward(address(x), x.shape[0], address(output), branch_scales)
         if not mx.autograd.is_recording():
             return_session(session)
             return output
@@ -227,6 +230,19 @@ class NativeFeatures:
                 records[position, _P["data"]] = statistic.ctypes.data
             session.prepare(mode, self._path.program, records, EPSILON, MOMENTUM, owner)
         return session, output
+
+
+def _draw_branch_scales(drop_rates: Sequence[float], num_images: int, ctx: mx.Context) -> np.ndarray:
+    """(blocks that drop, images) float32: 0 where the main branch is left out, else 1 / (1 - rate).
+
+    As the network itself draws them, one block after the other.
+    """
+    scales = np.empty((len(drop_rates), num_images), np.float32)
+    with mx.autograd.pause(train_mode=True):
+        for row, rate in zip(scales, drop_rates):
+            ones = mx.nd.ones((num_images, 1, 1, 1), ctx=ctx)
+            row[:] = mx.nd.Dropout(ones, p=rate, axes=(1, 2, 3)).reshape(-1).asnumpy()
+    return scales
 
 
 def _features_of(images: mx.nd.NDArray, path: NativeProgram) -> mx.nd.NDArray:

@@ -83,20 +83,31 @@ class PathParts:
         fit: the form of every chain.    pad: of (choice block, block choice, channel choice).
         in_supernet: the network holds every block choice, each under its own name; else it is a subnet.
         shuffle: form of the channel shuffles.
+        stochastic_depth: of a subnet in training.
     """
 
     def __init__(
-        self, space: SearchSpace, fit: Fit, pad: Pad, in_supernet: bool = True, shuffle: str = "reshape"
+        self,
+        space: SearchSpace,
+        fit: Fit,
+        pad: Pad,
+        in_supernet: bool = True,
+        shuffle: str = "reshape",
+        stochastic_depth: float = 0.0,
     ) -> None:
         self.space = space
         self._fit = fit
         self._pad = pad
         self._in_supernet = in_supernet
         self._shuffle = shuffle
+        self._stochastic_depth = stochastic_depth
         self._stem = self._make_stem()
         self._tail = self.tail_from(0)
         self._blocks: Dict[Tuple[int, int, int], Part] = {}
-        self._sizes = {size: PathParts(space.at(size), fit, pad, in_supernet, shuffle) for size in space.input_sizes}
+        self._sizes = {
+            size: PathParts(space.at(size), fit, pad, in_supernet, shuffle, stochastic_depth)
+            for size in space.input_sizes
+        }
 
     def of(self, architecture: Architecture) -> Iterator[Part]:
         """Stem, choice blocks and tail of a path, in order."""
@@ -137,6 +148,7 @@ class PathParts:
         place = index, block_choice, channel_choice
         selected = space.block_layers(*place)
         executed = space.block_layers(*place, self._pad(*place))
+        executed = executed.with_stochastic_depth(self._stochastic_depth, index, space.num_choice_blocks)
         prefix = f"features.{block_position(space, index)}."
         if self._in_supernet:
             prefix = block_prefix(space, index, block_choice)

@@ -114,18 +114,21 @@ class TrainingGraphs:
         if fast is None:
             fast = are_float32_on_cpu(self._parameters)
         self.fast = fast
+        in_supernet = isinstance(net, Supernet)
+        stochastic_depth = net.stochastic_depth if isinstance(net, Subnet) else 0.0
         self._graphs: Dict[Hashable, Graph] = {}
         self._ready: Dict[Part, TrainedPart] = {}
         self._parts = PathParts(
             self.space,
             fit_to_training if fast else as_described,
             self._pad,
-            in_supernet=isinstance(net, Supernet),
-            shuffle="stack" if fast else "reshape",
+            in_supernet,
+            "stack" if fast else "reshape",
+            stochastic_depth,
         )
         self._programs: Optional[NativePrograms] = None
         if fast and are_ready():
-            self._programs = NativePrograms(self.space, self._parameters, True, isinstance(net, Supernet))
+            self._programs = NativePrograms(self.space, self._parameters, True, in_supernet, stochastic_depth)
             self._native = NativeTraining()
             self._tail = self._parts.tail_from(num_before_pooling(self.space) + 1)
 

@@ -45,7 +45,7 @@ _SIGNATURES = {
         ctypes.c_int,
         [_ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS, _I64, _I64, _I64, _FLOAT, _FLOAT],
     ),
-    "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _ADDRESS]),
+    "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS]),
     "spos_backward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
     "spos_nesterov": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _FLOAT, _FLOAT]),
     "spos_average": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64]),
@@ -128,9 +128,16 @@ class Session:
             )
         )
 
-    def forward(self, images: int, num_images: int, result: int) -> None:
-        """From the address of float32 images (N, C, H, W) to that of the pooled features (N, F)."""
-        self._check(self._library.spos_forward(self._session, images, num_images, result))
+    def forward(self, images: int, num_images: int, result: int, branch_scales: Optional[np.ndarray] = None) -> None:
+        """From the address of float32 images (N, C, H, W) to that of the pooled features (N, F).
+
+        Args:
+            branch_scales: (len(program.drop_rates), N) float32 that main branches are multiplied by; without, none is.
+        """
+        scales = np.empty(0, np.float32) if branch_scales is None else branch_scales
+        self._check(
+            self._library.spos_forward(self._session, images, num_images, scales.ctypes.data, scales.size, result)
+        )
 
     def backward(self, gradient: int, parameters: np.ndarray) -> None:
         """From the gradient of the features, (N, F), to those of the parameters, whose records name their places."""

@@ -48,6 +48,7 @@ struct Step {
   i64 squeezed;           // channels between them
   i64 kept;               // floats before what squeeze-and-excite keeps for backward, for each image
   i64 goes_on;            // whether `from` has a gradient
+  i64 drops;              // row of the branch scales that a join multiplies by; -1 if there is none
 };
 
 struct Parameter {
@@ -141,15 +142,18 @@ class Session {
     floats_per_image_ = floats_per_image;
     epsilon_ = epsilon;
     momentum_ = momentum;
+    branch_scales_.clear();
     affine_.assign(affine_floats, 0.f);
     if (packed_.size() < steps_.size()) packed_.resize(steps_.size());
     threads_.share(num_steps, [&](i64 i, int) { pack_weights(steps_[i], packed_[i]); });
     if (mode == kInfer) set_statistics();
   }
 
-  // Images (N, C, H, W) to what the last step gives, (N, channels).
-  void forward(const float* images, i64 count, float* result) {
+  // Images (N, C, H, W) to what the last step gives, (N, channels). Scales: a row of N for each join that drops images;
+  // none of them, and nothing is dropped.
+  void forward(const float* images, i64 count, const float* branch_scales, i64 num_scales, float* result) {
     images_ = count;
+    branch_scales_.assign(branch_scales, branch_scales + num_scales);
     Run run{this, arena_.reserve(floats_per_image_ * images_), images_, false};
     run.read_images(images);
     for (i64 i = 0; i < static_cast<i64>(steps_.size()); ++i) run.forward(i);
@@ -820,15 +824,23 @@ class Session {
       return memory + step.kept * images + image * kept_floats(step, width);
     }
 
-    // result = y * gate + what is beside it
+    // What stochastic depth multiplies an image's branch by: 0, or what makes up for those that are left out.
+    float branch_scale(const Step& step, i64 image) const {
+      const Floats& scales = session->branch_scales_;
+      return step.drops < 0 || scales.empty() ? 1.f : scales[step.drops * images + image];
+    }
+
+    // result = y * gate * scale + what is beside it
     void combine_beside(const Step& step, i64 image, i64 pixels, const float* y, i64 row, i64 width, const float* gate,
                         float* result) const {
       const Tensor* beside = step.beside >= 0 ? &tensor(step.beside) : nullptr;
       const float* other = beside ? data(*beside) + image * pixels * beside->row : nullptr;
+      const float scale = branch_scale(step, image);
       for (i64 p = 0; p < pixels; ++p, y += row, result += width)
         for (i64 c = 0; c < width; c += VL) {
           vec value = load(y + c);
           if (gate) value *= load(gate + c);
+          if (scale != 1.f) value *= scale;
           if (other) value += load(other + p * beside->row + c);
           store(result + c, value);
         }
@@ -885,6 +897,9 @@ class Session {
         if (beside)
           add_rows(gradient(*beside) + image * pixels * beside->row, beside->row, of, width, pixels, width,
                    step.adds_beside);
+        const float scale = branch_scale(step, image);
+        if (scale != 1.f)
+          for (i64 i = 0; i < pixels * width; i += VL) store(of + i, load(of + i) * scale);
         if (own) close_gate(step, packed, y, row, pixels, width, own, of_gates + image * kept, of);
         take(step, from, image * pixels, pixels, of, width, sums + image * 2 * width);
       });
@@ -1047,7 +1062,7 @@ class Session {
   std::vector<Scratch> scratch_;
   std::vector<Arena> arenas_;
   Arena arena_;
-  Floats affine_, pieces_, sums_, partial_, inputs_;
+  Floats affine_, pieces_, sums_, partial_, inputs_, branch_scales_;
 };
 
 }  // namespace spos
@@ -1107,8 +1122,11 @@ int spos_prepare(void* session, i64 mode, const i64* steps, i64 num_steps, const
   });
 }
 
-int spos_forward(void* session, const float* images, i64 count, float* result) {
-  return guarded([&] { static_cast<spos::Session*>(session)->forward(images, count, result); });
+int spos_forward(void* session, const float* images, i64 count, const float* branch_scales, i64 num_scales,
+                 float* result) {
+  return guarded([&] {
+    static_cast<spos::Session*>(session)->forward(images, count, branch_scales, num_scales, result);
+  });
 }
 
 int spos_backward(void* session, const float* of, const i64* parameters) {

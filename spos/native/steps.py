@@ -34,7 +34,7 @@ class Kind(IntEnum):
 
 
 STEP = ["kind", "source", "target", "weight", "gamma", "beta", "mean", "variance", "kernel", "idle", "stride", "column"]
-STEP += ["beside", "act", "adds", "adds_beside", "squeeze", "squeezed", "kept", "goes_on"]
+STEP += ["beside", "act", "adds", "adds_beside", "squeeze", "squeezed", "kept", "goes_on", "drops"]
 TENSOR = ["height", "width", "channels", "row", "place", "gradient", "affine", "act"]
 PARAMETER = ["data", "gradient", "row", "column", "adds", "dirty_rows", "dirty_columns"]
 _S = {name: column for column, name in enumerate(STEP)}
@@ -57,6 +57,7 @@ class Fragment:
         num_parameters: that the steps name, in the order of the part's parameters.
         inner, inner_gradients, outer: floats an image of the maps inside, of their gradients, and of the output.
         affine: floats of scales and shifts.
+        drop_rate: see `BlockLayers`.
     """
 
     steps: np.ndarray
@@ -67,6 +68,7 @@ class Fragment:
     inner_gradients: int
     outer: int
     affine: int
+    drop_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Program:
     Args:
         steps, tensors: records by the columns STEP and TENSOR.    num_parameters: that they name.
         floats_per_image: of all maps, and in training of what backward needs.    affine: floats of scales and shifts.
+        drop_rates: of the blocks that leave out main branches in training, in order (`BlockLayers.drop_rate`).
     """
 
     steps: np.ndarray
@@ -83,6 +86,7 @@ class Program:
     num_parameters: int
     floats_per_image: int
     affine: int
+    drop_rates: Tuple[float, ...] = ()
 
     @property
     def num_features(self) -> int:
@@ -141,7 +145,7 @@ class _Writer:
 
     def _step(self, kind: Kind, source: int, target: int, **values: int) -> None:
         record = dict.fromkeys(STEP, 0)
-        record.update(dict.fromkeys(["weight", "gamma", "beta", "mean", "variance", "beside", "squeeze"], -1))
+        record.update(dict.fromkeys(["weight", "gamma", "beta", "mean", "variance", "beside", "squeeze", "drops"], -1))
         record.update(kind=int(kind), source=source, target=target, goes_on=int(source > 0 or not self._is_image))
         record.update(values)
         self._steps.append(record)
@@ -200,9 +204,10 @@ class _Writer:
         beside: int = -1,
         act: Optional[str] = None,
         squeeze: Optional[SqueezeExcite] = None,
+        drops: bool = False,
     ) -> None:
         """The end of a branch: gates, sum with `beside`, activation; written from a channel of the target on."""
-        values = {"column": column, "beside": beside, "act": ACTS[act]}
+        values = {"column": column, "beside": beside, "act": ACTS[act], "drops": drops - 1}
         if squeeze is not None:
             squeezed = squeeze.convs[0].out_channels
             values.update(squeeze=self._take(4), squeezed=squeezed, kept=self._inner)
@@ -218,12 +223,13 @@ class _Writer:
         beside: int = -1,
         act: Optional[str] = None,
         first_parameter: int = 0,
+        drops: bool = False,
     ) -> None:
         """A chain and its join."""
         self._next_parameter = first_parameter
         gate = specs[-1] if specs and isinstance(specs[-1], SqueezeExcite) else None
         last = self.chain(specs[:-1] if gate else specs, source)
-        self.join(last, target, column, beside, act, gate)
+        self.join(last, target, column, beside, act, gate, drops)
 
     def split(self, source: int, passes: int) -> int:
         """Shuffles channels; half of them are written into the map `passes`, the others are the map returned."""
@@ -236,7 +242,7 @@ class _Writer:
         self._step(Kind.POOL, source, target)
         return target
 
-    def fragment(self, output: int) -> Fragment:
+    def fragment(self, output: int, drop_rate: float = 0.0) -> Fragment:
         written: Set[int] = set()
         for step in reversed(self._steps):  # in the order of backward, gradients of a map after the first are added
             if step["kind"] == Kind.JOIN and step["beside"] >= 0:
@@ -249,7 +255,7 @@ class _Writer:
         last = self._tensors[output - 1]
         outer = last["height"] * last["width"] * last["row"]
         sizes = self._num_parameters, self._inner, self._inner_gradients, outer, self._affine
-        return Fragment(steps, tensors, output, *sizes)
+        return Fragment(steps, tensors, output, *sizes, drop_rate)
 
 
 @lru_cache(maxsize=None)
@@ -290,8 +296,8 @@ def block_fragment(layers: BlockLayers, in_channels: int, size: int) -> Fragment
             beside = writer._tensor(main_channels, out_size)
             writer.branch(layers.projection, 0, beside, first_parameter=num_main)
     output = writer.output(main_channels, out_size)
-    writer.branch(layers.main, 0, output, beside=beside, act=layers.act)
-    return writer.fragment(output)
+    writer.branch(layers.main, 0, output, beside=beside, act=layers.act, drops=layers.drop_rate > 0)
+    return writer.fragment(output, layers.drop_rate)
 
 
 @lru_cache(maxsize=None)
@@ -331,6 +337,7 @@ def assemble(fragments: Sequence[Fragment], in_channels: int, size: int, trains:
     images.update(height=size, width=size, channels=in_channels, row=in_channels, place=0, act=0)
     tensors, steps = [np.array([[images[name] for name in TENSOR]], np.int64)], []
     source = num_tensors = num_parameters = affine = 0
+    drop_rates: List[float] = []
     place_inner, place_outer = image, image + inner
     most_gradients = max(one.inner_gradients for one in fragments)
     for number, one in enumerate(fragments):
@@ -346,6 +353,8 @@ def assemble(fragments: Sequence[Fragment], in_channels: int, size: int, trains:
         parameters = rows[:, _PARAMETERS]
         rows[:, _PARAMETERS] = np.where(parameters >= 0, parameters + num_parameters, -1)
         rows[:, _S["kept"]] += place_inner
+        rows[:, _S["drops"]] += np.where(rows[:, _S["drops"]] >= 0, len(drop_rates), 0)
+        drop_rates += [one.drop_rate] if one.drop_rate else []
         tensors.append(own)
         steps.append(rows)
         source = num_tensors + one.output
@@ -358,4 +367,4 @@ def assemble(fragments: Sequence[Fragment], in_channels: int, size: int, trains:
         else:
             place_outer = image + inner + (number + 1) % 2 * outer
     floats = gradients + (most_gradients + 2 * outer if trains else 0)
-    return Program(np.concatenate(steps), np.concatenate(tensors), num_parameters, floats, affine)
+    return Program(np.concatenate(steps), np.concatenate(tensors), num_parameters, floats, affine, tuple(drop_rates))

@@ -85,12 +85,15 @@ class BlockLayers:
         main: the branch whose middle the channel choice cuts: convolutions that have `selects`.
         projection: the branch beside it, if there is one.
         act: activation behind a sum.
+        drop_rate: share of the images that training leaves the main branch out for, where there is a sum; what is left
+            is divided by the rest, 1 - drop_rate (`with_stochastic_depth`).
     """
 
     wiring: str
     main: Specs = ()
     projection: Specs = ()
     act: Optional[str] = None
+    drop_rate: float = 0.0
 
     @property
     def branches(self) -> Tuple[Tuple[str, Specs], ...]:
@@ -100,6 +103,18 @@ class BlockLayers:
     def without_bn(self) -> BlockLayers:
         """The same with a bias in place of each BatchNorm."""
         return replace(self, main=fold_batch_norm(self.main), projection=fold_batch_norm(self.projection))
+
+    @property
+    def adds(self) -> bool:
+        """Whether the main branch is added to what came in, or to its projection."""
+        return WIRINGS[self.wiring].adds
+
+    def with_stochastic_depth(self, rate: float, index: int, num_blocks: int) -> BlockLayers:
+        """The same as choice block `index` of `num_blocks` in training with stochastic depth (arXiv:1603.09382).
+
+        The drop rate grows linearly to `rate` at the last choice block. Blocks without a sum have nothing to leave out.
+        """
+        return replace(self, drop_rate=rate * (index + 1) / num_blocks) if self.adds else self
 
     @property
     def shuffles(self) -> bool:

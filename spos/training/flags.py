@@ -115,6 +115,11 @@ class TrainOptions(TrainConstraintOptions):
     mixup_alpha: float = flag(0.2, "parameter of the beta distribution of --mixup", type=positive_number)
     cutmix: bool = flag(False, "train on images with a box of another in them; with --mixup, on one of both by chance")
     cutmix_alpha: float = flag(1.0, "parameter of the beta distribution of --cutmix", type=positive_number)
+    stochastic_depth: float = flag(
+        0.0,
+        "leave out, for some images, what choice blocks add to their input, growing from block to block to this chance",
+        type=below_one,
+    )
     mixup_off_epoch: int = flag(0, "last epochs without --mixup and --cutmix", type=not_negative)
     mode: str = flag(HYBRID, "hybrid compiles what can be compiled; symbolic trains the exported graph", choices=MODES)
     sampling: str = flag(
@@ -336,6 +341,8 @@ def _model_rules(flags: TrainingFlags) -> Iterator[str]:
             yield f"--use-se: of GluonCV's models only resnext has it, not {model}"
         if zoo.batch_norm and "vgg" not in model:
             yield f"--batch-norm is for vgg, not for {model}"
+    if model != SUBNET and train.stochastic_depth:
+        yield f"--stochastic-depth is for a subnet (--model {SUBNET}), not for {model}"
     if model != SUPERNET:
         for flag in changed_flags(train, SUPERNET_FLAGS):
             yield f"{flag} is for a supernet (--model {SUPERNET}), not for {model}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
 from oneshot_nas_network import Subnet, Supernet
-from spos.core.errors import warn
+from spos.core.errors import InputError, warn
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.space import fit_to_data, make_space, sized_for, sized_like
@@ -74,7 +74,7 @@ def make_network(
     """A subnet if there is a record, a supernet if there is a space, else of the zoo; with random values, on `ctx`."""
     train = flags.train
     if record:
-        net: mx.gluon.Block = Subnet(record.space, record.architecture)
+        net: mx.gluon.Block = make_subnet(record, train.stochastic_depth)
     elif space:
         net = Supernet(space, train.execution, train.use_all_blocks)
     else:
@@ -88,6 +88,15 @@ def make_network(
     elif train.mode == HYBRID:
         net.hybridize(static_alloc=True, static_shape=True)
     return net
+
+
+def make_subnet(record: ArchitectureRecord, stochastic_depth: float) -> Subnet:
+    """A subnet for training. Raises InputError if it is to leave out what none of its choice blocks has."""
+    space, architecture = record.space, record.architecture
+    pairs = enumerate(zip(architecture.block_choices, architecture.channel_choices))
+    if stochastic_depth and not any(space.block_layers(index, *choices).adds for index, choices in pairs):
+        raise InputError("--stochastic-depth: no choice block of this network adds what it computes to its input")
+    return Subnet(space, architecture, stochastic_depth=stochastic_depth)
 
 
 def add_gradients(net: mx.gluon.Block) -> None:

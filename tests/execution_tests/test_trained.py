@@ -146,6 +146,19 @@ def test_a_subnet_trains_as_itself(variant, way, rng):
     assert_alike(net, TrainingGraphs(net), images, net)
 
 
+@in_both_ways("name", ("mobilenet-se", "mixed"), ("mobilenet-se", "mixed"))
+def test_stochastic_depth_leaves_out_what_the_subnet_leaves_out(name, way, rng):
+    space = SPACES[name]
+    for architecture in list(all_choices(space, rng))[:2]:
+        net = filled(Subnet(space, architecture, stochastic_depth=0.6), rng)
+        images = some_images(space, rng, 12)
+        whole = filled(Subnet(space, architecture), rng)
+        for parameter, value in zip(whole._collect_params_with_prefix().values(), state(net).values()):
+            parameter.set_data(mx.nd.array(value))
+        assert_alike(net, TrainingGraphs(net), images, net)
+        assert np.abs(one_pass(net, net, images)[0][""] - one_pass(whole, whole, images)[0][""]).max() > 0.01
+
+
 def test_what_is_not_selected_keeps_its_statistics_and_has_no_gradient(way, rng):
     net, images = filled(Supernet(TINY), rng), some_images(TINY, rng)
     architecture, graphs = Architecture((0, 3, 1, 2), (4, 0, 6, 2)), TrainingGraphs(net)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from conftest import SPACES, TINY, VARIANTS, fill_parameters
 
-from oneshot_nas_blocks import ChannelShuffle
+from oneshot_nas_blocks import ChannelShuffle, build_block
 from oneshot_nas_network import Subnet, Supernet, get_shufflenas_oneshot
 from spos.core.errors import InputError
 from spos.engine.compat import mx
 from spos.space.architecture import Architecture
+from spos.space.blocks import BlockLayers
+from spos.space.layers import Conv
 from spos.space.original import with_selectors
 
 REFERENCE_SUBNETS = ("oneshot", "oneshot+", "oneshot-s+", "oneshot-s+_shufflenetv2+_layout")
@@ -173,6 +175,28 @@ def test_use_all_blocks_is_the_mean_of_the_block_choices(rng):
     net.use_all_blocks = True
     selected = net.selected_parameters(space.sample(rng))
     assert len(selected) == sum(p.grad_req != "null" for p in net.collect_params().values())
+
+
+@pytest.mark.parametrize("act", (None, "relu"))
+def test_stochastic_depth_leaves_out_whole_branches_of_images_and_keeps_the_mean(act, rng):
+    """Each image's branch is there, divided by what is left of the chance, or not at all; inference has all of them."""
+    rate, num_images = 0.25, 4000
+    layers = BlockLayers("residual", (Conv(2, 2),), act=act)
+    block = build_block(2, replace(layers, drop_rate=rate))
+    fill_parameters(block)
+    x = mx.nd.array(rng.normal(0, 1, (num_images, 2, 3, 3)))
+    mx.random.seed(3)
+    with mx.autograd.train_mode():
+        main, got = block.main_branch(x), block(x)
+    kept, left_out = (x + scale * main for scale in (1 / (1 - rate), 0))
+    if act:
+        kept, left_out = mx.nd.relu(kept), mx.nd.relu(left_out)
+    is_kept, is_left_out = (np.abs((got - wanted).asnumpy()).max(axis=(1, 2, 3)) < 1e-5 for wanted in (kept, left_out))
+    assert (is_kept ^ is_left_out).all()
+    assert abs(is_left_out.mean() - rate) < 4 * (rate * (1 - rate) / num_images) ** 0.5
+    whole = build_block(2, layers)
+    fill_parameters(whole)
+    np.testing.assert_array_equal(block(x).asnumpy(), whole(x).asnumpy())
 
 
 def test_extraction_leaves_the_supernet_unchanged(rng):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from typing_extensions import Literal
@@ -47,6 +48,17 @@ def write(path, text):
 )
 def test_the_width_rule_truncates_then_rounds_up(scale, multiple, pad_to, width):
     assert replace(PLACE, scale=scale, width_multiple=multiple, pad_to=pad_to).width(30) == width
+
+
+def test_stochastic_depth_grows_linearly_where_there_is_a_sum():
+    """Of L blocks, block l (from 1) leaves out rate * l / L (arXiv:1603.09382, its linear decay)."""
+    layers = BlockLayers("residual", (Conv(16, 16),))
+    rates = [layers.with_stochastic_depth(0.4, index, 4).drop_rate for index in range(4)]
+    np.testing.assert_allclose(rates, (0.1, 0.2, 0.3, 0.4), rtol=1e-15)
+    assert layers.with_stochastic_depth(0.0, 3, 4) == layers
+    for wiring in ("chain", "shuffle"):
+        other = BlockLayers(wiring, (Conv(8, 8),))
+        assert other.with_stochastic_depth(0.4, 3, 4) == other
 
 
 def test_options_are_those_of_the_signature():

@@ -5,6 +5,7 @@ import pytest
 from conftest import TINY, fill_parameters
 
 from oneshot_nas_network import Subnet, Supernet
+from spos.core.errors import InputError
 from spos.core.flags import OneLineParser
 from spos.data.flags import DataOptions
 from spos.data.registry import open_data
@@ -14,7 +15,7 @@ from spos.runs.files import write_json
 from spos.space.architecture import Architecture
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.cost import count_architecture
-from spos.space.space_file import search_space
+from spos.space.space_file import load_space, search_space
 from spos.training.flags import TrainingFlags
 from spos.training.network import add_gradients, make_forward, make_network, space_and_architecture
 
@@ -46,6 +47,17 @@ def test_a_subnet_is_its_architecture_in_the_space_of_the_data(digits):
     net, space, record = made("--model ShuffleNas_fixArch --architecture oneshot-s+", digits)
     assert isinstance(net, Subnet) and net.architecture == record.architecture and net.space == space == record.space
     assert space.use_se and (space.num_classes, space.input_size) == (10, digits.input_size)
+
+
+def test_stochastic_depth_is_for_networks_that_add(digits, tmp_path):
+    space = load_space("mobilenetv2")
+    searched = ArchitectureRecord(space, space.sample(np.random.default_rng(0)), {})
+    write_json(tmp_path / "best.json", searched.to_json())
+    line = f"--model ShuffleNas_fixArch --stochastic-depth 0.2 --architecture {tmp_path / 'best.json'}"
+    net, *_ = made(line, digits)
+    assert net.stochastic_depth == 0.2
+    with pytest.raises(InputError, match="--stochastic-depth: no choice block of this network adds"):
+        made("--model ShuffleNas_fixArch --architecture oneshot-s+ --stochastic-depth 0.2", digits)
 
 
 @pytest.mark.parametrize(

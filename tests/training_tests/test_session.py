@@ -1,6 +1,7 @@
 """Sessions of training: what a script starts is what the program starts, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +22,9 @@ from spos.engine.compat import mx
 from spos.engine.parameters import STATISTICS, load_arrays
 from spos.runs.files import read_json, write_json
 from spos.scoring.accuracy import evaluate
+from spos.space.architecture import Architecture
 from spos.space.architecture_file import ArchitectureRecord, load_architecture
-from spos.space.space_file import search_space
+from spos.space.space_file import load_space, search_space
 from spos.training.flags import validated_on
 from spos.training.session import train_subnet, train_supernet
 
@@ -139,6 +141,22 @@ def test_a_subnet_has_averaged_weights_with_statistics_of_their_own(data, best, 
     file.unlink()
     train_subnet(data, tmp_path / "averaged", best, ema_decay=0.8, **recipe)
     assert file.read_bytes() == before
+
+
+def test_stochastic_depth_is_a_function_of_seed_epoch_and_step(data, tmp_path):
+    """A run that lost its last checkpoint ends with the same bits, and with others than one without it."""
+    space = load_space("nas-bench-macro")
+    file = tmp_path / "best.json"
+    architecture = Architecture((1, 2) * 4, (0,) * 8)
+    write_json(file, ArchitectureRecord(replace(space, input_size=16, num_classes=10), architecture, {}).to_json())
+    recipe = {**RECIPE, "num_epochs": 2, "val_frequency": 0, "stochastic_depth": 0.3}
+    model = train_subnet(data, tmp_path / "run", file, **recipe)
+    before = model.read_bytes()
+    plain = train_subnet(data, tmp_path / "plain", file, **{**recipe, "stochastic_depth": 0.0})
+    assert plain.read_bytes() != before
+    model.unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "epoch-0002")
+    assert train_subnet(data, tmp_path / "run", file, **recipe).read_bytes() == before
 
 
 def test_averaged_weights_lie_beside_the_last_and_change_nothing_else(data, tmp_path):
