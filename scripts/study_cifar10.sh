@@ -68,9 +68,33 @@ EOF
 
 # search N: in the supernet warm-up-N, with seed N, at most the median FLOPs of the space.
 search() {
+    search_to "$out/search-$1" "$1"
+}
+
+# search_to FOLDER N FLAGS...
+search_to() {
+    folder=$1 number=$2
+    shift 2
     # shellcheck disable=SC2086
-    run search_supernet.py --supernet-params "$out/supernets/warm-up-$1/model.params" $data $lists --batch-size 250 \
-        --search-iters 12 --population-size 30 --retain-length 8 --flop-max-m 3.1 --seed "$1" --save-dir "$out/search-$1"
+    run search_supernet.py --supernet-params "$out/supernets/warm-up-$number/model.params" $data $lists --batch-size 250 \
+        --search-iters 12 --population-size 30 --retain-length 8 --flop-max-m 3.1 --seed "$number" --save-dir "$folder" "$@"
+}
+
+# finals N: four finalists of the search N, in a copy of it.
+finals() {
+    if [ ! -d "$out/finals-$1" ]; then
+        cp -R "$out/search-$1" "$out/finals-$1.new"
+        mv "$out/finals-$1.new" "$out/finals-$1"
+    fi
+    search_to "$out/finals-$1" "$1" --finalists 4
+}
+
+# finals_judged JOBS: who was left, whom the search had put first, and the first trained longer: twelve whole epochs of each,
+# and eight more, three seeds. An hour and a half, which is not a part of the study.
+finals_judged() {
+    # shellcheck disable=SC2086
+    run utils.compare_finals "$out/finals-0" "$out/finals-1" "$out/finals-2" --seeds 3 --jobs "$1" \
+        --save-dir "$out/finals-judged" -- $data $recipe --num-epochs 12 --warmup-epochs 1 --save-frequency 2
 }
 
 # Genetic, SPOS and random search in the supernet warm-up-0 within the limit of search 0, whose scores are used.

@@ -37,7 +37,7 @@ WITH_MXNET = {
         "session teachers trainer validation zoo"
     ),
     "search": "fine_tuning session",
-    "study": "alone matched rank recipes strategies supernet_oracle",
+    "study": "alone finals matched rank recipes strategies supernet_oracle",
     "pilot": "look measure results session",
 }
 # Modules without a test file of their name (tests/ROOM_tests/test_MODULE.py), by room, each with the reason.

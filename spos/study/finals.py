@@ -1,28 +1,82 @@
-"""Finals of searches held against accuracies that others measured: is who was left better than who was first?"""
+"""Finals of searches, judged: is who was left better than who was first?
+
+By accuracies that others measured, or by training both, and the first also as much longer as its finals have cost.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from spos.core.errors import InputError
+from spos.core.flags import OneLineParser
 from spos.core.intervals import Interval, student_interval
 from spos.runs.run import BEST_FILE, SEARCH_RUN, open_run_directory
 from spos.search.budgets import budget_file
 from spos.search.finals import read_finals
 from spos.search.history import load_history
-from spos.space.architecture import architecture_of
+from spos.space.architecture import Architecture, architecture_of
 from spos.space.flags import space_of_run
+from spos.space.space import SearchSpace
+from spos.study.alone import Network
+from spos.study.flags import check_seeds
 from spos.study.truth import TruthOptions, read_truth
+from spos.training.flags import TrainingFlags
+
+FIRST, LEFT, LONGER = ROLES = ("first", "left", "longer")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The finals of one search within one budget.
+
+    Args:
+        budget: its name, "" where there are none.    first: by the search.    left: by the finals.
+        epochs: of all finalists in all rounds together.
+    """
+
+    search: str
+    budget: str
+    finalists: Tuple[Architecture, ...]
+    first: Architecture
+    left: Architecture
+    epochs: int
+
+
+def finals_of(run: Path) -> Tuple[SearchSpace, List[Finals]]:
+    """The space of a search, and what its architecture files tell of finals.
+
+    Raises: InputError if it is no search, or none of them tells of any.
+    """
+    directory, history = open_run_directory(run), load_history(run)
+    space = space_of_run(directory)
+    if directory.kind != SEARCH_RUN or space is None:
+        raise InputError(f"{run} is no run of search_supernet.py")
+    prefix, suffix = budget_file("*").split("*")
+    found = []
+    for file in sorted(run.glob(budget_file("*"))) or [run / BEST_FILE]:
+        held = read_finals(file)
+        if held is None:
+            continue
+        name = "" if file.name == BEST_FILE else file.name[len(prefix) : -len(suffix)]
+        numbers = [one.evaluation for one in held.rounds[0]]
+        of = {number: architecture_of(history.rows[number]) for number in numbers}
+        epochs = sum(one.epochs for standings in held.rounds for one in standings)
+        found.append(Finals(history.name, name, tuple(of.values()), of[held.first_by_search], of[held.winner], epochs))
+    if not found:
+        raise InputError(f"{run} has held no finals: search with --finalists, among candidates that tie")
+    return space, found
 
 
 class FinalsTruth(NamedTuple):
     """True accuracies, means over the seeds of the truth, of the finalists of one search within one budget.
 
     Attributes:
-        budget: its name, "" where there are none.    mean: of all finalists, which a draw among them would have.
+        mean: of all finalists, which a draw among them would have.
     """
 
     search: str
@@ -34,36 +88,19 @@ class FinalsTruth(NamedTuple):
     best: float
 
 
-def finals_of(run: Path, options: TruthOptions) -> List[FinalsTruth]:
-    """Of every architecture file of a search that tells of finals.
-
-    Raises: InputError if it is no search, tells of none, or the truth does not know a finalist.
-    """
-    directory, history = open_run_directory(run), load_history(run)
-    space = space_of_run(directory)
-    if directory.kind != SEARCH_RUN or space is None:
-        raise InputError(f"{run} is no run of search_supernet.py")
+def true_finals(run: Path, options: TruthOptions) -> List[FinalsTruth]:
+    """Raises: InputError as `finals_of`, or if the truth does not know a finalist."""
+    space, all_finals = finals_of(run)
     truth = read_truth(options, space)
     found = []
-    pattern = budget_file("*")
-    prefix, suffix = pattern.split("*")
-    files = sorted(run.glob(pattern)) or [run / BEST_FILE]
-    for file in files:
-        held = read_finals(file)
-        if held is None:
-            continue
-        finalists = [one.evaluation for one in held.rounds[0]]
-        architectures = {number: architecture_of(history.rows[number]) for number in finalists}
-        unknown = [number for number, one in architectures.items() if one not in truth]
+    for one in all_finals:
+        unknown = [architecture for architecture in one.finalists if architecture not in truth]
         if unknown:
-            raise InputError(f"{options.truth} does not know {architectures[unknown[0]]}, a finalist of {run}")
-        values = {number: float(np.mean(truth[one])) for number, one in architectures.items()}
-        name = "" if file.name == BEST_FILE else file.name[len(prefix) : -len(suffix)]
-        first, left = values[held.first_by_search], values[held.winner]
-        numbers = list(values.values())
-        found.append(FinalsTruth(history.name, name, len(numbers), first, left, float(np.mean(numbers)), max(numbers)))
-    if not found:
-        raise InputError(f"{run} has held no finals: search with --finalists, among candidates that tie")
+            raise InputError(f"{options.truth} does not know {unknown[0]}, a finalist of {run}")
+        values = {architecture: float(np.mean(truth[architecture])) for architecture in one.finalists}
+        mean, best = float(np.mean(list(values.values()))), max(values.values())
+        first, left = values[one.first], values[one.left]
+        found.append(FinalsTruth(one.search, one.budget, len(one.finalists), first, left, mean, best))
     return found
 
 
@@ -75,3 +112,71 @@ def gains(rows: Sequence[FinalsTruth]) -> Optional[List[Interval]]:
         student_interval([row.left - row.first for row in rows]),
         student_interval([row.left - row.mean for row in rows]),
     ]
+
+
+def longer_epochs(finals: Finals, recipe: Sequence[str]) -> int:
+    """Epochs of the recipe, and as many more as the finals have cost.
+
+    An epoch of theirs counts as one whole epoch of the recipe, though held-out images were not in it: what is trained
+    longer has a little more of everything.
+    """
+    flags = OneLineParser("", tuple(TrainingFlags.groups().values())).parse_args(list(recipe))
+    return int(flags.num_epochs + finals.epochs * flags.reduced_dataset_scale)
+
+
+def plan(finals: Sequence[Finals], recipe: Sequence[str], num_seeds: int) -> List[Network]:
+    """The networks to be trained, none of them twice: all with the first seed, then with the next."""
+    check_seeds(num_seeds)
+    networks: Dict[Any, Network] = {}
+    for seed in range(num_seeds):
+        for one in finals:
+            for role in ROLES:
+                network = network_of(one, role, recipe, seed)
+                networks.setdefault(network.key, network)
+    return list(networks.values())
+
+
+def network_of(finals: Finals, role: str, recipe: Sequence[str], seed: int) -> Network:
+    """What stands for a role of these finals."""
+    if role != LONGER:
+        return Network(finals.left if role == LEFT else finals.first, seed)
+    epochs = str(longer_epochs(finals, recipe))
+    return Network(finals.first, seed, variant=f"{epochs}-epochs", flags=("--num-epochs", epochs))
+
+
+class TrainedFinals(NamedTuple):
+    """Accuracies of trained networks, means over the seeds.
+
+    Attributes:
+        longer: of the first by the search, trained as much longer as the finals have cost.
+    """
+
+    search: str
+    budget: str
+    num_finalists: int
+    first: float
+    left: float
+    longer: float
+    longer_epochs: int
+
+
+def judge(finals: Sequence[Finals], rows: Sequence[Row], recipe: Sequence[str]) -> List[TrainedFinals]:
+    """A line for each finals, by the rows of `train_all` for the networks of `plan`."""
+    tops: Dict[Any, List[float]] = {}
+    for row in rows:
+        tops.setdefault((architecture_of(row), row.get("variant", "")), []).append(row["top1"])
+    found = []
+    for one in finals:
+        architectures = [network_of(one, role, recipe, 0) for role in ROLES]
+        means = [float(np.mean(tops[network.architecture, network.variant])) for network in architectures]
+        first, left, longer = means
+        epochs = longer_epochs(one, recipe)
+        found.append(TrainedFinals(one.search, one.budget, len(one.finalists), first, left, longer, epochs))
+    return found
+
+
+def trained_gains(rows: Sequence[TrainedFinals]) -> Optional[Dict[str, Interval]]:
+    """Over the first by the search, of who was left and of the first trained longer; None for a single row."""
+    if len(rows) < 2:
+        return None
+    return {role: student_interval([getattr(row, role) - row.first for row in rows]) for role in (LEFT, LONGER)}

@@ -73,3 +73,11 @@ class MatchOptions(AloneOptions):
     num_random: int = flag(10, "random architectures in all", type=positive)
     tolerance: float = flag(0.01, "by how much their FLOPs may differ from the searched one's, relative", type=fraction)
     seeds: int = flag(3, "seeds that each network is trained with, from 0; at least 2", type=positive)
+
+
+@dataclass(frozen=True)
+class FinalsOptions(AloneOptions):
+    """How what finals have found is trained, with a recipe behind --."""
+
+    save_dir: str = flag("runs/finals", "folder of the results")
+    seeds: int = flag(3, "seeds that each network is trained with, from 0; at least 2", type=positive)
