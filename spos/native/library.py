@@ -7,7 +7,7 @@ import os
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -28,10 +28,11 @@ class Mode(IntEnum):
     INFER = 2
 
 
-#: a part of a parameter for the optimizer: `rows` of `length` floats, `stride` apart; addresses, learning rate, decay
+#: a part of a parameter for the optimizer: addresses (momentum is AdamW's mean), `rows` of `length` floats, `stride`
+#: apart, learning rate and decay; of AdamW what corrects its mean, and what is added to the root
 CORNER = np.dtype(
-    [(name, np.int64) for name in ["weight", "gradient", "momentum", "rows", "length", "stride"]]
-    + [("rate", np.float64), ("decay", np.float64)]
+    [(name, np.int64) for name in ["weight", "gradient", "momentum", "square", "rows", "length", "stride"]]
+    + [(name, np.float64) for name in ["rate", "decay", "correction", "epsilon"]]
 )
 #: a parameter with its moving average: addresses of `length` floats each, and the share of the way that it goes
 AVERAGED = np.dtype([(name, np.int64) for name in ["average", "value", "length"]] + [("share", np.float64)])
@@ -48,6 +49,7 @@ _SIGNATURES = {
     "spos_forward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _ADDRESS, _I64, _ADDRESS]),
     "spos_backward": (ctypes.c_int, [_ADDRESS, _ADDRESS, _ADDRESS]),
     "spos_nesterov": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _FLOAT, _FLOAT]),
+    "spos_adamw": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _FLOAT, _FLOAT, _FLOAT]),
     "spos_average": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64]),
     "spos_infer": (ctypes.c_int, [_ADDRESS, _ADDRESS, _I64, _I64, _ADDRESS]),
 }
@@ -150,6 +152,10 @@ class Session:
             corners: (n,) of CORNER.    scale: of the gradients.
         """
         self._check(self._library.spos_nesterov(self._session, corners.ctypes.data, len(corners), momentum, scale))
+
+    def adamw(self, corners: np.ndarray, betas: Tuple[float, float], scale: float) -> None:
+        """The same of AdamW, as MXNet's `adamw_update` rounds it."""
+        self._check(self._library.spos_adamw(self._session, corners.ctypes.data, len(corners), *betas, scale))
 
     def average(self, parameters: np.ndarray) -> None:
         """Move averages towards their values, as MXNet's `sgd_update` by their differences rounds it.

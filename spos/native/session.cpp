@@ -186,6 +186,10 @@ class Session {
     nesterov(threads_, corners, count, momentum, scale);
   }
 
+  void update(const Corner* corners, i64 count, float kept, float kept_square, float scale) {
+    adamw(threads_, corners, count, kept, kept_square, scale);
+  }
+
   void move_averages(const Averaged* parameters, i64 count) { average(threads_, parameters, count); }
 
  private:
@@ -1138,6 +1142,13 @@ int spos_backward(void* session, const float* of, const i64* parameters) {
 int spos_nesterov(void* session, const void* corners, i64 count, float momentum, float scale) {
   return guarded([&] {
     static_cast<spos::Session*>(session)->update(static_cast<const spos::Corner*>(corners), count, momentum, scale);
+  });
+}
+
+int spos_adamw(void* session, const void* corners, i64 count, float kept, float kept_square, float scale) {
+  return guarded([&] {
+    static_cast<spos::Session*>(session)->update(static_cast<const spos::Corner*>(corners), count, kept, kept_square,
+                                                 scale);
   });
 }
 

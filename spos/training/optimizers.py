@@ -34,21 +34,29 @@ class AdamW(mx.optimizer.Optimizer):
 
     def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
         mean, variance = state
-        first, second = (1 - beta ** self.counts[index] for beta in BETAS)
+        correction, epsilon = self.corrected(index)
         mx.nd.contrib.adamw_update(
             weight,
             grad,
             mean,
             variance,
             self._rescaling(weight.context),
-            lr=math.sqrt(second) / first,
+            lr=correction,
             eta=self._get_lr(index),
             beta1=BETAS[0],
             beta2=BETAS[1],
-            epsilon=EPSILON * math.sqrt(second),  # so that it is added to the corrected root
+            epsilon=epsilon,
             wd=self._get_wd(index),
             out=weight,
         )
+
+    def corrected(self, index: int) -> Tuple[float, float]:
+        """What the average of the gradients is multiplied by, and what is added to the root of that of the squares.
+
+        So that both are corrected, and EPSILON is added to the corrected root.
+        """
+        first, second = (1 - beta ** self.counts[index] for beta in BETAS)
+        return math.sqrt(second) / first, EPSILON * math.sqrt(second)
 
     def _rescaling(self, ctx: mx.Context) -> mx.nd.NDArray:
         """What gradients are multiplied by, as the operator wants it; made once, not for each parameter."""

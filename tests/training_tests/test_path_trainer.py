@@ -1,5 +1,7 @@
 """Updates of a path: on several devices as on one, only of the path, in half precision too; states and decay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cluster_worker import PATHS, make_trainer, run_steps, snapshot, train_path
@@ -8,7 +10,7 @@ from spos.core.errors import InputError
 from spos.engine.batch_norm import BatchNorm
 from spos.engine.compat import mx
 from spos.native.build import SWITCH, are_ready
-from spos.training.optimizers import make_nag
+from spos.training.optimizers import make_adamw, make_nag
 from spos.training.path_trainer import PathTrainer
 
 NUM_IMAGES = 10  # 4, 3 and 3 on three devices; 2, 2, 3 and 3 on four
@@ -44,12 +46,14 @@ def assert_close(got, expected, tolerance):
 
 @pytest.mark.skipif(not are_ready(), reason="the native library is not built")
 @pytest.mark.parametrize("number", [1, 2])
-def test_native_steps_have_the_bits_of_mxnets_optimizer(number, monkeypatch):
+@pytest.mark.parametrize("rule", [lambda: make_nag(0.1, 0.9, 1e-2, "float32"), lambda: make_adamw(0.1, 1e-2)])
+def test_native_steps_have_the_bits_of_mxnets_optimizer(rule, number, monkeypatch):
     """Of corners too, whose gradients are given: they are random, at every step and on every device."""
     results, was_fused = [], []
     for switch in ("1", "0"):
         monkeypatch.setenv(SWITCH, switch)
         trainer, rng = make_trainer(devices(number), seed=1, filled=True), np.random.default_rng(3)
+        trainer = replace(trainer, optimizer=PathTrainer(trainer.net, rule(), no_wd=True))
         was_fused.append(trainer.optimizer._is_fused)
         for step, path in enumerate(PATHS):
             for parameter in trainer.net.collect_params().values():
@@ -57,7 +61,8 @@ def test_native_steps_have_the_bits_of_mxnets_optimizer(number, monkeypatch):
                     gradient[:] = rng.normal(0, 1, gradient.shape)
             trainer.optimizer.set_learning_rate(0.1 / (step + 1))
             trainer.optimizer.step(NUM_IMAGES, trainer.net.selected_parameters(path))
-        results.append(snapshot(trainer))
+        states = {name: array.asnumpy() for name, array in trainer.optimizer.states().items()}
+        results.append({**snapshot(trainer), **states})
     assert was_fused == [True, False]
     assert set(results[0]) == set(results[1])
     for name, value in results[1].items():
