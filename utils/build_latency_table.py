@@ -51,7 +51,7 @@ from spos.latency.measurements import (
     Measurements,
     Plan,
     as_row,
-    draw_networks,
+    draw_parts,
     place_of,
 )
 from spos.latency.table import DTYPES, LatencyTable
@@ -103,7 +103,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     check_flags(options)
     space = find_space(options, space_options)
     counts = {FIT: options.fit_networks, HELD_OUT: options.held_out_networks}
-    networks = {part: draw_networks(space, part, count, run.seed) for part, count in counts.items()}
+    networks = draw_parts(space, counts, run.seed)
     for part, fewest in FEWEST.items():
         if len(networks[part]) < fewest:
             raise InputError(f"the space has too few networks for '{part}': {len(networks[part])}, not {fewest}")

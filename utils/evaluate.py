@@ -36,7 +36,7 @@ from spos.deploy.evaluation import SPLITS, Subject, open_subnet
 from spos.deploy.exported import FILES, open_model
 from spos.deploy.flags import TrainedOptions
 from spos.engine.flags import DeviceOptions
-from spos.runs.files import write_atomic, write_json
+from spos.runs.files import check_output, write_atomic, write_json
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 from utils.plot.classification import calibration_figure, confusion_figure, contact_sheet
 from utils.plot.style import save
@@ -73,6 +73,10 @@ GROUPS = (
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     options = pick(EvaluateOptions, args)
+    if options.details:
+        check_output(Path(options.details) / EVALUATION_FILE)
+    elif changed_flags(options, ("worst",)):
+        raise InputError("--worst is for --details")
     subject = open_subject(options.model, args)
     with tempfile.TemporaryDirectory() as folder:
         data = subject.open_images(options.split, Path(folder))

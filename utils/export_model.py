@@ -16,14 +16,17 @@ if __name__ == "__main__":
     import spos.core.startup  # noqa: F401  # first
 
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import List, Optional
 
-from spos.core.flags import OneLineParser, flag, pick, run_program
+from spos.core.flags import OneLineParser, changed_flags, flag, pick, run_program
 from spos.core.tables import table
 from spos.data.flags import DataOptions
+from spos.deploy.evaluation import open_subnet
 from spos.deploy.export import Export, describe_files, output_name
-from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
+from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions, check_int8_flags
 from spos.deploy.trained import open_trained
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 
@@ -42,18 +45,25 @@ GROUPS = (TrainedOptions, FormatOptions, ExportOptions, Int8Options, Architectur
 def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     form, options, given = pick(FormatOptions, args), pick(ExportOptions, args), pick(DataOptions, args)
-    named, space = pick(ArchitectureOptions, args), pick(SpaceOptions, args)
-    trained = open_trained(pick(TrainedOptions, args), named, space, given.input_size)
+    int8, named, space = pick(Int8Options, args), pick(ArchitectureOptions, args), pick(SpaceOptions, args)
+    is_int8 = form.dtype == "int8"
+    check_int8_flags(int8, is_int8)
+    params = pick(TrainedOptions, args)
+    if is_int8 or changed_flags(given, ("dataset",)):
+        trained = open_subnet(params, named, space, given)
+    else:
+        trained = open_trained(params, named, space, given.input_size)
     data_options = trained.data_options(given)
     name = output_name(trained.path, form.dtype, options.output)
-    data = trained.open_data(data_options, name.parent) if form.dtype == "int8" else None
-    export = Export.of(trained, form.format, name, options, data_options)
-    if data:
-        quantized, error, files = export.int8(data, data_options, pick(Int8Options, args))
-        rows = [("calibration", quantized.calibration), ("logits", f"off by {error:.1%} of themselves (RMS)")]
-    else:
-        difference, files = export.float32()
-        rows = [("logits", f"differ by {difference:.1e} of the largest")]
+    with tempfile.TemporaryDirectory() as scratch:
+        data = trained.open_data(data_options, Path(scratch)) if is_int8 else None
+        export = Export.of(trained, form.format, name, options, data_options)
+        if data:
+            quantized, error, files = export.int8(data, data_options, int8)
+            rows = [("calibration", quantized.calibration), ("logits", f"off by {error:.1%} of themselves (RMS)")]
+        else:
+            difference, files = export.float32()
+            rows = [("logits", f"differ by {difference:.1e} of the largest")]
     print(table([*rows, *describe_files(files)]))
     return 0
 

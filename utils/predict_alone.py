@@ -60,6 +60,10 @@ def main(argv=None):
     parser.add_argument("--top", type=int, default=3, help="classes of each picture [%(default)s]")
     parser.add_argument("pictures", nargs="+", metavar="PICTURE_OR_FOLDER")
     args = parser.parse_args(argv)
+    if args.top < 1:
+        return fail(f"--top {args.top} shows nothing; give 1 or more")
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # neither is replaced here
     named = os.path.join(args.model, "model") if os.path.isdir(args.model) else args.model
     model = named if os.path.isfile(named) else named + ".onnx"
     if not os.path.isfile(model):

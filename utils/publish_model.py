@@ -25,7 +25,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from msgspec import to_builtins
 
@@ -39,6 +39,7 @@ from spos.deploy.export import Export
 from spos.deploy.exported import INT8_NAME, NAME, open_model
 from spos.deploy.flags import BEST, ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.trained import TrainedSubnet, open_trained
+from spos.engine.flags import TrainDeviceOptions
 from spos.runs.files import file_digest, write_atomic, write_json
 from spos.runs.run import (
     BEST_MODEL_FILE,
@@ -58,8 +59,16 @@ from spos.runs.run import (
 from spos.space.architecture_file import parse_architecture
 from spos.space.cost import count_architecture
 from spos.space.flags import ArchitectureOptions, SpaceOptions
-from spos.training.flags import HELD_OUT, TEST_IMAGES, TeacherOptions, TrainOptions, validated_on
+from spos.training.flags import (
+    HELD_OUT,
+    TEST_IMAGES,
+    TeacherOptions,
+    TrainOptions,
+    images_of_a_step,
+    validated_on,
+)
 from spos.training.log import EpochRow, training_hours, validated_top1
+from spos.training.recipes import recipe_values
 from utils.summarize import last_validated
 
 CHOICES = tuple(field.name for field in fields(ArchitectureOptions))
@@ -94,13 +103,13 @@ def main(argv: Optional[List[str]] = None) -> int:
         data = trained.open_data(given, Path(scratch))
         new = Path(scratch) / folder.name
         new.mkdir()
-        files = write_files(trained, data, given, new)
-        card = make_card(folder.name, trained, run, data, files, seeds, controls, options.note)
+        files, num_images = write_files(trained, data, given, new)
+        card = make_card(folder.name, trained, run, data, files, num_images, seeds, controls, options.note)
         write_json(new / CONFIG_FILE, without_places(trained.config))
         write_json(new / CARD_FILE, to_builtins(card))
         write_atomic(new / CARD_PAGE, card_page(card))
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, Path(scratch) / "before")
         os.replace(new, folder)
     print(card_page(card))
     return 0
@@ -114,6 +123,8 @@ def run_of(trained: TrainedSubnet) -> RunDirectory:
     if run.kind != SUBNET_RUN:
         raise InputError(f"{trained.run} is no run of a subnet")
     last_validated(trained.run)
+    if not trained.subnet.bn:
+        raise InputError(f"{trained.path} has its BatchNorm merged, so nothing can go on from it; publish {MODEL_FILE}")
     if Path(trained.path).resolve().parent != Path(trained.run).resolve():
         raise InputError(f"{trained.path} is a checkpoint; publish what its training has left in {trained.run}")
     if Path(trained.path).name == BEST_MODEL_FILE and validated_on(run.options) != HELD_OUT:
@@ -124,8 +135,10 @@ def run_of(trained: TrainedSubnet) -> RunDirectory:
     return run
 
 
-def write_files(trained: TrainedSubnet, data: DataSet, given: DataOptions, folder: Path) -> Dict[str, FileCard]:
-    """Write parameters and both ONNX files. Returns what the card says of the latter."""
+def write_files(
+    trained: TrainedSubnet, data: DataSet, given: DataOptions, folder: Path
+) -> Tuple[Dict[str, FileCard], int]:
+    """Write parameters and both ONNX files. Returns what the card says of the latter, and by how many images."""
     shutil.copyfile(trained.path, folder / MODEL_FILE)
     found = {}
     for name in (NAME, INT8_NAME):
@@ -134,7 +147,7 @@ def write_files(trained: TrainedSubnet, data: DataSet, given: DataOptions, folde
         accuracy = Subject.of_exported(open_model(files[0]), given).evaluate(data, "val").accuracy
         size, interval = files[0].stat().st_size, list(accuracy.interval())
         found[files[0].name] = FileCard(file_digest(files[0]), size, accuracy.top1, interval)
-    return found
+    return found, accuracy.num_images
 
 
 def make_card(
@@ -143,19 +156,22 @@ def make_card(
     run: RunDirectory,
     data: DataSet,
     files: Mapping[str, FileCard],
+    num_images: int,
     seeds: Sequence[Trainings],
     controls: Sequence[Trainings],
     note: str,
 ) -> Card:
     """The card of a network whose files are written."""
     options, architecture = run.flags(TrainOptions), trained.record.architecture
+    images, devices = run.flags(DataOptions), run.flags(TrainDeviceOptions)
+    recipe = recipe_values(options.recipe, images_of_a_step(images, devices))
     cost = count_architecture(trained.record.space, architecture)
     rows = run.rows(LOG_FILE, EpochRow)
-    num_images = len(data.splits[options.train_on or "train_full"]) / options.reduced_dataset_scale
+    num_trained = len(data.splits[options.train_on or "train_full"]) / options.reduced_dataset_scale
     return Card(
         name=name,
         data=data.name,
-        num_images=len(data.splits["test"]),
+        num_images=num_images,
         num_classes=data.num_classes,
         classes=list(data.class_names),
         input_size=data.input_size,
@@ -163,9 +179,9 @@ def make_card(
         channel_choices=list(architecture.channel_choices),
         flops=cost.macs,
         params=cost.params,
-        recipe=recipe_of([options, run.flags(TeacherOptions), run.flags(DataOptions)]),
+        recipe=recipe_of([options, run.flags(TeacherOptions), images, devices], recipe),
         epochs=len(rows),
-        hours=round(training_hours(rows, num_images), 2),
+        hours=round(training_hours(rows, num_trained), 2),
         versions=dict(trained.config["versions"]),
         params_sha256=file_digest(trained.path),
         files=dict(files),

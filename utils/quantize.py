@@ -17,8 +17,10 @@ if __name__ == "__main__":
 
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
@@ -26,15 +28,16 @@ import numpy as np
 from spos.core.flags import JsonOptions, OneLineParser, flag, not_negative, pick, run_program
 from spos.core.tables import table
 from spos.core.timing import Rounds, time_in_turns
+from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.pixels import load_first_images, load_images, remove_images
+from spos.deploy.evaluation import open_subnet
 from spos.deploy.export import Export, output_name
 from spos.deploy.exported import open_model
-from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions
+from spos.deploy.flags import FORMATS, ExportOptions, Int8Options, TrainedOptions, check_int8_flags
 from spos.deploy.int8 import accuracy
 from spos.deploy.parity import Logits, random_images
 from spos.deploy.subnet import DeployedSubnet, as_function
-from spos.deploy.trained import open_trained
 from spos.space.flags import ArchitectureOptions, SpaceOptions
 
 BATCHES = (1, 32)
@@ -65,19 +68,31 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = OneLineParser(__doc__, GROUPS).parse_args(argv)
     own, options, int8 = pick(QuantizeOptions, args), pick(ExportOptions, args), pick(Int8Options, args)
     named, space, given = pick(ArchitectureOptions, args), pick(SpaceOptions, args), pick(DataOptions, args)
-    trained = open_trained(pick(TrainedOptions, args), named, space, given.input_size)
+    check_int8_flags(int8)
+    trained = open_subnet(pick(TrainedOptions, args), named, space, given)
     data_options = trained.data_options(given)
     name = output_name(trained.path, "int8", options.output)
-    data = trained.open_data(data_options, name.parent)
-    export = Export.of(trained, own.format, name, options, data_options)
-    quantized, error, files = export.int8(data, data_options, int8)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = trained.open_data(data_options, Path(scratch))
+        export = Export.of(trained, own.format, name, options, data_options)
+        result = measure(own, export, data, data_options, int8)
+    remove_images(name.parent)
+    print(json.dumps(result) if pick(JsonOptions, args).json else report(result))
+    return 0
 
+
+def measure(
+    own: QuantizeOptions, export: Export, data: DataSet, data_options: DataOptions, int8: Int8Options
+) -> Dict[str, Any]:
+    """Write the files, and give what is reported."""
+    quantized, error, files = export.int8(data, data_options, int8)
+    trained, name = export.trained, export.name
     if own.test_images:
         images = load_first_images(data, "test", data_options, own.test_images)
     else:
         images = load_images(data, "test", data_options, name.parent)
     after = open_model(files[0])
-    result = {
+    return {
         "calibration": quantized.calibration,
         "calibration_images": min(int8.calibration_images, len(data.splits["bn"])),
         "held_out": {name: one.to_json() for name, one in quantized.tried.items()},
@@ -90,9 +105,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         "milliseconds": {str(batch): measure_speed(trained.subnet, after, batch) for batch in BATCHES},
         "files": [str(file) for file in files],
     }
-    remove_images(name.parent)
-    print(json.dumps(result) if pick(JsonOptions, args).json else report(result))
-    return 0
 
 
 def measure_speed(subnet: DeployedSubnet, int8: Logits, batch_size: int) -> Dict[str, float]:

@@ -9,7 +9,7 @@ from spos.counting.layers import LayerCost, head_layers, stem_layers, subnet_lay
 from spos.space.architecture import Architecture, format_choices
 from spos.space.cost import COMPARISON_MODELS, ZERO
 from spos.space.space import SearchSpace
-from spos.space.space_file import LAYOUTS
+from spos.space.space_file import LAYOUTS, search_space
 
 CONVENTION = (
     "Counted: one multiply-add is 1; convolutions, one add per output element of a layer with bias, and the input "
@@ -54,7 +54,10 @@ def convention(additions: bool) -> str:
 
 def supernet_note(space: SearchSpace) -> str:
     """What the figures of a supernet are; of a published one also what was printed."""
-    return f"{SUPERNET_NOTE} {PUBLISHED_NOTE}" if space.layout in LAYOUTS else SUPERNET_NOTE
+    published = [
+        search_space(use_se=se, last_conv_after_pooling=last) for se in (False, True) for last in (False, True)
+    ]
+    return f"{SUPERNET_NOTE} {PUBLISHED_NOTE}" if space in published else SUPERNET_NOTE
 
 
 def summary_table(report: Mapping[str, Any], for_machines: bool = False) -> Table:

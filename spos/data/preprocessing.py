@@ -13,6 +13,7 @@ from spos.data.augmentation import Augmentation
 from spos.runs.files import check_shape
 
 Triple = Tuple[float, float, float]
+LARGEST_SIZE = 4096  # px of a network's input that files may say
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ PositiveChannels = Annotated[List[Annotated[float, Meta(ge=1e-3, le=1e4)]], Meta
 class PreprocessingShape(Struct):
     """What files say of the preparation of images."""
 
-    input_size: Annotated[int, Meta(ge=1, le=4096)]
+    input_size: Annotated[int, Meta(ge=1, le=LARGEST_SIZE)]
     crop_ratio: Annotated[float, Meta(gt=0, le=1)]
     mean: Channels
     std: PositiveChannels

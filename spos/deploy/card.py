@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from msgspec import Struct, ValidationError, convert
 
 from spos.core.errors import InputError
-from spos.core.flags import changed_flags, split_files
+from spos.core.flags import split_files
 from spos.core.intervals import student_interval
 from spos.core.tables import Column, Table, as_markdown, in_millions
 from spos.runs.files import PathLike, file_digest, read_json
@@ -43,6 +44,7 @@ class Trainings(Struct, frozen=True):
         if len(self.top1) < 2:
             return f"{mean:.2%} (one seed)"
         _, low, high = student_interval(self.top1)
+        low, high = max(low, 0.0), min(high, 1.0)
         return f"{mean:.2%} (95% {low:.2%} to {high:.2%}, {len(self.top1)} seeds)"
 
 
@@ -51,7 +53,8 @@ class Card(Struct, frozen=True):
 
     Args:
         data: name of the images; num_images: of the test images.    classes: names by label, if they are known.
-        recipe: flags of `train_imagenet.py` that differ from their defaults, but for places of files.
+        recipe: flags of `train_imagenet.py` that differ from their defaults, or from what --recipe makes of them; no
+            places of files.
         hours: that the training took, by the speeds of its epochs.
         files: by name.    params_sha256: of the parameters.
         seeds: of this network; controls: of random networks. Both empty if there are none.
@@ -104,12 +107,19 @@ def without_places(config: Mapping[str, Any]) -> Dict[str, Any]:
     return {**config, "options": _told(config["options"])}
 
 
-def recipe_of(groups: Sequence[Any]) -> Dict[str, Any]:
-    """What differs from the defaults in filled groups of flags, but for places of files."""
+def recipe_of(groups: Sequence[Any], recipe: Mapping[str, Any]) -> Dict[str, Any]:
+    """What differs from the defaults in filled groups of flags, or from what a recipe makes of them.
+
+    Places of files are left out.
+
+    Args:
+        recipe: values by name, of `--recipe`.
+    """
     changed = {
-        name: getattr(group, name)
+        item.name: getattr(group, item.name)
         for group in groups
-        for name in (flag[2:].replace("-", "_") for flag in changed_flags(group))
+        for item in fields(group)
+        if any(getattr(group, item.name) != value for value in (item.default, recipe.get(item.name, item.default)))
     }
     return _told(changed)
 
@@ -156,5 +166,7 @@ def card_page(card: Card) -> str:
 
 
 def _flag(name: str, value: Any) -> str:
-    flag = f"--{name.replace('_', '-')}"
-    return flag if value is True else f"{flag} {value}"
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"

@@ -14,11 +14,12 @@ from spos.core.flags import fill
 from spos.data.dataset import DataSet
 from spos.data.flags import DataOptions
 from spos.data.pixels import remove_images
+from spos.data.preprocessing import LARGEST_SIZE
 from spos.deploy.exported import ONNX, PARAMS, SYMBOL
 from spos.deploy.flags import ExportOptions, Int8Options, TrainedOptions
 from spos.deploy.formats import FORMAT_CLASSES, Format, publish
 from spos.deploy.int8 import Images, Quantized, quantize_subnet
-from spos.deploy.model_info import ModelInfo
+from spos.deploy.model_info import MOST_PADDING, ModelInfo
 from spos.deploy.parity import RUNTIME_TOLERANCE, Logits, check_equal, check_int8, random_images, tolerance_of
 from spos.deploy.subnet import as_function, merge_batch_norm, pad_widths
 from spos.deploy.trained import TrainedSubnet, open_trained
@@ -47,7 +48,13 @@ class Export:
 
     @classmethod
     def of(cls, trained: TrainedSubnet, form: str, name: Path, options: ExportOptions, data: DataOptions) -> Export:
-        """Raises: InputError if the files cannot be written, or if nothing says how images are prepared."""
+        """Raises: InputError if the files cannot be written or read, or if nothing says how images are prepared."""
+        if options.pad_to > MOST_PADDING:
+            raise InputError(f"--pad-to {options.pad_to} is more than {MOST_PADDING}")
+        if trained.subnet.space.input_size > LARGEST_SIZE:
+            raise InputError(
+                f"{trained.subnet.space.input_size} px are more than the {LARGEST_SIZE} that files may say"
+            )
         check_output(name.with_name(f"{name.name}.onnx"))
         preprocessing = trained.preprocessing(data, options.class_names)
         info = ModelInfo(preprocessing, trained.record.to_json(), pad_to=options.pad_to)
@@ -114,10 +121,15 @@ def export_model(
 
 
 def output_name(params: Path, dtype: str, given: str = "") -> Path:
-    """What the files are called, without their ends; by default like the parameters, beside them."""
+    """What the files are called, without their ends; by default like the parameters, beside them.
+
+    Raises: InputError if a folder is given.
+    """
     for end in (ONNX, SYMBOL, PARAMS):
         if given.endswith(end):
             return Path(given[: -len(end)])
+    if given and (given.endswith("/") or Path(given).is_dir()):
+        raise InputError(f"--output {given} is a folder; give the name of the files in it, without their ends")
     return Path(given or f"{params.with_suffix('')}{'-int8' if dtype == 'int8' else ''}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spos.core.flags import flag, positive, positive_number
+from spos.core.errors import InputError
+from spos.core.flags import changed_flags, flag, positive, positive_number
 from spos.engine.forms import CHANNELS_OF_KERNELS
 
 FORMATS = ("onnx", "mxnet")
@@ -56,3 +57,12 @@ class Int8Options:
     int8_error_max: float = flag(
         0.5, "refuse a file whose logits are off by more than this part of themselves (RMS)", type=positive_number
     )
+
+
+def check_int8_flags(options: Int8Options, is_int8: bool = True) -> None:
+    """Raise InputError for a flag that nothing reads."""
+    if not is_int8:
+        for name in changed_flags(options):
+            raise InputError(f"{name} is for INT8; --dtype int8 is missing")
+    if changed_flags(options, ("percentile",)) and options.calibration not in ("percentile", BEST):
+        raise InputError(f"--percentile is for --calibration percentile or {BEST}, not for {options.calibration}")

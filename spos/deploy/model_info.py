@@ -13,13 +13,15 @@ from spos.core.errors import InputError
 from spos.data.preprocessing import Preprocessing
 from spos.runs.files import check_shape, parse_json
 
+MOST_PADDING = 1024
+
 
 class InfoShape(Struct):
     """What the metadata say beside the preprocessing."""
 
     architecture: Dict[str, Any]
     precision: Literal["float32", "int8"]
-    pad_to: Annotated[int, Meta(ge=1, le=1024)]
+    pad_to: Annotated[int, Meta(ge=1, le=MOST_PADDING)]
 
 
 @dataclass(frozen=True)

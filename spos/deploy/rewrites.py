@@ -124,7 +124,8 @@ class _Rewriter:
             return
         attrs = gated.get("attrs", {})
         is_gate = all(abs(float(attrs.get(name, "nan")) - value) < 1e-6 for name, value in GATE.items())
-        if is_gate and self._readers[source] == 2 and self._readers[gate] == 1 and self._foldable(own):
+        pays = self._shape([source, 0])[2:] != (1, 1)  # not where a value is an image's mean: nothing is gained there
+        if is_gate and self._readers[source] == 2 and self._readers[gate] == 1 and pays and self._foldable(own):
             yield source
 
     def _foldable(self, node: Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping, Optional, Tuple
 
@@ -15,7 +15,15 @@ from spos.data.registry import imagenet_preprocessing, open_data, with_lists
 from spos.deploy.flags import TrainedOptions
 from spos.deploy.subnet import DeployedSubnet, read_subnet
 from spos.runs.files import read_json, read_text
-from spos.runs.run import CONFIG_FILE, LISTS_FOLDER, PREPROCESSING, options_as, run_folder
+from spos.runs.run import (
+    CONFIG_FILE,
+    DATA_PATHS,
+    LISTS_FOLDER,
+    PREPROCESSING,
+    RECORD_PATHS,
+    options_as,
+    run_folder,
+)
 from spos.space.architecture_file import ArchitectureRecord
 from spos.space.flags import ArchitectureOptions, SpaceOptions, fit, named_architecture, trained_architecture
 
@@ -39,15 +47,17 @@ class FileOfRun:
         return FileOfRun(path, run, read_json(run / CONFIG_FILE) if run else {})
 
     def data_options(self, given: DataOptions) -> DataOptions:
-        """Where the images are: flags that are given now, then those of the run."""
-        of_run = vars(options_as(DataOptions, self.config.get("options", {}), f"the run of {self.path}"))
-        now, default = vars(given), vars(DataOptions())
-        return DataOptions(
-            **{
-                item.name: of_run[item.name] if now[item.name] == default[item.name] else now[item.name]
-                for item in fields(DataOptions)
-            }
-        )
+        """Flags that are given now, then those of the run.
+
+        Another data set, or another folder of it, leaves nothing of the places that the run has them from.
+        """
+        of_run = options_as(DataOptions, self.config.get("options", {}), f"the run of {self.path}")
+        changed = {flag[2:].replace("-", "_") for flag in changed_flags(given)}
+        if "dataset" in changed:
+            changed |= {*DATA_PATHS, "use_rec"}
+        elif "data_dir" in changed:
+            changed |= {*RECORD_PATHS, "use_rec"}
+        return replace(of_run, **{name: getattr(given, name) for name in changed})
 
     def recorded_preprocessing(self) -> Optional[Preprocessing]:
         """How the images of the run are prepared; None if nothing says it."""
@@ -92,9 +102,18 @@ class TrainedSubnet(FileOfRun):
     record: ArchitectureRecord
 
     def open_data(self, options: DataOptions, save_dir: Path) -> DataSet:
-        """The images of the run, in its own lists. Arguments and errors: as `open_images` and `with_lists`."""
+        """The images of the run, in its own lists, prepared as `preprocessing` says.
+
+        Arguments and errors: as `open_images` and `with_lists`.
+        """
         space = self.subnet.space
-        return self.with_lists(self.open_images(options, space.num_classes, space.input_size), options, save_dir)
+        data = self.with_lists(self.open_images(options, space.num_classes, space.input_size), options, save_dir)
+        own = self._prepared(options)
+        return replace(data, mean=own.mean, std=own.std, crop_ratio=own.crop_ratio)
+
+    def _prepared(self, options: DataOptions) -> Preprocessing:
+        found = replace(self._known_preprocessing(options), input_size=self.subnet.space.input_size)
+        return replace(found, crop_ratio=options.crop_ratio) if options.crop_ratio else found
 
     def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
         """How images are prepared: as the run says; as the data flags say, if it does not.
@@ -103,9 +122,7 @@ class TrainedSubnet(FileOfRun):
             class_names: text file with a name in each line; empty for those of the data set, if it has any.
         Raises: InputError if the file does not fit, or if the flags name images that are not there.
         """
-        found = replace(self._known_preprocessing(options), input_size=self.subnet.space.input_size)
-        if options.crop_ratio:
-            found = replace(found, crop_ratio=options.crop_ratio)
+        found = self._prepared(options)
         if class_names:
             return replace(found, class_names=self._read_names(class_names))
         if len(found.class_names) != self.subnet.space.num_classes:

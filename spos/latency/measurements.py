@@ -105,6 +105,15 @@ def layers_of(space: SearchSpace, index: int) -> Tuple[Tuple[BlockLayers, ...], 
     return tuple(tuple(space.block_layers(index, b, c) for c in widths) for b in blocks)
 
 
+def draw_parts(space: SearchSpace, counts: Mapping[str, int], seed: int) -> Dict[str, List[Architecture]]:
+    """By part so many networks, none of which an earlier part has."""
+    parts: Dict[str, List[Architecture]] = {}
+    for part, count in counts.items():
+        known = {network for own in parts.values() for network in own}
+        parts[part] = [network for network in draw_networks(space, part, count, seed) if network not in known]
+    return parts
+
+
 def draw_networks(space: SearchSpace, part: str, count: int, seed: int) -> List[Architecture]:
     """Architectures spread over the FLOPs that the space can reach: uniformly drawn from each of `count` equal ranges.
 

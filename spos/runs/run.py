@@ -66,7 +66,8 @@ NAMES_OF_FLAGS = ("recipe",)  # of a training, whose values are a part of it; wh
 
 
 # Flags that say where the images are: a run may go on with others if the images are the same.
-DATA_PATHS = ("data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
+RECORD_PATHS = ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
+DATA_PATHS = ("data_dir", *RECORD_PATHS)
 # Flags that name a file whose content is compared, by its key in `config.json`, and those whose place is. How a name is
 # spelled does not matter.
 FILES_OF_A_RUN = {

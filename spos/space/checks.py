@@ -143,6 +143,8 @@ def _follow(specs: Specs, channels: int, size: int) -> Tuple[int, int]:
                     f"layer {position} has kernel {spec.kernel_size}, stride {spec.stride} and {spec.out_channels} "
                     "channels; it needs an odd kernel, stride 1 or 2, and a channel at least"
                 )
+            if spec.bias and spec.bn:
+                raise InputError(f"layer {position} has a bias, which its BatchNorm takes away; leave one of them out")
             _check_act(f"layer {position}", spec.act)
             channels, size = spec.out_channels, conv_size(size, spec.stride)
         elif isinstance(spec, SqueezeExcite):

@@ -1,14 +1,18 @@
 """The table of published networks beside our own count."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import ROOT
 from space_tests.test_published import BY_NAME
 
 from spos.core.tables import render
-from spos.counting.comparison import SUPERNET_SPACE, comparison_table, counted_cost, score_follows
+from spos.counting import summary
+from spos.counting.comparison import SUPERNET_SPACE, comparison_table, counted_cost, score_follows, supernet_note
 from spos.space.architecture_file import load_architecture
-from spos.space.cost import Cost
+from spos.space.cost import Cost, count_supernet
 from spos.space.published import NETWORKS, SUPERNET, agrees
+from spos.space.space_file import search_space
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,7 @@ def test_the_table_says_which_scores_do_not_follow():
     assert "FBNet-B: the printed score 2.19 does not follow; 295 / 328 + 4.5 / 3.4 = 2.223." in notes
     assert "OneShot+ Supernet: the printed score 7.09 does not follow; 841.9 / 328 + 15.4 / 3.4 = 7.096." in notes
     supernet = notes[-1]
-    for figure in ("15.4M", "17,180,216", "15,498,400", "15,937,592", "841,896,360", "849,514,600", "880,365,672"):
+    for figure in ("15.4M", "17,180,216", "15,498,400", "15,938,616", "841,896,360", "849,514,600", "848,890,600"):
         assert figure in supernet
 
 
@@ -57,6 +61,18 @@ def test_scores_against_another_network():
 def test_the_supernet_is_that_of_the_published_head():
     assert load_architecture("oneshot+").space == SUPERNET_SPACE
     assert BY_NAME["OneShot+ Supernet"].architecture == SUPERNET
+
+
+def test_the_note_counts_the_supernet_without_se_and_with_its_head():
+    without = count_supernet(search_space(last_conv_after_pooling=True))
+    assert f"({without.params:,} without SE)" in supernet_note() and f"({without.macs:,} without SE)" in supernet_note()
+
+
+def test_only_the_published_supernet_is_noted_as_published():
+    published = search_space(use_se=True, last_conv_after_pooling=True)
+    assert "Published are 15.4M" in summary.supernet_note(published)
+    for other in (replace(published, num_classes=10), search_space("Small", use_se=True)):
+        assert "Published" not in summary.supernet_note(other)
 
 
 def test_the_page_about_counting_has_the_table_as_it_is_printed():

@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from spos.core.errors import InputError
 from spos.core.intervals import student_interval
@@ -18,6 +19,7 @@ from spos.deploy.card import (
 )
 from spos.runs.files import file_digest, write_json
 from spos.training.flags import TeacherOptions, TrainOptions
+from spos.training.recipes import recipe_values
 
 TRAININGS = Trainings(5_000_000, 300_000, [0.8, 0.82, 0.84])
 
@@ -90,4 +92,17 @@ def test_what_a_training_began_with_and_learned_from_is_told():
     train = TrainOptions(lr=0.3, cutmix=True, init_params="/home/x/large/model.params")
     groups = [train, TeacherOptions(teacher="resnet50_v1,/home/x/runs/m-0", temperature=4.0)]
     began = {"init_params": "large/model.params", "teacher": "resnet50_v1,runs/m-0"}
-    assert recipe_of(groups) == {"lr": 0.3, "cutmix": True, "temperature": 4.0, **began}
+    assert recipe_of(groups, {}) == {"lr": 0.3, "cutmix": True, "temperature": 4.0, **began}
+
+
+def test_what_was_taken_out_of_a_recipe_is_told(folder):
+    """Its value is the default of the flag, which is not what the name of the recipe says."""
+    train = TrainOptions(recipe="published", lr=0.325, label_smoothing=False, no_wd=True)
+    told = recipe_of([train], recipe_values("published", 256))
+    assert told == {"recipe": "published", "lr": 0.325, "label_smoothing": False, "no_wd": True, "warmup_epochs": 0}
+    page = card_page(replace(card_of(folder), recipe=told))
+    assert "`--recipe published --lr 0.325 --warmup-epochs 0 --no-label-smoothing --no-wd`" in page
+
+
+def test_an_interval_ends_where_shares_do():
+    assert Trainings(1, 1, [0.9889, 0.9944]).text == "99.16% (95% 95.67% to 100.00%, 2 seeds)"

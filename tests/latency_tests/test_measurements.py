@@ -9,7 +9,17 @@ from conftest import ROOT, SPACES, TINY, VARIANTS, small_file
 from spos.core.errors import InputError
 from spos.core.timing import Timing
 from spos.latency.fit import Agreement
-from spos.latency.measurements import FIT, HELD_OUT, Measurements, Plan, alike, as_row, draw_networks, read_measurements
+from spos.latency.measurements import (
+    FIT,
+    HELD_OUT,
+    Measurements,
+    Plan,
+    alike,
+    as_row,
+    draw_networks,
+    draw_parts,
+    read_measurements,
+)
 from spos.latency.table import LatencyTable
 from spos.runs.files import write_json
 from spos.search.domain import Domain
@@ -145,6 +155,16 @@ def test_noise_is_told():
     assert (noise["rounds"], noise["outliers"]) == (PASSES * 20 * noise["calls"], 0.05)
     assert noise["median_error"] == pytest.approx(noise["largest_error"]) == pytest.approx(0.01)
     assert noise["drift"] == pytest.approx(1.2 / 0.8)
+
+
+def test_no_held_out_network_was_in_the_fit():
+    """Small spaces have few networks in each range of FLOPs, and both parts draw from them."""
+    space = load_space("nas-bench-macro")
+    counts = {FIT: 24, HELD_OUT: 40}
+    alone = {part: draw_networks(space, part, count, 0) for part, count in counts.items()}
+    assert set(alone[FIT]) & set(alone[HELD_OUT])
+    parts = draw_parts(space, counts, 0)
+    assert parts[FIT] == alone[FIT] and parts[HELD_OUT] == [one for one in alone[HELD_OUT] if one not in alone[FIT]]
 
 
 def test_an_unfinished_measurement_gives_no_table():

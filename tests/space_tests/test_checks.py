@@ -42,6 +42,7 @@ IN, OUT = Conv(16, 24, selects=True), Conv(24, 16)
         (BlockLayers("residual"), "has no main branch, which its wiring 'residual' needs"),
         (BlockLayers("residual", (IN, OUT), act="gelu"), "the sum has the activation 'gelu'; known: relu"),
         (BlockLayers("chain", (IN, Conv(24, 16, act="swish"))), "layer 1 has the activation 'swish'"),
+        (BlockLayers("chain", (IN, Conv(24, 16, bias=True))), "layer 1 has a bias, which its BatchNorm takes away"),
         (BlockLayers("chain", (IN, Conv(23, 16))), "layer 1 reads 23 channels, 24 come in"),
         (BlockLayers("chain", (IN, Conv(24, 20))), "gives 20 channels of 8 x 8 but 16 of 8 x 8 are due"),
         (BlockLayers("chain", (IN, Conv(24, 16, 1, 2))), "gives 16 channels of 4 x 4 but 16 of 8 x 8"),

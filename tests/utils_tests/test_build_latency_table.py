@@ -162,7 +162,8 @@ def test_bad_flags_are_one_line(argv, words, capsys, tmp_path):
 
 
 def test_a_space_of_too_few_networks_is_refused(supernet, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(build_latency_table, "draw_networks", lambda *_: [SPACE.widest((0,) * 4)] * 2)
+    few = [SPACE.widest((0,) * 4)] * 2
+    monkeypatch.setattr(build_latency_table, "draw_parts", lambda _space, counts, _seed: dict.fromkeys(counts, few))
     argv = ["--supernet-params", supernet, "--save-dir", tmp_path / "run"]
     fails(build_latency_table.main, argv, capsys, "too few networks for 'fit': 2, not 3")
 

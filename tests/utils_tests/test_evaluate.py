@@ -182,6 +182,8 @@ def test_bad_input_is_one_line(here, tmp_path, work, capsys):
         (("--params", params, "--split", "test"), ("invalid choice",)),
         (("--params", tmp_path / "gone.params"), ("gone.params does not exist",)),
         (("--params", tmp_path / "alone.params"), ("name its architecture",)),
+        (("--params", params, "--worst", 5), ("--worst is for --details",)),
+        (("--params", params, "--details", params), ("model.params", "cannot be written")),
         (("--params", params, "--classes", 12), ("is for 10 classes", "have 12")),
         (("--model", model, "--classes", 12), ("is for 10 classes", "have 12")),
         (("--model", model, "--input-size", 64), ("takes images of 32 px",)),

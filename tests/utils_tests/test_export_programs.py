@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +12,16 @@ from image_files import png
 
 import train_imagenet
 from spos.core.errors import InputError
+from spos.data.flags import DataOptions
 from spos.deploy import export
 from spos.deploy.exported import open_model
 from spos.deploy.flags import FORMATS, TrainedOptions
 from spos.deploy.parity import random_images, relative_difference, rms_error
 from spos.deploy.subnet import as_function
-from spos.deploy.trained import open_trained
+from spos.deploy.trained import FileOfRun, open_trained
 from spos.engine.parameters import load_arrays, save_arrays
 from spos.space.flags import ArchitectureOptions, SpaceOptions
-from utils import export_model, merge_bn, predict, quantize
+from utils import evaluate, export_model, merge_bn, predict, quantize
 
 BLOCKS, CHANNELS = ", ".join(["0", "3", "1", "2"] * 5), ", ".join(["2", "5", "4", "3", "7"] * 4)
 
@@ -137,6 +140,54 @@ def test_another_input_size_is_exported(here):
     assert relative_difference(plain_logits(here / "model.params", images), exported(images)) < 1e-4
 
 
+def test_parameters_outside_a_run_are_exported_as_they_are_evaluated(run, tmp_path, work, capsys):
+    """With the size and the strides that training would take from the images; and nothing is left beside them."""
+    alone = shutil.copy(run / "model.params", tmp_path / "alone.params")
+    data = data_flags(work)
+    del data[data.index("--strides") : data.index("--strides") + 2]
+    named = ["--params", str(alone), "--use-se", "--last-conv-after-pooling", "--dataset", "record", *data]
+    named += ["--block-choices", BLOCKS, "--channel-choices", CHANNELS]
+    capsys.readouterr()
+    assert evaluate.main([*named, "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    for form, flags in (("plain", []), ("int8", ["--dtype", "int8", "--calibration-images", "10"])):
+        assert export_model.main([*named, "--format", "mxnet", "--output", str(tmp_path / form), *flags]) == 0
+    info = open_model(tmp_path / "plain").info
+    space = info.architecture["space"]
+    assert (info.preprocessing.input_size, space["strides"]) == (32, [1, 1, 2, 2, 2])
+    assert not (tmp_path / "lists").exists()
+    capsys.readouterr()
+    assert evaluate.main(["--model", str(tmp_path / "plain-symbol.json"), "--json", *data]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["top1"] == expected["top1"] and abs(found["loss"] - expected["loss"]) < 1e-4
+
+
+def test_int8_sees_images_as_the_run_has_prepared_them(run, tmp_path):
+    """Whatever the data set says of mean and deviation; or it is calibrated for other inputs than the network gets."""
+    trained = open_trained(TrainedOptions(str(run / "model.params")), ArchitectureOptions(), SpaceOptions())
+    mean, std = [70.0, 80.0, 90.0], [50.0, 60.0, 70.0]
+    config = {**trained.config, "preprocessing": {**trained.config["preprocessing"], "mean": mean, "std": std}}
+    data = replace(trained, config=config).open_data(trained.data_options(DataOptions()), tmp_path)
+    assert (list(data.mean), list(data.std)) == (mean, std)
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    (
+        ({}, ("record", "here", "a/train.rec", "a/val.rec")),
+        ({"rec_val": "b.rec"}, ("record", "here", "a/train.rec", "b.rec")),
+        ({"data_dir": "there"}, ("record", "there", "", "")),
+        ({"dataset": "folder", "data_dir": "there"}, ("folder", "there", "", "")),
+        ({"dataset": "digits"}, ("digits", "data", "", "")),
+    ),
+)
+def test_other_images_leave_nothing_of_the_places_of_the_run(given, expected):
+    of_run = {"dataset": "record", "data_dir": "here", "rec_train": "a/train.rec", "rec_val": "a/val.rec"}
+    options = FileOfRun(Path("x"), None, {"options": {**of_run, "holdout": 7}}).data_options(DataOptions(**given))
+    assert (options.dataset, options.data_dir, options.rec_train, options.rec_val) == expected
+    assert options.holdout == 7
+
+
 def test_class_names_come_from_a_file(here, tmp_path, capsys):
     names = [f"digit {i}" for i in range(10)]
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -196,6 +247,12 @@ def test_bad_input_is_one_line_and_leaves_no_file(here, tmp_path, capsys):
         (export_model, ("--params", params, "--architecture", "oneshot"), ["run of another architecture"]),
         (export_model, ("--params", here / "other.params"), ["belongs to another network", "features.3.main_branch.0"]),
         (export_model, ("--params", params, "--output", params / "below"), ["cannot be written"]),
+        (export_model, ("--params", params, "--output", tmp_path), ["is a folder", "name of the files"]),
+        (export_model, ("--params", params, "--output", f"{tmp_path}/new/"), ["is a folder", "name of the files"]),
+        (export_model, ("--params", params, "--pad-to", 2000), ["--pad-to 2000", "1024"]),
+        (export_model, ("--params", params, "--input-size", 5000), ["5000 px", "4096"]),
+        (export_model, ("--params", params, "--float-se"), ["--float-se", "--dtype int8 is missing"]),
+        (quantize, ("--params", params, "--percentile", 99), ["--percentile", "not for naive"]),
         (export_model, ("--params", params, "--class-names", tmp_path / "none.txt"), ["cannot be read"]),
         (export_model, ("--params", params, "--strides", "2,2,2,2,2"), ["--strides", "lies in a run"]),
         (quantize, ("--params", params, *missing), ["gone.rec does not exist"]),

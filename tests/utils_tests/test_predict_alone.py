@@ -102,6 +102,7 @@ def test_wrong_files_are_one_line(model, pictures, tmp_path):
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "array.npy", np.zeros(3))
     for argv, words in (
+        (("--model", model, "--top", "0", pictures), "--top 0 shows nothing"),
         (("--model", tmp_path / "gone", pictures), "gone does not exist"),
         (("--model", tmp_path / "array.npy", pictures), "array.npy is no network that was exported by this project"),
         (("--model", model, tmp_path / "empty"), "no picture in"),

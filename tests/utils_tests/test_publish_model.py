@@ -13,7 +13,7 @@ from spos.deploy.card import check_files, read_card
 from spos.deploy.exported import open_model
 from spos.engine.parameters import load_arrays
 from spos.runs.files import read_json, write_json
-from utils import evaluate, predict, predict_alone, publish_model
+from utils import evaluate, merge_bn, predict, predict_alone, publish_model
 
 BLOCKS, CONTROL = ", ".join(["0", "3", "1", "2"] * 2), ", ".join(["0"] * 8)
 CHANNELS = ", ".join(["2", "5", "4", "3"] * 2)
@@ -108,6 +108,7 @@ def test_a_published_folder_is_replaced_and_no_other(run, published, tmp_path, c
     argv = ["--params", str(run / "model.params"), "--output", str(copy)]
     assert publish_model.main(argv) == 0
     assert read_card(copy).seeds == []
+    assert [path.name for path in copy.parent.iterdir()] == ["digits"]
     (copy / "card.json").unlink()
     fails(publish_model.main, argv, capsys, "is there, and is no published network")
 
@@ -133,6 +134,8 @@ def test_what_was_chosen_by_test_images_and_what_was_trained_otherwise_is_refuse
     publish(["--params", str(run / "best.params"), *out], capsys, "was chosen by the test images")
     checkpoint = next(run.glob("checkpoints/*/model.params"))
     publish(["--params", str(checkpoint), *out], capsys, "is a checkpoint")
+    assert merge_bn.main(["--params", str(run / "model.params")]) == 0
+    publish(["--params", str(run / "model-merged.params"), *out], capsys, "has its BatchNorm merged")
     other = shutil.copytree(others[0], tmp_path / "other")
     config = read_json(other / "config.json")
     write_json(other / "config.json", {**config, "options": {**config["options"], "lr": 0.2}})
