@@ -25,6 +25,7 @@ from spos.core.stopping import StopRequest
 from spos.data.image_list import UnreadableImage
 from spos.data.packing import RecordWriter, in_order
 from spos.engine.compat import mx
+from spos.runs.files import replacing
 
 Row = Tuple[Any, ...]  # key, path, labels: as im2rec has it
 
@@ -37,6 +38,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.list:
         im2rec.make_list(args)
         return 0
+    if args.num_thread < 1:
+        raise InputError(f"--num-thread must be at least 1, not {args.num_thread}")
     folder = Path(args.prefix if os.path.isdir(args.prefix) else os.path.dirname(args.prefix))
     lists = sorted(file for file in folder.iterdir() if str(file).startswith(args.prefix) and file.suffix == ".lst")
     if not lists:
@@ -84,7 +87,10 @@ def read_list(path: Path) -> List[Row]:
 
 
 def pack_list(im2rec: Any, args: Any, path: Path) -> None:
-    """Write the .rec and .idx beside a list, or neither."""
+    """Write the .rec and .idx beside a list, or neither: what was there before stays then.
+
+    Raises: InputError if no image of the list can be packed, or the files cannot be written.
+    """
     rows = read_list(path)
     files = [path.with_suffix(suffix) for suffix in (".rec", ".idx")]
     print(f"packing {len(rows)} images of {path}", flush=True)
@@ -97,18 +103,18 @@ def pack_list(im2rec: Any, args: Any, path: Path) -> None:
         return answers[0][1]
 
     try:
-        with RecordWriter(*map(str, files)) as writer, closing(in_order(encode, rows, args.num_thread)) as records:
-            for row, content in records:
-                if isinstance(content, UnreadableImage):
-                    warn(f"{row[1]} {content}; it is left out")
-                else:
-                    writer.write(row[0], content)
-    except BaseException as error:
-        for file in files:
-            file.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"{files[0]} cannot be written ({error.strerror}); nothing was packed") from None
-        raise
+        with replacing(files[0]) as rec, replacing(files[1]) as idx:
+            encoded = in_order(encode, rows, args.num_thread)
+            with RecordWriter(str(rec), str(idx)) as writer, closing(encoded) as records:
+                for row, content in records:
+                    if isinstance(content, UnreadableImage):
+                        warn(f"{row[1]} {content}; it is left out")
+                    else:
+                        writer.write(row[0], content)
+            if not writer.num_records:
+                raise InputError(f"none of the {len(rows)} images of {path} can be packed; see above")
+    except OSError as error:
+        raise InputError(f"{files[0]} cannot be written ({error.strerror}); nothing was packed") from None
 
 
 class Answers(list):

@@ -23,7 +23,16 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from spos.core.errors import InputError, warn
-from spos.core.flags import OneLineParser, flag, not_negative, pick, positive, run_program, split_arguments
+from spos.core.flags import (
+    OneLineParser,
+    flag,
+    not_negative,
+    pick,
+    positive,
+    run_program,
+    split_arguments,
+    with_hyphens,
+)
 from spos.core.processes import (
     END_SECONDS,
     POLL_SECONDS,
@@ -38,6 +47,7 @@ from spos.core.processes import (
     start_member,
     wait_for,
 )
+from spos.core.stopping import note_signals
 from spos.runs.files import read_text
 
 _HOST_LINE = re.compile(r"^(?!-)([!-~]{1,255})(?:\s+([0-9]{1,4}))?$")
@@ -105,7 +115,7 @@ def worker_command(rest: Sequence[str]) -> Tuple[str, ...]:
         command = [sys.executable, str(ROOT / "train_imagenet.py"), *rest]
     else:
         raise InputError(f"{rest[0]} after -- is neither a flag of train_imagenet.py nor a script (.sh, .py)")
-    if not any(word.split("=")[0] == "--kv-store" for word in rest):
+    if not any(word.split("=")[0] == "--kv-store" for word in with_hyphens(rest)):
         command += ["--kv-store", "dist_sync"]
     return tuple(command)
 
@@ -145,9 +155,7 @@ def plan(
 
 def run(tasks: Sequence[Task], stop_seconds: float) -> int:
     """Start all tasks and watch them to their end. Returns the exit code of the whole."""
-    signals: List[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: signals.append(number))
+    signals = note_signals()
     members: List[Member] = []
     try:
         for task in tasks:

@@ -26,7 +26,7 @@ from typing import Callable, Generator, Iterator, List, Optional, Tuple, TypeVar
 import numpy as np
 
 from spos.core.errors import InputError, warn
-from spos.core.flags import OneLineParser, fraction, not_negative, positive, run_program
+from spos.core.flags import OneLineParser, below_one, not_negative, positive, run_program
 from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.data.flags import MAX_BAD_IMAGES, MAX_BN_IMAGES, MAX_HOLDOUT
@@ -57,7 +57,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--imagenet", action="store_true", help="classes are those of ImageNet, by folder name")
     parser.add_argument(
         "--val-fraction",
-        type=fraction,
+        type=below_one,
         default=None,
         help=f"share of each class that becomes val when there is no val/ [{DEFAULT_VAL_FRACTION}]",
     )
@@ -81,7 +81,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         check_outside(target, root)
     packing, options = Packing(args.resize, args.quality), (args.num_workers, args.max_bad_images)
     with new_folder(target), locked(target), work_folder(target) as work, StopRequest("") as stop:
-        check_target(target, "train.rec", "val.rec")
+        check_target(target, "train.rec", "val.rec", PACKED_LISTS, *PACKED)
         with stop.at_once():
             share = DEFAULT_VAL_FRACTION if args.val_fraction is None else args.val_fraction
             split = found if isinstance(found, Split) else draw_split(found, share, args.seed, *options)

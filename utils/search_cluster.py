@@ -18,7 +18,6 @@ if __name__ == "__main__":
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ from spos.core.processes import (
     send_stop,
     start_member,
 )
+from spos.core.stopping import note_signals
 from spos.core.tls import TlsOptions
 from spos.runs.lock import locked
 
@@ -114,9 +114,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         import distributed  # noqa: F401
     except ImportError as error:
         raise InputError(f"this needs Dask ({error}): run sh scripts/setup.sh --cluster") from None
-    signals: List[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: signals.append(number))
+    signals = note_signals()
     with LocalCluster(options.workers, tls) as cluster:
         command = (*search_command(rest, cluster.address), *tls.arguments)
         search = start_member(Task("search", HERE, command, {"SPOS_PYTHON": sys.executable}))
@@ -150,7 +148,10 @@ def watch(search: Member, cluster: LocalCluster, signals: Sequence[int]) -> int:
             told, deadline = True, time.monotonic() + END_SECONDS
             send_stop(search)
         if len(signals) > 1 or time.monotonic() > deadline:
-            return 128 + signals[0]
+            if signals:
+                return 128 + signals[0]
+            print("error: the scheduler has ended; the same command goes on", file=sys.stderr, flush=True)
+            return 1
         if all(worker.process.poll() is not None for worker in cluster.workers):
             print("error: all workers have ended; the same command goes on", file=sys.stderr, flush=True)
             return 1

@@ -21,7 +21,15 @@ from spos.core.flags import OneLineParser, pick, run_program
 from spos.core.intervals import wilson_interval
 from spos.core.tables import in_millions, table
 from spos.runs.journal import read_rows
-from spos.runs.run import BEST_FILE, HISTORY_FILE, LOG_FILE, open_run_directory
+from spos.runs.run import (
+    BEST_FILE,
+    HISTORY_FILE,
+    LOG_FILE,
+    SEARCH_RUN,
+    SUBNET_RUN,
+    SUPERNET_RUN,
+    open_run_directory,
+)
 from spos.search.budgets import Budgets
 from spos.search.finals import chosen_of, read_choice, read_finals
 from spos.search.flags import SearchOptions
@@ -44,6 +52,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("control", type=Path, nargs="?", help="run directory of a random network")
     args = parser.parse_args(argv)
     use_blocks(pick(BlocksOptions, args))
+    for folder, wanted in zip(
+        (args.supernet, args.search, args.subnet, args.control), (SUPERNET_RUN, SEARCH_RUN, SUBNET_RUN, SUBNET_RUN)
+    ):
+        if folder:
+            check_kind(folder, wanted)
     rows = supernet_rows(args.supernet) + search_rows(args.search) + subnet_rows(args.subnet)
     folders = [args.supernet, args.search, args.subnet]
     if args.control:
@@ -55,6 +68,13 @@ def main(argv: Optional[List[str]] = None) -> int:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             print(f"  {path}")
     return 0
+
+
+def check_kind(folder: Path, wanted: str) -> None:
+    """Raise InputError for a run of another kind than its place says."""
+    found = open_run_directory(folder).kind
+    if found != wanted:
+        raise InputError(f"{folder} is the run of a {found}, where that of a {wanted} belongs")
 
 
 def supernet_rows(folder: Path) -> Rows:

@@ -26,6 +26,7 @@ from spos.core.progress import progress_bar
 from spos.core.stopping import StopRequest
 from spos.data.recordio import RecordFile
 from spos.data.registry import CLASSES_FILE, read_class_names
+from spos.runs.files import write_atomic
 
 SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png"}
 
@@ -52,9 +53,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         for position in progress_bar(chosen.tolist(), unit="img"):
             _, content = reader.read(position)
             file = args.target / names[labels[position]] / f"{keys[position]:08d}{suffix_of(content)}"
-            if not file.is_file() or file.stat().st_size != len(content):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
+            if not file.is_file():
+                write_atomic(file, content)
+            elif file.read_bytes() != content:
+                raise InputError(f"{file} is another image; give a folder that holds nothing of other record files")
     counts = Counter(labels[chosen].tolist())
     print(
         f"{len(chosen):,} images of {len(counts)} classes are in {args.target}: {min(counts.values()):,} to "
@@ -66,7 +68,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def parse_counts(text: str) -> Tuple[int, ...]:
     """Of `--per-class`; empty for all. Raises: InputError if it is no list of whole numbers from 1."""
     words = [word.strip() for word in text.split(",")] if text else []
-    if not all(word.isdigit() and int(word) > 0 for word in words):
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise InputError(f"--per-class must be a number from 1, or several with commas between, not {text}")
     return tuple(map(int, words))
 
@@ -86,7 +88,7 @@ def first_of_each(labels: np.ndarray, most: Tuple[int, ...]) -> np.ndarray:
 def names_of(file: Path, num_classes: int) -> Tuple[str, ...]:
     """Of the classes: those of a file, or numbers of equal length."""
     names = read_class_names(file, num_classes)
-    wrong = [name for name in names if Path(name).name != name]
+    wrong = [name for name in names if Path(name).name != name or name == ".."]
     if wrong:
         raise InputError(f"{file}: the class {wrong[0]!r} cannot be a folder")
     width = len(str(num_classes - 1))

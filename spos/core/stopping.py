@@ -8,12 +8,26 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from spos.core.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 0.01
+
+
+def heard_signals() -> List[int]:
+    """Those of SIGNALS that ask this program to stop: under nohup a terminal that goes away does not."""
+    under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if not (under_nohup and number == signal.SIGHUP)]
+
+
+def note_signals() -> List[int]:
+    """A list that signals are put in from now on, for a program that watches others."""
+    noted: List[int] = []
+    for number in heard_signals():
+        signal.signal(number, lambda number, _: noted.append(number))
+    return noted
 
 
 class StopRequest:
@@ -33,9 +47,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            heard = [number for number in SIGNALS if not (under_nohup and number == signal.SIGHUP)]
-            self._handlers = {number: signal.signal(number, self._handle) for number in heard}
+            self._handlers = {number: signal.signal(number, self._handle) for number in heard_signals()}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,7 +24,7 @@ from spos.data.augmentation import (
     random_window,
 )
 from spos.data.exif import UPRIGHT, turned
-from spos.data.header import NOT_A_PICTURE, Header, check_claim, read_plain_header
+from spos.data.header import MAX_PIXELS, NOT_A_PICTURE, Header, check_claim, read_plain_header
 from spos.data.image_list import UnreadableImage
 from spos.data.preprocessing import Preparation
 from spos.data.trivial import trivially_augmented
@@ -155,6 +155,8 @@ class ImageDecoder:
         """The whole image, its shorter side resized to the input size, padded with black and cut."""
         image = decode_upright(content)
         height, width = _with_shorter_side(image.shape, self.size)
+        if height * width > MAX_PIXELS:
+            raise UnreadableImage(f"is too long: resized to {self.size} px it would have {width} x {height} pixels")
         window = padded_window(height, width, self.size, pad, draws)
         if (height, width) != image.shape[:2]:
             image = cv2.resize(image, (width, height), interpolation=_filter(image.shape, self.size))

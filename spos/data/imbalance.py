@@ -22,7 +22,8 @@ def describe_imbalance(labels: np.ndarray, names: Sequence[str] = ()) -> Optiona
     if len(classes) < 2 or counts.max() < LEAST_RATIO * counts.min():
         return None
     order = np.argsort(counts, kind="stable")
-    said = [f"{counts[i]:,} of {names[classes[i]] if names else f'class {classes[i]}'}" for i in order]
+    called = [names[label] if 0 <= label < len(names) else f"class {label}" for label in classes.tolist()]
+    said = [f"{counts[i]:,} of {called[i]}" for i in order]
     some = said if len(said) <= 2 * NAMED else [*said[:NAMED], "..", *said[-NAMED:]]
     ratio = counts.max() / counts.min()
     return f"training images by class: {', '.join(some)} ({ratio:.1f} times as many); --class-balanced shows all alike"

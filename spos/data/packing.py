@@ -56,11 +56,16 @@ class RecordWriter:
 
     def write(self, key: int, payload: bytes) -> None:
         """Add a record. Raises: UnreadableImage if it is longer than a record may be, OSError if the disk is full."""
-        if len(payload) > _MAX_RECORD:
-            raise UnreadableImage(f"has {len(payload)} bytes, more than a record may have ({_MAX_RECORD})")
+        check_length(payload)
         self._idx.write(f"{key}\t{self._rec.tell()}\n")
         self._rec.write(frame(payload))
         self.num_records += 1
+
+
+def check_length(payload: bytes) -> None:
+    """Raise UnreadableImage if it is longer than a record may be."""
+    if len(payload) > _MAX_RECORD:
+        raise UnreadableImage(f"has {len(payload)} bytes, more than a record may have ({_MAX_RECORD})")
 
 
 def frame(payload: bytes) -> bytes:
@@ -91,7 +96,9 @@ class Packing:
         """The record of an image file. Raises: UnreadableImage, also if it stays as it is and is no picture."""
         content = read_file(path)
         image = decode_upright(content)
-        return IMAGE_HEADER.pack(0, label, key, 0) + (self._encode(image) if self.resize else content)
+        record = IMAGE_HEADER.pack(0, label, key, 0) + (self._encode(image) if self.resize else content)
+        check_length(record)
+        return record
 
     def _encode(self, image: np.ndarray) -> bytes:
         height, width = image.shape[:2]

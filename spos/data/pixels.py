@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,10 @@ from spos.runs.run import PIXELS_FOLDER
 DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised; labels (N,)) for every device
 Kept = Tuple[np.ndarray, np.ndarray]  # images, labels
 MEMORY_SHARE = 0.5  # of the memory that is available
+#: files of `load_images`, and what is left of one that was not written to its end
+_KEPT = re.compile(
+    r"(?P<partial>\.)?(?P<name>(train|train_full|bn|search_val|test)-[0-9a-f]{16}(\.labels\.npy|\.npy|\.json))(?(partial)\..+)"
+)
 _BLOCK = 1 << 20
 _WITHOUT_RESERVATION = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -247,10 +252,11 @@ def remove_images(folder: Path) -> None:
     pixels = folder / PIXELS_FOLDER
     if not pixels.is_dir():
         return
-    for file in pixels.glob("*-*.*"):
-        if file.name.startswith("."):
-            remove_leftovers(file.with_name(file.name[1:].rpartition(".")[0]))
-        elif file.suffix in (".npy", ".json"):
+    for file in pixels.iterdir():
+        kept = _KEPT.fullmatch(file.name)
+        if kept and kept["partial"]:
+            remove_leftovers(file.with_name(kept["name"]))
+        elif kept:
             file.unlink()
     if not pixels.is_symlink():
         with suppress(OSError):  # something else lies in it

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, Mapping, Tuple
 
 import numpy as np
 
+from spos.core.errors import InputError
 from spos.data.recordio import Index, read_index
 from spos.engine.compat import mx
 from spos.runs.files import read_json, write_atomic
@@ -19,7 +20,15 @@ _SCHEMA = 1
 
 
 def write_prepared(folder: Path, name: str, files: Mapping[str, bytes], description: Mapping[str, Any]) -> None:
-    """Write the files, and last `<name>.json`, whose checksums say that the others are complete."""
+    """Write the files, and last `<name>.json`, whose checksums say that the others are complete.
+
+    Raises: InputError if files of the same names are there that this has not written.
+    """
+    if not _description(folder, name).exists():
+        for file_name, data in files.items():
+            path = folder / file_name
+            if path.exists() and path.read_bytes() != data:
+                raise InputError(f"{path} is there already, with other images; give another folder, or remove it")
     for file_name, data in files.items():
         write_atomic(folder / file_name, data)
     sums = {file_name: hashlib.sha256(data).hexdigest() for file_name, data in files.items()}

@@ -137,7 +137,9 @@ def _open_record(options: DataOptions) -> DataSet:
     data = open_record_dataset(*_four(rec), num_classes, _input_size(options), _crop_ratio(options))
     packed = Path(train.rec).parent
     names = read_class_names(packed / CLASSES_FILE, num_classes)
-    if options.holdout or options.update_bn_images or not (packed / PACKED_LISTS / "train.idx").is_file():
+    is_packed = (Path(train.rec), Path(train.idx)) == (packed / "train.rec", packed / "train.idx")
+    has_lists = is_packed and (packed / PACKED_LISTS / "train.idx").is_file()
+    if options.holdout or options.update_bn_images or not has_lists:
         return replace(data, class_names=names)
     lists = {name: RecordFile(train.rec, str(packed / PACKED_LISTS / f"{name}.idx")) for name in HELD_OUT_LISTS}
     return replace(data, class_names=names, splits={**data.splits, **lists})
@@ -162,6 +164,8 @@ def _open_cifar(options: DataOptions) -> DataSet:
 
 
 def _open_digits(options: DataOptions) -> DataSet:
+    if options.use_rec or _named_record_files(options):
+        raise InputError("--dataset digits brings its own images; for record files use --dataset record")
     data = prepare_digits(str(Path(options.data_dir) / "digits"))
     if options.classes not in (0, data.num_classes):
         raise InputError(f"--classes {options.classes}: --dataset digits has {data.num_classes} classes")

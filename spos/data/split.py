@@ -66,6 +66,9 @@ def _members(groups: np.ndarray) -> Dict[int, np.ndarray]:
 
 
 def quota(sizes: np.ndarray, share: float, num_lists: int) -> np.ndarray:
-    """How many images of every class a list gets, of so many that are drawn together. Args: sizes: of the classes."""
+    """How many images of every class a list gets, of so many that are drawn together, and never all of them.
+
+    Args: sizes: of the classes.
+    """
     least = np.where((sizes > num_lists) & (share > 0), 1, 0)
-    return np.maximum(np.round(sizes * share).astype(int), least)
+    return np.minimum(np.maximum(np.round(sizes * share).astype(int), least), np.maximum(sizes - 1, 0))

@@ -16,11 +16,11 @@ from spos.core.errors import InputError, warn_once
 # What OpenCV reads. It looks at the content, not at the name.
 IMAGE_SUFFIXES = (
     *(".bmp", ".jpeg", ".jpg", ".png", ".webp", ".tif", ".tiff", ".jp2", ".j2k", ".jfif", ".jpe", ".dib"),
-    *(".pam", ".pbm", ".pfm", ".pgm", ".pnm", ".ppm", ".ras", ".sr", ".hdr"),
+    *(".pam", ".pbm", ".pgm", ".pnm", ".ppm", ".ras", ".sr", ".hdr"),
 )
 _OTHER_PICTURES = (
     *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jxr", ".svg", ".ico", ".tga", ".psd", ".exr", ".jpx", ".eps"),
-    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".npy"),
+    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".npy", ".pfm"),
 )
 # Folders that systems make; in lower case.
 _OF_THE_SYSTEM = ("lost+found", "__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
@@ -59,14 +59,17 @@ class Walk:
         Raises: InputError for a folder that cannot be read.
         """
         found: Dict[str, List[str]] = {folder: [] for folder in folders}
-        todo: Deque[Tuple[str, str]] = deque((folder, "") for folder in folders)
+        todo: Deque[Tuple[str, str]] = deque()
         links: Deque[Tuple[str, str]] = deque()
         for folder in folders:
+            (links if os.path.islink(os.path.join(self.root, folder)) else todo).append((folder, ""))
+        for folder, _ in todo:
             self._been.add(_identity(os.path.join(self.root, folder)))
+        here = set(todo)
         while todo or links:  # links last: what lies here is found where it lies
-            folder, below = todo.popleft() if todo else links.popleft()
+            place = folder, below = todo.popleft() if todo else links.popleft()
             path = os.path.normpath(os.path.join(self.root, folder, below))
-            if below and not self._enter(path):
+            if place not in here and not self._enter(path):
                 continue
             for entry in _entries(path):
                 name = below + entry.name

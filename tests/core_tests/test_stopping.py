@@ -8,7 +8,7 @@ import pytest
 
 from spos.core.errors import Stopped
 from spos.core.flags import run_program
-from spos.core.stopping import StopRequest
+from spos.core.stopping import SIGNALS, StopRequest, note_signals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -31,6 +31,19 @@ def test_a_terminal_that_goes_away_is_a_request(capsys):
     finally:
         signal.signal(signal.SIGHUP, before)
     assert "after this batch" in capsys.readouterr().err
+
+
+def test_programs_that_watch_others_note_signals_and_heed_nohup():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        noted = note_signals()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert noted == [signal.SIGTERM, signal.SIGINT]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_under_nohup_a_terminal_may_go_away():

@@ -79,6 +79,15 @@ def test_images_whose_header_promises_too_much_are_left_out(tmp_path):
     assert read_pass(images)[1].tolist() == [1]
 
 
+def test_images_that_resizing_would_blow_up_are_left_out(tmp_path):
+    """One pixel wide and 200,000 long: a file of some hundred bytes, at 32 px 205 million pixels."""
+    long = np.zeros((200_000, 1, 3), np.uint8)
+    images = loader(
+        pack(tmp_path, [png(long), png(random_images(1)[0])]), 2, num_classes=2, augmentation=SMALL_IMAGE_AUGMENTATION
+    )
+    assert set(read_pass(images)[1].tolist()) == {1}
+
+
 @pytest.mark.parametrize("dtype", (np.float32, np.uint8))
 def test_a_box_is_erased_in_the_colour_of_the_mean(dtype):
     mean, size = (120.0, 110.0, 100.0), 32

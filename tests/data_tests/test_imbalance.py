@@ -24,6 +24,11 @@ def test_what_is_nearly_alike_is_not_worth_a_line(counts):
     assert describe_imbalance(np.repeat(np.arange(len(counts)), counts)) is None
 
 
+def test_labels_that_no_name_is_known_of_are_numbers():
+    line = describe_imbalance(np.array([0] * 10 + [11] * 2), ("aeroplane",))
+    assert "2 of class 11" in line and "10 of aeroplane" in line
+
+
 def test_labels_of_a_long_list_are_not_read(capsys, monkeypatch):
     class Images(SimpleNamespace):
         def __len__(self):

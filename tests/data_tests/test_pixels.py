@@ -185,7 +185,9 @@ def test_kept_images_are_removed_also_behind_a_link(noise_file, tmp_path, linked
     folder, elsewhere = tmp_path / "run", tmp_path / "disk"
     folder.mkdir()
     elsewhere.mkdir()
-    (elsewhere / "notes.txt").write_text("not ours")
+    others = ["my-embeddings.npy", "notes-2024.json", "notes.txt", "run-3.npy"]
+    for name in others:
+        (elsewhere / name).write_text("not ours")
     if linked:
         (folder / PIXELS_FOLDER).symlink_to(elsewhere)
     options = DataOptions(batch_size=8, num_workers=1)
@@ -194,6 +196,6 @@ def test_kept_images_are_removed_also_behind_a_link(noise_file, tmp_path, linked
     assert len(kept) == 3
     (kept[0].parent / f".{kept[0].name}.dead").write_bytes(b"x")
     remove_images(folder)
-    assert os.listdir(elsewhere) == ["notes.txt"] and (folder / PIXELS_FOLDER).is_symlink() == linked
+    assert sorted(os.listdir(elsewhere)) == others and (folder / PIXELS_FOLDER).is_symlink() == linked
     assert linked or not (folder / PIXELS_FOLDER).exists()
     remove_images(folder)

@@ -8,6 +8,7 @@ import pytest
 from image_files import random_images
 from PIL import Image
 
+from spos.core.errors import InputError
 from spos.data.prepared import encode_png, is_complete, pack_images, write_prepared
 from spos.data.recordio import RecordFile, RecordReader
 
@@ -54,6 +55,18 @@ def test_a_kill_before_the_description_leaves_nothing_complete(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         write_prepared(tmp_path, "some", FILES, {})
     assert not is_complete(tmp_path, "some", FILES)
+
+
+def test_images_of_somebody_else_are_not_overwritten(tmp_path):
+    """What a kill has left of the same images is: it is all that can be there without a description."""
+    (tmp_path / "a.rec").write_bytes(FILES["a.rec"])
+    write_prepared(tmp_path, "some", FILES, {})
+    assert is_complete(tmp_path, "some", FILES)
+    (tmp_path / "some.json").unlink()
+    (tmp_path / "a.rec").write_bytes(b"others")
+    with pytest.raises(InputError, match="a.rec is there already, with other images"):
+        write_prepared(tmp_path, "some", FILES, {})
+    assert (tmp_path / "a.rec").read_bytes() == b"others"
 
 
 def test_pixels_survive_png():

@@ -79,6 +79,13 @@ def test_the_smallest_group_is_given_and_no_class_is_taken_from_training():
     assert counts(labels, stratified(labels, groups, {"test": 0.1}, 0)["test"]) == [8, 0]
 
 
+def test_every_class_is_left_some_for_training():
+    """However large the share: a class of one image is trained on."""
+    labels = np.array([0] * 10 + [1] + [2] * 2)
+    drawn = stratified(labels, np.arange(len(labels)), {"test": 0.9}, 0)
+    assert np.bincount(labels[drawn["train"]], minlength=3).tolist() == [1, 1, 1]
+
+
 def test_lists_depend_on_the_seed_alone():
     labels = np.repeat(np.arange(3), 50)
     first, again, other = (stratified(labels, np.arange(150), SHARES, seed)["test"] for seed in (1, 1, 2))

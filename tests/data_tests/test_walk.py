@@ -59,6 +59,17 @@ def test_links_never_multiply_images_or_run_away(flowers, capsys, link, target):
     assert link in line and str(flowers) in line
 
 
+@pytest.mark.parametrize("target", ("aster", "..", "/proc/self"))
+def test_a_class_that_is_a_link_does_not_multiply_images_either(flowers, capsys, target):
+    classes = ["aster", "lily"]
+    before = Walk(str(flowers)).find(classes)
+    (flowers / "again").symlink_to(target)
+    walk = Walk(str(flowers))
+    assert walk.find(["again", *classes]) == {"again": [], **before}
+    walk.report()
+    assert "again" in capsys.readouterr().err
+
+
 def test_two_links_that_point_at_each_other(flowers, tmp_path):
     for one, other in (("x", "y"), ("y", "x")):
         (tmp_path / one).mkdir()

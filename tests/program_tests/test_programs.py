@@ -216,6 +216,12 @@ def test_subnet_of_a_searched_architecture_is_trained_and_summarised(supernet, s
     (trained,) = re.findall(r"^trained from scratch, test top-1 +(.*)$", printed, re.M)
     assert re.search(rf"^a random network, trained alike +{re.escape(trained)}$", printed, re.M)
     assert len(set(re.findall(r"^  FLOPs, params +(.*)$", printed, re.M))) == 1
+    for wrong, words in (
+        ((subnet, search, subnet), f"{subnet} is the run of a subnet, where that of a supernet belongs"),
+        ((supernet, search, supernet), f"{supernet} is the run of a supernet, where that of a subnet belongs"),
+        ((search, search, subnet), f"{search} is the run of a search"),
+    ):
+        fails(summarize.main, wrong, capsys, words)
 
 
 def test_search_leaves_the_supernet_file_alone(supernet, search):

@@ -81,6 +81,19 @@ def test_bad_files_are_named_and_left_out(tmp_path, images):
     assert [line.split("\t")[0] for line in (tmp_path / "x.idx").read_text().splitlines()] == ["0", "2"]
 
 
+@pytest.mark.parametrize(
+    "flags, words", ((["--num-thread", "0"], "--num-thread must be"), ([], "none of the 1 images"))
+)
+def test_what_was_packed_before_stays_when_a_packing_fails(tmp_path, images, flags, words):
+    (tmp_path / "x.lst").write_text("0\t0\ta/gone.png\n")
+    for name in ("x.rec", "x.idx"):
+        (tmp_path / name).write_bytes(b"before")
+    done = run("--pass-through", *flags, tmp_path / "x", images)
+    assert done.returncode == 2 and words in done.stderr.splitlines()[-1]
+    assert all((tmp_path / name).read_bytes() == b"before" for name in ("x.rec", "x.idx"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "x.idx", "x.lst", "x.rec"]
+
+
 def test_no_list_is_said(tmp_path):
     done = run(tmp_path / "x", tmp_path)
     assert done.returncode == 2 and "there is no list" in done.stderr

@@ -86,6 +86,7 @@ def test_on_one_machine_all_talk_through_the_loopback():
 def test_worker_command(rest, start):
     assert list(worker_command(rest)) == [*start, "--kv-store", "dist_sync"]
     assert list(worker_command([*rest, "--kv-store=dist_async"])) == [*start, "--kv-store=dist_async"]
+    assert list(worker_command([*rest, "--kv_store", "dist_async"])) == [*start, "--kv_store", "dist_async"]
 
 
 @pytest.mark.parametrize(

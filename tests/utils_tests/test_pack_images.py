@@ -181,12 +181,15 @@ def test_a_packing_that_was_killed_while_files_were_moved_is_started_anew(tmp_pa
     assert ".packing" not in os.listdir(tmp_path / "out")
 
 
-def test_a_move_that_fails_leaves_what_was_there(tmp_path):
+@pytest.mark.parametrize("name", ("train.lst", "lists", "classes.txt"))
+def test_what_is_there_is_said_before_anything_is_packed(tmp_path, monkeypatch, name):
+    """A packing of which train.rec alone was removed, as a message asks for it: its lists are of other images."""
     fill(tmp_path / "raw" / "a", 20)
-    (tmp_path / "out" / "train.lst").mkdir(parents=True)
-    with pytest.raises(InputError, match="nothing was packed"):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    monkeypatch.setattr(pack_images, "pack", lambda *_: pytest.fail("packed"))
+    with pytest.raises(InputError, match=f"{name} is there already; remove it to pack again"):
         pack_images.main([str(tmp_path / "raw"), str(tmp_path / "out"), "--resize", "0"])
-    assert os.listdir(tmp_path / "out") == ["train.lst"]
+    assert os.listdir(tmp_path / "out") == [name]
 
 
 def test_validation_images_of_somebody_else_are_refused(tmp_path):

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
 from spos.runs.lock import locked
+from utils import search_cluster
 from utils.search_cluster import remove_folders_of_the_killed
 
 psutil = pytest.importorskip("psutil")
@@ -89,3 +91,21 @@ def test_folders_of_clusters_that_were_killed_are_removed(tmp_path, monkeypatch)
     with locked(tmp_path / "spos-dask-alive"):
         remove_folders_of_the_killed()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "spos-dask-alive"]
+
+
+class Ended:
+    """A process that has ended with a code, or goes on with None."""
+
+    def __init__(self, code=None):
+        self.code = code
+
+    def poll(self):
+        return self.code
+
+
+def test_a_search_that_goes_on_without_its_scheduler_is_ended_and_said(monkeypatch, capsys):
+    monkeypatch.setattr(search_cluster, "END_SECONDS", 0.05)
+    going = SimpleNamespace(process=Ended())
+    cluster = SimpleNamespace(workers=[going], scheduler=SimpleNamespace(process=Ended(1)))
+    assert search_cluster.watch(going, cluster, []) == 1
+    assert capsys.readouterr().err == "error: the scheduler has ended; the same command goes on\n"

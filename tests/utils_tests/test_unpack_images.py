@@ -34,8 +34,7 @@ def test_unpacking_is_the_inverse_of_packing(pictures, capsys):
     assert contents(target) == contents(pictures / "pictures" / "train")
     assert "14 images of 2 classes" in capsys.readouterr().out
     assert {file.suffix for file in target.glob("*/*")} == {".png"}
-    damaged = next(target.glob("cat/*"))
-    damaged.write_bytes(b"half")  # as a kill leaves it
+    next(target.glob("cat/*")).unlink()  # as if a kill had come before it
     assert unpack_images.main([record, str(target)]) == 0
     assert contents(target) == contents(pictures / "pictures" / "train")
 
@@ -72,3 +71,17 @@ def test_bad_input_is_one_line(pictures, capsys):
     (pictures / "packed" / "classes.txt").write_text("a/b\ndog\n")
     fails(unpack_images.main, [str(pictures / "packed" / "train.rec"), argv[1]], capsys, "'a/b' cannot be a folder")
     assert not (pictures / "out").exists()
+    (pictures / "packed" / "classes.txt").write_text("..\ndog\n")
+    fails(unpack_images.main, [str(pictures / "packed" / "train.rec"), argv[1]], capsys, "'..' cannot be a folder")
+
+
+def test_two_record_files_do_not_share_a_folder(pictures, capsys):
+    """Both number their images from 0."""
+    (pictures / "pictures" / "val" / "cat" / "0.png").write_bytes(png(random_images(20)[-1]))
+    packed = [str(pictures / "pictures"), str(pictures / "other"), "--resize", "0"]
+    assert pack_images.main(packed) == 0
+    target = pictures / "both"
+    assert unpack_images.main([str(pictures / "other" / "train.rec"), str(target)]) == 0
+    before = contents(target)
+    fails(unpack_images.main, [str(pictures / "other" / "val.rec"), str(target)], capsys, "is another image")
+    assert contents(target) == before

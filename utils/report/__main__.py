@@ -55,7 +55,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     runs = load_runs(here)
     check_output(args.output)
     title = args.title or (f"Autopilot {args.autopilot}" if args.autopilot else default_title(runs))
-    write_atomic(args.output, report(runs, title, args.autopilot))
+    page = report(runs, title, args.autopilot)
+    write_atomic(args.output, page.encode("utf-8", "backslashreplace"))  # names of folders need not be text
     print(f"report  {args.output}")
     return 0
 

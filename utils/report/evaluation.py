@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, List, Tuple
 
 from spos.core.errors import InputError
@@ -42,7 +43,8 @@ def _evaluation(run: ReportedRun, writer: Writer) -> List[str]:
     except InputError as error:
         return [missing(f"{error}.")]
     if found is None:
-        line = f"python -m utils.evaluate --params {run.run.path / MODEL_FILE} --details {folder}"
+        words = ["python", "-m", "utils.evaluate", "--params", str(run.run.path / MODEL_FILE), "--details", str(folder)]
+        line = shlex.join(words)
         return [missing(f"{run.name} has not been looked at by class. After this, the report shows it:"), command(line)]
     names = [one.name for one in found.classes]
     parts = [text(_describe(found))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, List, Sequence, Tuple
 
 import numpy as np
@@ -284,7 +285,7 @@ def bn_update_section(runs: Runs, writer: Writer) -> Section:
         parts.append(
             missing(f"No run given holds {BN_UPDATE_FILE}, so the effect of the update is not known. To measure it:")
         )
-        parts.append(command(f"python -m utils.bn_update_effect --supernet {path}"))
+        parts.append(command(f"python -m utils.bn_update_effect --supernet {shlex.quote(path)}"))
     return Section("batch-norm", "Effect of the BatchNorm update", parts)
 
 
