@@ -6,13 +6,10 @@
 #   JOBS=8 sh scripts/study_cifar10.sh               eight processes of one thread at a time, instead of two
 #   sh scripts/study_cifar10.sh PATH/TO/cifar10 search 0    one part of it alone, by the name and arguments of its function
 #
-# About five hours on two cores, most of them for the networks that are trained alone. Results: runs/study; what the
+# About four hours on two cores, most of them for the networks that are trained alone. Results: runs/study; what the
 # figures need is copied to runs/study/logs, laid out like logs/study-cifar10. The same command goes on where it was
 # stopped. Figures and tables of docs/study.md from there:
 #   env/bin/python -m utils.study runs/study/logs --images runs/study/images
-#
-# The tables of docs/study.md are still of the version before this one (git checkout 1b72d36a -- scripts/study_cifar10.sh):
-# 30 architectures with one seed, 8 epochs for each network alone, two hours. The results of this one will replace them.
 set -eu
 here=$(dirname -- "$0")
 images=${1:-data/cifar10}
@@ -143,6 +140,11 @@ collect() {
     for run in "$out"/search-*; do
         mkdir -p "$logs/${run##*/}"
         cp "$run/config.json" "$run/log.jsonl" "$run/history.jsonl" "$run/best.json" "$logs/${run##*/}"
+    done
+    for run in "$out"/finals-[0-9]; do
+        [ -d "$run" ] || continue
+        mkdir -p "$logs/${run##*/}"
+        cp "$run/config.json" "$run/finals.jsonl" "$run/history.jsonl" "$run/best.json" "$logs/${run##*/}"
     done
     cp "$out/supernets/warm-up-0/bn_update.jsonl" "$out/strategies.json" "$logs"
     for run in ranking searched; do

@@ -115,12 +115,18 @@ def costs_of(rows: Sequence[Mapping[str, Any]]) -> Dict[str, np.ndarray]:
 
 
 def seed_agreement(rows: Sequence[Mapping[str, Any]]) -> Optional[float]:
-    """Mean tau-b between the accuracies of two seeds: what no predictor of one seed can be expected to exceed."""
-    by_seed: Dict[int, List[float]] = {}
+    """Mean tau-b between the accuracies of two seeds: what no predictor of one seed can be expected to exceed.
+
+    Of the networks that both have, in whatever order their trainings have ended.
+    """
+    by_seed: Dict[int, Dict[Architecture, float]] = {}
     for row in rows:
-        by_seed.setdefault(row["seed"], []).append(row["top1"])
-    pairs = [kendall_tau(*pair) for pair in combinations(by_seed.values(), 2)]
-    return float(np.mean(pairs)) if pairs else None
+        by_seed.setdefault(row["seed"], {})[architecture_of(row)] = row["top1"]
+    taus = []
+    for one, other in combinations(by_seed.values(), 2):
+        both = [architecture for architecture in one if architecture in other]
+        taus.append(kendall_tau([one[own] for own in both], [other[own] for own in both]))
+    return float(np.mean(taus)) if taus else None
 
 
 def ranking_table(correlations: Mapping[str, Correlation], baseline: str = FLOPS) -> Table:

@@ -55,6 +55,8 @@ def test_truth_is_the_mean_over_the_seeds():
     assert list(ranked.predictors) == ["supernet", "supernet/additive", "supernet/additive+FLOPs", FLOPS, PARAMS]
     assert ranked.predictors[FLOPS].tolist() == [row["flops"] for row in rows[:6]]
     assert seed_agreement(rows) == pytest.approx(1) and seed_agreement(rows[:6]) is None
+    mixed = [rows[i] for i in (3, 0, 1, 5, 2, 4, 11, 9, 6, 7, 10, 8)]  # several trainings at a time end in any order
+    assert seed_agreement(mixed) == pytest.approx(1) and seed_agreement(mixed[:-1]) == pytest.approx(1)
 
 
 def test_several_supernets_have_a_mean_and_one_has_none():

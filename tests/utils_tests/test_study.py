@@ -111,7 +111,7 @@ def test_the_readme_quotes_the_study(logged):
     gain = "{:+.2%} ({:+.2%} to {:+.2%})".format(*together.gain)
     assert f"| three searched networks, mean | {together.top1.mean:.2%} | {gain} |" in text
     assert f"| ten random networks of the same FLOPs, mean | {chance:.2%} | |" in text
-    document = DOCUMENT.read_text(encoding="utf-8")
+    document = " ".join(DOCUMENT.read_text(encoding="utf-8").split())
     low, high = (100 * end for end in together.gain[1:])
     assert f"reach {together.top1.mean:.2%} on average, random ones of the same FLOPs {chance:.2%}" in document
-    assert f"**{100 * together.gain[0]:.2f} points more (95%: {low:.2f} to\n  {high:.2f})**" in document
+    assert f"**{100 * together.gain[0]:.2f} points more (95%: {low:.2f} to {high:.2f})**" in document
