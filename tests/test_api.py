@@ -28,7 +28,8 @@ SIGNATURES = parse("""
 Architecture(block_choices: Tuple[int, ...], channel_choices: Tuple[int, ...], input_size: Optional[int] = None) ->
     None
 AskTell(domain: Domain, search: Search, folder: Path) -> None
-BlockLayers(wiring: str, main: Specs = (), projection: Specs = (), act: Optional[str] = None) -> None
+BlockLayers(wiring: str, main: Specs = (), projection: Specs = (), act: Optional[str] = None,
+    drop_rate: float = 0.0) -> None
 ChoiceBlockGeometry(index: int, stage: int, in_channels: int, out_channels: int, stride: int, projects: bool, use_se:
     bool, act: str, in_size: int, scale: float = 1.0, width_multiple: int = 1, pad_to: int = 1) -> None
 Conv(in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1, groups: int = 1, bn: bool = True,
@@ -51,7 +52,8 @@ SearchSpace(layout: str, stages: Tuple[Stage, ...], warm_up_durations: Tuple[int
     = False, count_additions: bool = True, input_sizes:
     Tuple[int, ...] = ()) -> None
 SqueezeExcite(channels: int, form: Optional[Form] = None, squeezed: Optional[int] = None) -> None
-Subnet(space: SearchSpace, architecture: Architecture, bn: bool = True, shuffle: str = reshape) -> None
+Subnet(space: SearchSpace, architecture: Architecture, bn: bool = True, shuffle: str = reshape, stochastic_depth: float
+    = 0.0) -> None
 Supernet(space: SearchSpace, execution: str = slice, use_all_blocks: bool = False, shuffle: str = reshape) -> None
 autopilot(data_dir: PathLike, hours: float, save_dir: PathLike = runs/autopilot, flops_max_m: float = 0.0, params_max_m:
     float = 0.0, latency_max: float = 0.0, model_size_max: int = 0, seed: int = 0, **values: Any) -> Outcome

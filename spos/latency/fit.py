@@ -31,11 +31,12 @@ class Correction:
         return self.offset + self.scale * np.asarray(sums)
 
 
-def fit_correction(sums: Numbers, measured: Numbers) -> Correction:
-    """Least squares of relative errors; without an offset if the factor would not be positive.
+def fit_correction(sums: Numbers, measured: Numbers, smallest: float) -> Correction:
+    """Least squares of relative errors; without an offset if the factor or some latency would not be positive.
 
     Args:
         sums, measured: milliseconds of the same networks, by the table and by the clock.
+        smallest: sum of any architecture in the table.
     Raises: ValueError for fewer than 3 networks.
     """
     predicted, times = np.asarray(sums, dtype=float), np.asarray(measured, dtype=float)
@@ -43,7 +44,7 @@ def fit_correction(sums: Numbers, measured: Numbers) -> Correction:
         raise ValueError(f"a correction needs {FEWEST_TO_FIT} networks or more, not {len(times)}")
     design = np.column_stack([predicted, np.ones(len(times))]) / times[:, None]
     scale, offset = np.linalg.lstsq(design, np.ones(len(times)), rcond=None)[0]
-    if scale <= 0:
+    if scale <= 0 or offset + scale * smallest <= 0:
         ratio = predicted / times
         scale, offset = ratio.sum() / (ratio**2).sum(), 0.0
     return Correction(float(scale), float(offset))

@@ -253,7 +253,8 @@ class Measurements:
         """
         plain = LatencyTable(self.plan.space, self._fixed_ms(), self._blocks_ms(), **fields)
         sums, measured = self.compare(plain, FIT)
-        fitted = fit_correction(sums, measured)
+        visited = [[ms for row in block for ms in row if ms is not None] for block in plain.blocks_ms]
+        fitted = fit_correction(sums, measured, plain.fixed_ms + sum(map(min, visited)))
         table = replace(plain, scale=fitted.scale, offset_ms=fitted.offset)
         agreement = Agreement.of(*self.compare(table, HELD_OUT))
         details = {**table.details, "held_out": agreement.to_json(), "noise": self.noise()}

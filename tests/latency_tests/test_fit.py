@@ -10,7 +10,7 @@ from spos.latency.fit import Agreement, Correction, fit_correction
 
 def test_a_factor_and_an_offset_are_found():
     sums = np.array([2.0, 3.0, 5.0, 9.0])
-    fitted = fit_correction(sums, 1.25 * sums + 0.5)
+    fitted = fit_correction(sums, 1.25 * sums + 0.5, 1.0)
     assert (fitted.scale, fitted.offset) == pytest.approx((1.25, 0.5))
     assert fitted.apply([4.0]) == pytest.approx([5.5])
 
@@ -23,21 +23,29 @@ def test_relative_errors_are_fitted(rng):
     def loss(correction):
         return ((correction.apply(sums) / measured - 1) ** 2).sum()
 
-    best = fit_correction(sums, measured)
+    best = fit_correction(sums, measured, 1.0)
     nearby = [Correction(best.scale * a, best.offset + b) for a in (0.99, 1, 1.01) for b in (-0.05, 0, 0.05)]
     assert min(map(loss, nearby)) == loss(best)
 
 
 def test_a_factor_is_never_negative():
     sums, measured = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])
-    fitted = fit_correction(sums, measured)
+    fitted = fit_correction(sums, measured, 1.0)
+    assert fitted.scale > 0 and fitted.offset == 0
+
+
+def test_no_architecture_takes_less_than_no_time():
+    """Few networks on a noisy machine: a steep line, which is below zero where smaller architectures are."""
+    sums, measured = np.array([1.0, 1.1, 1.2]), np.array([2.0, 4.0, 6.0])
+    assert fit_correction(sums, measured, 0.95).offset < 0
+    fitted = fit_correction(sums, measured, 0.85)
     assert fitted.scale > 0 and fitted.offset == 0
 
 
 @pytest.mark.parametrize("count", (0, 1, 2))
 def test_too_few_networks_are_refused(count):
     with pytest.raises(ValueError, match=f"needs 3 networks or more, not {count}"):
-        fit_correction([1.0] * count, [1.0] * count)
+        fit_correction([1.0] * count, [1.0] * count, 1.0)
 
 
 def test_an_order_that_nothing_is_measured_of_is_null_in_a_file():
