@@ -8,7 +8,4 @@
 #
 # Results: runs/oneshot-s+ (--save-dir). The same command continues a stopped run.
 set -eu
-case " $* " in
-*" --control "*) echo "error: --control is for what a search has found; train_oneshot.sh takes it" >&2 && exit 2 ;;
-esac
 exec sh "$(dirname -- "$0")/train_oneshot.sh" --architecture oneshot-s+ --save-dir runs/oneshot-s+ "$@"

@@ -12,13 +12,21 @@
 set -eu
 here=$(dirname -- "$0")
 architecture=best run=oneshot
+named=
 for word; do
     shift
     case $word in
     --control) architecture=control run=control ;;
-    *) set -- "$@" "$word" ;;
+    *)
+        case $word in --architecture | --architecture=*) named=1 ;; esac
+        set -- "$@" "$word"
+        ;;
     esac
 done
+if [ "$run" = control ] && [ -n "$named" ]; then
+    echo "error: --control trains the random network of a search; leave out --architecture" >&2
+    exit 2
+fi
 case " $* " in
 *" --dataset digits "* | *" --dataset=digits "*)
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # maps of a few pixels: a second thread made it 1.9 times slower

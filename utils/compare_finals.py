@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from spos.core.errors import InputError
-from spos.core.flags import JsonOptions, OneLineParser, pick, run_program, split_arguments
+from spos.core.flags import JsonOptions, OneLineParser, changed_flags, pick, run_program, split_arguments
 from spos.core.intervals import Interval
 from spos.core.tables import Column, Table, as_text
 from spos.runs.files import write_json
@@ -60,8 +60,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     if bool(truth.truth) == bool(recipe):
         raise InputError("give either --truth, the file of true accuracies, or a recipe behind --, to train by")
     use_blocks(pick(BlocksOptions, args))
+    training = pick(FinalsOptions, args)
     if recipe:
-        return train(args.searches, pick(FinalsOptions, args), recipe, output)
+        return train(args.searches, training, recipe, output)
+    for name in changed_flags(training):
+        raise InputError(f"{name} is for a recipe behind --; with --truth nothing is trained")
     rows = [row for run in args.searches for row in true_finals(run, truth)]
     if output.json:
         gained = gains(rows)
@@ -79,7 +82,7 @@ def train(searches: Sequence[Path], options: FinalsOptions, recipe: Sequence[str
         if space != spaces[0]:
             raise InputError(f"{run} searched another space than {searches[0]}")
     finals = [one for own in held for one in own]
-    networks, folder = plan(finals, recipe, options.seeds), Path(options.save_dir)
+    networks, folder = plan(finals, recipe, options), Path(options.save_dir)
     config = describe_run("utils.compare_finals", options, recipe, spaces[0])
     config["architecture"] = [f"{one.first} {one.left} {one.epochs}" for one in finals]
     with entered(folder, config, may_change=("seeds",)):

@@ -37,9 +37,7 @@ DeviceBatch = List[Tuple[Any, Any]]  # (images (N, 3, S, S) float32, normalised;
 Kept = Tuple[np.ndarray, np.ndarray]  # images, labels
 MEMORY_SHARE = 0.5  # of the memory that is available
 #: files of `load_images`, and what is left of one that was not written to its end
-_KEPT = re.compile(
-    r"(?P<partial>\.)?(?P<name>(train|train_full|bn|search_val|test)-[0-9a-f]{16}(\.labels\.npy|\.npy|\.json))(?(partial)\..+)"
-)
+_KEPT = re.compile(r"(?P<partial>\.)?(?P<name>\w+-[0-9a-f]{16}(\.labels\.npy|\.npy|\.json))(?(partial)\..+)")
 _BLOCK = 1 << 20
 _WITHOUT_RESERVATION = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 

@@ -102,18 +102,16 @@ class TrainedSubnet(FileOfRun):
     record: ArchitectureRecord
 
     def open_data(self, options: DataOptions, save_dir: Path) -> DataSet:
-        """The images of the run, in its own lists, prepared as `preprocessing` says.
+        """The images of the run, in its own lists, prepared as the run says, if it does.
 
         Arguments and errors: as `open_images` and `with_lists`.
         """
         space = self.subnet.space
         data = self.with_lists(self.open_images(options, space.num_classes, space.input_size), options, save_dir)
-        own = self._prepared(options)
-        return replace(data, mean=own.mean, std=own.std, crop_ratio=own.crop_ratio)
-
-    def _prepared(self, options: DataOptions) -> Preprocessing:
-        found = replace(self._known_preprocessing(options), input_size=self.subnet.space.input_size)
-        return replace(found, crop_ratio=options.crop_ratio) if options.crop_ratio else found
+        own = self.recorded_preprocessing()
+        if own is None:
+            return data
+        return replace(data, mean=own.mean, std=own.std, crop_ratio=options.crop_ratio or own.crop_ratio)
 
     def preprocessing(self, options: DataOptions, class_names: str = "") -> Preprocessing:
         """How images are prepared: as the run says; as the data flags say, if it does not.
@@ -122,7 +120,9 @@ class TrainedSubnet(FileOfRun):
             class_names: text file with a name in each line; empty for those of the data set, if it has any.
         Raises: InputError if the file does not fit, or if the flags name images that are not there.
         """
-        found = self._prepared(options)
+        found = replace(self._known_preprocessing(options), input_size=self.subnet.space.input_size)
+        if options.crop_ratio:
+            found = replace(found, crop_ratio=options.crop_ratio)
         if class_names:
             return replace(found, class_names=self._read_names(class_names))
         if len(found.class_names) != self.subnet.space.num_classes:

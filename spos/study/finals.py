@@ -22,7 +22,8 @@ from spos.space.architecture import Architecture, architecture_of
 from spos.space.flags import space_of_run
 from spos.space.space import SearchSpace
 from spos.study.alone import Network
-from spos.study.flags import check_seeds
+from spos.study.flags import FinalsOptions, check_seeds
+from spos.study.recipes import counted_top1
 from spos.study.truth import TruthOptions, read_truth
 from spos.training.flags import TrainingFlags
 
@@ -31,7 +32,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Finals:
+class SearchFinals:
     """The finals of one search within one budget.
 
     Args:
@@ -47,7 +48,7 @@ class Finals:
     epochs: int
 
 
-def finals_of(run: Path) -> Tuple[SearchSpace, List[Finals]]:
+def finals_of(run: Path) -> Tuple[SearchSpace, List[SearchFinals]]:
     """The space of a search, and what its architecture files tell of finals.
 
     Raises: InputError if it is no search, or none of them tells of any.
@@ -66,7 +67,9 @@ def finals_of(run: Path) -> Tuple[SearchSpace, List[Finals]]:
         numbers = [one.evaluation for one in held.rounds[0]]
         of = {number: architecture_of(history.rows[number]) for number in numbers}
         epochs = sum(one.epochs for standings in held.rounds for one in standings)
-        found.append(Finals(history.name, name, tuple(of.values()), of[held.first_by_search], of[held.winner], epochs))
+        found.append(
+            SearchFinals(history.name, name, tuple(of.values()), of[held.first_by_search], of[held.winner], epochs)
+        )
     if not found:
         raise InputError(f"{run} has held no finals: search with --finalists, among candidates that tie")
     return space, found
@@ -114,7 +117,7 @@ def gains(rows: Sequence[FinalsTruth]) -> Optional[List[Interval]]:
     ]
 
 
-def longer_epochs(finals: Finals, recipe: Sequence[str]) -> int:
+def longer_epochs(finals: SearchFinals, recipe: Sequence[str]) -> int:
     """Epochs of the recipe, and as many more as the finals have cost.
 
     An epoch of theirs counts as one whole epoch of the recipe, though held-out images were not in it: what is trained
@@ -124,11 +127,11 @@ def longer_epochs(finals: Finals, recipe: Sequence[str]) -> int:
     return int(flags.num_epochs + finals.epochs * flags.reduced_dataset_scale)
 
 
-def plan(finals: Sequence[Finals], recipe: Sequence[str], num_seeds: int) -> List[Network]:
+def plan(finals: Sequence[SearchFinals], recipe: Sequence[str], options: FinalsOptions) -> List[Network]:
     """The networks to be trained, none of them twice: all with the first seed, then with the next."""
-    check_seeds(num_seeds)
+    check_seeds(options.seeds)
     networks: Dict[Any, Network] = {}
-    for seed in range(num_seeds):
+    for seed in range(options.seed, options.seed + options.seeds):
         for one in finals:
             for role in ROLES:
                 network = network_of(one, role, recipe, seed)
@@ -136,7 +139,7 @@ def plan(finals: Sequence[Finals], recipe: Sequence[str], num_seeds: int) -> Lis
     return list(networks.values())
 
 
-def network_of(finals: Finals, role: str, recipe: Sequence[str], seed: int) -> Network:
+def network_of(finals: SearchFinals, role: str, recipe: Sequence[str], seed: int) -> Network:
     """What stands for a role of these finals."""
     if role != LONGER:
         return Network(finals.left if role == LEFT else finals.first, seed)
@@ -160,11 +163,11 @@ class TrainedFinals(NamedTuple):
     longer_epochs: int
 
 
-def judge(finals: Sequence[Finals], rows: Sequence[Row], recipe: Sequence[str]) -> List[TrainedFinals]:
-    """A line for each finals, by the rows of `train_all` for the networks of `plan`."""
+def judge(finals: Sequence[SearchFinals], rows: Sequence[Row], recipe: Sequence[str]) -> List[TrainedFinals]:
+    """A line for each finals, by the rows of `train_all` for the networks of `plan`; averaged weights count."""
     tops: Dict[Any, List[float]] = {}
     for row in rows:
-        tops.setdefault((architecture_of(row), row.get("variant", "")), []).append(row["top1"])
+        tops.setdefault((architecture_of(row), row.get("variant", "")), []).append(counted_top1(row))
     found = []
     for one in finals:
         architectures = [network_of(one, role, recipe, 0) for role in ROLES]

@@ -80,4 +80,5 @@ class FinalsOptions(AloneOptions):
     """How what finals have found is trained, with a recipe behind --."""
 
     save_dir: str = flag("runs/finals", "folder of the results")
-    seeds: int = flag(3, "seeds that each network is trained with, from 0; at least 2", type=positive)
+    seeds: int = flag(3, "seeds that each network is trained with, at least 2", type=positive)
+    seed: int = flag(0, "the first of them", type=not_negative)

@@ -416,3 +416,12 @@ def test_scripts_do_not_take_the_python_of_the_set_up(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0 and json.loads(done.stdout)["flops"] == 327_909_096
+
+
+@pytest.mark.parametrize("script", ["train_oneshot.sh", "train_oneshot-s+.sh", "train_oneshot+.sh"])
+def test_a_control_is_no_named_architecture(script):
+    named = ["--architecture", "oneshot"] if script == "train_oneshot.sh" else []
+    done = subprocess.run(
+        ["sh", str(ROOT / "scripts" / script), "--control", *named], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "") and "leave out --architecture" in done.stderr

@@ -9,6 +9,7 @@ from pipeline_runs import SPACE, make_search_run, make_training, rows_of
 from spos.core.errors import InputError
 from spos.space.architecture import architecture_of
 from spos.study.finals import finals_of, gains, judge, longer_epochs, plan, trained_gains, true_finals
+from spos.study.flags import FinalsOptions
 from spos.study.truth import TruthOptions
 
 
@@ -69,7 +70,7 @@ def test_who_was_left_is_trained_beside_the_first_and_beside_the_first_trained_l
     assert space == SPACE and [(one.budget, one.epochs) for one in finals] == [("7.5M", 3), ("8M", 4)]
     recipe = ["--dataset", "digits", "--num-epochs", "6", "--reduced-dataset-scale", "2"]
     assert [longer_epochs(one, recipe) for one in finals] == [6 + 2 * 3, 6 + 2 * 4]
-    networks = plan(finals, recipe, 2)
+    networks = plan(finals, recipe, FinalsOptions(seeds=2))
     history = {number: architecture_of(row) for number, row in enumerate(rows_of(run))}
     wanted = [(2, ""), (2, "12-epochs"), (3, ""), (8, ""), (3, "14-epochs")]
     assert [(one.architecture, one.variant) for one in networks] == [(history[n], name) for n, name in wanted] * 2
@@ -96,4 +97,4 @@ def test_who_was_left_is_trained_beside_the_first_and_beside_the_first_trained_l
 def test_a_gain_has_an_interval(run):
     hold(run, "best.json", (3, 8), winner=8, first=3)
     with pytest.raises(InputError, match="--seeds must be at least 2"):
-        plan(finals_of(run)[1], ["--num-epochs", "6"], 1)
+        plan(finals_of(run)[1], ["--num-epochs", "6"], FinalsOptions(seeds=1))

@@ -59,6 +59,11 @@ def test_either_truth_or_a_recipe_is_needed(tmp_path, capsys):
         fails(compare_finals.main, [run, *more], capsys, "either --truth", "or a recipe behind --")
 
 
+def test_flags_of_a_training_are_refused_where_nothing_is_trained(tmp_path, capsys):
+    run = str(make_search_run(tmp_path / "one"))
+    fails(compare_finals.main, [run, "--truth", "truth.json", "--seeds", "5"], capsys, "--seeds is for a recipe")
+
+
 def test_searches_of_two_spaces_are_refused(tmp_path, capsys):
     runs = [make_search_run(tmp_path / "one"), make_search_run(tmp_path / "two", space=TINY)]
     for run in runs:
